@@ -1,0 +1,315 @@
+//! The one body type of the crate: collected bytes, or a stream.
+//!
+//! Layers hand bodies to one another as [`Body`]. Making a `Body` of a `Body` is free, so a body that passes ten layers is
+//! boxed at most once. A body made of [`Bytes`] is cheap to repeat: see [`Body::try_clone`].
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tower::BoxError;
+
+/// A request or response body.
+pub struct Body(Kind);
+
+enum Kind {
+    Bytes(Bytes),
+    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl Body {
+    /// Wraps any body; one that is a [`Body`] already is returned as it is.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = Some(body);
+        if let Some(same) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
+            return same.take().unwrap_or_default();
+        }
+        body.map_or_else(Self::empty, |body| Self(Kind::Stream(Box::pin(ErasedError { body }))))
+    }
+
+    /// A body without content.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Kind::Bytes(Bytes::new()))
+    }
+
+    /// A second body of the same bytes, or `None` when this one is a stream, which can be read only once.
+    #[must_use]
+    pub fn try_clone(&self) -> Option<Self> {
+        self.as_bytes().map(|bytes| Self(Kind::Bytes(bytes.clone())))
+    }
+
+    /// What has not been read yet, or `None` when this is a stream.
+    #[must_use]
+    pub const fn as_bytes(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Kind::Bytes(bytes) => Some(bytes),
+            Kind::Stream(_) => None,
+        }
+    }
+
+    /// Reads until the end or until `limit` bytes are in hand, whichever comes first.
+    ///
+    /// Trailers are dropped from a body that was read whole. Cancelling loses what was read.
+    ///
+    /// # Errors
+    /// The error of the body itself.
+    pub async fn collect_up_to(mut self, limit: usize) -> Result<Collected, BoxError> {
+        if let Kind::Bytes(bytes) = self.0 {
+            return Ok(Collected::Whole(bytes));
+        }
+        let mut read = Joined::default();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+            if let Ok(data) = frame?.into_data() {
+                read.push(data);
+            }
+            if read.len() > limit {
+                return Ok(Collected::Partial(Self::prefixed(read.into_bytes(), self)));
+            }
+        }
+        Ok(Collected::Whole(read.into_bytes()))
+    }
+
+    /// `prefix`, then what is left of `rest`.
+    #[must_use]
+    pub fn prefixed(prefix: Bytes, rest: Self) -> Self {
+        if prefix.is_empty() {
+            return rest;
+        }
+        Self::new(Prefixed { prefix: Some(prefix), rest })
+    }
+}
+
+/// What [`Body::collect_up_to`] read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Collected {
+    /// The body was longer than the limit: all of it, what was read first.
+    Partial(Body),
+    /// The whole body.
+    Whole(Bytes),
+}
+
+impl From<Collected> for Body {
+    fn from(collected: Collected) -> Self {
+        match collected {
+            Collected::Partial(body) => body,
+            Collected::Whole(bytes) => Self::from(bytes),
+        }
+    }
+}
+
+/// Chunks joined into one; a single chunk is not copied.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Joined {
+    pub(crate) fn push(&mut self, chunk: Bytes) {
+        if self.len() == 0 {
+            self.first = chunk;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&chunk);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+// ===== impl Body =====
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Kind::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Stream(stream) => stream.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Bytes(bytes) => bytes.is_empty(),
+            Kind::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+/// The length, never the content.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Bytes(bytes) => f.debug_struct("Body").field("len", &bytes.len()).finish(),
+            Kind::Stream(_) => f.debug_struct("Body").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(Kind::Bytes(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from(Bytes::from(bytes))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::from(Bytes::from(text))
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self::from(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+// ===== impl Prefixed =====
+
+struct Prefixed {
+    prefix: Option<Bytes>,
+    rest: Body,
+}
+
+impl HttpBody for Prefixed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.prefix.take() {
+            Some(prefix) => Poll::Ready(Some(Ok(Frame::data(prefix)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.prefix.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = self.prefix.as_ref().map_or(0, |prefix| prefix.len() as u64);
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(read + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(read + upper);
+        }
+        hint
+    }
+}
+
+// ===== impl ErasedError =====
+
+pin_project_lite::pin_project! {
+    struct ErasedError<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> HttpBody for ErasedError<B>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(self.project().body.poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    fn stream(chunks: &[&'static str]) -> Body {
+        let frames: Vec<_> =
+            chunks.iter().map(|chunk| Ok::<_, BoxError>(Frame::data(Bytes::from_static(chunk.as_bytes())))).collect();
+        Body::new(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    #[test]
+    fn a_body_of_a_body_is_the_same_body() {
+        let body = Body::new(Body::from("abc"));
+        assert_eq!(body.as_bytes().unwrap(), "abc", "no box around bytes");
+    }
+
+    #[test]
+    fn a_stream_cannot_be_cloned() {
+        assert!(stream(&["a"]).try_clone().is_none());
+        assert!(Body::from("a").try_clone().is_some());
+    }
+
+    #[tokio::test]
+    async fn collects_up_to_the_limit_and_loses_nothing() {
+        let Collected::Whole(whole) = stream(&["ab", "cd"]).collect_up_to(4).await.unwrap() else { panic!("fits") };
+        assert_eq!(whole, "abcd");
+
+        let collected = stream(&["ab", "cd", "ef"]).collect_up_to(3).await.unwrap();
+        assert!(matches!(collected, Collected::Partial(_)));
+        assert_eq!(Body::from(collected).collect().await.unwrap().to_bytes(), "abcdef");
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        assert_eq!(format!("{:?}", Body::from("secret")), "Body { len: 6 }");
+    }
+
+    #[test]
+    fn is_send() {
+        fn assert_send<T: Send>() {}
+        assert_send::<Body>();
+    }
+}

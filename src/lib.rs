@@ -1,0 +1,3 @@
+//! Composable Tower layers that put several Azure OpenAI resources behind one endpoint.
+
+pub mod body;

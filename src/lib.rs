@@ -1,3 +1,11 @@
 //! Composable Tower layers that put several Azure OpenAI resources behind one endpoint.
 
+pub mod azure;
 pub mod body;
+pub mod context;
+mod error;
+mod headers;
+pub mod pool;
+pub mod respond;
+
+pub use self::error::{Error, ErrorKind};

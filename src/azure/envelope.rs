@@ -1,0 +1,243 @@
+//! Reading and writing error bodies.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// What an error body says. Everything may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorEnvelope {
+    code: Option<String>,
+    inner_code: Option<String>,
+    kind: Option<String>,
+    message: Option<String>,
+    param: Option<String>,
+}
+
+impl ErrorEnvelope {
+    /// The code; one that was sent as a number is given as its digits.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// The code of the inner error, such as `ResponsibleAIPolicyViolation` of the content filter.
+    #[must_use]
+    pub fn inner_code(&self) -> Option<&str> {
+        self.inner_code.as_deref()
+    }
+
+    /// The `type`.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// The text for people.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// The name of the parameter at fault.
+    #[must_use]
+    pub fn param(&self) -> Option<&str> {
+        self.param.as_deref()
+    }
+
+    fn of(error: &Map<String, Value>) -> Self {
+        let inner = error.get("innererror").or_else(|| error.get("inner_error"));
+        Self {
+            code: text(error, "code").or_else(|| text(error, "statusCode")),
+            inner_code: inner.and_then(Value::as_object).and_then(|inner| text(inner, "code")),
+            kind: text(error, "type"),
+            message: text(error, "message"),
+            param: text(error, "param"),
+        }
+    }
+
+    fn of_message(message: &str) -> Self {
+        Self { message: Some(message.to_owned()), ..Self::default() }
+    }
+}
+
+/// Reads an error body in any of the shapes that Azure OpenAI and what stands in front of it send.
+///
+/// 1. `{"error":{"code":"…","message":"…"}}` of the front door
+/// 2. the same with `type`, `param`, `status` and `innererror` of the model tier, of which any may be null
+/// 3. `{"statusCode":401,"message":"…"}` of API Management, and other objects with `code` or `message` at the top
+/// 4. as 1 with a `code` that is a number
+/// 5. a body that is empty, HTML or plain text holds no envelope: `None`
+///
+/// An `error` that is only a text is taken as the message. Members of an unexpected type count as missing.
+#[must_use]
+pub fn read(body: &[u8]) -> Option<ErrorEnvelope> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let body = body.as_object()?;
+    match body.get("error") {
+        Some(Value::Object(error)) => Some(ErrorEnvelope::of(error)),
+        Some(Value::String(message)) => Some(ErrorEnvelope::of_message(message)),
+        _ => Some(ErrorEnvelope::of(body)).filter(|flat| flat.code.is_some() || flat.message.is_some()),
+    }
+}
+
+/// An error body in the shape of 2 of [`read`]: `{"error":{"code":…,"message":…,"type":…,"param":…}}`, in this order.
+#[must_use]
+pub fn write(code: &str, kind: &str, message: &str, param: Option<&str>) -> Bytes {
+    #[derive(Serialize)]
+    struct Outer<'a> {
+        error: Inner<'a>,
+    }
+
+    #[derive(Serialize)]
+    struct Inner<'a> {
+        code: &'a str,
+        message: &'a str,
+        r#type: &'a str,
+        param: Option<&'a str>,
+    }
+
+    let body = Outer { error: Inner { code, message, r#type: kind, param } };
+    serde_json::to_vec(&body).expect("texts are always JSON").into()
+}
+
+fn text(object: &Map<String, Value>, name: &str) -> Option<String> {
+    match object.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelope(code: Option<&str>, message: Option<&str>) -> ErrorEnvelope {
+        ErrorEnvelope { code: code.map(str::to_owned), message: message.map(str::to_owned), ..ErrorEnvelope::default() }
+    }
+
+    #[test]
+    fn reads_the_front_door() {
+        let body = br#"{"error":{"code":"429","message":"Rate limit is exceeded. Try again in 40 seconds."}}"#;
+        let expected = envelope(Some("429"), Some("Rate limit is exceeded. Try again in 40 seconds."));
+        assert_eq!(read(body), Some(expected));
+    }
+
+    #[test]
+    fn reads_the_model_tier() {
+        let body =
+            br#"{"error":{"message":"filtered","type":null,"param":"prompt","code":"content_filter","status":400,
+            "innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true}}}}}"#;
+        let error = read(body).unwrap();
+        assert_eq!(error.code(), Some("content_filter"));
+        assert_eq!(error.inner_code(), Some("ResponsibleAIPolicyViolation"));
+        assert_eq!(error.kind(), None);
+        assert_eq!(error.message(), Some("filtered"));
+        assert_eq!(error.param(), Some("prompt"));
+    }
+
+    #[test]
+    fn reads_the_other_spelling_of_the_inner_error() {
+        let body = br#"{"error":{"code":"content_filter","inner_error":{"code":"ResponsibleAIPolicyViolation"}}}"#;
+        assert_eq!(read(body).unwrap().inner_code(), Some("ResponsibleAIPolicyViolation"));
+    }
+
+    #[test]
+    fn reads_api_management() {
+        let body = br#"{ "statusCode": 401, "message": "Access denied due to missing subscription key." }"#;
+        assert_eq!(read(body), Some(envelope(Some("401"), Some("Access denied due to missing subscription key."))));
+    }
+
+    #[test]
+    fn reads_a_numeric_code() {
+        let body = br#"{"error":{"requestid":"1","code":400,"message":"bad"}}"#;
+        assert_eq!(read(body), Some(envelope(Some("400"), Some("bad"))));
+    }
+
+    #[test]
+    fn reads_an_error_that_is_only_a_text() {
+        assert_eq!(
+            read(br#"{"error":"Deployment x not found"}"#),
+            Some(envelope(None, Some("Deployment x not found")))
+        );
+    }
+
+    #[test]
+    fn reads_an_error_at_the_top() {
+        let error =
+            read(br#"{"type":"error","code":"rate_limit_exceeded","message":"slow down","param":null}"#).unwrap();
+        assert_eq!(error.code(), Some("rate_limit_exceeded"));
+        assert_eq!(error.kind(), Some("error"));
+    }
+
+    #[test]
+    fn members_may_be_null_or_of_another_type() {
+        let body = br#"{"error":{"message":null,"type":[],"param":{},"code":true,"innererror":null}}"#;
+        assert_eq!(read(body), Some(ErrorEnvelope::default()));
+        assert_eq!(read(br#"{"error":{"innererror":"x"}}"#), Some(ErrorEnvelope::default()));
+    }
+
+    #[test]
+    fn other_bodies_hold_no_envelope() {
+        for body in [
+            "",
+            "no healthy upstream",
+            "<html><body>502 Bad Gateway</body></html>",
+            "null",
+            "[]",
+            "429",
+            "\"error\"",
+            "{}",
+            r#"{"error":null,"id":"resp_1"}"#,
+            r#"{"error":["x"]}"#,
+            r#"{"error":{"code":"#,
+            r#"{"choices":[]}"#,
+        ] {
+            assert_eq!(read(body.as_bytes()), None, "{body}");
+        }
+        assert_eq!(read(b"\xff\xfe"), None);
+    }
+
+    #[test]
+    fn nesting_without_end_is_no_envelope() {
+        assert_eq!(read("{\"error\":".repeat(100_000).as_bytes()), None);
+    }
+
+    #[test]
+    fn writes_in_the_order_of_azure() {
+        assert_eq!(
+            write("no_target_available", "gateway_error", "say \"please\"", None),
+            r#"{"error":{"code":"no_target_available","message":"say \"please\"","type":"gateway_error","param":null}}"#
+        );
+        assert_eq!(
+            write("c", "t", "m", Some("model")),
+            r#"{"error":{"code":"c","message":"m","type":"t","param":"model"}}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&body);
+        }
+
+        #[test]
+        fn any_json_is_read_without_panic(body in r#"\{"error":[\[\]{}":,a-z0-9 \\.-]{0,60}\}"#) {
+            let _ = read(body.as_bytes());
+        }
+
+        #[test]
+        fn what_is_written_can_be_read(
+            code in "(?s).*", kind in "(?s).*", message in "(?s).*", param in prop::option::of("(?s).*"),
+        ) {
+            let error = read(&write(&code, &kind, &message, param.as_deref())).unwrap();
+            prop_assert_eq!(error.code(), Some(&*code));
+            prop_assert_eq!(error.kind(), Some(&*kind));
+            prop_assert_eq!(error.message(), Some(&*message));
+            prop_assert_eq!(error.param(), param.as_deref());
+        }
+    }
+}

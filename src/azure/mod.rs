@@ -1,0 +1,13 @@
+//! What Azure OpenAI says on the wire, as pure functions and types: no service, no I/O, no state, no clock of its own.
+//!
+//! - [`hint`]: how long a backend asks us to wait
+//! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
+//! - [`envelope`]: reading and writing error bodies
+//! - [`outcome`]: status, headers and error body → what an answer means
+
+pub mod envelope;
+pub mod hint;
+pub mod operation;
+pub mod outcome;
+
+pub use self::outcome::{Outcome, Phase};

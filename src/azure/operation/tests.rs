@@ -1,0 +1,320 @@
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use proptest::prelude::*;
+
+use super::*;
+
+fn call(method: &Method, path: &str) -> Call {
+    parse(method, path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn get(path: &str) -> Call {
+    call(&Method::GET, path)
+}
+
+fn ids(path: &str) -> Vec<String> {
+    get(path).object_ids().map(str::to_owned).collect()
+}
+
+#[test]
+fn reads_the_operation_on_every_surface() {
+    for (path, operation) in [
+        ("assistants", Operation::Assistants),
+        ("audio/speech", Operation::AudioSpeech),
+        ("audio/transcriptions", Operation::AudioTranscriptions),
+        ("audio/translations", Operation::AudioTranslations),
+        ("batches", Operation::Batches),
+        ("batches/batch_1/cancel", Operation::Batches),
+        ("chat/completions", Operation::ChatCompletions),
+        ("chat/completions/chatcmpl-1", Operation::ChatCompletions),
+        ("completions", Operation::Completions),
+        ("containers", Operation::Containers),
+        ("conversations/conv_1/items", Operation::Conversations),
+        ("embeddings", Operation::Embeddings),
+        ("evals/eval_1/runs", Operation::Evals),
+        ("extensions/chat/completions", Operation::ChatCompletions),
+        ("files/file-1/content", Operation::Files),
+        ("fine_tuning/alpha/graders/run", Operation::FineTuning),
+        ("fine_tuning/jobs", Operation::FineTuning),
+        ("images/edits", Operation::ImagesEdits),
+        ("images/generations", Operation::ImagesGenerations),
+        ("models", Operation::Models),
+        ("models/gpt-4o", Operation::Models),
+        ("realtime", Operation::Realtime),
+        ("realtime/client_secrets", Operation::Realtime),
+        ("responses", Operation::Responses),
+        ("responses/compact", Operation::Responses),
+        ("responses/resp_1/input_items", Operation::Responses),
+        ("threads/runs", Operation::Threads),
+        ("threads/thread_1/runs/run_1/steps", Operation::Threads),
+        ("uploads/upload_1/parts", Operation::Uploads),
+        ("vector_stores/vs_1/search", Operation::VectorStores),
+        ("video/generations/jobs", Operation::Videos),
+        ("videos", Operation::Videos),
+    ] {
+        for (base, surface, deployment) in [
+            ("/openai/", Surface::Classic, None),
+            ("/openai/v1/", Surface::V1, None),
+            ("/openai/deployments/gpt-4o/", Surface::Classic, Some("gpt-4o")),
+        ] {
+            for slash in ["", "/"] {
+                let path = format!("{base}{path}{slash}");
+                let call = get(&path);
+                assert_eq!(call.operation(), operation, "{path}");
+                assert_eq!(call.surface(), surface, "{path}");
+                assert_eq!(call.deployment(), deployment, "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn unknown_paths_pass() {
+    for (path, surface) in [
+        ("/openai/operations/images/1", Surface::Classic),
+        ("/openai/deployments", Surface::Classic),
+        ("/openai/deployments/gpt-4o", Surface::Classic),
+        ("/openai/deployments/gpt-4o/embeddings/more", Surface::Classic),
+        ("/openai/deployments/gpt-4o/deployments/gpt-4o/embeddings", Surface::Classic),
+        ("/openai/deployments/gpt-4o/v1/embeddings", Surface::Classic),
+        ("/openai/chat", Surface::Classic),
+        ("/openai/chat/completionsx", Surface::Classic),
+        ("/openai/images/generations:submit", Surface::Classic),
+        ("/openai/v1", Surface::V1),
+        ("/openai/v1/", Surface::V1),
+        ("/openai/v1/graders", Surface::V1),
+        ("/openai/v1/deployments/gpt-4o/embeddings", Surface::V1),
+        ("/openai/v1beta/chat/completions", Surface::Classic),
+    ] {
+        let call = get(path);
+        assert_eq!(call.operation(), Operation::Other, "{path}");
+        assert_eq!(call.surface(), surface, "{path}");
+        assert_eq!(call.object_ids().len(), 0, "{path}");
+    }
+    assert_eq!(get("/openai/deployments/gpt-4o").deployment(), Some("gpt-4o"));
+}
+
+#[test]
+fn deployments_may_be_named_as_anything_else() {
+    for name in ["chat", "completions", "deployments", "v1", "openai", "extensions", "threads", "..."] {
+        let call = get(&format!("/openai/deployments/{name}/chat/completions"));
+        assert_eq!(call.operation(), Operation::ChatCompletions, "{name}");
+        assert_eq!(call.deployment(), Some(name));
+    }
+}
+
+#[test]
+fn deployments_are_decoded_and_found_in_the_path() {
+    for (raw, name) in [
+        ("gpt%204o", "gpt 4o"),
+        ("mod%C3%A8le", "modèle"),
+        ("mod%c3%a8le", "modèle"),
+        ("modèle", "modèle"),
+        ("a%25b", "a%b"),
+    ] {
+        let path = format!("/openai/deployments/{raw}/embeddings");
+        let call = get(&path);
+        assert_eq!(call.deployment(), Some(name));
+        assert_eq!(&path[call.deployment_span().unwrap()], raw);
+    }
+    assert_eq!(get("/openai/models").deployment_span(), None);
+}
+
+#[test]
+fn spelling_hides_nothing() {
+    for path in ["/openai/%64eployments/gpt-4o/chat/%63ompletions", "/openai/Deployments/gpt-4o/CHAT/Completions"] {
+        let call = get(path);
+        assert_eq!(call.operation(), Operation::ChatCompletions, "{path}");
+        assert_eq!(call.deployment(), Some("gpt-4o"), "{path}");
+    }
+    assert_eq!(get("/openai/V1/responses").surface(), Surface::V1);
+}
+
+#[test]
+fn lists_the_ids_in_the_path() {
+    for (path, expected) in [
+        ("/openai/threads", &[][..]),
+        ("/openai/threads/runs", &[]),
+        ("/openai/threads/thread_1", &["thread_1"]),
+        ("/openai/threads/thread_1/messages", &["thread_1"]),
+        ("/openai/threads/thread_1/runs/run_1/steps/step_1", &["thread_1", "run_1", "step_1"]),
+        ("/openai/threads/thread_1/runs/run_1/submit_tool_outputs", &["thread_1", "run_1"]),
+        ("/openai/deployments/d/threads/thread_1", &["thread_1"]),
+        ("/openai/files/file-1/content", &["file-1"]),
+        ("/openai/files/file%2D1", &["file-1"]),
+        ("/openai/files/import", &[]),
+        ("/openai/uploads/upload_1/complete", &["upload_1"]),
+        ("/openai/vector_stores/vs_1/files/file-1/content", &["vs_1", "file-1"]),
+        ("/openai/vector_stores/vs_1/file_batches/vsfb_1/cancel", &["vs_1", "vsfb_1"]),
+        ("/openai/batches/batch_1/cancel", &["batch_1"]),
+        ("/openai/fine_tuning/jobs/ftjob-1/events", &["ftjob-1"]),
+        ("/openai/fine_tuning/alpha/graders/run", &[]),
+        ("/openai/v1/responses/resp_1/input_items", &["resp_1"]),
+        ("/openai/v1/responses/compact", &[]),
+        ("/openai/v1/chat/completions/chatcmpl-1/messages", &["chatcmpl-1"]),
+        ("/openai/v1/conversations/conv_1/items/msg_1", &["conv_1", "msg_1"]),
+        ("/openai/v1/containers/cntr_1/files/cfile_1/content", &["cntr_1", "cfile_1"]),
+        ("/openai/v1/evals/eval_1/runs/evalrun_1", &["eval_1", "evalrun_1"]),
+        ("/openai/v1/realtime/client_secrets", &[]),
+        ("/openai/v1/realtime/calls/rtc_1/hangup", &["rtc_1"]),
+        ("/openai/v1/video/generations/jobs/task_1", &["task_1"]),
+        ("/openai/v1/videos/video_1/content", &["video_1"]),
+        ("/openai/models/gpt-4o", &[]),
+    ] {
+        assert_eq!(ids(path), expected, "{path}");
+    }
+}
+
+#[test]
+fn reading_is_always_safe_to_repeat() {
+    for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+        for path in ["/openai/threads", "/openai/v1/responses/resp_1", "/openai/realtime", "/openai/unknown"] {
+            assert_eq!(call(&method, path).repeat(), Repeat::Safe, "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn answers_are_safe_to_ask_for_again() {
+    for path in [
+        "chat/completions",
+        "extensions/chat/completions",
+        "completions",
+        "embeddings",
+        "images/generations",
+        "images/edits",
+        "audio/speech",
+        "audio/transcriptions",
+        "audio/translations",
+        "responses",
+    ] {
+        for base in ["/openai/deployments/chat/", "/openai/v1/", "/openai/"] {
+            assert_eq!(call(&Method::POST, &format!("{base}{path}")).repeat(), Repeat::Safe, "{base}{path}");
+            assert_eq!(call(&Method::PUT, &format!("{base}{path}")).repeat(), Repeat::Creates, "{base}{path}");
+        }
+    }
+}
+
+#[test]
+fn everything_else_may_create() {
+    for path in [
+        "assistants",
+        "batches",
+        "chat/completions/chatcmpl-1",
+        "containers",
+        "conversations",
+        "embeddings/more",
+        "evals",
+        "files",
+        "fine_tuning/jobs",
+        "images/generations:submit",
+        "realtime/client_secrets",
+        "responses/compact",
+        "responses/resp_1/cancel",
+        "threads",
+        "threads/runs",
+        "threads/thread_1/messages",
+        "threads/thread_1/runs",
+        "unknown",
+        "uploads",
+        "vector_stores",
+        "videos",
+    ] {
+        for method in [Method::POST, Method::DELETE, Method::PUT, Method::PATCH] {
+            assert_eq!(call(&method, &format!("/openai/{path}")).repeat(), Repeat::Creates, "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn paths_outside_the_api_are_told_apart() {
+    for path in [
+        "",
+        "/",
+        "/openai",
+        "/openai/",
+        "/openaix/models",
+        "/OpenAI/models",
+        "/%6fpenai/models",
+        "/x//y",
+        "*",
+        "openai/models",
+    ] {
+        let error = parse(&Method::GET, path).unwrap_err();
+        assert!(error.is_outside() && !error.is_ambiguous(), "{path}: {error}");
+    }
+}
+
+#[test]
+fn ambiguous_paths_are_refused() {
+    for (path, message) in [
+        ("/openai//models", "the path holds an empty segment"),
+        ("/openai//", "the path holds an empty segment"),
+        ("/openai/models//", "the path holds an empty segment"),
+        ("/openai/deployments//embeddings", "the path holds an empty segment"),
+        ("/openai/./models", "the path holds a dot segment"),
+        ("/openai/x/../models", "the path holds a dot segment"),
+        ("/openai/deployments/%2e%2E/embeddings", "the path holds a dot segment"),
+        ("/openai/deployments/.%2e", "the path holds a dot segment"),
+        ("/openai/deployments/a%2Fb/embeddings", "the path holds an encoded slash"),
+        ("/openai/deployments/a%2fb/embeddings", "the path holds an encoded slash"),
+        ("/openai/deployments/a%5Cb/embeddings", "the path holds a backslash"),
+        ("/openai/deployments/a\\b/embeddings", "the path holds a backslash"),
+        ("/openai/deployments/a%00b/embeddings", "the path holds a control character"),
+        ("/openai/deployments/a%0d%0Ab/embeddings", "the path holds a control character"),
+        ("/openai/deployments/a\u{7f}b/embeddings", "the path holds a control character"),
+        ("/openai/deployments/a%C2%85b/embeddings", "the path holds a control character"),
+        ("/openai/models/%", "the path holds percent-encoding that is malformed"),
+        ("/openai/models/%4", "the path holds percent-encoding that is malformed"),
+        ("/openai/models/%4g", "the path holds percent-encoding that is malformed"),
+        ("/openai/models/%%41", "the path holds percent-encoding that is malformed"),
+        ("/openai/models/%4/1", "the path holds percent-encoding that is malformed"),
+        ("/openai/models/%é", "the path holds percent-encoding that is malformed"),
+        ("/openai/models/%ff", "the path holds percent-encoding that is not UTF-8"),
+        ("/openai/models/%c3/%a8", "the path holds percent-encoding that is not UTF-8"),
+        ("/openai/models/%c0%af", "the path holds percent-encoding that is not UTF-8"),
+    ] {
+        let error = parse(&Method::GET, path).unwrap_err();
+        assert!(error.is_ambiguous() && !error.is_outside(), "{path}");
+        assert_eq!(error.to_string(), message, "{path}");
+    }
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[^/\\\\\\p{Cc}]{1,20}".prop_filter("a dot segment", |name| name != "." && name != "..")
+}
+
+proptest! {
+    #[test]
+    fn any_path_is_read_without_panic(path in "(?s).*") {
+        let _ = parse(&Method::POST, &path);
+        let _ = parse(&Method::POST, &format!("/openai/{path}"));
+        let _ = parse(&Method::POST, &format!("/openai/deployments/{path}"));
+    }
+
+    #[test]
+    fn what_is_read_holds_together(path in "/openai/((v1|deployments|threads|runs|chat|completions|%[0-9a-f]{2}|[a-z.%é]{0,3})/){0,6}") {
+        if let Ok(call) = parse(&Method::POST, &path) {
+            prop_assert_eq!(call.deployment().is_some(), call.deployment_span().is_some());
+            if let Some(span) = call.deployment_span() {
+                prop_assert_eq!(path.as_bytes()[span.start - 1], b'/');
+                prop_assert!(matches!(path.as_bytes().get(span.end), None | Some(b'/')));
+                prop_assert_eq!(&percent_decode_str(&path[span]).decode_utf8().unwrap(), call.deployment().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn encoded_names_come_back(name in name(), rest in "(/embeddings|/chat/completions|/threads/t)?/?") {
+        let raw = utf8_percent_encode(&name, NON_ALPHANUMERIC).to_string();
+        let path = format!("/openai/deployments/{raw}{rest}");
+        let call = parse(&Method::POST, &path).unwrap();
+        prop_assert_eq!(call.deployment(), Some(&*name));
+        prop_assert_eq!(&path[call.deployment_span().unwrap()], &*raw);
+    }
+
+    #[test]
+    fn encoded_ids_come_back(id in name()) {
+        let path = format!("/openai/vector_stores/{}/files", utf8_percent_encode(&id, NON_ALPHANUMERIC));
+        prop_assert_eq!(ids(&path), [id]);
+    }
+}

@@ -1,0 +1,45 @@
+use std::error::Error as StdError;
+use std::fmt;
+
+use tower::BoxError;
+
+use crate::azure::Outcome;
+
+/// An attempt that ended without an answer, and what that means.
+#[derive(Debug)]
+pub struct AttemptFailed {
+    outcome: Outcome,
+    source: BoxError,
+}
+
+impl AttemptFailed {
+    /// An outcome and the error that showed it.
+    pub fn new(outcome: Outcome, source: impl Into<BoxError>) -> Self {
+        Self { outcome, source: source.into() }
+    }
+
+    /// What it means.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+}
+
+impl fmt::Display for AttemptFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.outcome {
+            Outcome::Abandoned => "the client's upload failed",
+            Outcome::CredentialUnavailable => "no token for the backend could be had",
+            Outcome::Reset => "the connection to the backend broke",
+            Outcome::TimedOut(_) => "the backend did not answer in time",
+            Outcome::Unreachable => "no connection to the backend",
+            _ => "the attempt failed",
+        })
+    }
+}
+
+impl StdError for AttemptFailed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.source.as_ref())
+    }
+}

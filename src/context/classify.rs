@@ -1,0 +1,68 @@
+use std::error::Error as StdError;
+use std::io;
+
+use super::AttemptFailed;
+use crate::azure::Outcome;
+use crate::error::{Error, causes};
+
+/// What an error of the service below means for a request and its target.
+///
+/// Asked once for every attempt that ended without an answer. The conservative reading is [`Outcome::Unknown`]: the backend
+/// may have done what it was asked. Closures are accepted.
+pub trait ClassifyError: Send + Sync {
+    /// Reads an error, with everything that caused it.
+    fn classify(&self, error: &(dyn StdError + 'static)) -> Outcome;
+}
+
+impl<F> ClassifyError for F
+where
+    F: Fn(&(dyn StdError + 'static)) -> Outcome + Send + Sync,
+{
+    fn classify(&self, error: &(dyn StdError + 'static)) -> Outcome {
+        self(error)
+    }
+}
+
+/// An [`AttemptFailed`], such as the crate's own client gives, says what it means; a failed upload is nobody's failure; a
+/// refused connection is a refusal; anything else is unknown.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct DefaultClassify;
+
+impl ClassifyError for DefaultClassify {
+    fn classify(&self, error: &(dyn StdError + 'static)) -> Outcome {
+        causes(error).find_map(meaning).unwrap_or(Outcome::Unknown)
+    }
+}
+
+fn meaning(error: &(dyn StdError + 'static)) -> Option<Outcome> {
+    if let Some(failed) = error.downcast_ref::<AttemptFailed>() {
+        return Some(failed.outcome());
+    }
+    if error.downcast_ref::<Error>().is_some_and(Error::is_upload) {
+        return Some(Outcome::Abandoned);
+    }
+    let io = error.downcast_ref::<io::Error>()?;
+    (io.kind() == io::ErrorKind::ConnectionRefused).then_some(Outcome::Unreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn reads_the_whole_chain() {
+        let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
+        let late = Error::new(ErrorKind::RequestTimeout, "late");
+        let table: [(Box<dyn StdError>, Outcome); 4] = [
+            (Box::new(io::Error::other(refused)), Outcome::Unreachable),
+            (Box::new(io::Error::other(late)), Outcome::Abandoned),
+            (Box::new(io::Error::other(AttemptFailed::new(Outcome::Reset, "x"))), Outcome::Reset),
+            (Box::new(io::Error::other("x")), Outcome::Unknown),
+        ];
+        for (error, expected) in table {
+            assert_eq!(DefaultClassify.classify(error.as_ref()), expected, "{error}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::pool::{Constraints, Processing};
+
+/// Who calls, and what it may do. Cheap to clone.
+///
+/// ```
+/// use tower_azure_openai::context::Client;
+///
+/// let client = Client::new("team-a").allow(["gpt-4o"]).geography("us");
+/// assert!(client.may_use("gpt-4o") && !client.may_use("o3"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Client(Arc<Inner>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Inner {
+    id: Box<str>,
+    allow: Option<BTreeSet<Box<str>>>,
+    constraints: Constraints,
+}
+
+impl Client {
+    /// A client by its id, which appears in logs. It may use every alias on every backend until said otherwise.
+    pub fn new(id: impl Into<Box<str>>) -> Self {
+        Self(Arc::new(Inner { id: id.into(), allow: None, constraints: Constraints::default() }))
+    }
+
+    /// Only these aliases.
+    pub fn allow<A: Into<Box<str>>>(self, aliases: impl IntoIterator<Item = A>) -> Self {
+        self.with(|inner| inner.allow = Some(aliases.into_iter().map(Into::into).collect()))
+    }
+
+    /// Residency: only backends of this geography, ever.
+    pub fn geography(self, geography: impl Into<Box<str>>) -> Self {
+        self.with(|inner| inner.constraints = std::mem::take(&mut inner.constraints).geography(geography))
+    }
+
+    /// Residency: only backends that process prompts in one of these scopes.
+    pub fn processing(self, scopes: impl IntoIterator<Item = Processing>) -> Self {
+        self.with(|inner| inner.constraints = std::mem::take(&mut inner.constraints).processing(scopes))
+    }
+
+    /// The client's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Whether the client may use an alias.
+    #[must_use]
+    pub fn may_use(&self, alias: &str) -> bool {
+        self.0.allow.as_ref().is_none_or(|allowed| allowed.contains(alias))
+    }
+
+    /// Whether the client is held to a list of aliases.
+    #[must_use]
+    pub fn is_restricted(&self) -> bool {
+        self.0.allow.is_some()
+    }
+
+    /// What it demands of every backend.
+    #[must_use]
+    pub fn constraints(&self) -> &Constraints {
+        &self.0.constraints
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+}

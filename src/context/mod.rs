@@ -1,0 +1,42 @@
+//! What layers tell one another through the extensions of requests and answers.
+//!
+//! | extension | put by | used by |
+//! |---|---|---|
+//! | [`Client`] | credential termination | authorisation, selection |
+//! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
+//! | [`Attempts`] | failover, or selection | failover, selection |
+//! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
+//! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
+//! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer | failover |
+//! | [`FreshCredential`] | credential re-issue, on the answer | failover |
+//!
+//! An embedder may read all of them, and put a `Client` or a `Route` of its own.
+
+mod attempt_failed;
+mod attempts;
+mod classify;
+mod client;
+mod route;
+pub(crate) mod wait;
+
+use http::Extensions;
+
+pub use self::attempt_failed::AttemptFailed;
+pub use self::attempts::Attempts;
+pub use self::classify::{ClassifyError, DefaultClassify};
+pub use self::client::Client;
+pub use self::route::Route;
+use crate::pool::Query;
+
+/// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreshCredential;
+
+/// What a request with this route and these extensions asks of its target.
+pub(crate) fn query<'a>(route: &'a Route, extensions: &'a Extensions) -> Query<'a> {
+    let query = Query::new(route.alias());
+    match extensions.get::<Client>() {
+        Some(client) => query.constraints(client.constraints()),
+        None => query,
+    }
+}

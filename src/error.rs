@@ -1,0 +1,194 @@
+//! Why the gateway itself refuses a request, or has no answer to give.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use tower::BoxError;
+
+use crate::pool::{NoTarget, NoTargetReason};
+
+/// A cause that becomes an answer: layers return it inside a `BoxError`, [`RespondLayer`](crate::respond::RespondLayer)
+/// turns it into a status and a body.
+///
+/// Its message is written for the client: it names what to change, never a backend's hostname, a key or a token.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    retry_after: Option<Duration>,
+    must_not_repeat: bool,
+    source: Option<BoxError>,
+}
+
+/// What kind of cause an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The client may not use the alias.
+    AliasNotAllowed,
+    /// Two parsers could read the request differently.
+    AmbiguousRequest,
+    /// The last attempt broke after it was sent, and nobody answered.
+    BackendFailed,
+    /// The last attempt timed out, and nobody answered.
+    BackendTimeout,
+    /// Every backend refused the gateway's own credential.
+    CredentialRejected,
+    /// No configured backend that complies serves the alias.
+    DeploymentNotFound,
+    /// The body is not what the operation needs.
+    InvalidBody,
+    /// Every eligible target is down.
+    NoTargetDown,
+    /// Every eligible target is throttled or full, or some are and the others down.
+    NoTargetThrottled,
+    /// The client may not make this kind of call.
+    OperationNotAllowed,
+    /// The path lies outside the API.
+    PathNotFound,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The body is above the limit.
+    RequestTooLarge,
+    /// No credential that identifies a client.
+    Unauthenticated,
+    /// The client broke its upload off.
+    UploadFailed,
+}
+
+impl Error {
+    /// A cause with the message that the client gets.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), retry_after: None, must_not_repeat: false, source: None }
+    }
+
+    /// Says how long to wait, for the wait headers of the answer.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Says what caused it, for logs; a client never sees it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Says that the request may have taken effect, so that client libraries must not repeat it by themselves.
+    #[must_use]
+    pub const fn must_not_repeat(mut self) -> Self {
+        self.must_not_repeat = true;
+        self
+    }
+
+    /// What kind of cause it is.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The message for the client.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// How long to wait before a repeat makes sense.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// Whether the request may have taken effect.
+    #[must_use]
+    pub const fn is_not_repeatable(&self) -> bool {
+        self.must_not_repeat
+    }
+
+    /// Whether the client's own upload ended the request: no backend is to blame.
+    #[must_use]
+    pub const fn is_upload(&self) -> bool {
+        matches!(self.kind, ErrorKind::RequestTimeout | ErrorKind::RequestTooLarge | ErrorKind::UploadFailed)
+    }
+
+    /// Looks for a cause of this crate in an error and everything that caused it.
+    #[must_use]
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        causes(error).find_map(|cause| cause.downcast_ref())
+    }
+
+    /// The same cause again, without what caused it.
+    #[must_use]
+    pub fn without_source(&self) -> Self {
+        Self {
+            kind: self.kind,
+            message: self.message.clone(),
+            retry_after: self.retry_after,
+            must_not_repeat: self.must_not_repeat,
+            source: None,
+        }
+    }
+}
+
+/// An error and everything that caused it, outermost first.
+pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| cause_of(*error))
+}
+
+fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    // The `source` of an `io::Error` skips the error inside it.
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
+}
+
+/// An error with everything that caused it, on one line, for logs.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, cause) in causes(self.0).enumerate() {
+            write!(f, "{}{cause}", if i == 0 { "" } else { ": " })?;
+        }
+        Ok(())
+    }
+}
+
+impl From<NoTarget> for Error {
+    fn from(none: NoTarget) -> Self {
+        let (kind, message) = match none.reason {
+            NoTargetReason::NotServed => {
+                return Self::new(
+                    ErrorKind::DeploymentNotFound,
+                    "No backend that this client may use serves the deployment. Check its name, or ask for it to be configured.",
+                );
+            }
+            NoTargetReason::Throttled => (
+                ErrorKind::NoTargetThrottled,
+                "Every backend that could serve this is at its limit. Wait as the headers say.",
+            ),
+            NoTargetReason::Down => {
+                (ErrorKind::NoTargetDown, "No backend that could serve this is available. Wait as the headers say.")
+            }
+        };
+        Self { retry_after: none.retry_after, ..Self::new(kind, message) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,151 @@
+//! What a backend is, as its owner describes it.
+
+use std::collections::BTreeSet;
+
+use super::{Credential, Deployment};
+
+/// One Azure OpenAI resource: an endpoint, a credential, where it stands, and what it serves.
+///
+/// A description only; [`PoolBuilder::build`](super::PoolBuilder::build) says what is wrong with it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Backend {
+    pub(super) name: String,
+    pub(super) endpoint: String,
+    pub(super) credential: Option<Credential>,
+    pub(super) priority: u32,
+    pub(super) weight: u32,
+    pub(super) region: Option<String>,
+    pub(super) geography: Option<String>,
+    pub(super) processing: Processing,
+    pub(super) max_in_flight: u32,
+    pub(super) quota_group: Option<String>,
+    pub(super) deployments: Vec<Deployment>,
+}
+
+impl Backend {
+    /// A backend by its unique name (shown in status and logs) and its endpoint: scheme, host, optional port and path
+    /// prefix.
+    pub fn new(name: impl Into<String>, endpoint: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            endpoint: endpoint.into(),
+            credential: None,
+            priority: 0,
+            weight: 1,
+            region: None,
+            geography: None,
+            processing: Processing::Regional,
+            max_in_flight: 0,
+            quota_group: None,
+            deployments: Vec::new(),
+        }
+    }
+
+    /// What the backend is shown. Without one, requests go out without a credential.
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.credential = Some(credential);
+        self
+    }
+
+    /// Lower is tried first; the next group when this one has nothing eligible. Default 0, at most
+    /// [`MAX_PRIORITY`](super::MAX_PRIORITY).
+    pub const fn priority(mut self, priority: u32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The share inside its priority group; 0 drains. Default 1, at most [`MAX_WEIGHT`](super::MAX_WEIGHT).
+    pub const fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Shown in the status.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// What residency constraints compare.
+    pub fn geography(mut self, geography: impl Into<String>) -> Self {
+        self.geography = Some(geography.into());
+        self
+    }
+
+    /// Where prompts may be processed. Default [`Processing::Regional`].
+    pub const fn processing(mut self, processing: Processing) -> Self {
+        self.processing = processing;
+        self
+    }
+
+    /// Concurrent requests, streams counted to their end. Default 0: unlimited.
+    pub const fn max_in_flight(mut self, max: u32) -> Self {
+        self.max_in_flight = max;
+        self
+    }
+
+    /// Backends of one group share a quota: a 429 of one opens the circuits of all, for the same model.
+    pub fn quota_group(mut self, group: impl Into<String>) -> Self {
+        self.quota_group = Some(group.into());
+        self
+    }
+
+    /// Adds what it serves; at least one.
+    pub fn add_deployment(mut self, deployment: Deployment) -> Self {
+        self.deployments.push(deployment);
+        self
+    }
+}
+
+/// Where a backend may process prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Processing {
+    /// Inside a group of regions, such as the EU.
+    DataZone,
+    /// Anywhere.
+    Global,
+    /// In the backend's region.
+    Regional,
+}
+
+impl Processing {
+    /// `data-zone`, `global` or `regional`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DataZone => "data-zone",
+            Self::Global => "global",
+            Self::Regional => "regional",
+        }
+    }
+}
+
+/// What a client demands of every backend that may see its requests. Checked before anything else and never relaxed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constraints {
+    geography: Option<Box<str>>,
+    processing: Option<BTreeSet<Processing>>,
+}
+
+impl Constraints {
+    /// Only backends of this geography.
+    #[must_use]
+    pub fn geography(mut self, geography: impl Into<Box<str>>) -> Self {
+        self.geography = Some(geography.into());
+        self
+    }
+
+    /// Only backends with one of these processing scopes.
+    #[must_use]
+    pub fn processing(mut self, scopes: impl IntoIterator<Item = Processing>) -> Self {
+        self.processing = Some(scopes.into_iter().collect());
+        self
+    }
+
+    pub(super) fn allow(&self, geography: Option<&str>, processing: Processing) -> bool {
+        self.geography.as_deref().is_none_or(|wanted| geography == Some(wanted))
+            && self.processing.as_ref().is_none_or(|scopes| scopes.contains(&processing))
+    }
+}

@@ -1,0 +1,173 @@
+//! From a description of backends to a pool that cannot be wrong in ways that can be known beforehand.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use super::endpoint::Endpoint;
+use super::{Backend, CircuitConfig, Deployment, Pool};
+
+/// The largest weight of a backend or deployment.
+pub const MAX_WEIGHT: u32 = 1_000_000;
+/// The largest priority of a backend or deployment.
+pub const MAX_PRIORITY: u32 = 1_000_000;
+
+/// Collects backends; made by [`Pool::builder`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct PoolBuilder {
+    pub(super) backends: Vec<Backend>,
+    pub(super) circuit: CircuitConfig,
+}
+
+impl PoolBuilder {
+    /// Adds a backend.
+    pub fn add_backend(mut self, backend: Backend) -> Self {
+        self.backends.push(backend);
+        self
+    }
+
+    /// Sets when circuits open and for how long.
+    pub const fn circuit(mut self, config: CircuitConfig) -> Self {
+        self.circuit = config;
+        self
+    }
+
+    /// Checks the description and makes the pool.
+    ///
+    /// # Errors
+    /// Every problem at once, each naming the backend or alias and what to change.
+    pub fn build(self) -> Result<Pool, BuildError> {
+        Pool::from_description(self.checked()?)
+    }
+
+    /// The same description with the endpoints read, or every problem in it.
+    pub(super) fn checked(self) -> Result<Checked, BuildError> {
+        let mut problems = Problems::default();
+        let endpoints = self.backends.iter().filter_map(|backend| problems.check_backend(backend)).collect();
+        problems.check_names(&self.backends);
+        problems.check_aliases(&self.backends);
+        if self.backends.is_empty() {
+            problems.add("the pool", "has no backend");
+        }
+        if let Some((field, why)) = self.circuit.problem() {
+            problems.add(format_args!("circuit.{field}"), why);
+        }
+        if problems.0.is_empty() { Ok(Checked { description: self, endpoints }) } else { Err(BuildError(problems.0)) }
+    }
+}
+
+/// A description without problems.
+pub(super) struct Checked {
+    pub(super) description: PoolBuilder,
+    /// One for each backend, in the same order.
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+/// What is wrong with the description of a pool: all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildError(Vec<String>);
+
+impl BuildError {
+    pub(super) fn no_backend(name: &str) -> Self {
+        Self(vec![format!("backend `{name}` is not in the pool")])
+    }
+
+    /// One sentence for each problem.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, what: impl fmt::Display, why: impl fmt::Display) {
+        self.0.push(format!("{what} {why}"));
+    }
+
+    fn check_backend(&mut self, backend: &Backend) -> Option<Endpoint> {
+        let name = format!("backend `{}`", backend.name);
+        self.check_rank(&name, Some(backend.weight), Some(backend.priority));
+        if backend.name.is_empty() {
+            self.add("a backend", "has an empty name");
+        }
+        if backend.deployments.is_empty() {
+            self.add(&name, "has no deployment");
+        }
+        for deployment in &backend.deployments {
+            let name = format!("deployment `{}` of {name}", deployment.name);
+            self.check_rank(&name, deployment.weight, deployment.priority);
+            if deployment.name.is_empty() || deployment.alias_name().is_empty() {
+                self.add(&name, "has an empty name or alias");
+            }
+        }
+        let endpoint =
+            Endpoint::parse(&backend.endpoint).map_err(|why| self.add(format_args!("endpoint of {name}"), why));
+        let endpoint = endpoint.ok()?;
+        let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_bearer().is_some());
+        if has_tokens && !endpoint.may_carry_tokens() {
+            self.add(format_args!("endpoint of {name}"), "must be https: tokens are not sent in the clear");
+        }
+        Some(endpoint)
+    }
+
+    fn check_rank(&mut self, name: &str, weight: Option<u32>, priority: Option<u32>) {
+        if weight.is_some_and(|weight| weight > MAX_WEIGHT) {
+            self.add(format_args!("weight of {name}"), format_args!("is above {MAX_WEIGHT}"));
+        }
+        if priority.is_some_and(|priority| priority > MAX_PRIORITY) {
+            self.add(format_args!("priority of {name}"), format_args!("is above {MAX_PRIORITY}"));
+        }
+    }
+
+    fn check_names(&mut self, backends: &[Backend]) {
+        let mut names = HashSet::new();
+        for backend in backends {
+            if !names.insert(&backend.name) {
+                self.add(format_args!("backend `{}`", backend.name), "is there twice");
+            }
+            let mut deployments = HashSet::new();
+            for deployment in &backend.deployments {
+                if !deployments.insert(&deployment.name) {
+                    let name = format_args!("deployment `{}` of backend `{}`", deployment.name, backend.name);
+                    self.add(name, "is there twice");
+                }
+            }
+        }
+    }
+
+    fn check_aliases(&mut self, backends: &[Backend]) {
+        let mut first: HashMap<&str, (&Backend, &Deployment)> = HashMap::new();
+        let served = backends.iter().flat_map(|b| b.deployments.iter().map(move |d| (b, d)));
+        for (backend, deployment) in served {
+            let alias = deployment.alias_name();
+            let (b, d) = *first.entry(alias).or_insert((backend, deployment));
+            if d.model_name() != deployment.model_name() || d.version != deployment.version {
+                let (was, is) = (ServedAt(b, d), ServedAt(backend, deployment));
+                self.add(
+                    format_args!("alias `{alias}`"),
+                    format_args!("is {was} and {is}: all its targets must agree"),
+                );
+            }
+        }
+    }
+}
+
+struct ServedAt<'a>(&'a Backend, &'a Deployment);
+
+impl fmt::Display for ServedAt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(backend, deployment) = self;
+        let version = deployment.version.as_deref().unwrap_or("of no stated version");
+        write!(f, "{} {version} on {}/{}", deployment.model_name(), backend.name, deployment.name)
+    }
+}

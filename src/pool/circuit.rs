@@ -1,0 +1,343 @@
+//! The circuit of one target: a pure state machine over the time it is given.
+//!
+//! | state | meaning | left when |
+//! |---|---|---|
+//! | closed | traffic flows | a 429 (or any answer with a wait hint) opens it for the hint; failures open it |
+//! | open | no request at all | its time is over: then closed, or half-open where it is not known that the target is well |
+//! | half-open | one request, and one more after each [`CircuitConfig::probe_interval`] while none has failed | the first success closes it, a failure opens it again |
+//!
+//! A 429 is an order to wait, not a failure: it enters no ratio, no run and no back-off. After a hint that was obeyed in
+//! full the circuit is simply closed, because the backend itself said when.
+//!
+//! The two ideas that make it safe under concurrency are *tickets* and *places*. Every admission gives a [`Ticket`] of the
+//! current generation, and a trip starts a new one: an answer to a request that was sent before the trip changes nothing,
+//! except that a wait it asks for is always obeyed. A probe holds a place that is given back when it ends without a verdict.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::window::Window;
+
+/// When circuits open, for how long, and how they close again.
+///
+/// The bounds are consistent: `min_open` ≤ `default_open` ≤ `max_open` is checked when the pool is built.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CircuitConfig {
+    /// A shorter hint, or one of zero, opens for this long. Default 50 ms.
+    pub min_open: Duration,
+    /// A longer hint is cut to this and followed by a probe. Default 60 s.
+    pub max_open: Duration,
+    /// How long a 429 without a hint opens, and failures, which double it with each failed probe up to
+    /// [`max_open`](Self::max_open). Default 10 s.
+    pub default_open: Duration,
+    /// While half-open: one request, and one more after each interval while none has failed. Default 250 ms.
+    pub probe_interval: Duration,
+    /// So many failures in a row open. Default 5.
+    pub consecutive_failures: u32,
+    /// A share of failures above this, of at least [`min_requests`](Self::min_requests) in the window, opens. Default 0.5.
+    pub failure_ratio: f64,
+    /// The span that the ratio looks back over. Default 10 s.
+    pub window: Duration,
+    /// With fewer requests than this in the window the ratio decides nothing. Default 20.
+    pub min_requests: u32,
+}
+
+impl Default for CircuitConfig {
+    fn default() -> Self {
+        Self {
+            min_open: Duration::from_millis(50),
+            max_open: Duration::from_secs(60),
+            default_open: Duration::from_secs(10),
+            probe_interval: Duration::from_millis(250),
+            consecutive_failures: 5,
+            failure_ratio: 0.5,
+            window: Duration::from_secs(10),
+            min_requests: 20,
+        }
+    }
+}
+
+impl CircuitConfig {
+    /// What is wrong with these values, as the name of a field and a sentence.
+    pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
+        let checks = [
+            (self.min_open <= self.default_open, "default_open", "must not be below min_open"),
+            (self.default_open <= self.max_open, "max_open", "must not be below default_open"),
+            (!self.default_open.is_zero(), "default_open", "must not be zero"),
+            (!self.probe_interval.is_zero(), "probe_interval", "must not be zero"),
+            (!self.window.is_zero(), "window", "must not be zero"),
+            (self.consecutive_failures > 0, "consecutive_failures", "must be at least 1"),
+            ((0.0..=1.0).contains(&self.failure_ratio), "failure_ratio", "must lie between 0 and 1"),
+        ];
+        checks.into_iter().find(|(holds, ..)| !holds).map(|(_, field, why)| (field, why))
+    }
+}
+
+/// What an attempt taught about its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The target failed. With `may_open: false` it is counted but opens nothing.
+    Failure {
+        /// Whether this failure may open the circuit.
+        may_open: bool,
+    },
+    /// Nothing can be said: the attempt ended for reasons of its own.
+    Neutral,
+    /// The target answered.
+    Success,
+    /// The target asked to wait.
+    Throttled {
+        /// For how long; `None` stands for [`CircuitConfig::default_open`].
+        hint: Option<Duration>,
+    },
+}
+
+/// The state of a circuit at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CircuitState {
+    /// Traffic flows.
+    Closed,
+    /// One request at a time finds out whether the target is well.
+    HalfOpen,
+    /// No request is sent.
+    Open {
+        /// The first moment at which a request will be sent again.
+        until: Instant,
+        /// The backend asked to wait, rather than failed.
+        throttled: bool,
+    },
+}
+
+impl CircuitState {
+    /// `closed`, `open` or `half-open`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open { .. } => "open",
+        }
+    }
+}
+
+/// Proof of an admission, handed back with the verdict.
+#[derive(Debug)]
+#[must_use = "an admission without a verdict must be recorded as neutral"]
+pub struct Ticket {
+    generation: u64,
+    probe: bool,
+}
+
+/// See the [module docs](self).
+#[derive(Debug)]
+pub struct Circuit {
+    config: CircuitConfig,
+    state: State,
+    /// Opened by failures, and no success seen since.
+    failing: bool,
+    failed_probes: u32,
+    generation: u64,
+    run: u32,
+    window: Window,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed,
+    HalfOpen { next: Instant },
+    Open { until: Instant, cut: bool },
+}
+
+impl Circuit {
+    /// A closed circuit.
+    #[must_use]
+    pub fn new(config: CircuitConfig) -> Self {
+        Self {
+            config,
+            state: State::Closed,
+            failing: false,
+            failed_probes: 0,
+            generation: 0,
+            run: 0,
+            window: Window::new(config.window),
+        }
+    }
+
+    /// Takes other bounds from now on; what is open stays open until its time.
+    pub fn configure(&mut self, config: CircuitConfig) {
+        if self.config.window != config.window {
+            self.window = Window::new(config.window);
+        }
+        self.config = config;
+    }
+
+    /// The state at `now`.
+    #[must_use]
+    pub fn state(&self, now: Instant) -> CircuitState {
+        match self.settled(now) {
+            State::Closed => CircuitState::Closed,
+            State::HalfOpen { .. } => CircuitState::HalfOpen,
+            State::Open { until, .. } => CircuitState::Open { until, throttled: !self.failing },
+        }
+    }
+
+    /// The first moment at which a request is admitted; `None` while the circuit is closed.
+    #[must_use]
+    pub const fn admits_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed => None,
+            State::HalfOpen { next } => Some(next),
+            State::Open { until, .. } => Some(until),
+        }
+    }
+
+    /// Whether [`admit`](Self::admit) would say yes.
+    #[must_use]
+    pub fn admits(&self, now: Instant) -> bool {
+        self.admits_at().is_none_or(|at| at <= now)
+    }
+
+    /// Takes a place for one request, or `None` while the circuit refuses.
+    pub fn admit(&mut self, now: Instant) -> Option<Ticket> {
+        self.settle(now);
+        let probe = match &mut self.state {
+            State::Closed => false,
+            State::HalfOpen { next } if *next <= now => {
+                *next = now + self.config.probe_interval;
+                true
+            }
+            State::HalfOpen { .. } | State::Open { .. } => return None,
+        };
+        Some(Ticket { generation: self.generation, probe })
+    }
+
+    /// Frees the place of a probe whose answer belongs to the client now; its verdict is still to come.
+    pub fn commit(&mut self, ticket: &mut Ticket, now: Instant) {
+        if std::mem::take(&mut ticket.probe) && ticket.generation == self.generation {
+            self.free_place(now);
+        }
+    }
+
+    /// Learns from the one outcome of an attempt.
+    // The ticket is consumed: one admission, one verdict.
+    #[expect(clippy::needless_pass_by_value)]
+    pub fn record(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
+        self.settle(now);
+        let current = ticket.generation == self.generation;
+        match verdict {
+            Verdict::Throttled { hint } => self.throttle(hint, now),
+            Verdict::Neutral if current && ticket.probe => self.free_place(now),
+            Verdict::Success if current => self.succeed(now),
+            Verdict::Failure { may_open } if current => self.fail(may_open, now),
+            _ => {}
+        }
+    }
+
+    /// Opens for `hint`, or keeps an open circuit open for longer. Never shortens.
+    pub fn throttle(&mut self, hint: Option<Duration>, now: Instant) {
+        self.settle(now);
+        let asked = hint.unwrap_or(self.config.default_open);
+        let cut = asked > self.config.max_open;
+        let until = now + asked.clamp(self.config.min_open, self.config.max_open);
+        match &mut self.state {
+            State::Open { until: open_until, cut: open_cut } => {
+                if until > *open_until {
+                    (*open_until, *open_cut) = (until, cut);
+                }
+            }
+            State::Closed | State::HalfOpen { .. } => self.open(until, cut),
+        }
+    }
+
+    /// Counts a failure that this target did not cause itself, such as a refused connection to its backend.
+    pub fn fail(&mut self, may_open: bool, now: Instant) {
+        self.settle(now);
+        match self.state {
+            State::Closed => {
+                self.run = self.run.saturating_add(1);
+                self.window.add(true, now);
+                if may_open && self.is_failing(now) {
+                    self.open_by_failure(now);
+                }
+            }
+            State::HalfOpen { .. } if may_open => {
+                self.failed_probes = self.failed_probes.saturating_add(1);
+                self.open_by_failure(now);
+            }
+            State::HalfOpen { .. } | State::Open { .. } => {}
+        }
+    }
+
+    fn succeed(&mut self, now: Instant) {
+        match self.state {
+            State::Closed => {
+                self.run = 0;
+                self.window.add(false, now);
+            }
+            State::HalfOpen { .. } => self.close(),
+            State::Open { .. } => {}
+        }
+    }
+
+    fn is_failing(&self, now: Instant) -> bool {
+        let (requests, failures) = self.window.counts(now);
+        self.run >= self.config.consecutive_failures
+            || (requests >= u64::from(self.config.min_requests)
+                && failures as f64 > self.config.failure_ratio * requests as f64)
+    }
+
+    fn open_by_failure(&mut self, now: Instant) {
+        let doubled =
+            self.config.default_open.saturating_mul(1_u32.checked_shl(self.failed_probes).unwrap_or(u32::MAX));
+        self.failing = true;
+        self.open(now + doubled.min(self.config.max_open), false);
+    }
+
+    fn open(&mut self, until: Instant, cut: bool) {
+        self.generation += 1;
+        self.state = State::Open { until, cut };
+    }
+
+    fn close(&mut self) {
+        self.state = State::Closed;
+        self.failing = false;
+        self.failed_probes = 0;
+        self.run = 0;
+        self.window.clear();
+    }
+
+    const fn free_place(&mut self, now: Instant) {
+        if let State::HalfOpen { next } = &mut self.state {
+            *next = now;
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let settled = self.settled(now);
+        if matches!((self.state, settled), (State::Open { .. }, State::Closed)) {
+            self.close();
+        }
+        self.state = settled;
+    }
+
+    fn settled(&self, now: Instant) -> State {
+        match self.state {
+            State::Open { until, cut } if until <= now => {
+                if cut || self.failing {
+                    State::HalfOpen { next: until }
+                } else {
+                    State::Closed
+                }
+            }
+            state => state,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "circuit/tests.rs"]
+mod tests;

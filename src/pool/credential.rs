@@ -1,0 +1,101 @@
+//! What a backend is shown instead of the client's credential.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+use tower::BoxError;
+
+/// The credential of one backend: an API key, or tokens that somebody keeps fresh.
+///
+/// Cheap to clone; `Debug` shows the kind only.
+#[derive(Clone)]
+pub struct Credential(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    ApiKey(HeaderValue),
+    Bearer(Arc<dyn BearerTokens>),
+}
+
+impl Credential {
+    /// An API key, sent as `api-key`.
+    ///
+    /// # Errors
+    /// The key holds a byte that a header cannot carry.
+    pub fn api_key(key: impl AsRef<[u8]>) -> Result<Self, InvalidHeaderValue> {
+        let mut value = HeaderValue::from_bytes(key.as_ref())?;
+        value.set_sensitive(true);
+        Ok(Self(Kind::ApiKey(value)))
+    }
+
+    /// Tokens, sent as `Authorization: Bearer`; see [`TokenKeeper`](crate::reissue::TokenKeeper).
+    #[must_use]
+    pub fn bearer(tokens: Arc<dyn BearerTokens>) -> Self {
+        Self(Kind::Bearer(tokens))
+    }
+
+    /// The value of the `api-key` header, if this is a key.
+    #[must_use]
+    pub const fn as_api_key(&self) -> Option<&HeaderValue> {
+        match &self.0 {
+            Kind::ApiKey(value) => Some(value),
+            Kind::Bearer(_) => None,
+        }
+    }
+
+    /// The source of tokens, if this is one.
+    #[must_use]
+    pub const fn as_bearer(&self) -> Option<&Arc<dyn BearerTokens>> {
+        match &self.0 {
+            Kind::ApiKey(_) => None,
+            Kind::Bearer(tokens) => Some(tokens),
+        }
+    }
+
+    /// How the status page names it: `key`, `ok`, or a sentence that says what is wrong.
+    pub(super) fn identity(&self) -> String {
+        match &self.0 {
+            Kind::ApiKey(_) => "key".to_owned(),
+            Kind::Bearer(tokens) => tokens.problem().unwrap_or_else(|| "ok".to_owned()),
+        }
+    }
+
+    /// Whether a request could carry it now, or as soon as a first token is there.
+    pub(super) fn is_usable(&self) -> bool {
+        match &self.0 {
+            Kind::ApiKey(_) => true,
+            Kind::Bearer(tokens) => tokens.problem().is_none(),
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::ApiKey(_) => "Credential::ApiKey",
+            Kind::Bearer(_) => "Credential::Bearer",
+        })
+    }
+}
+
+/// A boxed future that borrows nothing.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Bearer tokens that are kept fresh off the request path.
+pub trait BearerTokens: Send + Sync + 'static {
+    /// The token in hand, while it is valid, as the value of `Authorization`. Called for every request: must not block.
+    fn current(&self) -> Option<HeaderValue>;
+
+    /// Waits for a first token, or a new one after the last has expired. Concurrent callers share one fetch and its failure.
+    fn wait(&self) -> BoxFuture<Result<HeaderValue, BoxError>>;
+
+    /// A backend answered 401 to this token. Resolves to whether another one is in hand now, so that a repeat makes sense.
+    fn rejected(&self, token: &HeaderValue) -> BoxFuture<bool>;
+
+    /// Why there is no usable token, as a sentence without secrets; `None` while there is one or the first is being fetched.
+    fn problem(&self) -> Option<String>;
+}

@@ -1,0 +1,73 @@
+//! What a backend serves, as its owner describes it.
+
+/// A named model on a backend.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Deployment {
+    pub(super) name: String,
+    pub(super) alias: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) priority: Option<u32>,
+    pub(super) weight: Option<u32>,
+    pub(super) quota_group: Option<String>,
+}
+
+impl Deployment {
+    /// A deployment by its name on the backend, which is also its alias and its model until said otherwise.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            alias: None,
+            model: None,
+            version: None,
+            priority: None,
+            weight: None,
+            quota_group: None,
+        }
+    }
+
+    /// The name that clients use. Default: the deployment's name.
+    pub fn alias(mut self, alias: impl Into<String>) -> Self {
+        self.alias = Some(alias.into());
+        self
+    }
+
+    /// The model. Default: the alias.
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// The model's version. All targets of one alias must agree on it.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Overrides the backend's priority.
+    pub const fn priority(mut self, priority: u32) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Overrides the backend's weight.
+    pub const fn weight(mut self, weight: u32) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Overrides the backend's quota group.
+    pub fn quota_group(mut self, group: impl Into<String>) -> Self {
+        self.quota_group = Some(group.into());
+        self
+    }
+
+    pub(super) fn alias_name(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.name)
+    }
+
+    pub(super) fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or_else(|| self.alias_name())
+    }
+}

@@ -1,0 +1,129 @@
+//! Where a backend listens.
+
+use std::fmt;
+
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Uri};
+
+/// Scheme, authority and path prefix of a backend, ready to be put into requests.
+#[derive(Clone)]
+pub struct Endpoint {
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    prefix: Box<str>,
+}
+
+impl Endpoint {
+    /// Reads `scheme://host[:port][/prefix]`.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        // `Uri` drops a fragment silently.
+        if text.contains('#') {
+            return Err("must not have a fragment");
+        }
+        let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
+        let scheme = uri.scheme().filter(|s| **s == Scheme::HTTP || **s == Scheme::HTTPS).cloned();
+        let scheme = scheme.ok_or("must begin with http:// or https://")?;
+        let authority = uri.authority().cloned().ok_or("names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("must not carry credentials");
+        }
+        if authority.host().is_empty() {
+            return Err("names no host");
+        }
+        if uri.query().is_some() {
+            return Err("must not have a query");
+        }
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| "is not a URL")?;
+        Ok(Self { scheme, authority, host, prefix: uri.path().trim_end_matches('/').into() })
+    }
+
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The value of the `Host` header.
+    #[must_use]
+    pub const fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// What stands before the path of every request, without a slash at its end; mostly empty.
+    #[must_use]
+    pub const fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        (&self.scheme, &self.authority, &self.prefix) == (&other.scheme, &other.authority, &other.prefix)
+    }
+
+    pub(super) fn may_carry_tokens(&self) -> bool {
+        self.scheme == Scheme::HTTPS || is_loopback(self.authority.host())
+    }
+}
+
+/// The scheme only: hostnames of backends stay out of logs.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("scheme", &self.scheme.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// Whether `host` (as it stands in a URL) names this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_scheme_host_port_and_prefix() {
+        let endpoint = Endpoint::parse("https://contoso.example:8443/east/").unwrap();
+        assert_eq!((endpoint.scheme(), endpoint.prefix()), (&Scheme::HTTPS, "/east"));
+        assert_eq!(endpoint.host(), "contoso.example:8443");
+        assert_eq!(Endpoint::parse("http://127.0.0.1:1").unwrap().prefix(), "");
+    }
+
+    #[test]
+    fn refuses_what_is_no_endpoint() {
+        for wrong in [
+            "",
+            "contoso.example",
+            "ftp://contoso.example",
+            "https://",
+            "https:///path",
+            "https://user:secret@contoso.example",
+            "https://contoso.example?api-key=1",
+            "https://contoso.example#x",
+        ] {
+            assert!(Endpoint::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tokens_go_over_https_or_loopback_only() {
+        for (url, may) in [
+            ("https://contoso.example", true),
+            ("http://contoso.example", false),
+            ("http://127.0.0.1:8080", true),
+            ("http://localhost", true),
+            ("http://[::1]:80", true),
+            ("http://127.evil.example", false),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().may_carry_tokens(), may, "{url}");
+        }
+    }
+}

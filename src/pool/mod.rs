@@ -1,0 +1,186 @@
+//! The backends and their live state, behind one handle that is cheap to clone. No I/O.
+//!
+//! A [`Pool`] is built once from a description that is checked as a whole ([`PoolBuilder::build`]) and can be changed while
+//! it serves: [`replace`](Pool::replace), [`set_weight`](Pool::set_weight), [`drain`](Pool::drain). Requests that are
+//! running finish where they are, and the circuit, the counters and the places of a target that stays are kept.
+//!
+//! ```
+//! use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::builder()
+//!     .add_backend(
+//!         Backend::new("ptu-eastus", "https://contoso-eastus.openai.azure.com")
+//!             .credential(Credential::api_key("…key one…".as_bytes())?)
+//!             .add_deployment(Deployment::new("gpt-4o-ptu").alias("gpt-4o").version("2024-08-06")),
+//!     )
+//!     .add_backend(
+//!         Backend::new("paygo-westus", "https://contoso-westus.openai.azure.com")
+//!             .credential(Credential::api_key("…key two…".as_bytes())?)
+//!             .priority(1)
+//!             .add_deployment(Deployment::new("gpt-4o").model("gpt-4o").version("2024-08-06")),
+//!     )
+//!     .build();
+//! assert!(pool.unwrap_err().to_string().contains("all its targets must agree"), "the first model is `gpt-4o` by its alias");
+//! # Ok(())
+//! # }
+//! ```
+
+mod backend;
+mod builder;
+mod circuit;
+mod credential;
+mod deployment;
+mod endpoint;
+mod live;
+mod permit;
+mod select;
+mod status;
+mod table;
+mod target;
+mod window;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+pub use self::backend::{Backend, Constraints, Processing};
+pub use self::builder::{BuildError, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder};
+pub use self::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
+pub use self::credential::{BearerTokens, BoxFuture, Credential};
+pub use self::deployment::Deployment;
+pub use self::endpoint::Endpoint;
+pub use self::permit::{Permit, PermitCell};
+pub use self::select::{NoTarget, NoTargetReason, Query};
+pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus};
+pub use self::target::{Target, TargetSet};
+
+pub(crate) use self::endpoint::is_loopback;
+pub(crate) use self::status::ceil_ms;
+
+use self::builder::Checked;
+use self::live::Live;
+use self::table::Table;
+
+/// The backends, their targets and their live state. See the [module docs](self).
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    epoch: Instant,
+    table: ArcSwap<Table>,
+    /// Held while the table is rebuilt, and while a failure looks whether others still admit.
+    changing: Mutex<()>,
+}
+
+impl Pool {
+    /// Starts a description.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::default()
+    }
+
+    fn from_description(checked: Checked) -> Result<Self, BuildError> {
+        let epoch = Instant::now();
+        let table = ArcSwap::from_pointee(Table::build(checked, epoch, None));
+        Ok(Self(Arc::new(Shared { epoch, table, changing: Mutex::new(()) })))
+    }
+
+    /// Takes another description. Running requests finish where they are; what a target learned is kept where its backend
+    /// (by name and endpoint) and its deployment (by name) stay.
+    ///
+    /// # Errors
+    /// Every problem of the description; then nothing has changed.
+    pub fn replace(&self, description: PoolBuilder) -> Result<(), BuildError> {
+        let _changing = self.changing();
+        self.rebuild(description)
+    }
+
+    /// Gives a backend another share inside its priority group; 0 drains it.
+    ///
+    /// # Errors
+    /// No backend has that name, or the weight is out of range; then nothing has changed.
+    pub fn set_weight(&self, backend: &str, weight: u32) -> Result<(), BuildError> {
+        let _changing = self.changing();
+        let mut description = self.0.table.load().description.clone();
+        let found = description.backends.iter_mut().find(|described| described.name == backend);
+        found.ok_or_else(|| BuildError::no_backend(backend))?.weight = weight;
+        self.rebuild(description)
+    }
+
+    /// Sends nothing new to a backend; what runs there finishes. [`set_weight`](Self::set_weight) brings it back.
+    ///
+    /// # Errors
+    /// No backend has that name.
+    pub fn drain(&self, backend: &str) -> Result<(), BuildError> {
+        self.set_weight(backend, 0)
+    }
+
+    /// Whether any backend could serve: not drained, with a usable identity, and not down. A throttled one could.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let now = Instant::now();
+        let usable = |target: &Target| target.credential().is_none_or(Credential::is_usable);
+        self.0.table.load().deployed().any(|target| !target.is_drained() && usable(target) && !target.is_down(now))
+    }
+
+    /// The targets that serve an alias, in the order of priority and then of configuration.
+    #[must_use]
+    pub fn targets(&self, alias: &str) -> Vec<Target> {
+        self.0.table.load().group(Some(alias)).map_or_else(Vec::new, |group| group.targets().cloned().collect())
+    }
+
+    /// Every alias, sorted.
+    #[must_use]
+    pub fn aliases(&self) -> Vec<Arc<str>> {
+        self.0.table.load().aliases()
+    }
+
+    /// A snapshot for people and probes.
+    #[must_use]
+    pub fn status(&self) -> PoolStatus {
+        let (table, now) = (self.0.table.load(), Instant::now());
+        let backends = table.resources.iter().map(|resource| resource.status(&table, now)).collect();
+        PoolStatus { ready: self.is_ready(), backends }
+    }
+
+    fn rebuild(&self, description: PoolBuilder) -> Result<(), BuildError> {
+        let table = Table::build(description.checked()?, self.0.epoch, Some(&self.0.table.load()));
+        self.0.table.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// A 5xx answer opens no circuit when nobody else of the alias would admit: one poisonous prompt must not close the
+    /// shop.
+    fn record_answered_failure(&self, target: &Target, ticket: Ticket, now: Instant) {
+        let _alone = self.changing();
+        let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, now));
+        let group = table.group(target.alias());
+        let may_open = group.is_some_and(|group| {
+            group.targets().any(|other| other != target && !other.is_drained() && other.0.live.admits(since))
+        });
+        target.0.live.record(ticket, Verdict::Failure { may_open }, now);
+    }
+
+    fn siblings(&self, target: &Target) -> impl Iterator<Item = Target> {
+        let (table, target) = (self.0.table.load_full(), target.clone());
+        table.others(move |other| *other != target && other.backend() == target.backend())
+    }
+
+    fn quota_members(&self, target: &Target) -> impl Iterator<Item = Target> {
+        let (table, target) = (self.0.table.load_full(), target.clone());
+        table.others(move |other| *other != target && other.shares_quota_with(&target))
+    }
+
+    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.0.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.0.table.load();
+        f.debug_struct("Pool").field("targets", &table.deployed().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! A snapshot of the pool for people and probes.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::table::Table;
+use super::target::Resource;
+use super::{CircuitState, Credential, Target};
+
+/// The pool at one moment. Serialises to the JSON of the status page; holds no endpoint and no credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PoolStatus {
+    /// Whether any backend could serve.
+    pub ready: bool,
+    /// In the order of configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// One backend of a [`PoolStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BackendStatus {
+    /// The configured name.
+    pub name: String,
+    /// The configured region.
+    pub region: Option<String>,
+    /// The configured geography.
+    pub geography: Option<String>,
+    /// Lower is tried first.
+    pub priority: u32,
+    /// The share inside the priority group; 0 is drained.
+    pub weight: u32,
+    /// Whether it gets nothing new.
+    pub drained: bool,
+    /// Requests now, streams counted to their end.
+    pub in_flight: u32,
+    /// `ok`, `key`, `none`, or a sentence that says what is wrong.
+    pub identity: String,
+    /// In the order of configuration.
+    pub deployments: Vec<DeploymentStatus>,
+}
+
+/// One deployment of a [`BackendStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeploymentStatus {
+    /// The deployment's name on the backend.
+    pub name: String,
+    /// The name that clients use.
+    pub alias: String,
+    /// The model.
+    pub model: String,
+    /// The model's version, if it was told.
+    pub version: Option<String>,
+    /// `closed`, `open` or `half-open`.
+    pub circuit: &'static str,
+    /// Milliseconds until a request will be sent again, while the circuit is open.
+    pub reopens_in_ms: Option<u64>,
+    /// Requests now.
+    pub in_flight: u32,
+    /// Attempts sent since the start.
+    pub requests: u64,
+    /// 429 answers among them.
+    pub throttled: u64,
+    /// Failures among them: 5xx, timeouts, broken and refused connections.
+    pub failures: u64,
+}
+
+impl Resource {
+    pub(super) fn status(&self, table: &Table, now: Instant) -> BackendStatus {
+        let own = table.deployed().filter(|target| target.0.backend.name == self.name);
+        BackendStatus {
+            name: self.name.to_string(),
+            region: self.region.as_deref().map(str::to_owned),
+            geography: self.geography.as_deref().map(str::to_owned),
+            priority: self.priority,
+            weight: self.weight,
+            drained: self.weight == 0,
+            in_flight: self.in_flight.load(Relaxed),
+            identity: self.credential.as_ref().map_or_else(|| "none".to_owned(), Credential::identity),
+            deployments: own.filter_map(|target| target.status(now)).collect(),
+        }
+    }
+}
+
+impl Target {
+    fn status(&self, now: Instant) -> Option<DeploymentStatus> {
+        let (served, live) = (self.0.deployment.as_ref()?, &self.0.live);
+        let state = live.state(now);
+        let reopens_in_ms = match state {
+            CircuitState::Open { until, .. } => Some(ceil_ms(until.saturating_duration_since(now))),
+            _ => None,
+        };
+        Some(DeploymentStatus {
+            name: served.name.to_string(),
+            alias: served.alias.to_string(),
+            model: served.model.to_string(),
+            version: served.version.as_deref().map(str::to_owned),
+            circuit: state.as_str(),
+            reopens_in_ms,
+            in_flight: self.in_flight(),
+            requests: live.counters.requests.load(Relaxed),
+            throttled: live.counters.throttled.load(Relaxed),
+            failures: live.counters.failures.load(Relaxed),
+        })
+    }
+}
+
+/// Whole milliseconds, rounded up, so that who waits so long does not come too early.
+pub(crate) fn ceil_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}

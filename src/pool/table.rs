@@ -1,0 +1,169 @@
+//! The backends at one moment, arranged for looking targets up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use tokio::time::Instant;
+
+use super::builder::{Checked, PoolBuilder};
+use super::endpoint::Endpoint;
+use super::live::Live;
+use super::target::{Inner, Resource, Served};
+use super::{Backend, CircuitConfig, Deployment, Target};
+
+pub(super) struct Table {
+    pub(super) description: PoolBuilder,
+    pub(super) resources: Vec<Arc<Resource>>,
+    /// Every backend without a deployment, then every backend with each of its deployments.
+    targets: Vec<Target>,
+    aliases: HashMap<Arc<str>, Group>,
+    unnamed: Group,
+    next_slot: usize,
+}
+
+/// The targets of an alias by priority, the lowest number first.
+#[derive(Default)]
+pub(super) struct Group {
+    tiers: Vec<Vec<Target>>,
+}
+
+impl Group {
+    fn new(mut targets: Vec<Target>) -> Self {
+        targets.sort_by_key(Target::priority);
+        let tiers = targets.chunk_by(|a, b| a.priority() == b.priority()).map(<[Target]>::to_vec).collect();
+        Self { tiers }
+    }
+
+    pub(super) fn tiers(&self) -> impl Iterator<Item = &[Target]> {
+        self.tiers.iter().map(Vec::as_slice)
+    }
+
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.tiers.iter().flatten()
+    }
+}
+
+impl Table {
+    /// Arranges a description; what `before` knew of a target that stays is kept.
+    pub(super) fn build(checked: Checked, epoch: Instant, before: Option<&Self>) -> Self {
+        let Checked { description, endpoints } = checked;
+        let mut maker =
+            Maker { epoch, circuit: description.circuit, before, next_slot: before.map_or(0, |table| table.next_slot) };
+        let pairs: Vec<_> = description.backends.iter().zip(endpoints).collect();
+        let resources: Vec<_> =
+            pairs.into_iter().map(|(backend, endpoint)| maker.resource(backend, endpoint)).collect();
+        let described = || description.backends.iter().zip(&resources);
+        let unnamed: Vec<_> = described().map(|(backend, resource)| maker.target(backend, resource, None)).collect();
+        let deployed = described().flat_map(|(b, resource)| b.deployments.iter().map(move |d| (b, resource, d)));
+        let deployed: Vec<_> = deployed.map(|(b, resource, d)| maker.target(b, resource, Some(d))).collect();
+
+        let mut aliases: HashMap<Arc<str>, Vec<Target>> = HashMap::new();
+        for target in &deployed {
+            if let Some(served) = &target.0.deployment {
+                aliases.entry(served.alias.clone()).or_default().push(target.clone());
+            }
+        }
+        Self {
+            next_slot: maker.next_slot,
+            resources,
+            targets: unnamed.iter().chain(&deployed).cloned().collect(),
+            aliases: aliases.into_iter().map(|(alias, targets)| (alias, Group::new(targets))).collect(),
+            unnamed: Group::new(unnamed),
+            description,
+        }
+    }
+
+    /// The targets of an alias, or the backends as such for a call that names none.
+    pub(super) fn group(&self, alias: Option<&str>) -> Option<&Group> {
+        alias.map_or(Some(&self.unnamed), |alias| self.aliases.get(alias))
+    }
+
+    /// Every target with a deployment, in the order of configuration.
+    pub(super) fn deployed(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|target| target.0.deployment.is_some())
+    }
+
+    pub(super) fn aliases(&self) -> Vec<Arc<str>> {
+        let mut aliases: Vec<_> = self.aliases.keys().cloned().collect();
+        aliases.sort();
+        aliases
+    }
+
+    /// Owned, so that a circuit can be changed while the table is replaced.
+    pub(super) fn others(self: Arc<Self>, mut keep: impl FnMut(&Target) -> bool) -> impl Iterator<Item = Target> {
+        let others: Vec<_> = self.targets.iter().filter(|target| keep(target)).cloned().collect();
+        others.into_iter()
+    }
+
+    fn find(&self, backend: &Backend, endpoint: &Endpoint, deployment: Option<&str>) -> Option<&Target> {
+        let same = |target: &&Target| {
+            target.backend() == backend.name
+                && target.deployment() == deployment
+                && target.endpoint().is_same_place(endpoint)
+        };
+        self.targets.iter().find(same)
+    }
+}
+
+struct Maker<'a> {
+    epoch: Instant,
+    circuit: CircuitConfig,
+    before: Option<&'a Table>,
+    next_slot: usize,
+}
+
+impl Maker<'_> {
+    fn resource(&self, backend: &Backend, endpoint: Endpoint) -> Arc<Resource> {
+        let known = self.before.and_then(|table| table.find(backend, &endpoint, None));
+        let in_flight = known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.0.backend.in_flight.clone());
+        Arc::new(Resource {
+            name: backend.name.as_str().into(),
+            endpoint,
+            credential: backend.credential.clone(),
+            priority: backend.priority,
+            weight: backend.weight,
+            region: backend.region.as_deref().map(Into::into),
+            geography: backend.geography.as_deref().map(Into::into),
+            processing: backend.processing,
+            max_in_flight: backend.max_in_flight,
+            in_flight,
+        })
+    }
+
+    fn target(&mut self, backend: &Backend, resource: &Arc<Resource>, deployment: Option<&Deployment>) -> Target {
+        let name = deployment.map(|d| d.name.as_str());
+        let known = self.before.and_then(|table| table.find(backend, &resource.endpoint, name));
+        let (slot, live) = match known {
+            Some(target) => {
+                target.0.live.configure(self.circuit, Instant::now());
+                (target.0.slot, target.0.live.clone())
+            }
+            None => self.fresh(backend, name),
+        };
+        Target(Arc::new(Inner {
+            slot,
+            backend: resource.clone(),
+            deployment: deployment.map(|d| Served {
+                name: d.name.as_str().into(),
+                alias: d.alias_name().into(),
+                model: d.model_name().into(),
+                version: d.version.as_deref().map(Into::into),
+            }),
+            priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
+            weight: deployment.and_then(|d| d.weight).unwrap_or(backend.weight),
+            quota_group: deployment
+                .and_then(|d| d.quota_group.as_deref())
+                .or(backend.quota_group.as_deref())
+                .map(Into::into),
+            live,
+        }))
+    }
+
+    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> (usize, Arc<Live>) {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        let name = deployment.map_or_else(|| backend.name.clone(), |name| format!("{}/{name}", backend.name));
+        (slot, Live::new(name, self.epoch, self.circuit))
+    }
+}

@@ -1,0 +1,198 @@
+//! What selection picks and what a circuit belongs to.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use tokio::time::Instant;
+
+use super::live::Live;
+use super::{CircuitState, Constraints, Credential, Endpoint, Processing};
+
+/// A backend with one of its deployments, or without one for calls that name no model.
+///
+/// Cheap to clone. Selection puts it into the extensions of the attempt and of the answer.
+#[derive(Clone)]
+pub struct Target(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) slot: usize,
+    pub(super) backend: Arc<Resource>,
+    pub(super) deployment: Option<Served>,
+    pub(super) priority: u32,
+    pub(super) weight: u32,
+    pub(super) quota_group: Option<Box<str>>,
+    pub(super) live: Arc<Live>,
+}
+
+/// A backend as it was built.
+pub(super) struct Resource {
+    pub(super) name: Arc<str>,
+    pub(super) endpoint: Endpoint,
+    pub(super) credential: Option<Credential>,
+    pub(super) priority: u32,
+    pub(super) weight: u32,
+    pub(super) region: Option<Box<str>>,
+    pub(super) geography: Option<Box<str>>,
+    pub(super) processing: Processing,
+    pub(super) max_in_flight: u32,
+    pub(super) in_flight: Arc<AtomicU32>,
+}
+
+/// A deployment as it was built.
+pub(super) struct Served {
+    pub(super) name: Box<str>,
+    pub(super) alias: Arc<str>,
+    pub(super) model: Box<str>,
+    pub(super) version: Option<Box<str>>,
+}
+
+impl Target {
+    /// The backend's configured name.
+    #[must_use]
+    pub fn backend(&self) -> &str {
+        &self.0.backend.name
+    }
+
+    /// The deployment's name on that backend.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&str> {
+        self.0.deployment.as_ref().map(|served| &*served.name)
+    }
+
+    /// The name that clients use for the deployment.
+    #[must_use]
+    pub fn alias(&self) -> Option<&str> {
+        self.0.deployment.as_ref().map(|served| &*served.alias)
+    }
+
+    /// Where requests go.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.backend.endpoint
+    }
+
+    /// What the backend is shown.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Credential> {
+        self.0.backend.credential.as_ref()
+    }
+
+    /// The backend's region, if it was told.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.0.backend.region.as_deref()
+    }
+
+    /// Lower is tried first.
+    #[must_use]
+    pub fn priority(&self) -> u32 {
+        self.0.priority
+    }
+
+    /// The share inside its priority group.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.0.weight
+    }
+
+    /// Requests that this target is serving now, streams counted to their end.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.0.live.in_flight.load(Relaxed)
+    }
+
+    /// A small number that stays the same for this target as long as the pool lives: an index for the state of a policy.
+    #[must_use]
+    pub fn slot(&self) -> usize {
+        self.0.slot
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.0.backend.weight == 0 || self.0.weight == 0
+    }
+
+    pub(super) fn complies(&self, constraints: Option<&Constraints>) -> bool {
+        let backend = &self.0.backend;
+        constraints.is_none_or(|c| c.allow(backend.geography.as_deref(), backend.processing))
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let backend = &self.0.backend;
+        backend.max_in_flight > 0 && backend.in_flight.load(Relaxed) >= backend.max_in_flight
+    }
+
+    pub(super) fn is_down(&self, now: Instant) -> bool {
+        matches!(self.0.live.state(now), CircuitState::Open { throttled: false, .. })
+    }
+
+    pub(super) fn is_throttled(&self, now: Instant) -> bool {
+        self.is_full() || matches!(self.0.live.state(now), CircuitState::Open { throttled: true, .. })
+    }
+
+    pub(super) fn shares_quota_with(&self, other: &Self) -> bool {
+        self.0.quota_group.is_some() && self.0.quota_group == other.0.quota_group && self.model() == other.model()
+    }
+
+    fn model(&self) -> Option<&str> {
+        self.0.deployment.as_ref().map(|served| &*served.model)
+    }
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.slot == other.0.slot && Arc::ptr_eq(&self.0.live, &other.0.live)
+    }
+}
+
+impl Eq for Target {}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("backend", &self.backend())
+            .field("deployment", &self.deployment())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Targets, as a set of their slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetSet(Vec<u64>);
+
+impl TargetSet {
+    /// Adds a target; `false` when it was there already.
+    pub fn insert(&mut self, target: &Target) -> bool {
+        let (word, bit) = Self::place(target);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let Some(bits) = self.0.get_mut(word) else { return false };
+        let new = *bits & bit == 0;
+        *bits |= bit;
+        new
+    }
+
+    /// Whether the target is in the set.
+    #[must_use]
+    pub fn contains(&self, target: &Target) -> bool {
+        let (word, bit) = Self::place(target);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// How many targets are in the set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
+    }
+
+    /// Whether no target is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|bits| *bits == 0)
+    }
+
+    fn place(target: &Target) -> (usize, u64) {
+        (target.slot() / 64, 1 << (target.slot() % 64))
+    }
+}

@@ -1,0 +1,75 @@
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use tower::BoxError;
+
+use crate::azure::{Outcome, envelope};
+use crate::body::Body;
+use crate::context::{ClassifyError, DefaultClassify, wait};
+use crate::error::{Chain, Error, ErrorKind};
+
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// The answer that an error stands for.
+pub(super) fn to_error(error: &BoxError) -> Response<Body> {
+    let found = Error::find(error.as_ref());
+    tracing::debug!(error = %Chain(error.as_ref()), "answering for an error");
+    match found {
+        Some(cause) => to_cause(cause),
+        None => to_cause(&of_outcome(DefaultClassify.classify(error.as_ref()))),
+    }
+}
+
+fn to_cause(cause: &Error) -> Response<Body> {
+    let (status, code, kind) = shape(cause.kind());
+    let mut answer = Response::new(Body::from(envelope::write(code, kind, cause.message(), None)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(wait) = cause.retry_after() {
+        wait::set(headers, wait);
+    }
+    if cause.is_not_repeatable() {
+        headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+/// Status, code and type of each cause.
+const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
+    const REQUEST: &str = "invalid_request_error";
+    const PERMISSION: &str = "permission_error";
+    const LIMIT: &str = "rate_limit_error";
+    const GATEWAY: &str = "gateway_error";
+    const TIMEOUT: &str = "timeout_error";
+    match kind {
+        ErrorKind::AliasNotAllowed => (StatusCode::FORBIDDEN, "alias_not_allowed", PERMISSION),
+        ErrorKind::AmbiguousRequest => (StatusCode::BAD_REQUEST, "ambiguous_request", REQUEST),
+        ErrorKind::BackendFailed => (StatusCode::BAD_GATEWAY, "backend_failed", GATEWAY),
+        ErrorKind::BackendTimeout => (StatusCode::GATEWAY_TIMEOUT, "backend_timeout", TIMEOUT),
+        ErrorKind::CredentialRejected => (StatusCode::BAD_GATEWAY, "backend_credential_rejected", GATEWAY),
+        ErrorKind::DeploymentNotFound => (StatusCode::NOT_FOUND, "DeploymentNotFound", REQUEST),
+        ErrorKind::InvalidBody | ErrorKind::UploadFailed => (StatusCode::BAD_REQUEST, "invalid_body", REQUEST),
+        ErrorKind::NoTargetDown => (StatusCode::SERVICE_UNAVAILABLE, "no_target_available", GATEWAY),
+        ErrorKind::NoTargetThrottled => (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT),
+        ErrorKind::OperationNotAllowed => (StatusCode::FORBIDDEN, "operation_not_allowed", PERMISSION),
+        ErrorKind::PathNotFound => (StatusCode::NOT_FOUND, "404", REQUEST),
+        ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", TIMEOUT),
+        ErrorKind::RequestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", REQUEST),
+        ErrorKind::Unauthenticated => (StatusCode::UNAUTHORIZED, "401", "authentication_error"),
+    }
+}
+
+/// What an attempt that nobody failed over from stands for.
+fn of_outcome(outcome: Outcome) -> Error {
+    match outcome {
+        Outcome::TimedOut(_) => Error::new(ErrorKind::BackendTimeout, "The backend did not answer in time."),
+        Outcome::Unreachable | Outcome::CredentialUnavailable => {
+            Error::new(ErrorKind::NoTargetDown, "The backend is not available.")
+                .with_retry_after(std::time::Duration::ZERO)
+        }
+        _ => Error::new(ErrorKind::BackendFailed, "The backend broke the request off."),
+    }
+}

@@ -5,11 +5,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, timeout_at};
 use tower::BoxError;
 
 /// A request or response body.
@@ -55,26 +58,29 @@ impl Body {
         }
     }
 
-    /// Reads until the end or until `limit` bytes are in hand, whichever comes first.
+    /// Reads until the end, until more than `limit` bytes are in hand, or until `patience` is over, whichever comes first.
     ///
     /// Trailers are dropped from a body that was read whole. Cancelling loses what was read.
     ///
     /// # Errors
     /// The error of the body itself.
-    pub async fn collect_up_to(mut self, limit: usize) -> Result<Collected, BoxError> {
+    pub async fn collect_up_to(mut self, limit: usize, patience: Duration) -> Result<Collected, BoxError> {
         if let Kind::Bytes(bytes) = self.0 {
             return Ok(Collected::Whole(bytes));
         }
-        let mut read = Joined::default();
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
-            if let Ok(data) = frame?.into_data() {
-                read.push(data);
-            }
-            if read.len() > limit {
-                return Ok(Collected::Partial(Self::prefixed(read.into_bytes(), self)));
+        let (mut read, until) = (Joined::default(), Instant::now() + patience);
+        while read.len() <= limit {
+            match timeout_at(until, poll_fn(|cx| Pin::new(&mut self).poll_frame(cx))).await {
+                Ok(Some(frame)) => {
+                    if let Ok(data) = frame?.into_data() {
+                        read.push(data);
+                    }
+                }
+                Ok(None) => return Ok(Collected::Whole(read.into_bytes())),
+                Err(_) => break,
             }
         }
-        Ok(Collected::Whole(read.into_bytes()))
+        Ok(Collected::Partial(Self::prefixed(read.into_bytes(), self)))
     }
 
     /// `prefix`, then what is left of `rest`.
@@ -91,7 +97,7 @@ impl Body {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Collected {
-    /// The body was longer than the limit: all of it, what was read first.
+    /// The body was longer than the limit, or slower: all of it, what was read first.
     Partial(Body),
     /// The whole body.
     Whole(Bytes),
@@ -274,6 +280,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     fn stream(chunks: &[&'static str]) -> Body {
         let frames: Vec<_> =
             chunks.iter().map(|chunk| Ok::<_, BoxError>(Frame::data(Bytes::from_static(chunk.as_bytes())))).collect();
@@ -294,12 +302,18 @@ mod tests {
 
     #[tokio::test]
     async fn collects_up_to_the_limit_and_loses_nothing() {
-        let Collected::Whole(whole) = stream(&["ab", "cd"]).collect_up_to(4).await.unwrap() else { panic!("fits") };
+        let Collected::Whole(whole) = stream(&["ab", "cd"]).collect_up_to(4, PATIENCE).await.unwrap() else { panic!("fits") };
         assert_eq!(whole, "abcd");
 
-        let collected = stream(&["ab", "cd", "ef"]).collect_up_to(3).await.unwrap();
+        let collected = stream(&["ab", "cd", "ef"]).collect_up_to(3, PATIENCE).await.unwrap();
         assert!(matches!(collected, Collected::Partial(_)));
         assert_eq!(Body::from(collected).collect().await.unwrap().to_bytes(), "abcdef");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn collects_no_longer_than_its_patience() {
+        let body = Body::prefixed(Bytes::from("ab"), Body::new(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>())));
+        assert!(matches!(body.collect_up_to(9, PATIENCE).await.unwrap(), Collected::Partial(_)));
     }
 
     #[test]

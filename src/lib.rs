@@ -2,10 +2,13 @@
 
 pub mod azure;
 pub mod body;
+pub mod circuit;
 pub mod context;
 mod error;
+pub mod failover;
 mod headers;
 pub mod pool;
 pub mod respond;
+pub mod select;
 
 pub use self::error::{Error, ErrorKind};

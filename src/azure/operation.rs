@@ -202,7 +202,7 @@ pub fn parse(method: &Method, path: &str) -> Result<Call, ParsePathError> {
     for raw in below.strip_suffix('/').unwrap_or(below).split('/') {
         let span = start..start + raw.len();
         start = span.end + 1;
-        reader.read(decode(raw)?, span);
+        reader.read(decode(raw).map_err(ParsePathError)?, span);
     }
     Ok(reader.finish(method))
 }
@@ -246,26 +246,27 @@ enum Fault {
     Slash,
 }
 
-fn decode(raw: &str) -> Result<Cow<'_, str>, ParsePathError> {
-    decode_segment(raw).map_err(ParsePathError)
+fn decode(raw: &str) -> Result<Cow<'_, str>, Fault> {
+    let plain = raw.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\'));
+    let segment = if plain { Cow::Borrowed(raw) } else { decode_odd(raw)? };
+    match &*segment {
+        "" => Err(Fault::Empty),
+        "." | ".." => Err(Fault::Dots),
+        _ => Ok(segment),
+    }
 }
 
-fn decode_segment(raw: &str) -> Result<Cow<'_, str>, Fault> {
+fn decode_odd(raw: &str) -> Result<Cow<'_, str>, Fault> {
     if has_malformed_escape(raw) {
         return Err(Fault::Encoding);
     }
     let segment = percent_decode_str(raw).decode_utf8().map_err(|_| Fault::NotUtf8)?;
-    let odd = segment.chars().find_map(|c| match c {
+    let fault = segment.chars().find_map(|c| match c {
         '/' => Some(Fault::Slash),
         '\\' => Some(Fault::Backslash),
         c => c.is_control().then_some(Fault::Control),
     });
-    match (&*segment, odd) {
-        ("", _) => Err(Fault::Empty),
-        ("." | "..", _) => Err(Fault::Dots),
-        (_, Some(fault)) => Err(fault),
-        (_, None) => Ok(segment),
-    }
+    fault.map_or(Ok(segment), Err)
 }
 
 fn has_malformed_escape(raw: &str) -> bool {

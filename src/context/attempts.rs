@@ -1,8 +1,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use crate::pool::{Pool, Query, Target, TargetSet};
+use crate::pool::{NoTarget, Pool, Query, Target, TargetSet};
 
 /// What has been tried for one client request, shared by every layer that might send again. Cheap to clone.
 ///
@@ -14,6 +13,7 @@ pub struct Attempts(Arc<Mutex<State>>);
 struct State {
     tried: TargetSet,
     sent: u32,
+    last: Option<Target>,
     repeat: Option<Target>,
     pool: Option<Pool>,
 }
@@ -30,6 +30,7 @@ impl Attempts {
         let mut state = self.lock();
         state.tried.insert(target);
         state.sent += 1;
+        state.last = Some(target.clone());
         state.pool.get_or_insert_with(|| pool.clone());
     }
 
@@ -56,11 +57,17 @@ impl Attempts {
         self.lock().repeat.take()
     }
 
-    /// How long until a target admits what `query` asks for, as far as selection took part.
+    /// The target that the request was sent to last.
     #[must_use]
-    pub fn soonest(&self, query: &Query<'_>) -> Option<Duration> {
+    pub fn last(&self) -> Option<Target> {
+        self.lock().last.clone()
+    }
+
+    /// Why nothing is left to try, and how long to wait, as far as selection took part.
+    #[must_use]
+    pub fn outlook(&self, query: &Query<'_>) -> Option<NoTarget> {
         let pool = self.lock().pool.clone();
-        pool.and_then(|pool| pool.soonest(query))
+        pool.map(|pool| pool.outlook(query))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

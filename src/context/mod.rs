@@ -16,15 +16,16 @@ mod attempt_failed;
 mod attempts;
 mod classify;
 mod client;
+mod observe;
 mod route;
 pub(crate) mod wait;
-
-use http::Extensions;
 
 pub use self::attempt_failed::AttemptFailed;
 pub use self::attempts::Attempts;
 pub use self::classify::{ClassifyError, DefaultClassify};
 pub use self::client::Client;
+pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
+pub(crate) use self::observe::{keep, of_body, of_head};
 pub use self::route::Route;
 use crate::pool::Query;
 
@@ -32,10 +33,10 @@ use crate::pool::Query;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreshCredential;
 
-/// What a request with this route and these extensions asks of its target.
-pub(crate) fn query<'a>(route: &'a Route, extensions: &'a Extensions) -> Query<'a> {
+/// What a request of this client with this route asks of its target.
+pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
     let query = Query::new(route.alias());
-    match extensions.get::<Client>() {
+    match client {
         Some(client) => query.constraints(client.constraints()),
         None => query,
     }

@@ -62,6 +62,10 @@ impl Live {
         Duration::from_nanos(self.gate.load(Relaxed).saturating_sub(since_epoch))
     }
 
+    pub(super) fn waits(&self, now: Instant) -> Duration {
+        self.admits_in(Self::since(self.epoch, now))
+    }
+
     pub(super) fn state(&self, now: Instant) -> CircuitState {
         self.lock().circuit.state(now)
     }

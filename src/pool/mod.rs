@@ -27,6 +27,7 @@
 //! ```
 
 mod backend;
+mod breaker;
 mod builder;
 mod circuit;
 mod credential;
@@ -47,6 +48,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 pub use self::backend::{Backend, Constraints, Processing};
+pub use self::breaker::{Breaker, BreakerPermit};
 pub use self::builder::{BuildError, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder};
 pub use self::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
 pub use self::credential::{BearerTokens, BoxFuture, Credential};
@@ -151,16 +153,15 @@ impl Pool {
         Ok(())
     }
 
-    /// A 5xx answer opens no circuit when nobody else of the alias would admit: one poisonous prompt must not close the
-    /// shop.
-    fn record_answered_failure(&self, target: &Target, ticket: Ticket, now: Instant) {
+    /// Tells whether another target of the alias would admit, while nobody else can change that by a failure of the same
+    /// kind: a 5xx answer does not open the last one, because one poisonous prompt must not close the shop.
+    fn with_others_admitting(&self, target: &Target, now: Instant, then: impl FnOnce(bool)) {
         let _alone = self.changing();
         let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, now));
-        let group = table.group(target.alias());
-        let may_open = group.is_some_and(|group| {
+        let others = table.group(target.alias()).is_some_and(|group| {
             group.targets().any(|other| other != target && !other.is_drained() && other.0.live.admits(since))
         });
-        target.0.live.record(ticket, Verdict::Failure { may_open }, now);
+        then(others);
     }
 
     fn siblings(&self, target: &Target) -> impl Iterator<Item = Target> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::circuit::{Ticket, Verdict};
+use super::live::Live;
 use super::{Pool, Target};
 use crate::azure::Outcome;
 
@@ -19,7 +20,7 @@ use crate::azure::Outcome;
 pub struct Permit {
     pool: Pool,
     target: Target,
-    ticket: Option<Ticket>,
+    admission: Admission,
 }
 
 impl Permit {
@@ -28,13 +29,13 @@ impl Permit {
         let backend = &target.0.backend;
         let max = if backend.max_in_flight == 0 { u32::MAX } else { backend.max_in_flight };
         backend.in_flight.fetch_update(AcqRel, Relaxed, |n| (n < max).then(|| n + 1)).ok()?;
-        let Some(ticket) = target.0.live.admit(now) else {
+        let Some(admission) = Admission::take(&target.0.live, now) else {
             backend.in_flight.fetch_sub(1, AcqRel);
             return None;
         };
         target.0.live.in_flight.fetch_add(1, AcqRel);
         target.0.live.counters.requests.fetch_add(1, Relaxed);
-        Some(Self { pool: pool.clone(), target: target.clone(), ticket: Some(ticket) })
+        Some(Self { pool: pool.clone(), target: target.clone(), admission })
     }
 
     /// Whom the request may be sent to.
@@ -45,41 +46,94 @@ impl Permit {
 
     /// The answer belongs to the client now: a probe's place is free, its verdict still to come.
     pub fn commit(&mut self) {
-        if let Some(ticket) = &mut self.ticket {
-            self.target.0.live.commit(ticket, Instant::now());
-        }
+        self.admission.commit();
     }
 
     /// Records what the attempt taught. The first call decides, later ones change nothing.
     pub fn record(&mut self, outcome: &Outcome) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let (now, live) = (Instant::now(), &self.target.0.live);
-        let counters = &live.counters;
+        if self.admission.is_settled() {
+            return;
+        }
+        let (now, counters) = (Instant::now(), &self.target.0.live.counters);
         match Lesson::of(outcome) {
-            Lesson::Answered => live.record(ticket, Verdict::Success, now),
+            Lesson::Answered | Lesson::Nothing => self.admission.record(outcome),
             Lesson::Failed => {
                 counters.failures.fetch_add(1, Relaxed);
-                live.record(ticket, Verdict::Failure { may_open: true }, now);
+                self.admission.record(outcome);
             }
             Lesson::FailedOnce => {
                 counters.failures.fetch_add(1, Relaxed);
-                self.pool.record_answered_failure(&self.target, ticket, now);
+                let admission = &mut self.admission;
+                self.pool.with_others_admitting(&self.target, now, |others| {
+                    admission.settle(Verdict::Failure { may_open: others }, now);
+                });
             }
-            Lesson::Nothing => live.record(ticket, Verdict::Neutral, now),
             Lesson::Unreachable => {
                 counters.failures.fetch_add(1, Relaxed);
-                live.record(ticket, Verdict::Failure { may_open: true }, now);
+                self.admission.record(outcome);
                 self.pool.siblings(&self.target).for_each(|sibling| sibling.0.live.fail(now));
             }
             Lesson::Wait { hint, quota } => {
                 let counter = if quota { &counters.throttled } else { &counters.failures };
                 counter.fetch_add(1, Relaxed);
-                live.record(ticket, Verdict::Throttled { hint }, now);
+                self.admission.record(outcome);
                 if quota {
                     self.pool.quota_members(&self.target).for_each(|member| member.0.live.throttle(hint, now));
                 }
             }
         }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.target.0.live.in_flight.fetch_sub(1, AcqRel);
+        self.target.0.backend.in_flight.fetch_sub(1, AcqRel);
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// The admission of one circuit, given back without a verdict when it is dropped.
+#[derive(Debug)]
+pub(super) struct Admission {
+    live: Arc<Live>,
+    ticket: Option<Ticket>,
+}
+
+impl Admission {
+    pub(super) fn take(live: &Arc<Live>, now: Instant) -> Option<Self> {
+        live.admit(now).map(|ticket| Self { live: live.clone(), ticket: Some(ticket) })
+    }
+
+    pub(super) fn commit(&mut self) {
+        if let Some(ticket) = &mut self.ticket {
+            self.live.commit(ticket, Instant::now());
+        }
+    }
+
+    pub(super) fn record(&mut self, outcome: &Outcome) {
+        self.settle(Lesson::of(outcome).verdict(), Instant::now());
+    }
+
+    const fn is_settled(&self) -> bool {
+        self.ticket.is_none()
+    }
+
+    fn settle(&mut self, verdict: Verdict, now: Instant) {
+        if let Some(ticket) = self.ticket.take() {
+            self.live.record(ticket, verdict, now);
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.settle(Verdict::Neutral, Instant::now());
     }
 }
 
@@ -109,21 +163,14 @@ impl Lesson {
             _ => Self::Nothing,
         }
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.target.0.live.record(ticket, Verdict::Neutral, Instant::now());
+    const fn verdict(&self) -> Verdict {
+        match self {
+            Self::Answered => Verdict::Success,
+            Self::Failed | Self::FailedOnce | Self::Unreachable => Verdict::Failure { may_open: true },
+            Self::Nothing => Verdict::Neutral,
+            Self::Wait { hint, .. } => Verdict::Throttled { hint: *hint },
         }
-        self.target.0.live.in_flight.fetch_sub(1, AcqRel);
-        self.target.0.backend.in_flight.fetch_sub(1, AcqRel);
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("target", &self.target).finish_non_exhaustive()
     }
 }
 

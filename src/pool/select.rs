@@ -95,7 +95,7 @@ impl Pool {
             let mut candidates: Vec<_> = tier.iter().filter(eligible).collect();
             while !candidates.is_empty() {
                 let chosen = choose(&candidates).min(candidates.len() - 1);
-                let target = candidates.swap_remove(chosen);
+                let target = candidates.remove(chosen);
                 if let Some(permit) = Permit::take(self, target, now) {
                     return Ok(permit);
                 }
@@ -110,11 +110,11 @@ impl Pool {
         Permit::take(self, target, Instant::now())
     }
 
-    /// How long until a target that complies admits a request, whatever was tried; zero when one does now.
+    /// Why a request would find no target, and how long until one that may serve it admits one, whatever was tried.
     #[must_use]
-    pub fn soonest(&self, query: &Query<'_>) -> Option<Duration> {
+    pub fn outlook(&self, query: &Query<'_>) -> NoTarget {
         let (table, now) = (self.0.table.load(), Instant::now());
-        table.group(query.alias).and_then(|group| self.soonest_of(group, query, now))
+        table.group(query.alias).map_or(NoTarget::not_served(), |group| self.why_not(group, query, now))
     }
 
     fn soonest_of(&self, group: &Group, query: &Query<'_>, now: Instant) -> Option<Duration> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
 use super::builder::{Checked, PoolBuilder};
@@ -11,6 +12,9 @@ use super::endpoint::Endpoint;
 use super::live::Live;
 use super::target::{Inner, Resource, Served};
 use super::{Backend, CircuitConfig, Deployment, Target};
+
+/// Everything but what RFC 3986 calls unreserved.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub(super) struct Table {
     pub(super) description: PoolBuilder,
@@ -146,6 +150,7 @@ impl Maker<'_> {
             backend: resource.clone(),
             deployment: deployment.map(|d| Served {
                 name: d.name.as_str().into(),
+                path_segment: utf8_percent_encode(&d.name, SEGMENT).to_string().into(),
                 alias: d.alias_name().into(),
                 model: d.model_name().into(),
                 version: d.version.as_deref().map(Into::into),

@@ -42,6 +42,7 @@ pub(super) struct Resource {
 /// A deployment as it was built.
 pub(super) struct Served {
     pub(super) name: Box<str>,
+    pub(super) path_segment: Box<str>,
     pub(super) alias: Arc<str>,
     pub(super) model: Box<str>,
     pub(super) version: Option<Box<str>>,
@@ -58,6 +59,11 @@ impl Target {
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {
         self.0.deployment.as_ref().map(|served| &*served.name)
+    }
+
+    /// The deployment's name as it stands in a path.
+    pub(crate) fn path_segment(&self) -> Option<&str> {
+        self.0.deployment.as_ref().map(|served| &*served.path_segment)
     }
 
     /// The name that clients use for the deployment.

@@ -1,0 +1,143 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::ResponseBody;
+use crate::azure::Outcome;
+use crate::body::Body;
+use crate::context::{AttemptFailed, ClassifyError, of_body, of_head};
+use crate::error::Error;
+use crate::pool::{BoxFuture, BreakerPermit, Permit};
+
+/// Whoever admitted the request.
+#[derive(Debug)]
+pub(super) enum Watch {
+    Own(BreakerPermit),
+    Pool(Permit),
+}
+
+impl Watch {
+    pub(super) fn record(&mut self, outcome: &Outcome) {
+        match self {
+            Self::Own(permit) => permit.record(outcome),
+            Self::Pool(permit) => permit.record(outcome),
+        }
+    }
+
+    fn commit(&mut self) {
+        match self {
+            Self::Own(permit) => permit.commit(),
+            Self::Pool(permit) => permit.commit(),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`CircuitBreaker`](super::CircuitBreaker).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+        watch: Option<Watch>,
+        classify: Option<Arc<dyn ClassifyError>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjected]
+    enum State<F> {
+        Refused { error: Option<Error> },
+        Called { #[pin] future: F },
+        // Boxed because it is rare: only where the body of an answer decides what it means.
+        Reading { future: BoxFuture<Result<(Response<Body>, Outcome), AttemptFailed>> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) const fn refused(error: Error) -> Self {
+        Self { state: State::Refused { error: Some(error) }, watch: None, classify: None }
+    }
+
+    pub(super) const fn called(future: F, watch: Option<Watch>, classify: Arc<dyn ClassifyError>) -> Self {
+        Self { state: State::Called { future }, watch, classify: Some(classify) }
+    }
+}
+
+impl<F, ResBody, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    E: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Output = Result<Response<ResponseBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let read = match this.state.as_mut().project() {
+                StateProjected::Refused { error } => return Poll::Ready(Err(error.take().map_or_else(done, Into::into))),
+                StateProjected::Called { future } => match ready!(future.poll(cx)) {
+                    Ok(answer) => {
+                        let answer = answer.map(Body::new);
+                        let Some(outcome) = of_head(&answer) else {
+                            this.state.set(State::Reading { future: Box::pin(of_body(answer)) });
+                            continue;
+                        };
+                        Ok((answer, outcome))
+                    }
+                    Err(error) => Err(fail(error.into(), this.classify.as_deref())),
+                },
+                StateProjected::Reading { future } => ready!(future.as_mut().poll(cx)),
+            };
+            return Poll::Ready(settle(read, this.watch.take(), this.classify.take()));
+        }
+    }
+}
+
+fn fail(error: BoxError, classify: Option<&dyn ClassifyError>) -> AttemptFailed {
+    match error.downcast::<AttemptFailed>() {
+        Ok(failed) => *failed,
+        Err(error) => {
+            let outcome = classify.map_or(Outcome::Unknown, |classify| classify.classify(error.as_ref()));
+            AttemptFailed::new(outcome, error)
+        }
+    }
+}
+
+/// Records everything but a success, which is one only when its body has ended.
+fn settle(
+    read: Result<(Response<Body>, Outcome), AttemptFailed>,
+    mut watch: Option<Watch>,
+    classify: Option<Arc<dyn ClassifyError>>,
+) -> Result<Response<ResponseBody>, BoxError> {
+    let outcome = read.as_ref().map_or_else(AttemptFailed::outcome, |(_, outcome)| *outcome);
+    if let Some(watch) = &mut watch {
+        match outcome {
+            Outcome::Success => watch.commit(),
+            _ => watch.record(&outcome),
+        }
+    }
+    let (mut answer, outcome) = read?;
+    answer.extensions_mut().insert(outcome);
+    let classify = classify.ok_or_else(done)?;
+    Ok(answer.map(|body| ResponseBody::new(body, watch, &classify)))
+}
+
+fn done() -> BoxError {
+    "polled after it had answered".into()
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,152 @@
+//! Learns from every outcome, and refuses at once while a circuit is open.
+//!
+//! 1. Below [selection](crate::select) it adopts the [`Permit`](crate::pool::Permit) that came with the request: the circuit
+//!    of the chosen target has admitted it already. Around a single service it has a circuit of its own
+//!    ([`CircuitBreakerLayer::new`]) and refuses with the time to wait while that is open.
+//! 2. The head of the answer says what the answer means ([`Outcome`]); where the body decides (a 404, or a 429 without a
+//!    wait header) up to [`REFUSED_BODY`] bytes of it are read, for [`REFUSED_BODY_TIME`] at most.
+//! 3. A refusal or failure is recorded at the head. A success is recorded when its body has ended; a body that breaks is a
+//!    failure, one that the client drops teaches nothing. A probe's place is free once the head is there.
+//! 4. The `Outcome` is put on the answer. An error of the service below becomes
+//!    [`AttemptFailed`](crate::context::AttemptFailed) with the outcome that [`ClassifyError`] reads from it.
+//! 5. The permit, and with it the place in flight, is held until the body has ended.
+//!
+//! What opens a circuit, for how long, and how it closes again stands with [`Circuit`](crate::pool::Circuit). This layer
+//! repeats nothing.
+//!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::{body::Body, circuit::CircuitBreakerLayer, pool::CircuitConfig, respond::RespondLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let throttled = service_fn(async |_: Request<Body>| {
+//!     Response::builder().status(StatusCode::TOO_MANY_REQUESTS).header("retry-after", "20").body(Body::empty())
+//! });
+//! let mut service = ServiceBuilder::new()
+//!     .layer(RespondLayer::new())
+//!     .layer(CircuitBreakerLayer::new("my-resource", CircuitConfig::default()))
+//!     .service(throttled);
+//! service.ready().await?.call(Request::new(Body::empty())).await?;
+//! let refused = service.ready().await?.call(Request::new(Body::empty())).await?;
+//! assert_eq!(refused.headers()["retry-after"], "20", "refused here, without asking the service again");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Errors.** [`Error`](crate::Error) while its own circuit is open; `AttemptFailed` for errors of the service below.
+//!
+//! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
+
+mod body;
+mod future;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::body::ResponseBody;
+pub use self::future::ResponseFuture;
+#[cfg(doc)]
+use crate::azure::Outcome;
+use crate::context::{ClassifyError, DefaultClassify};
+use crate::error::Error;
+use crate::pool::{Breaker, CircuitConfig, PermitCell};
+
+pub use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
+
+/// Learns from every outcome. See the [module docs](self).
+#[derive(Clone)]
+#[must_use]
+pub struct CircuitBreakerLayer {
+    own: Option<Breaker>,
+    classify: Arc<dyn ClassifyError>,
+}
+
+impl CircuitBreakerLayer {
+    /// A circuit of its own around one service, common to all services made from this layer and its clones. `name` appears
+    /// in the log line of each transition.
+    pub fn new(name: impl Into<String>, config: CircuitConfig) -> Self {
+        Self { own: Some(Breaker::new(name, config)), classify: Arc::new(DefaultClassify) }
+    }
+
+    /// Adopts the permits that selection put into requests; a request without one passes unwatched.
+    pub fn adopting() -> Self {
+        Self { own: None, classify: Arc::new(DefaultClassify) }
+    }
+
+    /// Reads the errors of the service below in another way. Default: [`DefaultClassify`].
+    pub fn classify(mut self, classify: impl ClassifyError + 'static) -> Self {
+        self.classify = Arc::new(classify);
+        self
+    }
+}
+
+impl<S> Layer<S> for CircuitBreakerLayer {
+    type Service = CircuitBreaker<S>;
+
+    fn layer(&self, inner: S) -> CircuitBreaker<S> {
+        CircuitBreaker { inner, own: self.own.clone(), classify: self.classify.clone() }
+    }
+}
+
+impl fmt::Debug for CircuitBreakerLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreakerLayer").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+/// Learns from every outcome. See the [module docs](self).
+#[derive(Clone)]
+pub struct CircuitBreaker<S> {
+    inner: S,
+    own: Option<Breaker>,
+    classify: Arc<dyn ClassifyError>,
+}
+
+impl<S> CircuitBreaker<S> {
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<future::Watch>, Error> {
+        if let Some(cell) = request.extensions_mut().remove::<PermitCell>() {
+            return Ok(cell.take().map(future::Watch::Pool));
+        }
+        let own = self.own.as_ref().map(Breaker::acquire).transpose()?;
+        Ok(own.map(future::Watch::Own))
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for CircuitBreaker<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        match self.admit(&mut request) {
+            Ok(watch) => ResponseFuture::called(self.inner.call(request), watch, self.classify.clone()),
+            Err(error) => ResponseFuture::refused(error),
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for CircuitBreaker<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreaker").field("inner", &self.inner).field("own", &self.own).finish_non_exhaustive()
+    }
+}

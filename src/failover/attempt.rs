@@ -1,0 +1,156 @@
+//! One attempt after the other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tokio::time::timeout;
+use tower::{BoxError, ServiceExt};
+use tower_service::Service;
+
+use super::ending::Ending;
+use super::{Config, FailoverLayer};
+use crate::azure::Outcome;
+use crate::azure::operation::Repeat;
+use crate::body::Body;
+use crate::context::{Attempts, Client, FreshCredential, Route, of_body, of_head};
+use crate::error::{Error, ErrorKind};
+use crate::pool::{Target, TargetSet};
+
+/// Sends the request until an answer belongs to the client.
+pub(super) async fn run<S, ResBody>(
+    mut service: S,
+    layer: FailoverLayer,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, BoxError>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    let FailoverLayer { config, budget } = layer;
+    let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
+    let client = request.extensions().get::<Client>().cloned();
+    budget.deposit();
+
+    let (replay, mut request) = Replay::of(request);
+    let mut ending = Ending::new(&route, client.as_ref(), &attempts);
+    let (mut failures, mut refreshed) = (0, TargetSet::default());
+    loop {
+        let sent = attempts.sent();
+        let (answer, outcome) = match send(&mut service, request, &config).await {
+            Ok((answer, outcome)) => (Some(answer), outcome),
+            Err(error) => match meaning(error, &config) {
+                Meaning::NothingLeft(error) => return ending.give_up(Some(error)),
+                Meaning::Outcome(outcome) => (None, outcome),
+                Meaning::Pass(error) => return Err(error),
+            },
+        };
+        let selected = attempts.sent() > sent;
+        tracing::debug!(target = ?attempts.last().filter(|_| selected), ?outcome, "attempt");
+
+        let Some(replay) = &replay else { return ending.pass(answer, outcome) };
+        let again = answer.as_ref().and_then(|answer| repeat_target(answer, &mut refreshed));
+        if let Some(target) = again {
+            attempts.repeat_on(target);
+        } else {
+            let may_repeat = outcome.is_refusal() || route.repeat() == Repeat::Safe;
+            if !may_repeat || !config.on.hold(outcome) {
+                return ending.pass(answer, outcome);
+            }
+            let costs = !(outcome.is_refusal() && selected);
+            failures += u32::from(costs);
+            ending.keep(answer, outcome).await;
+            if costs && (failures >= config.attempts || !budget.withdraw()) {
+                return ending.give_up(None);
+            }
+        }
+        request = replay.request();
+    }
+}
+
+/// One attempt, and what its answer means.
+async fn send<S, ResBody>(
+    service: &mut S,
+    request: Request<Body>,
+    config: &Config,
+) -> Result<(Response<Body>, Outcome), BoxError>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    let ready = timeout(config.ready_timeout, service.ready()).await.map_err(|_| not_ready())?;
+    let answer = ready.map_err(Into::into)?.call(request).await.map_err(Into::into)?.map(Body::new);
+    let known = answer.extensions().get::<Outcome>().copied().or_else(|| of_head(&answer));
+    match known {
+        Some(outcome) => Ok((answer, outcome)),
+        None => Ok(of_body(answer).await?),
+    }
+}
+
+fn not_ready() -> Error {
+    Error::new(ErrorKind::NoTargetDown, "The gateway is busy. Wait as the headers say.")
+        .with_retry_after(Duration::from_secs(1))
+}
+
+/// What an error from below is about.
+enum Meaning {
+    /// No target is left to try.
+    NothingLeft(Error),
+    /// An attempt ended so.
+    Outcome(Outcome),
+    /// Not about a target at all.
+    Pass(BoxError),
+}
+
+fn meaning(error: BoxError, config: &Config) -> Meaning {
+    let error = match error.downcast::<Error>() {
+        Ok(cause) => {
+            return match cause.kind() {
+                ErrorKind::NoTargetDown | ErrorKind::NoTargetThrottled => Meaning::NothingLeft(*cause),
+                _ => Meaning::Pass(cause),
+            };
+        }
+        Err(error) => error,
+    };
+    match config.classify.classify(error.as_ref()) {
+        Outcome::Abandoned => Meaning::Pass(match Error::find(error.as_ref()) {
+            Some(upload) => upload.without_source().into(),
+            None => error,
+        }),
+        outcome => Meaning::Outcome(outcome),
+    }
+}
+
+/// The target that refused a token, if another token is in hand and this is the first time.
+fn repeat_target(answer: &Response<Body>, refreshed: &mut TargetSet) -> Option<Target> {
+    answer.extensions().get::<FreshCredential>()?;
+    let target = answer.extensions().get::<Target>()?;
+    refreshed.insert(target).then(|| target.clone())
+}
+
+/// A request that can be sent again, because its body is in hand.
+struct Replay {
+    head: Parts,
+    body: Bytes,
+}
+
+impl Replay {
+    /// What can be repeated of a request, and the request.
+    fn of(request: Request<Body>) -> (Option<Self>, Request<Body>) {
+        let Some(body) = request.body().as_bytes().cloned() else { return (None, request) };
+        let (head, same) = request.into_parts();
+        let replay = Self { head: head.clone(), body };
+        (Some(replay), Request::from_parts(head, same))
+    }
+
+    fn request(&self) -> Request<Body> {
+        Request::from_parts(self.head.clone(), Body::from(self.body.clone()))
+    }
+}

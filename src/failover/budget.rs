@@ -1,0 +1,118 @@
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower::retry::budget::Budget;
+
+/// The span over which retries are counted.
+pub const WINDOW: Duration = Duration::from_secs(10);
+/// Retries that any [`WINDOW`] has room for, however few requests there are.
+pub const RESERVE: u64 = 100;
+/// Retries for each request, on top.
+pub const DEFAULT_RATIO: f64 = 0.2;
+
+const BUCKET: Duration = Duration::from_secs(1);
+
+/// Retries after failures in any 10 s: at most [`RESERVE`] + ratio × requests in those 10 s.
+///
+/// Counts in buckets of a second. To keep the promise for *any* ten seconds it looks back eleven buckets for retries, which
+/// cover at least ten seconds, and ten for requests, which cover at most ten.
+#[derive(Debug)]
+pub struct RetryBudget {
+    ratio: f64,
+    buckets: Mutex<VecDeque<Bucket>>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    start: Instant,
+    requests: u64,
+    retries: u64,
+}
+
+impl RetryBudget {
+    /// A budget of `ratio` retries for each request; a ratio that is negative or not a number counts as zero.
+    #[must_use]
+    pub fn new(ratio: f64) -> Self {
+        Self { ratio: ratio.max(0.0), buckets: Mutex::default() }
+    }
+
+    fn with_newest<T>(&self, then: impl FnOnce(&mut VecDeque<Bucket>, Instant) -> T) -> T {
+        let now = Instant::now();
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        while buckets.front().is_some_and(|oldest| now >= oldest.start + WINDOW + BUCKET) {
+            buckets.pop_front();
+        }
+        if buckets.back().is_none_or(|newest| now >= newest.start + BUCKET) {
+            buckets.push_back(Bucket { start: now, requests: 0, retries: 0 });
+        }
+        then(&mut buckets, now)
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new(DEFAULT_RATIO)
+    }
+}
+
+impl Budget for RetryBudget {
+    /// Counts a request.
+    fn deposit(&self) {
+        self.with_newest(|buckets, _| {
+            if let Some(newest) = buckets.back_mut() {
+                newest.requests += 1;
+            }
+        });
+    }
+
+    /// Takes a retry out, if there is one.
+    fn withdraw(&self) -> bool {
+        self.with_newest(|buckets, now| {
+            let recent = |bucket: &&Bucket| now < bucket.start + WINDOW;
+            let requests: u64 = buckets.iter().filter(recent).map(|bucket| bucket.requests).sum();
+            let retries: u64 = buckets.iter().map(|bucket| bucket.retries).sum();
+            let allowed = RESERVE as f64 + self.ratio * requests as f64;
+            let granted = ((retries + 1) as f64) <= allowed;
+            if let Some(newest) = buckets.back_mut() {
+                newest.retries += u64::from(granted);
+            }
+            granted
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_ten_seconds_hold_more_than_the_budget() {
+        let budget = RetryBudget::new(0.2);
+        let (mut requests, mut retries) = (Vec::new(), Vec::new());
+        for _ in 0..4_000 {
+            tokio::time::advance(Duration::from_millis(7)).await;
+            let now = Instant::now();
+            budget.deposit();
+            requests.push(now);
+            (0..2).filter(|_| budget.withdraw()).for_each(|_| retries.push(now));
+        }
+        for (i, end) in retries.iter().enumerate() {
+            let within = |at: &&Instant| **at + WINDOW > *end && *at <= end;
+            let spent = retries[..=i].iter().filter(within).count() as f64;
+            let asked = requests.iter().filter(within).count() as f64;
+            assert!(spent <= RESERVE as f64 + 0.2 * asked, "{spent} retries for {asked} requests");
+        }
+        assert!(retries.len() > 500, "the budget grows with traffic: {}", retries.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ratio_of_zero_leaves_the_reserve() {
+        let budget = RetryBudget::new(0.0);
+        (0..1_000).for_each(|_| budget.deposit());
+        assert_eq!((0..1_000).filter(|_| budget.withdraw()).count(), 100);
+        tokio::time::advance(WINDOW + BUCKET).await;
+        assert!(budget.withdraw());
+    }
+}

@@ -1,0 +1,205 @@
+//! Sends a request that one target refused to the next.
+//!
+//! 1. Each target is tried at most once per request, and never after a pause.
+//! 2. A *refusal* proves that nothing was processed: 429, no connection, 401 or 403 to the gateway's own credential, 404 of a
+//!    deployment. It moves on to the next eligible target always, and costs neither attempts nor budget.
+//! 3. An *unknown* outcome (a timeout or reset after sending, 408, 5xx) moves on only where a repeat costs tokens but changes
+//!    nothing the client can name ([`Repeat::Safe`](crate::azure::operation::Repeat)), at most
+//!    [`attempts`](FailoverLayer::attempts) times in total, and while the process-wide [`RetryBudget`] lasts.
+//! 4. Everything else goes straight to the client, other 4xx among it. So does any outcome that
+//!    [`on`](FailoverLayer::on) leaves out.
+//! 5. After a 401, when a token other than the refused one is in hand
+//!    ([`FreshCredential`](crate::context::FreshCredential)), the same target is asked once more. That costs nothing either.
+//! 6. When nothing is left to try the client gets a real answer if there was one: a 429 before any other, else the latest.
+//!    Without one: 429 if a target is merely throttled or full, 502 if every backend refused the gateway's credential, 504
+//!    after a timeout, 502 after a reset, else 503.
+//! 7. A 401 or 403 of a backend is never the client's fault and becomes 502.
+//! 8. A 429 or 503 tells when the soonest target will admit a request. The answer to a call that creates something, and may
+//!    have done so, carries `x-should-retry: false`.
+//!
+//! Below it belongs [`SelectBackendLayer`](crate::select::SelectBackendLayer), which chooses a new target for every attempt.
+//! Around a service without selection a refusal counts like a failure, because nothing says that the next attempt goes
+//! elsewhere.
+//!
+//! A body can be repeated when it is in hand ([`Body::as_bytes`]); put [`InspectLayer`](crate::inspect::InspectLayer) above to
+//! collect bodies. A streamed body is sent once. Extensions of the request are given to every attempt.
+//!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::pool::{Backend, Deployment, Pool};
+//! use tower_azure_openai::{body::Body, circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let pool = Pool::builder()
+//!     .add_backend(Backend::new("ptu", "https://ptu.example").add_deployment(Deployment::new("gpt-4o")))
+//!     .add_backend(Backend::new("paygo", "https://paygo.example").priority(1).add_deployment(Deployment::new("gpt-4o")))
+//!     .build()?;
+//! let azure = service_fn(async |request: Request<Body>| {
+//!     let throttled = request.uri().host() == Some("ptu.example");
+//!     let status = if throttled { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+//!     Ok::<_, BoxError>(Response::builder().status(status).header("retry-after-ms", "300").body(Body::empty())?)
+//! });
+//! let service = ServiceBuilder::new()
+//!     .layer(FailoverLayer::new())
+//!     .layer(SelectBackendLayer::new(pool))
+//!     .layer(CircuitBreakerLayer::adopting())
+//!     .service(azure);
+//! let answer = service.oneshot(Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::empty())?).await?;
+//! assert_eq!(answer.status(), StatusCode::OK);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Errors.** [`Error`](crate::Error) as under 6; an error of that type from below that is not about a target passes.
+//!
+//! **Cancellation.** Dropping the future ends the attempt that is running; nothing is sent afterwards.
+
+mod attempt;
+mod budget;
+mod condition;
+mod ending;
+mod future;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower::BoxError;
+use tower::retry::budget::Budget;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::budget::{DEFAULT_RATIO, RESERVE, RetryBudget, WINDOW};
+pub use self::condition::{Condition, UnknownCondition};
+pub use self::future::ResponseFuture;
+use self::condition::Conditions;
+use crate::body::Body;
+use crate::context::{ClassifyError, DefaultClassify};
+
+/// Attempts whose outcome is unknown, in total.
+pub const DEFAULT_ATTEMPTS: u32 = 3;
+
+/// How long an attempt waits for the service below to become ready.
+pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sends a request that one target refused to the next. See the [module docs](self).
+///
+/// All services made from one layer, and from its clones, share its budget.
+#[derive(Clone)]
+#[must_use]
+pub struct FailoverLayer {
+    config: Config,
+    budget: Arc<dyn Budget + Send + Sync>,
+}
+
+#[derive(Clone)]
+struct Config {
+    attempts: u32,
+    on: Arc<Conditions>,
+    ready_timeout: Duration,
+    classify: Arc<dyn ClassifyError>,
+}
+
+impl FailoverLayer {
+    /// With the defaults: [`DEFAULT_ATTEMPTS`], [`Condition::DEFAULT`], a [`RetryBudget`] of [`DEFAULT_RATIO`].
+    pub fn new() -> Self {
+        let config = Config {
+            attempts: DEFAULT_ATTEMPTS,
+            on: Arc::new(Conditions::new(Condition::DEFAULT)),
+            ready_timeout: DEFAULT_READY_TIMEOUT,
+            classify: Arc::new(DefaultClassify),
+        };
+        Self { config, budget: Arc::new(RetryBudget::default()) }
+    }
+
+    /// Attempts whose outcome is unknown, in total; 1 repeats nothing after one. Refusals do not count.
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.config.attempts = attempts;
+        self
+    }
+
+    /// What sends a request on.
+    pub fn on(mut self, conditions: impl IntoIterator<Item = Condition>) -> Self {
+        self.config.on = Arc::new(Conditions::new(conditions));
+        self
+    }
+
+    /// The budget that retries after unknown outcomes are taken from.
+    pub fn budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        self.budget = Arc::new(budget);
+        self
+    }
+
+    /// How long an attempt waits for the service below to become ready. Default [`DEFAULT_READY_TIMEOUT`].
+    pub const fn ready_timeout(mut self, timeout: Duration) -> Self {
+        self.config.ready_timeout = timeout;
+        self
+    }
+
+    /// Reads errors of the service below in another way. Default: [`DefaultClassify`].
+    pub fn classify(mut self, classify: impl ClassifyError + 'static) -> Self {
+        self.config.classify = Arc::new(classify);
+        self
+    }
+}
+
+impl Default for FailoverLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for FailoverLayer {
+    type Service = Failover<S>;
+
+    fn layer(&self, inner: S) -> Failover<S> {
+        Failover { inner, layer: self.clone() }
+    }
+}
+
+impl fmt::Debug for FailoverLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FailoverLayer")
+            .field("attempts", &self.config.attempts)
+            .field("on", &self.config.on)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends a request that one target refused to the next. See the [module docs](self).
+#[derive(Clone, Debug)]
+pub struct Failover<S> {
+    inner: S,
+    layer: FailoverLayer,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Failover<S>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
+    ReqBody::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture {
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        ResponseFuture::new(attempt::run(ready, self.layer.clone(), request.map(Body::new)))
+    }
+}

@@ -1,0 +1,64 @@
+//! A circuit without a pool.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::circuit::{CircuitConfig, CircuitState};
+use super::live::Live;
+use super::permit::Admission;
+use super::{NoTarget, NoTargetReason};
+use crate::azure::Outcome;
+
+/// The circuit of one service, shared by all its clones.
+///
+/// There is nobody else to go to, so a run of 5xx answers opens it like any other failures.
+#[derive(Clone, Debug)]
+pub struct Breaker(Arc<Live>);
+
+impl Breaker {
+    /// A closed circuit; `name` appears in the log line of each transition.
+    pub fn new(name: impl Into<String>, config: CircuitConfig) -> Self {
+        Self(Live::new(name.into(), Instant::now(), config))
+    }
+
+    /// Admission for one request.
+    ///
+    /// # Errors
+    /// The circuit refuses; says for how long.
+    pub fn acquire(&self) -> Result<BreakerPermit, NoTarget> {
+        let now = Instant::now();
+        Admission::take(&self.0, now).map(BreakerPermit).ok_or_else(|| self.why_not(now))
+    }
+
+    /// The state now.
+    #[must_use]
+    pub fn state(&self) -> CircuitState {
+        self.0.state(Instant::now())
+    }
+
+    fn why_not(&self, now: Instant) -> NoTarget {
+        let reason = match self.0.state(now) {
+            CircuitState::Open { throttled: true, .. } => NoTargetReason::Throttled,
+            _ => NoTargetReason::Down,
+        };
+        NoTarget { reason, retry_after: Some(self.0.waits(now)) }
+    }
+}
+
+/// The admission of a [`Breaker`]. Dropped without a verdict it teaches nothing.
+#[derive(Debug)]
+#[must_use = "dropping a permit gives its place back"]
+pub struct BreakerPermit(Admission);
+
+impl BreakerPermit {
+    /// The answer belongs to the client now: a probe's place is free, its verdict still to come.
+    pub fn commit(&mut self) {
+        self.0.commit();
+    }
+
+    /// Records what the attempt taught. The first call decides, later ones change nothing.
+    pub fn record(&mut self, outcome: &Outcome) {
+        self.0.record(outcome);
+    }
+}

@@ -1,0 +1,88 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::ResponseBody;
+use crate::context::{Client, Route, query, wait};
+use crate::error::Error;
+use crate::pool::{PermitCell, Pool, Target};
+
+pin_project! {
+    /// The future of [`SelectBackend`](super::SelectBackend).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjected]
+    enum State<F> {
+        Refused { error: Option<Error> },
+        Sent { #[pin] future: F, sent: Sent },
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) target: Target,
+    pub(super) cell: PermitCell,
+    pub(super) pool: Pool,
+    pub(super) route: Route,
+    pub(super) client: Option<Client>,
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) const fn refused(error: Error) -> Self {
+        Self { state: State::Refused { error: Some(error) } }
+    }
+
+    pub(super) const fn sent(future: F, sent: Sent) -> Self {
+        Self { state: State::Sent { future, sent } }
+    }
+}
+
+impl Sent {
+    fn answered<B: HttpBody>(&self, mut answer: Response<B>) -> Response<ResponseBody<B>> {
+        answer.extensions_mut().insert(self.target.clone());
+        if wait::is_due(answer.status())
+            && let Some(soonest) = self.pool.outlook(&query(&self.route, self.client.as_ref())).retry_after
+        {
+            wait::set(answer.headers_mut(), soonest);
+        }
+        // The circuit breaker below has taken it, if there is one.
+        let permit = self.cell.take();
+        answer.map(|body| ResponseBody::new(body, permit))
+    }
+}
+
+impl<F, ResBody, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    E: Into<BoxError>,
+    ResBody: HttpBody,
+{
+    type Output = Result<Response<ResponseBody<ResBody>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjected::Refused { error } => Poll::Ready(Err(error.take().map_or_else(done, Into::into))),
+            StateProjected::Sent { future, sent } => {
+                let answer = ready!(future.poll(cx)).map_err(Into::into)?;
+                Poll::Ready(Ok(sent.answered(answer)))
+            }
+        }
+    }
+}
+
+fn done() -> BoxError {
+    "polled after it had answered".into()
+}

@@ -1,0 +1,199 @@
+//! Chooses the target of each attempt, takes its permit, and points the request at it.
+//!
+//! 1. The [`Route`](crate::context::Route) is taken from the extensions, or read from the path.
+//! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
+//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`.
+//! 3. The lowest priority number goes first; the next group only when this one has nobody eligible.
+//! 4. Inside the group the [`Policy`] decides: [`RoundRobin`], [`Weighted`], or your own closure. Choosing and taking the
+//!    permit are one step: a hundred concurrent requests cannot all get the one free place.
+//! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target;
+//!    [`Target`](crate::pool::Target) and [`PermitCell`](crate::pool::PermitCell) are put into the extensions.
+//! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
+//!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s.
+//!
+//! The permit is held until the body of the answer ends, is dropped, or fails: by the
+//! [circuit breaker](crate::circuit) below, which adopts it, or else by this layer, which then learns nothing from outcomes.
+//!
+//! It does not repeat anything ([`FailoverLayer`](crate::failover::FailoverLayer) does) and adds no credential.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::{body::Body, pool::{Backend, Deployment, Pool, Target}, select::SelectBackendLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let pool = Pool::builder()
+//!     .add_backend(Backend::new("east", "https://east.example").add_deployment(Deployment::new("gpt-4o-east").alias("gpt-4o")))
+//!     .build()?;
+//! let echo = service_fn(async |request: Request<Body>| {
+//!     Ok::<_, BoxError>(Response::new(Body::from(request.uri().to_string())))
+//! });
+//! let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).service(echo);
+//! let request = Request::post("/openai/deployments/gpt-4o/embeddings?api-version=2024-10-21").body(Body::empty())?;
+//! let answer = service.oneshot(request).await?;
+//! assert_eq!(answer.extensions().get::<Target>().map(Target::backend), Some("east"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A policy of your own is a closure over the route and the eligible targets; it returns an index:
+//!
+//! ```
+//! # use tower_azure_openai::{context::Route, pool::{Pool, Target}, select::SelectBackendLayer};
+//! # fn layer(pool: Pool) {
+//! let fewest_first = |_: &Route, eligible: &[&Target]| {
+//!     (0..eligible.len()).min_by_key(|i| eligible[*i].in_flight()).unwrap_or(0)
+//! };
+//! let layer = SelectBackendLayer::new(pool).with_policy(fewest_first);
+//! # drop(layer);
+//! # }
+//! ```
+//!
+//! **Errors.** [`Error`](crate::Error): 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
+//! or full, else 503; the path's own errors. Errors of the service below pass.
+//!
+//! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
+
+mod body;
+mod future;
+mod policy;
+mod rewrite;
+mod round_robin;
+mod weighted;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Body as HttpBody;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::body::ResponseBody;
+pub use self::future::ResponseFuture;
+pub use self::policy::Policy;
+pub use self::round_robin::RoundRobin;
+pub use self::weighted::Weighted;
+use crate::body::Body;
+use crate::context::{Attempts, Client, Route, query};
+use crate::error::Error;
+use crate::pool::{Permit, PermitCell, Pool};
+
+/// Chooses the target of each attempt. See the [module docs](self).
+///
+/// All services made from one layer, and from its clones, share the state of its policy.
+#[must_use]
+pub struct SelectBackendLayer<P = RoundRobin> {
+    pool: Pool,
+    policy: Arc<P>,
+}
+
+impl SelectBackendLayer {
+    /// Selects among the targets of a pool, in rotation inside each priority group.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool, policy: Arc::default() }
+    }
+}
+
+impl<P> SelectBackendLayer<P> {
+    /// Decides with another policy inside each priority group.
+    pub fn with_policy<Q: Policy>(self, policy: Q) -> SelectBackendLayer<Q> {
+        SelectBackendLayer { pool: self.pool, policy: Arc::new(policy) }
+    }
+}
+
+impl<S, P> Layer<S> for SelectBackendLayer<P> {
+    type Service = SelectBackend<S, P>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SelectBackend { inner, pool: self.pool.clone(), policy: self.policy.clone() }
+    }
+}
+
+impl<P> Clone for SelectBackendLayer<P> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), policy: self.policy.clone() }
+    }
+}
+
+impl<P> fmt::Debug for SelectBackendLayer<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SelectBackendLayer").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+/// Chooses the target of each attempt. See the [module docs](self).
+pub struct SelectBackend<S, P = RoundRobin> {
+    inner: S,
+    pool: Pool,
+    policy: Arc<P>,
+}
+
+impl<S, P: Policy> SelectBackend<S, P> {
+    fn point<B>(&self, request: &mut Request<B>) -> Result<(Permit, Route), Error> {
+        let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+        let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
+        let permit = self.permit(&route, &attempts, request)?;
+        attempts.sent_to(permit.target(), &self.pool);
+        rewrite::point_at(permit.target(), &route, request)?;
+        Ok((permit, route))
+    }
+
+    fn permit<B>(&self, route: &Route, attempts: &Attempts, request: &Request<B>) -> Result<Permit, Error> {
+        let repeated = attempts.take_repeat().and_then(|target| self.pool.acquire_target(&target));
+        if let Some(permit) = repeated {
+            return Ok(permit);
+        }
+        let tried = attempts.tried();
+        let query = query(route, request.extensions().get()).tried(&tried);
+        Ok(self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible))?)
+    }
+}
+
+impl<S, P, ReqBody, ResBody> Service<Request<ReqBody>> for SelectBackend<S, P>
+where
+    S: Service<Request<Body>, Response = http::Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    P: Policy,
+    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
+    ReqBody::Error: Into<BoxError>,
+    ResBody: HttpBody,
+{
+    type Response = http::Response<ResponseBody<ResBody>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let (permit, route) = match self.point(&mut request) {
+            Ok(chosen) => chosen,
+            Err(error) => return ResponseFuture::refused(error),
+        };
+        let target = permit.target().clone();
+        let cell = PermitCell::new(permit);
+        let client = request.extensions().get::<Client>().cloned();
+        request.extensions_mut().insert(target.clone());
+        request.extensions_mut().insert(cell.clone());
+        let future = self.inner.call(request.map(Body::new));
+        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client })
+    }
+}
+
+impl<S: Clone, P> Clone for SelectBackend<S, P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), pool: self.pool.clone(), policy: self.policy.clone() }
+    }
+}
+
+impl<S: fmt::Debug, P> fmt::Debug for SelectBackend<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SelectBackend").field("inner", &self.inner).field("pool", &self.pool).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+use crate::context::Route;
+use crate::pool::Target;
+
+/// Chooses among targets that could all serve a request.
+///
+/// Pure but for its own state: it does no I/O, does not block, and may look at the live figures of the candidates. Closures
+/// are accepted.
+pub trait Policy: Send + Sync + 'static {
+    /// The index of the choice among `eligible`, which holds at least one target, all of one priority, in the order of
+    /// configuration. An index out of range stands for the last.
+    ///
+    /// Called once for every attempt, and again when the chosen target gave its last place to another request meanwhile.
+    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize;
+}
+
+impl<F> Policy for F
+where
+    F: Fn(&Route, &[&Target]) -> usize + Send + Sync + 'static,
+{
+    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
+        self(route, eligible)
+    }
+}
+
+impl Policy for Box<dyn Policy> {
+    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
+        self.as_ref().choose(route, eligible)
+    }
+}
+
+/// State of a policy by [`Target::slot`].
+pub(super) fn slot<T: Clone + Default>(by_slot: &mut Vec<T>, slot: usize) -> &mut T {
+    if by_slot.len() <= slot {
+        by_slot.resize(slot + 1, T::default());
+    }
+    &mut by_slot[slot]
+}

@@ -1,0 +1,32 @@
+use std::sync::{Mutex, PoisonError};
+
+use super::Policy;
+use super::policy::slot;
+use crate::context::Route;
+use crate::pool::Target;
+
+/// In rotation: whoever was chosen longest ago is next.
+///
+/// A counter taken modulo the number of candidates would favour the neighbour of a target that drops out, and would lock
+/// step with any second user of the same counter. The time of the last choice has neither fault, whatever set is eligible.
+#[derive(Debug, Default)]
+pub struct RoundRobin(Mutex<Chosen>);
+
+#[derive(Debug, Default)]
+struct Chosen {
+    choices: u64,
+    last: Vec<u64>,
+}
+
+impl Policy for RoundRobin {
+    fn choose(&self, _: &Route, eligible: &[&Target]) -> usize {
+        let mut chosen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = |target: &&Target| chosen.last.get(target.slot()).copied().unwrap_or_default();
+        let next = eligible.iter().enumerate().min_by_key(|(_, target)| age(target));
+        let Some((index, target)) = next else { return 0 };
+        chosen.choices += 1;
+        let now = chosen.choices;
+        *slot(&mut chosen.last, target.slot()) = now;
+        index
+    }
+}

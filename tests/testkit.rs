@@ -1,4 +1,5 @@
 //! The simulated backend from outside: in process under a paused clock, and over loopback with hyper.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::error::Error as _;
 use std::io;
@@ -252,6 +253,7 @@ mod access {
     async fn without_keys_anyone_may_call_with_one_credential() {
         assert_eq!(status(&open(), chat()).await, StatusCode::OK);
         assert_eq!(status(&open(), chat_with(&[("api-key", "any")])).await, StatusCode::OK);
+        assert_eq!(status(&open(), post(&format!("{CHAT}&api-key=any"), HELLO)).await, StatusCode::OK);
         let two = chat_with(&[("api-key", "any"), ("authorization", "Bearer any")]);
         assert_eq!(status(&open(), two).await, StatusCode::UNAUTHORIZED);
     }
@@ -651,6 +653,19 @@ mod loopback {
         backend.wait_until_idle().await;
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn admits_what_fits_and_not_one_more() {
+        let backend = with(SimulatedDeployment::standard("gpt-4o").tokens_per_minute(18 * 50));
+        let server = backend.serve().await.unwrap();
+        let client = client(Version::HTTP_11);
+        let answers = (0..200).map(|_| client.request(chat_at(&server.url())));
+        let answers = futures_util::future::try_join_all(answers).await.unwrap();
+        assert_eq!(answers.iter().filter(|response| response.status() == StatusCode::OK).count(), 50);
+        assert_eq!(backend.request_count(), 200);
+        drop(answers);
+        backend.wait_until_idle().await;
+    }
+
     #[tokio::test]
     async fn its_address_is_its_host() {
         let server = open().serve().await.unwrap();
@@ -784,8 +799,10 @@ mod loopback {
             let url = server.url();
             backend.faults().push(Fault::slow_head(Duration::from_secs(5)));
             let request = tokio::spawn(client(version).request(chat_at(&url)));
+            let idle = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
             backend.wait_for_requests(1).await;
             let (response, ()) = tokio::join!(request, server.shutdown());
+            drop(idle);
             assert_eq!(response.unwrap().unwrap().status(), StatusCode::OK);
             assert!(client(version).request(chat_at(&url)).await.unwrap_err().is_connect());
         }

@@ -26,7 +26,7 @@ impl Credentials {
     pub(super) fn check(&self, request: &ReceivedRequest) -> Result<(), Rejection> {
         let values = |name| request.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
         let api_keys: Vec<_> = values(header::HeaderName::from_static("api-key")).collect();
-        let bearers: Vec<_> = values(header::AUTHORIZATION).map(|value| strip_scheme(value).unwrap_or("")).collect();
+        let bearers: Vec<_> = values(header::AUTHORIZATION).map(strip_scheme).collect();
         let elsewhere = values(header::HeaderName::from_static("ocp-apim-subscription-key")).count()
             + query(request, "api-key").count()
             + query(request, "subscription-key").count();
@@ -34,10 +34,10 @@ impl Credentials {
         let is_key = |given: &str| self.api_keys.iter().any(|key| key == given);
         let is_token = |given: &str| self.bearers.iter().any(|token| token == given);
         match (&*api_keys, &*bearers, elsewhere) {
-            ([], [], 0) if self.is_open() => Ok(()),
+            _ if self.is_open() && api_keys.len() + bearers.len() + elsewhere <= 1 => Ok(()),
             ([], [], 0) => Err(Rejection::Token),
-            ([key], [], 0) if self.is_open() || is_key(key) => Ok(()),
-            ([], [bearer], 0) if self.is_open() || is_key(bearer) || is_token(bearer) => Ok(()),
+            ([key], [], 0) if is_key(key) => Ok(()),
+            ([], [Some(given)], 0) if is_key(given) || is_token(given) => Ok(()),
             ([], [_], 0) => Err(Rejection::Token),
             _ => Err(Rejection::Key),
         }

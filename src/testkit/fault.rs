@@ -101,7 +101,7 @@ impl Fault {
     /// Gives the usual answer and breaks off after so many bytes of its body, at the latest before the last one.
     ///
     /// In process the body ends in an error. Over loopback the connection is closed before all that `content-length`
-    /// or the chunked encoding promised has been sent; an HTTP/2 stream is reset.
+    /// or the chunked encoding promised has been sent; an HTTP/2 stream is reset, which may discard what was sent just before.
     pub fn cut_body(after_bytes: usize) -> Self {
         Self::new(Action::CutBody(after_bytes))
     }

@@ -110,7 +110,7 @@ impl Tokens {
 
 /// Rounded up, so that whoever waits that long has waited long enough.
 pub(super) fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Rounded up, like [`whole_seconds`].

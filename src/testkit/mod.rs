@@ -97,6 +97,7 @@
 mod answer;
 mod backend;
 mod body;
+mod builder;
 mod call;
 mod credentials;
 mod deployment;
@@ -104,9 +105,11 @@ mod error;
 mod fault;
 mod limits;
 mod received;
+mod resource;
 mod server;
 
-pub use self::backend::{Builder, ResponseFuture, SimulatedBackend};
+pub use self::backend::{ResponseFuture, SimulatedBackend};
+pub use self::builder::Builder;
 pub use self::deployment::SimulatedDeployment;
 pub use self::error::TransportError;
 pub use self::fault::{Fault, Faults};

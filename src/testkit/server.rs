@@ -85,7 +85,8 @@ impl SimulatedServer {
         self.end(Ending::Abrupt).await;
     }
 
-    /// Stops gracefully: refuses new connections, and returns when all requests have been answered.
+    /// Stops gracefully: refuses new connections, and returns when all requests have been answered. One that
+    /// [hangs](super::Fault::hang) keeps it waiting.
     ///
     /// Cancelling it is the same as [`stop`](Self::stop).
     pub async fn shutdown(self) {

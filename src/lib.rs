@@ -11,4 +11,7 @@ pub mod pool;
 pub mod respond;
 pub mod select;
 
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
 pub use self::error::{Error, ErrorKind};

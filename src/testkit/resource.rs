@@ -1,0 +1,234 @@
+//! The resource behind the handles, and how it answers.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Authority;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::BodyExt;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tower::BoxError;
+
+use super::answer::{self, Answer};
+use super::body::{Activity, AnswerBody, InFlight, Spent};
+use super::call::{Call, Inference, Object};
+use super::credentials::Credentials;
+use super::deployment::Deployment;
+use super::error::TransportError;
+use super::fault::{Action, Faults};
+use super::received::ReceivedRequest;
+use crate::body::Body;
+
+pub(super) struct Resource {
+    pub(super) name: String,
+    pub(super) region: Option<HeaderValue>,
+    pub(super) host: Option<String>,
+    pub(super) credentials: Credentials,
+    pub(super) deployments: Vec<Arc<Deployment>>,
+    pub(super) faults: Faults,
+    pub(super) received: Mutex<Vec<ReceivedRequest>>,
+    pub(super) activity: Arc<watch::Sender<Activity>>,
+    pub(super) ids: AtomicU64,
+}
+
+impl Resource {
+    pub(super) async fn serve<B>(
+        &self,
+        request: Request<B>,
+        address: Option<&str>,
+        mut in_flight: InFlight,
+    ) -> Result<Response<Body>, TransportError>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let request = receive(request).await?;
+        let call = Call::read(&request);
+        let fault = self.faults.take(call.as_ref().and_then(Call::deployment));
+        let action = fault.as_ref().map(|fault| fault.action);
+        if action == Some(Action::Refuse) {
+            return Err(TransportError::refused());
+        }
+        self.log(|received| received.push(request.clone()));
+
+        let mut answer = match action {
+            Some(Action::Hang) => std::future::pending().await,
+            Some(Action::Reset) => return Err(TransportError::reset()),
+            Some(Action::Status(status)) if !status.is_success() => answer::of_status(status),
+            Some(Action::Throttle(wait)) => answer::throttled_for(wait),
+            _ => self.respond(&request, call.as_ref(), address, &mut in_flight),
+        };
+        self.sign(&mut answer, &request);
+        if let Some(fault) = fault {
+            answer.overwrite(fault);
+        }
+
+        let delay = match action {
+            Some(Action::SlowHead(delay)) => answer.latency.saturating_add(delay),
+            _ => answer.latency,
+        };
+        // A timer rounds up to a millisecond, even for no time at all.
+        if delay > Duration::ZERO {
+            sleep(delay).await;
+        }
+        let body = AnswerBody::new(answer.chunks, answer.streams, in_flight);
+        let body = match action {
+            Some(Action::CutBody(after)) => body.cut(after),
+            Some(Action::SlowBody(pause)) => body.paused(pause),
+            _ => body,
+        };
+        let mut response = Response::new(Body::new(body));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        Ok(response)
+    }
+
+    fn respond(
+        &self,
+        request: &ReceivedRequest,
+        call: Option<&Call>,
+        address: Option<&str>,
+        in_flight: &mut InFlight,
+    ) -> Answer {
+        if !self.host.as_deref().or(address).is_none_or(|host| is_for(request, host)) {
+            return answer::not_found();
+        }
+        if let Err(rejection) = self.credentials.check(request) {
+            return answer::unauthorized(rejection);
+        }
+        match call {
+            Some(Call::Create(object)) => answer::created(*object, &self.object_id(*object, request)),
+            Some(Call::Infer(inference)) => self.infer(inference, in_flight),
+            Some(Call::Models) => answer::models(self.deployments.iter().map(|deployment| deployment.model.as_str())),
+            None => answer::not_found(),
+        }
+    }
+
+    fn infer(&self, inference: &Inference, in_flight: &mut InFlight) -> Answer {
+        let Some(name) = inference.deployment.as_deref() else {
+            return answer::invalid(Some("model"), "You must provide a model parameter.");
+        };
+        let Some(deployment) = self.deployments.iter().find(|deployment| deployment.name == name) else {
+            return if inference.is_v1() { answer::model_not_found(name) } else { answer::deployment_not_found() };
+        };
+
+        let now = Instant::now();
+        let estimate = inference.estimate();
+        let mut limits = deployment.limits();
+        // Requests are admitted before they are understood: what fails afterwards counts too.
+        let mut answer = match limits.admit(estimate, now) {
+            Err(refusal) => answer::refused(refusal, inference),
+            Ok(()) => {
+                let answer = self.understand(inference, deployment);
+                let deployment = Arc::clone(deployment);
+                in_flight.spent = Some(Spent { deployment, estimate, actual: answer.used });
+                answer
+            }
+        };
+        answer.headers.extend(limits.headers(now));
+        if let Ok(name) = HeaderValue::from_str(name) {
+            answer.headers.insert("x-ms-deployment-name", name);
+        }
+        answer
+    }
+
+    fn understand(&self, inference: &Inference, deployment: &Deployment) -> Answer {
+        let input = inference.operation.input();
+        if !inference.payload.is_readable() {
+            answer::invalid(None, "We could not parse the JSON body of your request.")
+        } else if inference.input().is_none() {
+            answer::invalid(Some(input), &format!("'{input}' is a required property."))
+        } else {
+            let id = format!("{}{}", inference.operation.id_prefix(), self.fresh_id());
+            answer::inferred(inference, deployment, &id, &format!("Hello from {}", self.name))
+        }
+    }
+
+    /// Puts on an answer what every answer carries.
+    fn sign(&self, answer: &mut Answer, request: &ReceivedRequest) {
+        for name in ["apim-request-id", "x-request-id"] {
+            if let Ok(id) = HeaderValue::try_from(self.request_id()) {
+                answer.headers.insert(name, id);
+            }
+        }
+        let client_id = request.headers.get("x-ms-client-request-id").or_else(|| answer.headers.get("apim-request-id"));
+        if let Some(id) = client_id.cloned() {
+            answer.headers.insert("x-ms-client-request-id", id);
+        }
+        if let Some(region) = &self.region {
+            answer.headers.insert("x-ms-region", region.clone());
+        }
+    }
+
+    fn object_id(&self, object: Object, request: &ReceivedRequest) -> String {
+        let prefix = match object {
+            Object::Batch => "batch_",
+            Object::File if is_for_assistants(&request.body) => "assistant-",
+            Object::File => "file-",
+            Object::Thread => "thread_",
+        };
+        format!("{prefix}{}", self.fresh_id())
+    }
+
+    /// Never the same twice, and not the same on two backends of different names.
+    fn fresh_id(&self) -> String {
+        let (backend, number) = self.next_id();
+        format!("{backend:016x}{number:08x}")
+    }
+
+    fn request_id(&self) -> String {
+        let (backend, number) = self.next_id();
+        format!("{:08x}-{:04x}-4000-8000-{number:012x}", backend >> 32, backend & 0xffff)
+    }
+
+    fn next_id(&self) -> (u64, u64) {
+        let mut hasher = DefaultHasher::new();
+        self.name.hash(&mut hasher);
+        (hasher.finish(), self.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn received(&self) -> MutexGuard<'_, Vec<ReceivedRequest>> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn log(&self, change: impl FnOnce(&mut Vec<ReceivedRequest>)) {
+        let mut received = self.received();
+        change(&mut received);
+        self.activity.send_modify(|activity| activity.received = received.len());
+    }
+}
+
+async fn receive<B>(request: Request<B>) -> Result<ReceivedRequest, TransportError>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(TransportError::request_body)?.to_bytes();
+    let http::request::Parts { method, uri, version, headers, .. } = head;
+    Ok(ReceivedRequest { method, uri, version, headers, body, at: Instant::now() })
+}
+
+/// Whether everything in the request that names a host names this one.
+fn is_for(request: &ReceivedRequest, host: &str) -> bool {
+    let hosts = request.headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let mut given = hosts.chain(request.uri.authority().map(Authority::as_str)).peekable();
+    given.peek().is_some() && given.all(|given| is_same_host(host, given))
+}
+
+fn is_same_host(expected: &str, given: &str) -> bool {
+    let (Ok(expected), Ok(given)) = (expected.parse::<Authority>(), given.parse::<Authority>()) else { return false };
+    expected.host().eq_ignore_ascii_case(given.host())
+        && expected.port_u16().is_none_or(|port| given.port_u16() == Some(port))
+}
+
+/// Whether the form field `purpose` of an upload says so: such files have ids of another prefix.
+fn is_for_assistants(form: &[u8]) -> bool {
+    let form = String::from_utf8_lossy(form);
+    let purpose = form.split_once("name=\"purpose\"").map(|(_, rest)| rest.trim_start());
+    purpose.is_some_and(|purpose| purpose.starts_with("assistants"))
+}

@@ -16,7 +16,7 @@ const MAX_WEIGHT: u32 = 1_000_000;
 
 /// One Azure OpenAI resource.
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Backend {
     /// Unique; printable ASCII.
     pub(crate) name: String,
@@ -40,7 +40,7 @@ pub(crate) struct Backend {
 
 /// A model on a backend, with the backend's defaults filled in.
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Deployment {
     pub(crate) name: String,
     pub(crate) alias: String,
@@ -52,14 +52,14 @@ pub(crate) struct Deployment {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) enum Credential {
     ApiKey(Secret),
     Token { source: TokenSource, scope: String },
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) enum TokenSource {
     ClientSecret { tenant_id: String, client_id: String, secret: Secret },
     DeveloperTools,
@@ -101,7 +101,7 @@ impl Backend {
 
         let name = s.parsed("name", header_name).unwrap_or_default();
         let endpoint = s.parsed("endpoint", endpoint::parse);
-        let credential = if s.has("credential") { s.section("credential", Credential::read) } else { None };
+        let credential = s.given_section("credential", Credential::read).flatten();
         let address = s.parsed("address", connect_address);
         if let (Some(endpoint), Some(Credential::Token { .. })) = (&endpoint, &credential) {
             require_safe_for_tokens(s, endpoint, address);
@@ -172,7 +172,7 @@ impl Credential {
                 s.section("managed_identity", |s| TokenSource::ManagedIdentity { client_id: s.name("client_id") })
             }
             "workload_identity" => s.section("workload_identity", |_| TokenSource::WorkloadIdentity),
-            "client_secret" => s.section("client_secret", client_secret)?,
+            "client_secret" => s.given_section("client_secret", client_secret)??,
             "developer_tools" => s.section("developer_tools", |_| TokenSource::DeveloperTools),
             key => {
                 if has_scope {

@@ -10,7 +10,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Selection {
     pub(crate) policy: Policy,
 }
@@ -22,7 +22,7 @@ pub(crate) enum Policy {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Failover {
     /// At least one.
     pub(crate) attempts: u32,
@@ -49,7 +49,7 @@ pub(crate) enum Condition {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Circuit {
     /// Not above `max_open`.
     pub(crate) min_open: Duration,
@@ -64,7 +64,7 @@ pub(crate) struct Circuit {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
     pub(crate) first_byte: Duration,
@@ -74,7 +74,7 @@ pub(crate) struct Timeouts {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Limits {
     /// Bytes.
     pub(crate) request_body: usize,
@@ -83,7 +83,7 @@ pub(crate) struct Limits {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Telemetry {
     /// `RUST_LOG` syntax, checked.
     pub(crate) log: String,

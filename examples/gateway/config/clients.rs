@@ -7,7 +7,7 @@ use super::reader::Section;
 use super::secret::{Form, KeyDigest, resolve};
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Client {
     /// Unique.
     pub(crate) id: String,

@@ -1,22 +1,25 @@
 //! What only the whole file can tell.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::backends::{Backend, Deployment};
 use super::clients::Client;
 use super::reader::Findings;
-use super::served::targets;
+use super::served::{Target, aliases};
 use super::{Authentication, Config};
 
 pub(super) fn check(config: &Config, findings: &Findings<'_>) {
+    let aliases = aliases(config);
     duplicate_names(config, findings);
-    mixed_aliases(config, findings);
-    unanswered_aliases(config, findings);
+    mixed_aliases(&aliases, findings);
+    unanswered_aliases(config, &aliases, findings);
     if config.authentication == Authentication::Clients {
-        unservable_clients(config, findings);
+        unservable_clients(config, &aliases, findings);
     }
 }
+
+type Aliases<'a> = [(&'a str, Vec<Target<'a>>)];
 
 fn duplicate_names(config: &Config, findings: &Findings<'_>) {
     let backends = config.backends.iter().enumerate();
@@ -43,26 +46,21 @@ fn each_once<'a>(findings: &Findings<'_>, names: impl Iterator<Item = (String, &
     }
 }
 
-fn mixed_aliases(config: &Config, findings: &Findings<'_>) {
-    let mut first = HashMap::new();
-    for target @ (place, _, deployment) in targets(config).filter(|(_, _, deployment)| !deployment.alias.is_empty()) {
-        let (_, other_backend, other) = *first.entry(&*deployment.alias).or_insert(target);
-        let key = if other.model != deployment.model {
-            "model"
-        } else if other.version != deployment.version {
-            "version"
-        } else {
-            continue;
-        };
-        findings.problem(
-            format!("{place}.{key}"),
-            format!(
-                "alias {:?} mixes models or versions: {} and {}",
-                deployment.alias,
-                describe(other_backend, other),
-                describe(target.1, deployment),
-            ),
-        );
+fn mixed_aliases(aliases: &Aliases<'_>, findings: &Findings<'_>) {
+    for (alias, targets) in aliases.iter().filter(|(alias, _)| !alias.is_empty()) {
+        let Some(((_, first_backend, first), others)) = targets.split_first() else { continue };
+        for (place, backend, deployment) in others {
+            let key = if first.model != deployment.model {
+                "model"
+            } else if first.version != deployment.version {
+                "version"
+            } else {
+                continue;
+            };
+            let (one, other) = (describe(first_backend, first), describe(backend, deployment));
+            let text = format!("alias {alias:?} mixes models or versions: {one} and {other}");
+            findings.problem(format!("{place}.{key}"), text);
+        }
     }
 }
 
@@ -71,27 +69,26 @@ fn describe(backend: &Backend, deployment: &Deployment) -> String {
     format!("{}/{} is {} with {version}", backend.name, deployment.name, deployment.model)
 }
 
-fn unanswered_aliases(config: &Config, findings: &Findings<'_>) {
-    let known = |alias: &str| targets(config).any(|(.., deployment)| deployment.alias == alias);
+fn unanswered_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
+    let known: HashSet<&str> = aliases.iter().map(|(alias, _)| *alias).collect();
     // A deployment whose alias could not be read might be the one that is meant.
-    if known("") {
+    if known.contains("") {
         return;
     }
     for (at, client) in config.clients.iter().enumerate() {
-        for (of, alias) in client.allow.iter().flatten().enumerate().filter(|(_, alias)| !known(alias)) {
+        for (of, alias) in client.allow.iter().flatten().enumerate().filter(|(_, alias)| !known.contains(&***alias)) {
             findings.problem(format!("clients[{at}].allow[{of}]"), format!("no backend serves the alias {alias:?}"));
         }
     }
 }
 
-fn unservable_clients(config: &Config, findings: &Findings<'_>) {
+fn unservable_clients(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
     for (at, client) in config.clients.iter().enumerate() {
-        for alias in config.aliases().filter(|alias| client.allows(alias)) {
-            let backends = || targets(config).filter(|(.., of)| of.alias == alias).map(|(_, backend, _)| backend);
-            let key = if !backends().any(|backend| client.accepts_geography(backend)) {
+        for (alias, targets) in aliases.iter().filter(|(alias, _)| client.allows(alias)) {
+            let mut near = targets.iter().filter(|(_, backend, _)| client.accepts_geography(backend)).peekable();
+            let key = if near.peek().is_none() {
                 "geography"
-            } else if !backends().any(|backend| client.accepts_geography(backend) && client.accepts_processing(backend))
-            {
+            } else if !near.any(|(_, backend, _)| client.accepts_processing(backend)) {
                 "processing"
             } else {
                 continue;

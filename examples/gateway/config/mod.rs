@@ -30,7 +30,7 @@ use reader::{Findings, Section};
 
 /// Everything that the file says, with every default filled in.
 #[derive(Debug)]
-#[expect(dead_code, reason = "read by the wiring")]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// `None` when it is off.

@@ -237,10 +237,20 @@ impl<'a> Section<'a> {
         self.ok(key, tables(value))
     }
 
-    /// A table; one that is absent is read as empty.
+    /// A table; one that is absent or malformed is read as empty.
     pub(super) fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
         let table = self.table(key).unwrap_or_default();
-        Section { place: self.place(key), shape: self.shape(key), table, findings: self.findings }.read(read)
+        self.nested(key, table).read(read)
+    }
+
+    /// A table without defaults; one that is absent or malformed is not read.
+    pub(super) fn given_section<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let table = self.table(key)?;
+        Some(self.nested(key, table).read(read))
+    }
+
+    fn nested(&self, key: &str, table: Table) -> Self {
+        Self { place: self.place(key), shape: self.shape(key), table, findings: self.findings }
     }
 
     /// An array of tables; of a malformed one, nothing is read.

@@ -1,22 +1,15 @@
 //! What a configuration would serve.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Config;
 use super::backends::{Backend, Deployment};
 
 impl Config {
-    /// Names that clients use, in order of first appearance.
-    pub(super) fn aliases(&self) -> impl Iterator<Item = &str> {
-        let mut seen = HashSet::new();
-        targets(self).map(|(.., deployment)| &*deployment.alias).filter(move |alias| seen.insert(*alias))
-    }
-
     /// One line per alias: `alias MODEL VERSION: backend/deployment (priority P, weight W), …`.
     pub(crate) fn served(&self) -> String {
-        self.aliases().fold(String::new(), |mut lines, alias| {
-            let targets: Vec<_> = targets(self).filter(|(.., deployment)| deployment.alias == alias).collect();
+        aliases(self).iter().fold(String::new(), |mut lines, (alias, targets)| {
             let each: Vec<_> = targets.iter().map(|(_, backend, deployment)| target(backend, deployment)).collect();
             let model = targets.first().map_or_else(String::new, |(.., deployment)| model(deployment));
             let _ = writeln!(lines, "{alias} {model}: {}", each.join(", "));
@@ -25,8 +18,26 @@ impl Config {
     }
 }
 
-/// Every deployment with its place and its backend, in the order of the file.
-pub(super) fn targets(config: &Config) -> impl Iterator<Item = (Place, &Backend, &Deployment)> {
+/// A deployment with its place and its backend.
+pub(super) type Target<'a> = (Place, &'a Backend, &'a Deployment);
+
+/// The names that clients use with their targets, in order of first appearance.
+pub(super) fn aliases(config: &Config) -> Vec<(&str, Vec<Target<'_>>)> {
+    let mut positions = HashMap::new();
+    let mut aliases: Vec<(&str, Vec<Target<'_>>)> = Vec::new();
+    for target @ (.., deployment) in targets(config) {
+        let alias = &*deployment.alias;
+        let position = *positions.entry(alias).or_insert(aliases.len());
+        match aliases.get_mut(position) {
+            Some((_, targets)) => targets.push(target),
+            None => aliases.push((alias, vec![target])),
+        }
+    }
+    aliases
+}
+
+/// In the order of the file.
+fn targets(config: &Config) -> impl Iterator<Item = Target<'_>> {
     config.backends.iter().enumerate().flat_map(|(at, backend)| {
         let deployments = backend.deployments.iter().enumerate();
         deployments.map(move |(of, deployment)| (Place { backend: at, deployment: of }, backend, deployment))

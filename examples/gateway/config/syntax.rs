@@ -16,16 +16,20 @@ pub(super) fn parse(bytes: Vec<u8>) -> Result<Table, Vec<Problem>> {
     if !errors.is_empty() {
         return Err(first_of_each_line(&text, &errors));
     }
-    toml::from_str(&text).map_err(|error| first_of_each_line(&text, &[error]))
+    // The parser's own words would repeat the number, which may be a secret without its quotes.
+    toml::from_str(&text).map_err(|error| vec![problem(start(&text, &error), "has a number out of range")])
 }
 
 fn first_of_each_line(text: &str, errors: &[Error]) -> Vec<Problem> {
-    let start = |error: &Error| error.span().map_or(0, |span| span.start);
-    let mut errors: Vec<_> =
-        errors.iter().map(|error| (position(text.get(..start(error)).unwrap_or(text)), error.message())).collect();
+    let mut errors: Vec<_> = errors.iter().map(|error| (start(text, error), error.message())).collect();
     errors.sort_by_key(|(position, _)| *position);
     errors.dedup_by_key(|((line, _), _)| *line);
     errors.into_iter().map(|(position, message)| problem(position, message)).collect()
+}
+
+fn start(text: &str, error: &Error) -> (usize, usize) {
+    let start = error.span().map_or(0, |span| span.start);
+    position(text.get(..start).unwrap_or(text))
 }
 
 /// The line and column, from 1, that follow this text.

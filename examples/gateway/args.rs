@@ -1,0 +1,85 @@
+//! The command line.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+pub(crate) const USAGE: &str = "\
+The full gateway in front of several Azure OpenAI resources
+
+Usage: gateway [--config FILE [--check]]
+
+  --config FILE  read the configuration from FILE; without it, simulated backends are started
+  --check        validate FILE, print what would be served, and exit with status 0 or 2
+  --help         print this text
+";
+
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Args {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) check: bool,
+    pub(crate) help: bool,
+}
+
+impl Args {
+    /// Reads the arguments that follow the program's name; the error is a sentence for a person.
+    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
+        let mut args = args.into_iter();
+        let mut parsed = Self::default();
+        while let Some(arg) = args.next() {
+            match arg.to_str() {
+                Some("--config") => parsed.set_config(args.next().as_deref())?,
+                Some("--check") => parsed.check = true,
+                Some("--help" | "-h") => parsed.help = true,
+                Some(arg) if arg.starts_with("--config=") => {
+                    parsed.set_config(arg.strip_prefix("--config=").map(OsStr::new))?;
+                }
+                _ => return Err(format!("unknown argument {arg:?}")),
+            }
+        }
+        if parsed.check && parsed.config.is_none() && !parsed.help {
+            return Err("--check needs --config FILE".to_owned());
+        }
+        Ok(parsed)
+    }
+
+    fn set_config(&mut self, file: Option<&OsStr>) -> Result<(), String> {
+        let file = file.filter(|file| !file.is_empty()).ok_or("--config needs a FILE")?;
+        if self.config.replace(file.into()).is_some() {
+            return Err("--config is given twice".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, String> {
+        Args::parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn reads_every_form() {
+        let config = |check| Args { config: Some("g.toml".into()), check, help: false };
+        assert_eq!(parse(&[]), Ok(Args::default()));
+        assert_eq!(parse(&["--config", "g.toml"]), Ok(config(false)));
+        assert_eq!(parse(&["--config=g.toml", "--check"]), Ok(config(true)));
+        assert_eq!(parse(&["--check", "--config", "g.toml"]), Ok(config(true)));
+        assert_eq!(parse(&["--help"]), Ok(Args { help: true, ..Args::default() }));
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for (args, expected) in [
+            (&["--confg", "x"][..], "unknown argument \"--confg\""),
+            (&["gateway.toml"], "unknown argument \"gateway.toml\""),
+            (&["--config"], "--config needs a FILE"),
+            (&["--config="], "--config needs a FILE"),
+            (&["--config", "a", "--config", "b"], "--config is given twice"),
+            (&["--check"], "--check needs --config FILE"),
+        ] {
+            assert_eq!(parse(args), Err(expected.to_owned()), "{args:?}");
+        }
+    }
+}

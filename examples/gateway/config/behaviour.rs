@@ -1,0 +1,204 @@
+//! How the gateway behaves: every key has a default.
+
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::reader::Section;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Selection {
+    pub(crate) policy: Policy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Policy {
+    RoundRobin,
+    Weighted,
+}
+
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Failover {
+    /// At least one.
+    pub(crate) attempts: u32,
+    /// Bytes.
+    pub(crate) replay_limit: usize,
+    /// Bytes.
+    pub(crate) replay_memory: usize,
+    /// From 0 to 1.
+    pub(crate) budget: f64,
+    pub(crate) on: Vec<Condition>,
+}
+
+/// What makes a request move on to another target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Condition {
+    AnswerTimeout,
+    Connect,
+    DeploymentNotFound,
+    FirstByteTimeout,
+    /// A 409 that says how long to wait.
+    RetryableConflict,
+    Status(u16),
+    StreamPreamble,
+}
+
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Circuit {
+    /// Not above `max_open`.
+    pub(crate) min_open: Duration,
+    pub(crate) max_open: Duration,
+    pub(crate) default_open: Duration,
+    pub(crate) probe_interval: Duration,
+    pub(crate) consecutive_failures: u32,
+    /// From 0 to 1.
+    pub(crate) failure_ratio: f64,
+    pub(crate) window: Duration,
+    pub(crate) min_requests: u32,
+}
+
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Timeouts {
+    pub(crate) connect: Duration,
+    pub(crate) first_byte: Duration,
+    pub(crate) answer: Duration,
+    pub(crate) request_body: Duration,
+    pub(crate) idle: Duration,
+}
+
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Limits {
+    /// Bytes.
+    pub(crate) request_body: usize,
+    /// Bytes, at least the 8 KiB that an HTTP parser needs.
+    pub(crate) request_head: usize,
+}
+
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Telemetry {
+    /// `RUST_LOG` syntax, checked.
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) backend_header: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}
+
+impl Selection {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let vocabulary = [("round-robin", Policy::RoundRobin), ("weighted", Policy::Weighted)];
+        Self { policy: s.choice("policy", &vocabulary).unwrap_or(Policy::RoundRobin) }
+    }
+}
+
+impl Condition {
+    /// The first twelve are the default.
+    const VOCABULARY: &[(&str, Self)] = &[
+        ("401", Self::Status(401)),
+        ("403", Self::Status(403)),
+        ("404-deployment", Self::DeploymentNotFound),
+        ("408", Self::Status(408)),
+        ("429", Self::Status(429)),
+        ("500", Self::Status(500)),
+        ("502", Self::Status(502)),
+        ("503", Self::Status(503)),
+        ("504", Self::Status(504)),
+        ("connect", Self::Connect),
+        ("first-byte-timeout", Self::FirstByteTimeout),
+        ("stream-preamble", Self::StreamPreamble),
+        ("409-retry-after", Self::RetryableConflict),
+        ("424", Self::Status(424)),
+        ("answer-timeout", Self::AnswerTimeout),
+    ];
+
+    fn default() -> Vec<Self> {
+        Self::VOCABULARY.iter().take(12).map(|(_, condition)| *condition).collect()
+    }
+}
+
+impl Failover {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        Self {
+            attempts: s.integer("attempts", 1..=u32::MAX).unwrap_or(3),
+            replay_limit: s.size("replay_limit", 32 * MIB),
+            replay_memory: s.size("replay_memory", 256 * MIB),
+            budget: s.ratio("budget", 0.2),
+            on: s.choices("on", Condition::VOCABULARY).unwrap_or_else(Condition::default),
+        }
+    }
+}
+
+impl Circuit {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let circuit = Self {
+            min_open: s.duration("min_open", Duration::from_millis(50)),
+            max_open: s.positive_duration("max_open", Duration::from_secs(60)),
+            default_open: s.duration("default_open", Duration::from_secs(10)),
+            probe_interval: s.positive_duration("probe_interval", Duration::from_millis(250)),
+            consecutive_failures: s.integer("consecutive_failures", 1..=u32::MAX).unwrap_or(5),
+            failure_ratio: s.ratio("failure_ratio", 0.5),
+            window: s.positive_duration("window", Duration::from_secs(10)),
+            min_requests: s.integer("min_requests", 1..=u32::MAX).unwrap_or(20),
+        };
+        if circuit.min_open > circuit.max_open {
+            s.problem("min_open", "must not be longer than max_open");
+        }
+        circuit
+    }
+}
+
+impl Timeouts {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        Self {
+            connect: s.positive_duration("connect", Duration::from_secs(5)),
+            first_byte: s.positive_duration("first_byte", Duration::from_secs(60)),
+            answer: s.positive_duration("answer", Duration::from_secs(600)),
+            request_body: s.positive_duration("request_body", Duration::from_secs(60)),
+            idle: s.positive_duration("idle", Duration::from_secs(120)),
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let request_body = s.size("request_body", 64 * MIB);
+        let request_head = s.size("request_head", 64 * KIB);
+        if request_head < 8 * KIB {
+            s.problem("request_head", "must be \"8KiB\" or more");
+        }
+        Self { request_body, request_head }
+    }
+}
+
+impl Telemetry {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        Self {
+            log: s.parsed("log", log_filter).unwrap_or_else(|| "info".to_owned()),
+            log_format: s.choice("log_format", &formats).unwrap_or(LogFormat::Text),
+            backend_header: s.flag("backend_header", false),
+        }
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => {
+            Err("must be a filter as in RUST_LOG, such as \"info\" or \"warn,tower_azure_openai=debug\"".to_owned())
+        }
+    }
+}

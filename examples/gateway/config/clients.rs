@@ -1,0 +1,70 @@
+//! `[[clients]]`: who may call, and what.
+
+use std::collections::HashMap;
+
+use super::backends::Processing;
+use super::reader::Section;
+use super::secret::{Form, KeyDigest, resolve};
+
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Client {
+    /// Unique.
+    pub(crate) id: String,
+    /// Several while keys are rotated. No two clients share one.
+    pub(crate) keys: Vec<KeyDigest>,
+    /// Aliases; `None` is all.
+    pub(crate) allow: Option<Vec<String>>,
+    /// Where the backends of this client must be; `None` is anywhere.
+    pub(crate) geography: Option<String>,
+    /// Processing scopes that it accepts; `None` is all.
+    pub(crate) processing: Option<Vec<Processing>>,
+}
+
+pub(super) fn read(s: &mut Section<'_>) -> Vec<Client> {
+    let mut owners = HashMap::new();
+    let mut at = 0..;
+    s.sections("clients", |s| Client::read(s, at.next().unwrap_or_default(), &mut owners))
+}
+
+impl Client {
+    fn read(s: &mut Section<'_>, at: usize, owners: &mut HashMap<KeyDigest, usize>) -> Self {
+        let mut keys = Vec::new();
+        for (place, key) in keys_of(s) {
+            match *owners.entry(key).or_insert(at) {
+                owner if owner == at => keys.push(key),
+                owner => s.findings.problem(place, format!("is also a key of clients[{owner}]")),
+            }
+        }
+        Self {
+            id: s.required_name("id"),
+            keys,
+            allow: s.texts("allow").map(|aliases| aliases.into_iter().map(|(_, alias)| alias).collect()),
+            geography: s.name("geography"),
+            processing: s.choices("processing", Processing::VOCABULARY),
+        }
+    }
+}
+
+fn keys_of(s: &mut Section<'_>) -> Vec<(String, KeyDigest)> {
+    const FORMS: &[&str] = &["key", "key_env", "key_file", "key_sha256"];
+    // Known by a token; reported as a feature that is not built.
+    if s.has("entra") && FORMS.iter().all(|form| !s.has(form)) {
+        return Vec::new();
+    }
+    let Some(form) = s.one_of(FORMS) else { return Vec::new() };
+    let findings = s.findings;
+    let digest = |text: &str| match form {
+        "key_sha256" => KeyDigest::from_hex(text),
+        _ => resolve(Form::of(form), text, findings.sources)?.into_key().map(|key| KeyDigest::of(&key)),
+    };
+    let each = s.one_or_more_texts(form).into_iter();
+    each.filter_map(|(place, text)| match digest(&text) {
+        Ok(key) => Some((place, key)),
+        Err(wrong) => {
+            findings.problem(place, wrong);
+            None
+        }
+    })
+    .collect()
+}

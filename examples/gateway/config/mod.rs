@@ -1,0 +1,149 @@
+//! The configuration file: TOML in, either a complete [`Config`] or everything that is wrong with the file.
+//!
+//! `gateway.example.toml` in the folder above is the contract. Nothing in here knows the library that is configured.
+
+pub(crate) mod backends;
+pub(crate) mod behaviour;
+pub(crate) mod clients;
+mod consistency;
+mod endpoint;
+mod problem;
+mod reader;
+pub(crate) mod secret;
+mod served;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod units;
+mod unsupported;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use backends::Backend;
+use behaviour::{Circuit, Failover, Limits, Selection, Telemetry, Timeouts};
+use clients::Client;
+use problem::{Problem, Problems};
+use reader::{Findings, Section};
+
+/// Everything that the file says, with every default filled in.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    /// `None` when it is off.
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) authentication: Authentication,
+    pub(crate) shutdown_grace: Duration,
+    /// At least one.
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) selection: Selection,
+    pub(crate) failover: Failover,
+    pub(crate) circuit: Circuit,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+    pub(crate) telemetry: Telemetry,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Authentication {
+    /// A request must carry the key of one of the clients.
+    Clients,
+    /// Everyone may call.
+    None,
+}
+
+/// A valid file, with what is worth a second look.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    pub(crate) warnings: Problems,
+}
+
+/// Where secrets and files come from.
+pub(crate) struct Sources<'a> {
+    /// The value of an environment variable, unless it is unset or not UTF-8.
+    pub(crate) env: &'a dyn Fn(&str) -> Option<String>,
+    /// The content of a file.
+    pub(crate) file: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+}
+
+impl Sources<'static> {
+    /// The environment and the files of this process.
+    pub(crate) const PROCESS: Self =
+        Self { env: &|name| std::env::var(name).ok(), file: &|path: &Path| std::fs::read(path) };
+}
+
+impl Config {
+    /// Reads and validates `file`; relative paths in it start at the working directory.
+    ///
+    /// # Errors
+    /// All problems of the file at once.
+    pub(crate) fn load(file: &Path, sources: &Sources<'_>) -> Result<Loaded, Problems> {
+        let problems = |list| Problems { file: file.to_owned(), list };
+        let bytes = (sources.file)(file)
+            .map_err(|error| problems(vec![Problem::new("", format!("cannot be read: {error}"))]))?;
+        let table = syntax::parse(bytes).map_err(problems)?;
+
+        let findings = Findings::new(sources);
+        let config = findings.read(table, Self::read);
+        consistency::check(&config, &findings);
+        let (wrong, warnings) = findings.into_parts();
+        if wrong.is_empty() { Ok(Loaded { config, warnings: problems(warnings) }) } else { Err(problems(wrong)) }
+    }
+
+    fn read(s: &mut Section<'_>) -> Self {
+        let (listen, admin) = listeners(s);
+        Self {
+            listen,
+            admin,
+            authentication: authentication(s),
+            shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
+            backends: backends::read(s),
+            clients: clients::read(s),
+            selection: s.section("selection", Selection::read),
+            failover: s.section("failover", Failover::read),
+            circuit: s.section("circuit", Circuit::read),
+            timeouts: s.section("timeouts", Timeouts::read),
+            limits: s.section("limits", Limits::read),
+            telemetry: s.section("telemetry", Telemetry::read),
+        }
+    }
+}
+
+fn listeners(s: &mut Section<'_>) -> (SocketAddr, Option<SocketAddr>) {
+    let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listen = s.parsed("listen", address).unwrap_or(local(8080));
+    let admin = s.parsed("admin", |text| match text {
+        "off" => Ok(None),
+        _ => address(text).map(Some).map_err(|wrong| format!("{wrong}, or \"off\"")),
+    });
+    let admin = admin.unwrap_or(Some(local(9090)));
+    if admin == Some(listen) && listen.port() != 0 {
+        s.problem("admin", "is the same address as listen");
+    }
+    (listen, admin)
+}
+
+fn authentication(s: &mut Section<'_>) -> Authentication {
+    let vocabulary = [("clients", Authentication::Clients), ("none", Authentication::None)];
+    let authentication = s.choice("authentication", &vocabulary).unwrap_or(Authentication::Clients);
+    match authentication {
+        Authentication::Clients if s.is_empty("clients") && !s.has("entra") => s.problem(
+            "authentication",
+            "there are no [[clients]] and no [entra]: write authentication = \"none\" to let everyone in",
+        ),
+        Authentication::None if !s.is_empty("clients") => {
+            s.findings.warning("authentication", "\"none\" lets everyone in, whatever [[clients]] says");
+        }
+        Authentication::Clients | Authentication::None => {}
+    }
+    authentication
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an IP address with a port, such as \"127.0.0.1:8080\"".to_owned())
+}

@@ -1,0 +1,45 @@
+//! What is wrong with a file, and where.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    /// The full path of the key, a position for what is no TOML, or nothing for the file as a whole.
+    place: String,
+    text: String,
+}
+
+impl Problem {
+    pub(super) fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { place: place.into(), text: text.into() }
+    }
+}
+
+/// Problems of one file; displayed as `FILE: KEY: what is wrong`, one line each.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    pub(super) file: PathBuf,
+    pub(super) list: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Problem { place, text } in &self.list {
+            let between = if place.is_empty() { "" } else { ": " };
+            writeln!(f, "{}: {place}{between}{text}", self.file.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(super) fn join(words: &[impl AsRef<str>], last: &str) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    match words.split_last() {
+        Some((end, [])) => (*end).to_owned(),
+        Some((end, start)) => format!("{} {last} {end}", start.join(", ")),
+        None => String::new(),
+    }
+}

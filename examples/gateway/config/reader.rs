@@ -1,0 +1,355 @@
+//! Takes keys out of a TOML table by type and collects everything that is wrong.
+//!
+//! A key that is wrong is reported and read as its default or an empty placeholder, so that one mistake hides no other;
+//! the values of a file with problems are never used.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::problem::{Problem, join};
+use super::{Sources, units, unsupported};
+
+/// What the sections of one file share.
+pub(super) struct Findings<'a> {
+    pub(super) sources: &'a Sources<'a>,
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn new(sources: &'a Sources<'a>) -> Self {
+        Self { sources, problems: RefCell::default(), warnings: RefCell::default() }
+    }
+
+    pub(super) fn problem(&self, place: impl Into<String>, text: impl Into<String>) {
+        self.problems.borrow_mut().push(Problem::new(place, text));
+    }
+
+    pub(super) fn warning(&self, place: impl Into<String>, text: &str) {
+        self.warnings.borrow_mut().push(Problem::new(place, format!("warning: {text}")));
+    }
+
+    /// Problems, then warnings.
+    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<Problem>) {
+        (self.problems.into_inner(), self.warnings.into_inner())
+    }
+
+    pub(super) fn read<T>(&'a self, table: Table, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
+        Section { place: String::new(), shape: String::new(), table, findings: self }.read(read)
+    }
+}
+
+/// One table, from which keys are taken.
+pub(super) struct Section<'a> {
+    /// The full key path, such as `backends[0]`.
+    place: String,
+    /// The same without positions, such as `backends[]`.
+    shape: String,
+    table: Table,
+    pub(super) findings: &'a Findings<'a>,
+}
+
+impl<'a> Section<'a> {
+    /// Runs `read`, then reports the keys that it left.
+    fn read<T>(mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let read = read(&mut self);
+        let left: Vec<String> = self.table.keys().cloned().collect();
+        for key in &left {
+            unsupported::refuse(&mut self, key);
+        }
+        read
+    }
+
+    pub(super) fn place(&self, key: &str) -> String {
+        below(&self.place, &quoted(key))
+    }
+
+    pub(super) fn shape(&self, key: &str) -> String {
+        below(&self.shape, &quoted(key))
+    }
+
+    /// Reports what is wrong with `key`.
+    pub(super) fn problem(&self, key: &str, text: impl Into<String>) {
+        self.findings.problem(self.place(key), text);
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+        self.table.remove(key)
+    }
+
+    fn ok<T>(&self, key: &str, result: Result<T, impl Into<String>>) -> Option<T> {
+        result.map_err(|text| self.problem(key, text)).ok()
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        let value = self.take(key)?;
+        self.ok(key, text(value))
+    }
+
+    pub(super) fn parsed<T, E: Into<String>>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        self.ok(key, parse(&text))
+    }
+
+    /// A word that names something: shown in logs and tables, never empty.
+    pub(super) fn name(&mut self, key: &str) -> Option<String> {
+        self.parsed(key, name)
+    }
+
+    /// Reports `key` when it is absent; tells whether it is there.
+    pub(super) fn require(&self, key: &str) -> bool {
+        if !self.has(key) {
+            self.problem(key, "is missing");
+        }
+        self.has(key)
+    }
+
+    pub(super) fn required_name(&mut self, key: &str) -> String {
+        self.require(key);
+        self.name(key).unwrap_or_default()
+    }
+
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
+        match self.take(key) {
+            Some(Value::Boolean(flag)) => flag,
+            Some(other) => {
+                self.problem(key, must_be("true or false", &other));
+                default
+            }
+            None => default,
+        }
+    }
+
+    pub(super) fn integer(&mut self, key: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        let value = self.take(key)?;
+        self.ok(key, integer(&value, &range))
+    }
+
+    pub(super) fn ratio(&mut self, key: &str, default: f64) -> f64 {
+        let Some(value) = self.take(key) else { return default };
+        self.ok(key, ratio(&value)).unwrap_or(default)
+    }
+
+    pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
+        self.parsed(key, units::duration).unwrap_or(default)
+    }
+
+    /// A duration that must be longer than nothing.
+    pub(super) fn positive_duration(&mut self, key: &str, default: Duration) -> Duration {
+        let duration = self.duration(key, default);
+        if duration.is_zero() {
+            self.problem(key, "must be longer than nothing");
+        }
+        duration
+    }
+
+    pub(super) fn size(&mut self, key: &str, default: usize) -> usize {
+        self.parsed(key, units::size).unwrap_or(default)
+    }
+
+    /// One word of a vocabulary.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, vocabulary: &[(&str, T)]) -> Option<T> {
+        let word = self.text(key)?;
+        self.ok(key, choose(&word, vocabulary, &self.shape(key)))
+    }
+
+    /// Words of a vocabulary.
+    pub(super) fn choices<T: Copy>(&mut self, key: &str, vocabulary: &[(&str, T)]) -> Option<Vec<T>> {
+        let shape = self.shape(key);
+        let words = self.texts(key)?;
+        let chosen = words.into_iter().filter_map(|(place, word)| {
+            choose(&word, vocabulary, &shape).map_err(|text| self.findings.problem(place, text)).ok()
+        });
+        Some(chosen.collect())
+    }
+
+    /// An array of strings, each with its place.
+    pub(super) fn texts(&mut self, key: &str) -> Option<Vec<(String, String)>> {
+        match self.take(key)? {
+            Value::Array(values) => Some(self.each_text(key, values)),
+            other => {
+                self.problem(key, must_be("an array of strings", &other));
+                None
+            }
+        }
+    }
+
+    /// A string or an array of at least one, each with its place.
+    pub(super) fn one_or_more_texts(&mut self, key: &str) -> Vec<(String, String)> {
+        match self.take(key) {
+            Some(Value::String(text)) => vec![(self.place(key), text)],
+            Some(Value::Array(values)) if !values.is_empty() => self.each_text(key, values),
+            Some(Value::Array(_)) => {
+                self.problem(key, "must not be empty");
+                Vec::new()
+            }
+            Some(other) => {
+                self.problem(key, must_be("a string or an array of strings", &other));
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    fn each_text(&self, key: &str, values: Vec<Value>) -> Vec<(String, String)> {
+        let place = |at| format!("{}[{at}]", self.place(key));
+        let each = values.into_iter().enumerate();
+        each.filter_map(|(at, value)| {
+            let text = text(value).map_err(|wrong| self.findings.problem(place(at), wrong)).ok()?;
+            Some((place(at), text))
+        })
+        .collect()
+    }
+
+    /// The one key that is given out of several that exclude each other.
+    pub(super) fn one_of<'k>(&mut self, keys: &[&'k str]) -> Option<&'k str> {
+        let given: Vec<&str> = keys.iter().copied().filter(|key| self.has(key)).collect();
+        match given[..] {
+            [key] => return Some(key),
+            [] => self.findings.problem(&self.place, format!("needs one of {}", join(keys, "or"))),
+            _ => {
+                self.findings
+                    .problem(&self.place, format!("needs exactly one of {}, not several", join(&given, "and")));
+                given.iter().for_each(|key| drop(self.take(key)));
+            }
+        }
+        None
+    }
+
+    pub(super) fn table(&mut self, key: &str) -> Option<Table> {
+        let value = self.take(key)?;
+        self.ok(key, table(value))
+    }
+
+    pub(super) fn tables(&mut self, key: &str) -> Option<Vec<Table>> {
+        let value = self.take(key)?;
+        self.ok(key, tables(value))
+    }
+
+    /// A table; one that is absent or malformed is read as empty.
+    pub(super) fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let table = self.table(key).unwrap_or_default();
+        self.nested(key, table).read(read)
+    }
+
+    /// A table without defaults; one that is absent or malformed is not read.
+    pub(super) fn given_section<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let table = self.table(key)?;
+        Some(self.nested(key, table).read(read))
+    }
+
+    fn nested(&self, key: &str, table: Table) -> Self {
+        Self { place: self.place(key), shape: self.shape(key), table, findings: self.findings }
+    }
+
+    /// An array of tables; of a malformed one, nothing is read.
+    pub(super) fn sections<T>(&mut self, key: &str, mut read: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        let tables = self.tables(key).unwrap_or_default();
+        let section = |(at, table)| Section {
+            place: format!("{}[{at}]", self.place(key)),
+            shape: format!("{}[]", self.shape(key)),
+            table,
+            findings: self.findings,
+        };
+        tables.into_iter().enumerate().map(|each| section(each).read(&mut read)).collect()
+    }
+
+    /// Reports an array of tables that is absent or empty.
+    pub(super) fn require_sections(&self, key: &str) {
+        if self.is_empty(key) {
+            self.problem(key, format!("is missing: at least one [[{}]] is needed", self.shape(key).replace("[]", "")));
+        }
+    }
+
+    /// Whether `key` is absent or an empty array.
+    pub(super) fn is_empty(&self, key: &str) -> bool {
+        self.table.get(key).is_none_or(|value| value.as_array().is_some_and(Vec::is_empty))
+    }
+}
+
+fn below(place: &str, key: &str) -> String {
+    if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") }
+}
+
+/// As in TOML: quoted unless bare.
+fn quoted(key: &str) -> String {
+    let bare = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if bare && !key.is_empty() { key.to_owned() } else { format!("{key:?}") }
+}
+
+fn must_be(what: &str, other: &Value) -> String {
+    let article = if matches!(other, Value::Integer(_) | Value::Array(_)) { "an" } else { "a" };
+    format!("must be {what}, not {article} {}", other.type_str())
+}
+
+fn text(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(must_be("a string", &other)),
+    }
+}
+
+pub(super) fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if text.trim() != text || text.chars().any(char::is_control) {
+        return Err("must have neither control characters nor space around it".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn integer(value: &Value, range: &RangeInclusive<u32>) -> Result<u32, String> {
+    let number = value.as_integer().ok_or_else(|| must_be("an integer", value))?;
+    let number = u32::try_from(number).ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("must be from {} to {}", range.start(), range.end()))
+}
+
+fn ratio(value: &Value) -> Result<f64, String> {
+    let number = match value {
+        Value::Float(number) => *number,
+        // Only 0 and 1 are in range, and both are exact.
+        Value::Integer(number) => *number as f64,
+        other => return Err(must_be("a number from 0 to 1", other)),
+    };
+    if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("must be a number from 0 to 1".to_owned()) }
+}
+
+fn choose<T: Copy>(word: &str, vocabulary: &[(&str, T)], shape: &str) -> Result<T, String> {
+    if let Some((_, choice)) = vocabulary.iter().find(|(known, _)| *known == word) {
+        return Ok(*choice);
+    }
+    if unsupported::is_word_of(shape, word) {
+        return Err(format!("{word:?} is not supported yet"));
+    }
+    let known: Vec<String> = vocabulary.iter().map(|(known, _)| format!("{known:?}")).collect();
+    Err(format!("{word:?} is unknown, must be {}", join(&known, "or")))
+}
+
+fn table(value: Value) -> Result<Table, String> {
+    match value {
+        Value::Table(table) => Ok(table),
+        other => Err(must_be("a table", &other)),
+    }
+}
+
+fn tables(value: Value) -> Result<Vec<Table>, String> {
+    let expected = "an array of tables";
+    let Value::Array(values) = value else { return Err(must_be(expected, &value)) };
+    let tables = values.into_iter().map(|value| match value {
+        Value::Table(table) => Ok(table),
+        other => Err(format!("must be {expected}, not of {}s", other.type_str())),
+    });
+    tables.collect()
+}

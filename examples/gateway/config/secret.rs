@@ -1,0 +1,141 @@
+//! Secrets: where they come from, and that they are never shown.
+
+use std::fmt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::Sources;
+
+/// A non-empty secret. Nothing shows it but [`expose`](Self::expose).
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// A key that travels in a header.
+    pub(super) fn into_key(self) -> Result<Self, String> {
+        if self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(self)
+        } else {
+            Err("must hold visible ASCII characters only, without spaces or line breaks".to_owned())
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The SHA-256 digest of a client's key.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub(crate) struct KeyDigest(pub(crate) [u8; 32]);
+
+impl KeyDigest {
+    pub(super) fn of(key: &Secret) -> Self {
+        Self(Sha256::digest(key.expose()).into())
+    }
+
+    pub(super) fn from_hex(text: &str) -> Result<Self, String> {
+        decode(text).map(Self).ok_or_else(|| "must be 64 hexadecimal digits".to_owned())
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest")
+    }
+}
+
+fn decode(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16)?.try_into().ok()).collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    bytes.try_into().ok().filter(|_| digits.len() == 64)
+}
+
+/// How a secret is given: `KEY`, `KEY_env` or `KEY_file`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Form {
+    Plain,
+    Env,
+    File,
+}
+
+impl Form {
+    pub(super) fn of(key: &str) -> Self {
+        if key.ends_with("_env") {
+            Self::Env
+        } else if key.ends_with("_file") {
+            Self::File
+        } else {
+            Self::Plain
+        }
+    }
+}
+
+pub(super) fn resolve(form: Form, value: &str, sources: &Sources<'_>) -> Result<Secret, String> {
+    let (secret, empty) = match form {
+        Form::Plain => (value.to_owned(), "is empty".to_owned()),
+        Form::Env => (read_env(value, sources)?, format!("environment variable {value} is empty")),
+        Form::File => (read_file(value, sources)?, format!("file {value:?} is empty")),
+    };
+    if secret.is_empty() { Err(empty) } else { Ok(Secret(secret)) }
+}
+
+fn read_env(name: &str, sources: &Sources<'_>) -> Result<String, String> {
+    // What does not look like a name is not repeated: it may be the secret itself, in the wrong place.
+    let plausible = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !plausible || name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err("must be the name of an environment variable".to_owned());
+    }
+    (sources.env)(name).ok_or_else(|| format!("environment variable {name} is not set"))
+}
+
+fn read_file(path: &str, sources: &Sources<'_>) -> Result<String, String> {
+    let bytes = (sources.file)(Path::new(path)).map_err(|e| format!("cannot read {path:?}: {e}"))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| format!("file {path:?} is not UTF-8"))?;
+    if text.ends_with('\n') {
+        text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &'static [u8]) -> Result<String, String> {
+        let sources = Sources { env: &|_| None, file: &|_| Ok(content.to_vec()) };
+        resolve(Form::File, "f", &sources).map(|secret| secret.expose().to_owned())
+    }
+
+    #[test]
+    fn a_file_is_read_without_its_last_newline() {
+        assert_eq!(file(b"abc").as_deref(), Ok("abc"));
+        assert_eq!(file(b"abc\n").as_deref(), Ok("abc"));
+        assert_eq!(file(b"abc\r\n").as_deref(), Ok("abc"));
+        assert_eq!(file(b"abc\n\n").as_deref(), Ok("abc\n"));
+        assert_eq!(file(b"\n"), Err("file \"f\" is empty".to_owned()));
+        assert_eq!(file(b"\xff"), Err("file \"f\" is not UTF-8".to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_shown() {
+        let secret = Secret("hunter2".to_owned());
+        assert_eq!(format!("{secret:?} {:?}", KeyDigest::of(&secret)), "Secret KeyDigest");
+    }
+
+    #[test]
+    fn a_digest_is_that_of_the_key() {
+        let hex = "BA7816BF8F01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(KeyDigest::from_hex(hex), Ok(KeyDigest::of(&Secret("abc".to_owned()))));
+        for wrong in ["", "ba", &hex[1..], &format!("{hex}00"), &hex.replace('f', "g"), &"é".repeat(32)] {
+            assert!(KeyDigest::from_hex(wrong).is_err(), "{wrong}");
+        }
+    }
+}

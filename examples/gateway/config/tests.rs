@@ -1,0 +1,925 @@
+use std::io;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::backends::{Credential, Processing, TokenSource};
+use super::behaviour::{Condition, LogFormat, Policy};
+use super::*;
+
+const CONTRACT: &str = include_str!("../gateway.example.toml");
+
+/// A valid file; the comments are places where tests put keys.
+const BASE: &str = r#"
+# top
+[[backends]]
+name = "a"
+endpoint = "https://a.example"
+credential = { api_key = "backend-key" }
+# backend
+[[backends.deployments]]
+name = "m"
+# deployment
+[[clients]]
+id = "c"
+key = "client-key"
+# client
+# end
+"#;
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "PTU_EASTUS_KEY" | "TEAM_A_KEY" | "OTHER_KEY" => Some(format!("value-of-{name}")),
+        "EMPTY" => Some(String::new()),
+        "SHORT" => Some("x".repeat(31)),
+        "LONG" => Some("x".repeat(32)),
+        "BROKEN_LINE" => Some("hunter2\n".to_owned()),
+        _ => None,
+    }
+}
+
+fn file(path: &Path) -> io::Result<Vec<u8>> {
+    match path.to_str() {
+        Some("key") => Ok(b"file-key\n".to_vec()),
+        Some("empty") => Ok(b"\n".to_vec()),
+        Some("ca.pem") => Ok(b"-----BEGIN CERTIFICATE-----\n".to_vec()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn load_bytes(bytes: &[u8]) -> Result<Loaded, Problems> {
+    let read = |path: &Path| if path == Path::new("g.toml") { Ok(bytes.to_vec()) } else { file(path) };
+    Config::load(Path::new("g.toml"), &Sources { env: &env, file: &read })
+}
+
+#[track_caller]
+fn valid(text: &str) -> Loaded {
+    load_bytes(text.as_bytes()).unwrap_or_else(|problems| panic!("{text}\nmust be valid:\n{problems}"))
+}
+
+/// The problems, one a line, without the name of the file.
+#[track_caller]
+fn problems(text: &str) -> String {
+    let problems = load_bytes(text.as_bytes()).err().unwrap_or_else(|| panic!("{text}\nmust not be valid"));
+    lines(&problems)
+}
+
+fn lines(problems: &Problems) -> String {
+    let lines: Vec<_> =
+        problems.to_string().lines().map(|line| line.strip_prefix("g.toml: ").unwrap().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// The valid file with one piece replaced.
+fn with(piece: &str, replacement: &str) -> String {
+    assert_eq!(BASE.matches(piece).count(), 1, "{piece}");
+    BASE.replace(piece, replacement)
+}
+
+#[track_caller]
+fn refuses(cases: &[(&str, &str, &str)]) {
+    for (piece, replacement, expected) in cases {
+        assert_eq!(problems(&with(piece, replacement)), *expected, "{piece} -> {replacement}");
+    }
+}
+
+#[track_caller]
+fn accepts(cases: &[(&str, &str)]) {
+    for (piece, replacement) in cases {
+        let warnings = valid(&with(piece, replacement)).warnings.to_string();
+        assert_eq!(warnings, "", "{piece} -> {replacement}");
+    }
+}
+
+const ENDPOINT: &str = "endpoint = \"https://a.example\"";
+const CREDENTIAL: &str = "credential = { api_key = \"backend-key\" }";
+const KEY: &str = "key = \"client-key\"";
+
+#[test]
+fn the_contract_is_valid() {
+    let loaded = valid(CONTRACT);
+    assert_eq!(loaded.warnings.to_string(), "");
+    assert_eq!(
+        loaded.config.served(),
+        "gpt-4o gpt-4o 2024-08-06: ptu-eastus/gpt-4o-ptu (priority 0, weight 1), \
+         paygo-westus/gpt-4o (priority 1, weight 1)\n"
+    );
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let start = CONTRACT
+        .find(
+            "[[backends]]
+name",
+        )
+        .unwrap();
+    let (examples, _) = CONTRACT[start..].split_once("[selection]").unwrap();
+    assert_eq!(format!("{:?}", valid(examples).config), format!("{:?}", valid(CONTRACT).config));
+}
+
+#[test]
+fn every_key_is_read_into_its_own_field() {
+    let backend = "priority = 3\nweight = 4\nregion = \"r\"\ngeography = \"g\"\nprocessing = \"global\"\nmax_in_flight = 5\n\
+                   address = \"10.0.0.1:6\"\nca_file = \"ca.pem\"";
+    let rest = r#"
+[failover]
+attempts = 11
+replay_limit = "12B"
+replay_memory = "13B"
+budget = 0.14
+on = ["connect"]
+[circuit]
+min_open = "21s"
+max_open = "22s"
+default_open = "23s"
+probe_interval = "24s"
+consecutive_failures = 25
+failure_ratio = 0.26
+window = "27s"
+min_requests = 28
+[timeouts]
+connect = "31s"
+first_byte = "32s"
+answer = "33s"
+request_body = "34s"
+idle = "35s"
+[limits]
+request_body = "41KiB"
+request_head = "42KiB"
+[telemetry]
+log = "warn"
+log_format = "json"
+backend_header = true
+"#;
+    let top = "listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:2\"\nshutdown_grace = \"3s\"";
+    let text = with("# backend", backend).replace("# end", rest).replace("# top", top);
+    let config =
+        valid(&text.replace("# client", "geography = \"g\"\nprocessing = [\"global\"]\nallow = [\"m\"]")).config;
+    let seconds = Duration::from_secs;
+
+    let admin = config.admin.map(|admin| admin.port());
+    assert_eq!((config.listen.port(), admin, config.shutdown_grace), (1, Some(2), seconds(3)));
+    assert_eq!(config.authentication, Authentication::Clients);
+
+    let b = &config.backends[0];
+    assert_eq!((&*b.name, b.endpoint.to_string()), ("a", "https://a.example/".to_owned()));
+    assert_eq!((b.priority, b.weight, b.max_in_flight.map(|max| max.get())), (3, 4, Some(5)));
+    assert_eq!((b.region.as_deref(), b.geography.as_deref()), (Some("r"), Some("g")));
+    assert_eq!((b.processing, b.address), (Processing::Global, "10.0.0.1:6".parse().ok()));
+    assert!(b.ca_pem.as_ref().is_some_and(|pem| pem.starts_with(b"-----BEGIN")));
+
+    let c = &config.clients[0];
+    assert_eq!((&*c.id, c.geography.as_deref(), c.allow.as_deref()), ("c", Some("g"), Some(&["m".to_owned()][..])));
+    assert_eq!(c.processing.as_deref(), Some(&[Processing::Global][..]));
+
+    let Failover { attempts, replay_limit, replay_memory, budget, on } = config.failover;
+    assert_eq!((attempts, replay_limit, replay_memory, budget), (11, 12, 13, 0.14));
+    assert_eq!(on, [Condition::Connect]);
+
+    let Circuit { min_open, max_open, default_open, probe_interval, window, .. } = config.circuit;
+    assert_eq!([min_open, max_open, default_open, probe_interval, window], [21, 22, 23, 24, 27].map(seconds));
+    let Circuit { consecutive_failures, failure_ratio, min_requests, .. } = config.circuit;
+    assert_eq!((consecutive_failures, failure_ratio, min_requests), (25, 0.26, 28));
+
+    let Timeouts { connect, first_byte, answer, request_body, idle } = config.timeouts;
+    assert_eq!([connect, first_byte, answer, request_body, idle], [31, 32, 33, 34, 35].map(seconds));
+
+    let Limits { request_body, request_head } = config.limits;
+    assert_eq!((request_body, request_head), (41 << 10, 42 << 10));
+
+    let Telemetry { log, log_format, backend_header } = config.telemetry;
+    assert_eq!((&*log, log_format, backend_header), ("warn", LogFormat::Json, true));
+}
+
+#[test]
+fn every_key_of_the_contract_is_known() {
+    let keys = CONTRACT.lines().filter_map(|line| line.trim().trim_start_matches("# ").split_once(" = "));
+    let keys: Vec<_> = keys.map(|(key, _)| key.trim()).filter(|key| !key.contains([' ', '`', '{'])).collect();
+    assert!(keys.len() > 90, "{keys:?}");
+
+    let uncommented = CONTRACT.lines().map(|line| {
+        let line = line.trim();
+        let bare = line.trim_start_matches("# ");
+        let is_key = bare.split_once('=').is_some_and(|(key, _)| keys.contains(&key.trim()))
+            && !bare.starts_with("alias = \"gpt-4o\"  ");
+        if is_key || bare.starts_with('[') { bare } else { line }
+    });
+    let found = problems(&uncommented.collect::<Vec<_>>().join("\n"));
+    assert!(!found.contains("unknown key"), "{found}");
+    assert!(found.contains("not supported yet"), "{found}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_so() {
+    let sources = Sources { env: &env, file: &file };
+    let error = Config::load(Path::new("missing.toml"), &sources).unwrap_err();
+    assert_eq!(error.to_string(), "missing.toml: cannot be read: entity not found\n");
+}
+
+#[test]
+fn syntax_errors_have_a_position() {
+    for (text, place) in [
+        ("listen = ", "line 1, column 10: "),
+        ("\n\nlisten = nonsense", "line 3, column 10: "),
+        ("a = 1\na = 2", "line 2, column 1: "),
+        ("é = 1", "line 1, column 1: "),
+        ("key = 99999999999999999999", "line 1, column 7: has a number out of range"),
+        ("\n[tls", "line 2, column 5: "),
+    ] {
+        let found = problems(text);
+        assert!(found.starts_with(place), "{text:?}: {found}");
+    }
+    assert_eq!(problems("a = 1 b\nc = \nd = 1").lines().count(), 2, "one for each wrong line");
+    assert_eq!(lines(&load_bytes(b"a = 1\nbc\xff").unwrap_err()), "line 2, column 3: is not UTF-8");
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let text = r#"
+listen = 8080
+authentication = "none"
+[[backends]]
+name = "a"
+endpoint = "https://user:hunter2@a.example"
+credential = { api_key_env = "NOT_SET" }
+weight = -1
+[[backends.deployments]]
+alias = "m"
+[[backends]]
+name = "a"
+endpoint = "https://b.example"
+credential = {}
+deployments = []
+[failover]
+budget = 1.5
+bugdet = 0.1
+[limits]
+request_body = "64"
+"#;
+    assert_eq!(
+        problems(text),
+        "\
+listen: must be a string, not an integer
+backends[0].endpoint: must not carry credentials
+backends[0].credential.api_key_env: environment variable NOT_SET is not set
+backends[0].weight: must be from 0 to 1000000
+backends[0].deployments[0].name: is missing
+backends[1].deployments: is missing: at least one [[backends.deployments]] is needed
+backends[1].credential: needs one of api_key, api_key_env, api_key_file, managed_identity, workload_identity, \
+client_secret or developer_tools
+failover.budget: must be a number from 0 to 1
+failover.bugdet: unknown key
+limits.request_body: has no unit: B, KiB, MiB or GiB
+backends[1].name: \"a\" is already backends[0].name"
+    );
+}
+
+#[test]
+fn an_empty_file_names_what_is_missing() {
+    assert_eq!(
+        problems(""),
+        "\
+authentication: there are no [[clients]] and no [entra]: write authentication = \"none\" to let everyone in
+backends: is missing: at least one [[backends]] is needed"
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_everywhere() {
+    refuses(&[
+        ("# top", "lisen = 1", "lisen: unknown key"),
+        ("# top", "\"a b\\n\" = 1", "\"a b\\n\": unknown key"),
+        ("# top", "\"session.cookie\" = \"\"", "\"session.cookie\": unknown key"),
+        ("# backend", "wait = 1", "backends[0].wait: unknown key"),
+        ("# deployment", "region = \"x\"", "backends[0].deployments[0].region: unknown key"),
+        ("# client", "weight = 1", "clients[0].weight: unknown key"),
+        ("# end", "[sessions]\na = 1", "sessions: unknown key"),
+        ("# end", "[session]\na = 1", "session.a: unknown key"),
+        ("# end", "[stream.x]\ny = 1", "stream.x: unknown key"),
+        (CREDENTIAL, "credential = { api_key = \"k\", x = 1 }", "backends[0].credential.x: unknown key"),
+        (
+            CREDENTIAL,
+            "credential = { workload_identity = { client_id = \"x\" } }",
+            "backends[0].credential.workload_identity.client_id: unknown key",
+        ),
+    ]);
+}
+
+#[test]
+fn types_are_checked() {
+    refuses(&[
+        ("# top", "admin = true", "admin: must be a string, not a boolean"),
+        ("# top", "shutdown_grace = 30", "shutdown_grace: must be a string, not an integer"),
+        ("# backend", "max_in_flight = 1.0", "backends[0].max_in_flight: must be an integer, not a float"),
+        ("# backend", "weight = \"1\"", "backends[0].weight: must be an integer, not a string"),
+        ("# client", "allow = \"m\"", "clients[0].allow: must be an array of strings, not a string"),
+        ("# client", "allow = [\"m\", 1]", "clients[0].allow[1]: must be a string, not an integer"),
+        ("# end", "[telemetry]\nbackend_header = 1", "telemetry.backend_header: must be true or false, not an integer"),
+        ("# end", "[failover]\nbudget = \"0.2\"", "failover.budget: must be a number from 0 to 1, not a string"),
+        ("# top", "circuit = 1979-05-27", "circuit: must be a table, not a datetime"),
+        (CREDENTIAL, "credential = \"k\"", "backends[0].credential: must be a table, not a string"),
+        (
+            CREDENTIAL,
+            "credential = { managed_identity = true }",
+            "backends[0].credential.managed_identity: must be a table, not a boolean",
+        ),
+    ]);
+    let client = "[[clients]]\nid = \"c\"\nkey = \"client-key\"\n";
+    assert_eq!(problems(&with(client, "[clients]\n")), "clients: must be an array of tables, not a table");
+    assert_eq!(
+        problems("authentication = \"none\"\nbackends = [1]"),
+        "backends: must be an array of tables, not of integers"
+    );
+}
+
+#[test]
+fn numbers_durations_and_sizes_stay_in_range() {
+    refuses(&[
+        ("# backend", "weight = 1_000_001", "backends[0].weight: must be from 0 to 1000000"),
+        ("# deployment", "priority = -1", "backends[0].deployments[0].priority: must be from 0 to 1000000"),
+        (
+            "# deployment",
+            "weight = 9223372036854775807",
+            "backends[0].deployments[0].weight: must be from 0 to 1000000",
+        ),
+        ("# end", "[failover]\nattempts = 0", "failover.attempts: must be from 1 to 4294967295"),
+        ("# end", "[failover]\nbudget = -0.1", "failover.budget: must be a number from 0 to 1"),
+        ("# end", "[failover]\nbudget = nan", "failover.budget: must be a number from 0 to 1"),
+        ("# end", "[failover]\nbudget = inf", "failover.budget: must be a number from 0 to 1"),
+        ("# end", "[circuit]\nfailure_ratio = 2", "circuit.failure_ratio: must be a number from 0 to 1"),
+        ("# end", "[circuit]\nfailure_ratio = 1.0001", "circuit.failure_ratio: must be a number from 0 to 1"),
+        ("# end", "[circuit]\nconsecutive_failures = 0", "circuit.consecutive_failures: must be from 1 to 4294967295"),
+        ("# end", "[circuit]\nmin_open = \"2m\"", "circuit.min_open: must not be longer than max_open"),
+        ("# end", "[circuit]\nwindow = \"0s\"", "circuit.window: must be longer than nothing"),
+        ("# end", "[timeouts]\nidle = \"120\"", "timeouts.idle: has no unit: ms, s, m or h"),
+        ("# end", "[timeouts]\nconnect = \"0ms\"", "timeouts.connect: must be longer than nothing"),
+        ("# end", "[timeouts]\nanswer = \"999999999h\"", "timeouts.answer: is too long: at most \"8760h\""),
+        (
+            "# end",
+            "[limits]\nrequest_body = \"99999999999GiB\"",
+            "limits.request_body: is too large: at most \"1024GiB\"",
+        ),
+        ("# end", "[limits]\nrequest_head = \"1KiB\"", "limits.request_head: must be \"8KiB\" or more"),
+    ]);
+    accepts(&[
+        ("# backend", "weight = 1_000_000\npriority = 1_000_000"),
+        ("# deployment", "weight = 0\npriority = 0"),
+        ("# end", "[failover]\nbudget = 0\nreplay_limit = \"0B\""),
+        ("# end", "[failover]\nbudget = 1\n[circuit]\nfailure_ratio = 1.0\nmin_open = \"0s\""),
+        ("# top", "shutdown_grace = \"0s\""),
+    ]);
+}
+
+#[test]
+fn listeners_are_addresses() {
+    refuses(&[
+        ("# top", "listen = \"localhost:80\"", "listen: must be an IP address with a port, such as \"127.0.0.1:8080\""),
+        ("# top", "listen = \"off\"", "listen: must be an IP address with a port, such as \"127.0.0.1:8080\""),
+        (
+            "# top",
+            "admin = \"127.0.0.1\"",
+            "admin: must be an IP address with a port, such as \"127.0.0.1:8080\", or \"off\"",
+        ),
+        ("# top", "admin = \"127.0.0.1:8080\"", "admin: is the same address as listen"),
+    ]);
+    accepts(&[
+        ("# top", "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\""),
+        ("# top", "listen = \"[::]:8080\"\nadmin = \"off\""),
+    ]);
+    assert_eq!(valid(&with("# top", "admin = \"off\"")).config.admin, None);
+}
+
+#[test]
+fn names_are_unique_and_printable() {
+    let backend = |name| {
+        format!(
+            "[[backends]]\nname = \"{name}\"\nendpoint = \"https://b.example\"\ncredential = {{ developer_tools = {{}} }}\n"
+        )
+    };
+    let deployment = |name| format!("[[backends.deployments]]\nname = \"{name}\"\n");
+    let client = |id, key| format!("[[clients]]\nid = \"{id}\"\nkey = \"{key}\"\n");
+    refuses(&[
+        ("# end", &(backend("a") + &deployment("m")), "backends[1].name: \"a\" is already backends[0].name"),
+        (
+            "# deployment",
+            &deployment("m"),
+            "backends[0].deployments[1].name: \"m\" is already backends[0].deployments[0].name",
+        ),
+        ("# end", &client("c", "other-key"), "clients[1].id: \"c\" is already clients[0].id"),
+        ("# end", &client("d", "client-key"), "clients[1].key: is also a key of clients[0]"),
+        ("name = \"a\"", "name = \"\"", "backends[0].name: must not be empty"),
+        ("name = \"a\"", "name = \"ä\"", "backends[0].name: must be ASCII"),
+        ("name = \"a\"", "", "backends[0].name: is missing"),
+        ("id = \"c\"", "id = \" c\"", "clients[0].id: must have neither control characters nor space around it"),
+        (
+            "# deployment",
+            "alias = \"a\\u001bb\"",
+            "backends[0].deployments[0].alias: must have neither control characters nor space around it",
+        ),
+    ]);
+    accepts(&[
+        ("# end", &(backend("b") + &deployment("m"))),
+        ("# deployment", &(deployment("n") + "alias = \"m\"\n")),
+        ("# end", &client("d", "other-key")),
+    ]);
+}
+
+#[test]
+fn endpoints_are_checked() {
+    let http = "endpoint = \"http://a.example\"";
+    refuses(&[
+        (ENDPOINT, "", "backends[0].endpoint: is missing"),
+        (
+            ENDPOINT,
+            "endpoint = \"https://a.example?x\"",
+            "backends[0].endpoint: must have neither a query nor a fragment",
+        ),
+        (
+            ENDPOINT,
+            "endpoint = \"a.example\"",
+            "backends[0].endpoint: must be a URL such as \"https://contoso.openai.azure.com\"\
+            , with http or https",
+        ),
+        (
+            "# backend",
+            "address = \"a.example:1\"",
+            "backends[0].address: must be an IP address with a port, such as \"127.0.0.1:8080\"",
+        ),
+        ("# backend", "address = \"127.0.0.1:0\"", "backends[0].address: must have a port other than 0"),
+        ("# backend", "ca_file = \"missing\"", "backends[0].ca_file: cannot read \"missing\": entity not found"),
+        ("# backend", "ca_file = \"key\"", "backends[0].ca_file: file \"key\" holds no certificate in PEM form"),
+    ]);
+    accepts(&[
+        (ENDPOINT, http),
+        (ENDPOINT, "endpoint = \"https://a.example:8443/prefix/\""),
+        ("# backend", "address = \"10.1.2.3:443\"\nca_file = \"ca.pem\""),
+    ]);
+
+    let token = with(CREDENTIAL, "credential = { managed_identity = {} }");
+    let safe = "backends[0].endpoint: must be https: tokens go over plain http on loopback only";
+    assert_eq!(problems(&token.replace(ENDPOINT, http)), safe);
+    for host in ["127.0.0.1:1", "[::1]:1", "localhost:1"] {
+        let endpoint = format!("endpoint = \"http://{host}\"");
+        valid(&token.replace(ENDPOINT, &endpoint));
+        valid(&token.replace(ENDPOINT, &format!("{endpoint}\naddress = \"127.0.0.1:2\"")));
+        assert_eq!(problems(&token.replace(ENDPOINT, &format!("{endpoint}\naddress = \"10.0.0.1:2\""))), safe);
+    }
+    assert_eq!(problems(&token.replace(ENDPOINT, &format!("{http}\naddress = \"127.0.0.1:2\""))), safe);
+}
+
+#[test]
+fn secrets_come_from_three_places_and_are_never_repeated() {
+    let place = "backends[0].credential";
+    for (credential, expected) in [
+        ("api_key = \"\"", ".api_key: is empty"),
+        ("api_key = 12345", ".api_key: must be a string, not an integer"),
+        (
+            "api_key = \"hunter2 hunter2\"",
+            ".api_key: must hold visible ASCII characters only, without spaces or line breaks",
+        ),
+        ("api_key_env = \"NOT_SET\"", ".api_key_env: environment variable NOT_SET is not set"),
+        ("api_key_env = \"EMPTY\"", ".api_key_env: environment variable EMPTY is empty"),
+        ("api_key_env = \"sk-hunter2\"", ".api_key_env: must be the name of an environment variable"),
+        ("api_key_env = \"\"", ".api_key_env: must be the name of an environment variable"),
+        (
+            "api_key_env = \"BROKEN_LINE\"",
+            ".api_key_env: must hold visible ASCII characters only, without spaces or line breaks",
+        ),
+        ("api_key_file = \"missing\"", ".api_key_file: cannot read \"missing\": entity not found"),
+        ("api_key_file = \"empty\"", ".api_key_file: file \"empty\" is empty"),
+        ("api_key = \"k\", api_key_env = \"LONG\"", ": needs exactly one of api_key and api_key_env, not several"),
+        ("client_secret = { tenant_id = \"t\", client_id = \"c\", secret = \"\" }", ".client_secret.secret: is empty"),
+        (
+            "client_secret = { tenant_id = \"t\", client_id = \"c\" }",
+            ".client_secret: needs one of secret, secret_env or secret_file",
+        ),
+        (
+            "client_secret = { tenant_id = \"t\", secret_env = \"NOT_SET\" }",
+            ".client_secret.client_id: is missing\n\
+             backends[0].credential.client_secret.secret_env: environment variable NOT_SET is not set",
+        ),
+    ] {
+        let found = problems(&with(CREDENTIAL, &format!("credential = {{ {credential} }}")));
+        assert_eq!(found, format!("{place}{expected}"), "{credential}");
+        assert!(!found.contains("hunter2"), "{found}");
+    }
+    for (key, secret) in [
+        ("api_key = \"k\"", "k"),
+        ("api_key_env = \"OTHER_KEY\"", "value-of-OTHER_KEY"),
+        ("api_key_file = \"key\"", "file-key"),
+    ] {
+        let config = valid(&with(CREDENTIAL, &format!("credential = {{ {key} }}"))).config;
+        let Credential::ApiKey(read) = &config.backends[0].credential else { panic!("{config:?}") };
+        assert_eq!(read.expose(), secret);
+        assert!(!format!("{config:?}").contains(&format!("{secret:?}")));
+    }
+}
+
+#[test]
+fn a_credential_is_of_exactly_one_kind() {
+    refuses(&[
+        (CREDENTIAL, "", "backends[0].credential: is missing"),
+        (
+            CREDENTIAL,
+            "credential = { api_key_env = \"LONG\", managed_identity = {} }",
+            "backends[0].credential: needs exactly one of api_key_env and managed_identity, not several",
+        ),
+        (
+            CREDENTIAL,
+            "credential = { api_key = \"k\", scope = \"x\" }",
+            "backends[0].credential.scope: goes with a token, not with a key",
+        ),
+        (
+            CREDENTIAL,
+            "credential = { developer_tools = {}, scope = \"\" }",
+            "backends[0].credential.scope: must not be empty",
+        ),
+    ]);
+    let token = |credential: &str| {
+        let config = valid(&with(CREDENTIAL, &format!("credential = {{ {credential} }}"))).config;
+        match config.backends.into_iter().next().unwrap().credential {
+            Credential::Token { source, scope } => (source, scope),
+            other @ Credential::ApiKey(_) => panic!("{other:?}"),
+        }
+    };
+    let (source, scope) = token("managed_identity = {}");
+    assert!(matches!(source, TokenSource::ManagedIdentity { client_id: None }));
+    assert_eq!(scope, "https://cognitiveservices.azure.com/.default");
+    let (source, scope) = token("managed_identity = { client_id = \"i\" }, scope = \"https://ai.azure.com/.default\"");
+    assert!(matches!(source, TokenSource::ManagedIdentity { client_id: Some(id) } if id == "i"));
+    assert_eq!(scope, "https://ai.azure.com/.default");
+    assert!(matches!(token("workload_identity = {}").0, TokenSource::WorkloadIdentity));
+    assert!(matches!(token("developer_tools = {}").0, TokenSource::DeveloperTools));
+    let (source, _) = token("client_secret = { tenant_id = \"t\", client_id = \"c\", secret_file = \"key\" }");
+    let TokenSource::ClientSecret { tenant_id, client_id, secret } = source else { panic!("{source:?}") };
+    assert_eq!((&*tenant_id, &*client_id, secret.expose()), ("t", "c", "file-key"));
+}
+
+#[test]
+fn a_client_has_one_form_of_key_and_any_number_of_them() {
+    let sha256 = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
+    refuses(&[
+        (KEY, "", "clients[0]: needs one of key, key_env, key_file or key_sha256"),
+        (KEY, "key = \"k\"\nkey_env = \"LONG\"", "clients[0]: needs exactly one of key and key_env, not several"),
+        (KEY, "key = []", "clients[0].key: must not be empty"),
+        (KEY, "key = 1", "clients[0].key: must be a string or an array of strings, not an integer"),
+        (KEY, "key = [\"k\", \"\"]", "clients[0].key[1]: is empty"),
+        (KEY, "key_env = [\"LONG\", \"NOT_SET\"]", "clients[0].key_env[1]: environment variable NOT_SET is not set"),
+        (KEY, "key_sha256 = \"abc\"", "clients[0].key_sha256: must be 64 hexadecimal digits"),
+        (
+            "# end",
+            "[[clients]]\nid = \"d\"\nkey = [\"x\", \"client-key\"]",
+            "clients[1].key[1]: is also a key of clients[0]",
+        ),
+    ]);
+    for (keys, expected) in [
+        ("key = \"k\"", 1),
+        ("key = [\"k\", \"l\", \"k\"]", 3),
+        ("key_env = [\"TEAM_A_KEY\", \"OTHER_KEY\"]", 2),
+        ("key_file = [\"key\"]", 1),
+        (&format!("key_sha256 = \"{sha256}\""), 1),
+    ] {
+        let config = valid(&with(KEY, keys)).config;
+        assert_eq!(config.clients[0].keys.len(), expected, "{keys}");
+    }
+    let both = with(KEY, "key = \"password\"")
+        .replace("# end", &format!("[[clients]]\nid = \"d\"\nkey_sha256 = \"{sha256}\""));
+    assert_eq!(problems(&both), "clients[1].key_sha256: is also a key of clients[0]");
+}
+
+#[test]
+fn running_without_clients_is_written_out() {
+    let clients = "[[clients]]\nid = \"c\"\nkey = \"client-key\"\n";
+    let none = with(clients, "").replace("# top", "authentication = \"none\"");
+    assert_eq!(valid(&none).config.authentication, Authentication::None);
+    let missing =
+        "authentication: there are no [[clients]] and no [entra]: write authentication = \"none\" to let everyone in";
+    assert_eq!(problems(&with(clients, "")), missing);
+    assert_eq!(problems(&with(clients, "").replace("# top", "clients = []")), missing);
+    assert_eq!(problems(&with(clients, "[entra]\n")), "entra: not supported yet");
+    assert_eq!(
+        valid(&with("# top", "authentication = \"none\"")).warnings.to_string(),
+        "g.toml: authentication: warning: \"none\" lets everyone in, whatever [[clients]] says\n"
+    );
+    refuses(&[(
+        "# top",
+        "authentication = \"keys\"",
+        "authentication: \"keys\" is unknown, must be \"clients\" or \"none\"",
+    )]);
+}
+
+#[test]
+fn an_alias_serves_one_model_and_version() {
+    let second = |deployment: &str| {
+        let text = format!(
+            "[[backends]]\nname = \"b\"\nendpoint = \"https://b.example\"\ncredential = {{ developer_tools = {{}} }}\n\
+             [[backends.deployments]]\nname = \"n\"\nalias = \"m\"\n{deployment}"
+        );
+        with("# end", &text)
+    };
+    let with_version = |text: String| text.replace("# deployment", "version = \"1\"");
+    valid(&second(""));
+    valid(&second("model = \"m\""));
+    valid(&with_version(second("version = \"1\"")));
+    for (text, expected) in [
+        (
+            second("model = \"x\""),
+            "model: alias \"m\" mixes models or versions: a/m is m with no version and b/n is x with no version",
+        ),
+        (
+            second("version = \"2\""),
+            "version: alias \"m\" mixes models or versions: a/m is m with no version and b/n is m with version 2",
+        ),
+        (
+            with_version(second("")),
+            "version: alias \"m\" mixes models or versions: a/m is m with version 1 and b/n is m with no version",
+        ),
+        (
+            with_version(second("version = \"2\"")),
+            "version: alias \"m\" mixes models or versions: a/m is m with version 1 and b/n is m with version 2",
+        ),
+    ] {
+        assert_eq!(problems(&text), format!("backends[1].deployments[0].{expected}"));
+    }
+}
+
+#[test]
+fn deployments_inherit_from_their_backend() {
+    let text = with("# backend", "priority = 3\nweight = 4\nquota_group = \"q\"\nprocessing = \"data-zone\"\nmax_in_flight = 5")
+        .replace("# deployment", "[[backends.deployments]]\nname = \"n\"\nalias = \"o\"\nversion = \"1\"\npriority = 1\nweight = 0\nquota_group = \"r\"");
+    let config = valid(&text).config;
+    let [backend] = &config.backends[..] else { panic!("{config:?}") };
+    let [first, second] = &backend.deployments[..] else { panic!("{config:?}") };
+    assert_eq!((first.quota_group.as_deref(), second.quota_group.as_deref()), (Some("q"), Some("r")));
+    assert_eq!((backend.processing, backend.max_in_flight.map(|max| max.get())), (Processing::DataZone, Some(5)));
+    assert_eq!(config.served(), "m m -: a/m (priority 3, weight 4)\no o 1: a/n (priority 1, weight 0)\n");
+}
+
+#[test]
+fn allowed_aliases_must_be_served() {
+    refuses(&[
+        ("# client", "allow = [\"m\", \"x\"]", "clients[0].allow[1]: no backend serves the alias \"x\""),
+        // The model is not what clients name.
+        (
+            "# deployment",
+            "model = \"x\"\n[[clients]]\nid = \"d\"\nkey = \"k\"\nallow = [\"x\"]",
+            "clients[0].allow[0]: no backend serves the alias \"x\"",
+        ),
+        (
+            "name = \"m\"",
+            "[[clients]]\nid = \"d\"\nkey = \"k\"\nallow = [\"x\"]",
+            "backends[0].deployments[0].name: is missing",
+        ),
+    ]);
+    accepts(&[("# client", "allow = [\"m\"]"), ("# client", "allow = []")]);
+}
+
+#[test]
+fn clients_whose_constraints_nothing_meets_are_warned_of() {
+    for (backend, client, key) in [
+        ("", "geography = \"eu\"", "geography"),
+        ("geography = \"us\"", "geography = \"eu\"", "geography"),
+        ("processing = \"global\"", "processing = [\"regional\", \"data-zone\"]", "processing"),
+        (
+            "geography = \"eu\"\nprocessing = \"global\"",
+            "geography = \"eu\"\nprocessing = [\"regional\"]",
+            "processing",
+        ),
+        ("", "processing = []\nallow = [\"m\"]", "processing"),
+    ] {
+        let loaded = valid(&with("# backend", backend).replace("# client", client));
+        assert_eq!(
+            loaded.warnings.to_string(),
+            format!(
+                "g.toml: clients[0].{key}: warning: no backend that serves \"m\" meets the constraints of client \"c\"\n"
+            ),
+            "{backend} {client}"
+        );
+    }
+    for (backend, client) in [
+        ("geography = \"eu\"", "geography = \"eu\"\nprocessing = [\"regional\"]"),
+        ("", "geography = \"eu\"\nallow = []"),
+        ("processing = \"global\"", ""),
+    ] {
+        let loaded = valid(&with("# backend", backend).replace("# client", client));
+        assert_eq!(loaded.warnings.to_string(), "", "{backend} {client}");
+    }
+}
+
+#[test]
+fn words_are_those_of_the_contract() {
+    refuses(&[
+        (
+            "# backend",
+            "processing = \"zone\"",
+            "backends[0].processing: \"zone\" is unknown, must be \"regional\", \"data-zone\" or \"global\"",
+        ),
+        (
+            "# client",
+            "processing = [\"global\", \"zone\"]",
+            "clients[0].processing[1]: \"zone\" is unknown, must be \"regional\", \"data-zone\" or \"global\"",
+        ),
+        (
+            "# end",
+            "[selection]\npolicy = \"random\"",
+            "selection.policy: \"random\" is unknown, must be \"round-robin\" or \"weighted\"",
+        ),
+        (
+            "# end",
+            "[telemetry]\nlog_format = \"xml\"",
+            "telemetry.log_format: \"xml\" is unknown, must be \"text\" or \"json\"",
+        ),
+        (
+            "# end",
+            "[telemetry]\nlog = \"a=b=c\"",
+            "telemetry.log: must be a filter as in RUST_LOG, such as \"info\" or \"warn,tower_azure_openai=debug\"",
+        ),
+        (
+            "# end",
+            "[failover]\non = [\"429\", \"418\"]",
+            "failover.on[1]: \"418\" is unknown, must be \"401\", \"403\", \"404-deployment\", \"408\", \"429\", \"500\", \"502\", \
+             \"503\", \"504\", \"connect\", \"first-byte-timeout\", \"stream-preamble\", \"409-retry-after\", \"424\" or \
+             \"answer-timeout\"",
+        ),
+    ]);
+    let config = valid(&with(
+        "# end",
+        "[failover]\non = [\"409-retry-after\", \"424\", \"answer-timeout\"]\n[selection]\npolicy = \"weighted\"",
+    ));
+    assert_eq!(
+        config.config.failover.on,
+        [Condition::RetryableConflict, Condition::Status(424), Condition::AnswerTimeout]
+    );
+    assert_eq!(config.config.selection.policy, Policy::Weighted);
+}
+
+#[test]
+fn features_that_are_not_built_are_refused_by_name() {
+    for (piece, place, keys) in [
+        (
+            "# top",
+            "",
+            &["base_path = \"/x\"", "region = \"eastus\"", "tls = {}", "redis = { url = \"redis://x\" }"][..],
+        ),
+        ("# top", "", &["entra = {}", "releases = [{ alias = \"m\" }]"]),
+        ("# backend", "backends[0].", &["kind = \"openai\""]),
+        (
+            "# client",
+            "clients[0].",
+            &[
+                "operations = [\"batches\"]",
+                "route = { m = \"m\" }",
+                "tokens_per_minute = 1",
+                "requests_per_minute = 1",
+                "tokens_per_day = 1",
+            ],
+        ),
+        ("# end", "selection.", &["slow_start = \"0s\""]),
+        ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
+        (
+            "# end",
+            "session.",
+            &[
+                "cookie = \"\"",
+                "key_env = \"LONG\"",
+                "header = \"x\"",
+                "when_unavailable = \"move\"",
+                "discover = false",
+                "remember = 1",
+                "ownership = \"enforce\"",
+            ],
+        ),
+        ("# end", "api_version.", &["allow = [\"2024-10-21\"]", "default = \"2024-10-21\""]),
+        ("# end", "front_door.", &["ids = [\"x\"]"]),
+        ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),
+    ] {
+        for key in keys {
+            let (name, _) = key.split_once(' ').unwrap();
+            let section = if piece == "# end" { format!("[{}]\n", place.trim_end_matches('.')) } else { String::new() };
+            assert_eq!(problems(&with(piece, &format!("{section}{key}"))), format!("{place}{name}: not supported yet"));
+        }
+    }
+    for policy in ["least-load", "lowest-latency", "prompt-cache"] {
+        let found = problems(&with("# end", &format!("[selection]\npolicy = \"{policy}\"")));
+        assert_eq!(found, format!("selection.policy: {policy:?} is not supported yet"));
+    }
+    refuses(&[
+        (KEY, "entra = { app_id = \"x\" }", "clients[0].entra: not supported yet"),
+        (CREDENTIAL, "credential = { pass_through = true }", "backends[0].credential.pass_through: not supported yet"),
+    ]);
+}
+
+#[test]
+fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
+    accepts(&[
+        ("# top", "base_path = \"\"\nreleases = []"),
+        ("# backend", "kind = \"azure\""),
+        ("# client", "operations = []\nroute = {}\ntokens_per_day = 0"),
+        (
+            "# end",
+            "[selection]\nslow_start = \"10000ms\"\n[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]",
+        ),
+    ]);
+}
+
+#[test]
+fn features_that_are_not_built_are_typed() {
+    let too_short = "must be 32 bytes or more";
+    refuses(&[
+        ("# top", "tls = true", "tls: must be a table, not a boolean"),
+        ("# top", "releases = 1", "releases: must be an array of tables, not an integer"),
+        ("# backend", "kind = \"aws\"", "backends[0].kind: \"aws\" is unknown, must be \"azure\" or \"openai\""),
+        (
+            "# client",
+            "operations = [\"x\"]",
+            "clients[0].operations[0]: \"x\" is unknown, must be \"batches\", \"fine_tuning\", \"evals\" or \"other\"",
+        ),
+        ("# client", "tokens_per_day = -1", "clients[0].tokens_per_day: must be from 0 to 4294967295"),
+        ("# end", "[session]\nkey = \"x\"", &format!("session.key: {too_short}")),
+        ("# end", "[session]\nkey_env = \"SHORT\"", &format!("session.key_env: {too_short}")),
+        ("# end", "[session]\nkey_file = \"missing\"", "session.key_file: cannot read \"missing\": entity not found"),
+        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
+    ]);
+}
+
+/// Lines that are likely to lie about the reader's assumptions.
+fn odd_toml() -> impl Strategy<Value = String> {
+    let key = prop_oneof![
+        prop::sample::select(vec![
+            "listen",
+            "admin",
+            "backends",
+            "clients",
+            "credential",
+            "endpoint",
+            "deployments",
+            "name",
+            "alias",
+            "key",
+            "allow",
+            "on",
+            "failover",
+            "circuit",
+            "session",
+            "route",
+            "weight",
+            "budget",
+            "idle",
+            "timeouts",
+            "processing",
+            "api_key_env",
+        ])
+        .prop_map(str::to_owned),
+        "\"[^\"\\\\\\p{Cc}]{0,4}\"",
+    ];
+    let leaf = prop::sample::select(vec![
+        "1",
+        "-1",
+        "nan",
+        "\"\"",
+        "\"10s\"",
+        "\"64KiB\"",
+        "\"http://h:\"",
+        "true",
+        "[]",
+        "{}",
+        "[1]",
+        "[[{}]]",
+        "[\"a\"]",
+        "1979-05-27",
+        "[{ name = \"x\" }]",
+        "9223372036854775807",
+        "\"é\"",
+    ]);
+    let line = (key.clone(), key, leaf, 0..5).prop_map(|(a, b, value, form)| match form {
+        0 => format!("[{a}]"),
+        1 => format!("[[{a}]]"),
+        2 => format!("[[{a}.{b}]]"),
+        3 => format!("{a} = {{ {b} = {value} }}"),
+        _ => format!("{a} = {value}"),
+    });
+    prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = load_bytes(&bytes).map_err(|problems| problems.to_string());
+    }
+
+    #[test]
+    fn no_table_panics_and_every_problem_is_one_line(text in odd_toml()) {
+        if let Err(problems) = load_bytes(text.as_bytes()) {
+            prop_assert_eq!(problems.to_string().lines().count(), problems.list.len());
+        }
+    }
+
+    #[test]
+    fn no_cut_or_flipped_contract_panics(at in 0..CONTRACT.len(), byte in any::<u8>(), cut in any::<bool>()) {
+        let mut bytes = CONTRACT.as_bytes().to_vec();
+        bytes[at] = byte;
+        bytes.truncate(if cut { at } else { bytes.len() });
+        let _ = load_bytes(&bytes).map_err(|problems| problems.to_string());
+    }
+}

@@ -302,7 +302,9 @@ mod tests {
 
     #[tokio::test]
     async fn collects_up_to_the_limit_and_loses_nothing() {
-        let Collected::Whole(whole) = stream(&["ab", "cd"]).collect_up_to(4, PATIENCE).await.unwrap() else { panic!("fits") };
+        let Collected::Whole(whole) = stream(&["ab", "cd"]).collect_up_to(4, PATIENCE).await.unwrap() else {
+            panic!("fits")
+        };
         assert_eq!(whole, "abcd");
 
         let collected = stream(&["ab", "cd", "ef"]).collect_up_to(3, PATIENCE).await.unwrap();
@@ -312,7 +314,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn collects_no_longer_than_its_patience() {
-        let body = Body::prefixed(Bytes::from("ab"), Body::new(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>())));
+        let body = Body::prefixed(
+            Bytes::from("ab"),
+            Body::new(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>())),
+        );
         assert!(matches!(body.collect_up_to(9, PATIENCE).await.unwrap(), Collected::Partial(_)));
     }
 

@@ -1,5 +1,6 @@
 //! Composable Tower layers that put several Azure OpenAI resources behind one endpoint.
 
+pub mod authorize;
 pub mod azure;
 pub mod body;
 pub mod circuit;
@@ -7,9 +8,11 @@ pub mod context;
 mod error;
 pub mod failover;
 mod headers;
+pub mod inspect;
 pub mod pool;
 pub mod respond;
 pub mod select;
+pub mod terminate;
 
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -84,7 +84,9 @@ where
         let mut this = self.project();
         loop {
             let read = match this.state.as_mut().project() {
-                StateProjected::Refused { error } => return Poll::Ready(Err(error.take().map_or_else(done, Into::into))),
+                StateProjected::Refused { error } => {
+                    return Poll::Ready(Err(error.take().map_or_else(done, Into::into)));
+                }
                 StateProjected::Called { future } => match ready!(future.poll(cx)) {
                     Ok(answer) => {
                         let answer = answer.map(Body::new);

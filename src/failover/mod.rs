@@ -76,9 +76,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::budget::{DEFAULT_RATIO, RESERVE, RetryBudget, WINDOW};
+use self::condition::Conditions;
 pub use self::condition::{Condition, UnknownCondition};
 pub use self::future::ResponseFuture;
-use self::condition::Conditions;
 use crate::body::Body;
 use crate::context::{ClassifyError, DefaultClassify};
 

@@ -2,6 +2,8 @@
 
 pub mod azure;
 pub mod body;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod context;
 mod error;
 mod headers;

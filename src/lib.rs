@@ -4,6 +4,8 @@ pub mod authorize;
 pub mod azure;
 pub mod body;
 pub mod circuit;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod context;
 mod error;
 pub mod failover;

@@ -1,0 +1,124 @@
+//! What went wrong, in words that name no host: the names and addresses of backends stay out of logs and answers.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::io;
+
+use hyper_util::client::legacy;
+use rustls::{AlertDescription, CertificateError};
+
+use crate::azure::{Outcome, Phase};
+use crate::context::AttemptFailed;
+use crate::error::causes;
+
+/// Why an attempt failed. Resolvers, certificates and connectors put names into their errors, so none of them is kept.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Reason(Cow<'static, str>);
+
+impl Reason {
+    pub(super) const CONNECT_TIMEOUT: Self = Self(Cow::Borrowed("no connection in time"));
+    pub(super) const UNRESOLVED: Self = Self(Cow::Borrowed("the name could not be resolved"));
+
+    /// What an error and everything that caused it tell, without names.
+    pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
+        let known: Vec<_> = causes(error).filter_map(describe).collect();
+        Self(if known.is_empty() { "for an unknown reason".into() } else { known.join(": ").into() })
+    }
+}
+
+/// An attempt that has no answer.
+pub(super) fn of_send(error: &legacy::Error) -> AttemptFailed {
+    let outcome = if was_sent(error) { Outcome::Reset } else { Outcome::Unreachable };
+    AttemptFailed::new(outcome, Reason::of(error))
+}
+
+/// An answer that did not come to its end.
+pub(super) fn of_body(error: &hyper::Error) -> AttemptFailed {
+    AttemptFailed::new(Outcome::Reset, Reason::of(error))
+}
+
+/// An attempt or a body that took too long.
+pub(super) fn of_timeout(phase: Phase) -> AttemptFailed {
+    AttemptFailed::new(
+        Outcome::TimedOut(phase),
+        Reason(Cow::Borrowed(match phase {
+            Phase::FirstByte => "no head of a streamed answer in time",
+            Phase::Idle => "no further part of the body in time",
+            _ => "no head of an answer in time",
+        })),
+    )
+}
+
+/// Whether a byte of the request may have left. Without connect info the request never met a connection; hyper calls
+/// "cancelled" only a request that it hands back untouched.
+fn was_sent(error: &legacy::Error) -> bool {
+    let cancelled = || error.source().and_then(|cause| cause.downcast_ref()).is_some_and(hyper::Error::is_canceled);
+    error.connect_info().is_some() && !cancelled()
+}
+
+fn describe(cause: &(dyn StdError + 'static)) -> Option<Cow<'static, str>> {
+    if let Some(reason) = cause.downcast_ref::<Reason>() {
+        return Some(reason.0.clone());
+    }
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        // hyper says what caused an error in `source` only; its own text is fixed.
+        return Some(error.to_string().into());
+    }
+    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+        return Some(of_tls(error));
+    }
+    let error = cause.downcast_ref::<io::Error>().filter(|error| error.get_ref().is_none())?;
+    Some(error.kind().to_string().into())
+}
+
+fn of_tls(error: &rustls::Error) -> Cow<'static, str> {
+    match error {
+        rustls::Error::InvalidCertificate(why) => of_certificate(why).into(),
+        rustls::Error::AlertReceived(alert) => of_alert(*alert).into(),
+        rustls::Error::NoApplicationProtocol => "TLS: no common protocol".into(),
+        rustls::Error::PeerIncompatible(_) => "TLS: no common version or cipher".into(),
+        _ => "TLS: the handshake failed".into(),
+    }
+}
+
+const fn of_certificate(why: &CertificateError) -> &'static str {
+    match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "TLS: the certificate has expired",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "TLS: the certificate is for another name"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "TLS: the certificate is not valid yet"
+        }
+        CertificateError::UnknownIssuer => "TLS: the issuer of the certificate is not trusted",
+        _ => "TLS: the certificate is not valid",
+    }
+}
+
+fn of_alert(alert: AlertDescription) -> String {
+    format!("TLS: the peer sent the alert {alert:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_kinds_and_drops_names() {
+        let name = io::Error::other("failed to lookup secret.example");
+        let refused = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let foreign = rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            expected: rustls::pki_types::ServerName::try_from("secret.example").unwrap(),
+            presented: vec!["secret.example".to_owned()],
+        });
+        for (error, expected) in [
+            (name, "for an unknown reason"),
+            (refused, "connection refused"),
+            (io::Error::other(Reason::UNRESOLVED), "the name could not be resolved"),
+            (io::Error::new(io::ErrorKind::InvalidData, foreign), "TLS: the certificate is for another name"),
+        ] {
+            assert_eq!(Reason::of(&error).to_string(), expected);
+        }
+    }
+}

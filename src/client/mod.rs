@@ -1,0 +1,195 @@
+//! The pooled HTTP client under the layers: hyper, rustls with aws-lc-rs, the system's root certificates.
+//!
+//! 1. Connections are kept and reused for [`POOL_IDLE_TIMEOUT`]. HTTP/2 is spoken where TLS agrees on it, HTTP/1.1
+//!    elsewhere; plain http is allowed.
+//! 2. A request whose reused connection turns out to be closed is sent again on another, but only when hyper hands it back
+//!    untouched, so that nothing of it was sent.
+//! 3. An attempt has [`CONNECT_TIMEOUT`] for its connection. From the end of the upload it has [`FIRST_BYTE_TIMEOUT`] until
+//!    the head of an answer when its [`Route`] is streaming, and [`ANSWER_TIMEOUT`] otherwise: there the head comes after
+//!    the whole generation. Then every part of the body has [`IDLE_TIMEOUT`]. An upload that still runs is not timed.
+//! 4. Every failure, also one of an answer's body, is an [`AttemptFailed`] that says what it means: `Unreachable` when
+//!    nothing was sent (name, TCP, TLS, connect timeout), `TimedOut`, `Reset` when it broke after that, and `Abandoned` when
+//!    the request's own body failed; the cause of that is in the chain of sources.
+//!
+//! No error and no `Debug` holds the name or address of a host. It does not follow redirects, decode bodies, use a proxy or
+//! repeat what was sent.
+//!
+//! ```no_run
+//! use http::Request;
+//! use tower::ServiceExt;
+//! use tower_azure_openai::{body::Body, client::HttpClient};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = HttpClient::builder().build()?;
+//! let answer = client.oneshot(Request::get("https://contoso.openai.azure.com/").body(Body::empty())?).await?;
+//! # let _ = answer;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Private endpoints and test servers have an address and a CA of their own:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_azure_openai::client::{Destination, HttpClient};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = HttpClient::builder()
+//!     .connect_timeout(Duration::from_secs(2))
+//!     .add_destination(Destination::new("https://contoso.openai.azure.com").address("10.1.2.3:443"))
+//!     .build()?;
+//! let wrong = Destination::new("https://contoso.openai.azure.com").ca_pem("no PEM");
+//! let error = HttpClient::builder().add_destination(wrong).build().unwrap_err();
+//! assert_eq!(error.to_string(), "CA of destination `contoso.openai.azure.com:443` holds no certificate");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Dropping the future or the body ends the request: an HTTP/1.1 connection is closed, an HTTP/2 stream reset.
+
+mod builder;
+mod connector;
+mod destination;
+mod failure;
+mod timeouts;
+mod tls;
+mod upload;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::Connect;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use self::builder::Limits;
+pub use self::builder::{BuildError, HttpClientBuilder};
+use self::connector::{Connector, Dial};
+pub use self::destination::Destination;
+use self::timeouts::{AnswerBody, HeadClock};
+use self::upload::UploadBody;
+use crate::azure::Phase;
+use crate::body::Body;
+use crate::context::{AttemptFailed, Route};
+
+/// How long the name, TCP and TLS may take together.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the head of a streamed answer may take.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the head of an answer that is not streamed may take.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the next part of a body may take.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a connection that is not used is kept. Azure's load balancers forget one after four minutes, in silence.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+const HTTP2_PING: Duration = Duration::from_secs(30);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pooled HTTP client; a clone shares the connections. See the [module docs](self).
+#[derive(Clone)]
+pub struct HttpClient(Exchange<Connector<Dial>>);
+
+impl HttpClient {
+    /// Starts a description.
+    pub const fn builder() -> HttpClientBuilder {
+        HttpClientBuilder::new()
+    }
+}
+
+impl Service<Request<Body>> for HttpClient {
+    type Response = Response<Body>;
+    type Error = AttemptFailed;
+    type Future = ResponseFuture;
+
+    /// Always ready: connections are made on demand.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), AttemptFailed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        self.0.send(request)
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}
+
+/// The client over any connector.
+#[derive(Clone)]
+struct Exchange<C> {
+    http: legacy::Client<C, UploadBody>,
+    limits: Limits,
+}
+
+impl<C> Exchange<C>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    fn new(connector: C, limits: Limits) -> Self {
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(limits.pool_idle)
+            .retry_canceled_requests(true)
+            .http2_keep_alive_interval(HTTP2_PING)
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .build(connector);
+        Self { http, limits }
+    }
+
+    fn send(&self, request: Request<Body>) -> ResponseFuture {
+        let streaming = request.extensions().get().is_some_and(Route::is_streaming);
+        let (phase, limit) =
+            if streaming { (Phase::FirstByte, self.limits.first_byte) } else { (Phase::Answer, self.limits.answer) };
+        let (parts, body) = request.into_parts();
+        let (body, upload) = upload::watch(body);
+        ResponseFuture {
+            answer: self.http.request(Request::from_parts(parts, body)),
+            clock: HeadClock::new(upload, phase, limit),
+            idle: self.limits.idle,
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`HttpClient`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture {
+        #[pin]
+        answer: legacy::ResponseFuture,
+        #[pin]
+        clock: HeadClock,
+        idle: Duration,
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Body>, AttemptFailed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Poll::Ready(result) = this.answer.poll(cx) else {
+            return this.clock.poll_failure(cx).map(Err);
+        };
+        let upload = this.clock.upload();
+        Poll::Ready(match result {
+            Ok(answer) => Ok(answer.map(|body| Body::new(AnswerBody::new(body, *this.idle, upload.take())))),
+            Err(error) => Err(upload.failure().unwrap_or_else(|| failure::of_send(&error))),
+        })
+    }
+}

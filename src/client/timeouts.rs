@@ -1,0 +1,142 @@
+//! The clocks of one attempt. Neither allocates, and neither costs anything while things move.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::failure;
+use super::upload::Upload;
+use crate::azure::Phase;
+use crate::context::AttemptFailed;
+
+/// "Never", as far as timers go.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+
+fn after(start: Instant, limit: Duration) -> Instant {
+    start.checked_add(limit.min(FAR)).unwrap_or(start)
+}
+
+pin_project! {
+    /// Ends an attempt whose answer has no head in time, counted from the end of the upload.
+    #[derive(Debug)]
+    pub(super) struct HeadClock {
+        upload: Upload,
+        phase: Phase,
+        limit: Duration,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+impl HeadClock {
+    pub(super) const fn new(upload: Upload, phase: Phase, limit: Duration) -> Self {
+        Self { upload, phase, limit, timer: None }
+    }
+
+    /// Resolves when the attempt has failed: by its upload, or by taking too long.
+    pub(super) fn poll_failure(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AttemptFailed> {
+        let mut this = self.project();
+        if this.timer.is_none() {
+            if let Err(failed) = ready!(this.upload.poll_sent(cx)) {
+                return Poll::Ready(failed);
+            }
+            this.timer.set(Some(sleep_until(after(Instant::now(), *this.limit))));
+        }
+        if let Some(timer) = this.timer.as_pin_mut() {
+            ready!(timer.poll(cx));
+        }
+        Poll::Ready(failure::of_timeout(*this.phase))
+    }
+
+    pub(super) fn upload(self: Pin<&mut Self>) -> &mut Upload {
+        self.project().upload
+    }
+}
+
+pin_project! {
+    /// Runs while somebody waits for a frame.
+    struct IdleClock {
+        limit: Duration,
+        waiting_since: Option<Instant>,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+impl IdleClock {
+    const fn new(limit: Duration) -> Self {
+        Self { limit, waiting_since: None, timer: None }
+    }
+
+    fn moved(self: Pin<&mut Self>) {
+        *self.project().waiting_since = None;
+    }
+
+    /// Resolves when the wait has lasted too long. A timer that is set for an earlier wait is left to fire before it is set
+    /// anew: most never do.
+    fn poll_expired(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let deadline = after(*this.waiting_since.get_or_insert_with(Instant::now), *this.limit);
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep_until(deadline)));
+        }
+        while let Some(mut timer) = this.timer.as_mut().as_pin_mut() {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
+                break;
+            }
+            timer.reset(deadline);
+        }
+        Poll::Ready(())
+    }
+}
+
+pin_project! {
+    /// The body of an answer, which ends with an error when nothing comes for too long.
+    pub(super) struct AnswerBody {
+        #[pin]
+        body: Incoming,
+        #[pin]
+        clock: IdleClock,
+        upload: Upload,
+    }
+}
+
+impl AnswerBody {
+    /// An answer may come before the upload has ended; what breaks it then may be the upload.
+    pub(super) const fn new(body: Incoming, idle: Duration, upload: Upload) -> Self {
+        Self { body, clock: IdleClock::new(idle), upload }
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = AttemptFailed;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AttemptFailed>>> {
+        let this = self.project();
+        let Poll::Ready(frame) = this.body.poll_frame(cx) else {
+            ready!(this.clock.poll_expired(cx));
+            return Poll::Ready(Some(Err(failure::of_timeout(Phase::Idle))));
+        };
+        this.clock.moved();
+        let upload = this.upload;
+        let failed = |error: hyper::Error| upload.failure().unwrap_or_else(|| failure::of_body(&error));
+        Poll::Ready(frame.map(|frame| frame.map_err(failed)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,68 @@
+//! Whom to trust.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Uri;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use super::destination::Origin;
+
+/// The TLS configuration of each destination: the system's roots, and a CA of its own where one was given.
+pub(super) struct Trust {
+    common: Arc<ClientConfig>,
+    own: HashMap<Origin, Arc<ClientConfig>>,
+}
+
+impl Trust {
+    pub(super) fn new(own: HashMap<Origin, Vec<CertificateDer<'static>>>) -> Result<Self, rustls::Error> {
+        let roots = system_roots();
+        let own = own.into_iter().map(|(origin, certificates)| {
+            let mut roots = roots.clone();
+            for certificate in certificates {
+                roots.add(certificate)?;
+            }
+            Ok((origin, config(roots)?))
+        });
+        let own = own.collect::<Result<_, rustls::Error>>()?;
+        Ok(Self { common: config(roots)?, own })
+    }
+
+    pub(super) fn of(&self, uri: &Uri) -> &Arc<ClientConfig> {
+        Origin::of(uri).and_then(|origin| self.own.get(&origin)).unwrap_or(&self.common)
+    }
+}
+
+/// The certificates of a PEM file, each of which could be a root.
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let read = read.map_err(|_| "is not valid PEM")?;
+    if read.is_empty() {
+        return Err("holds no certificate");
+    }
+    let mut probe = RootCertStore::empty();
+    for certificate in &read {
+        probe.add(certificate.clone()).map_err(|_| "holds a certificate that cannot be read")?;
+    }
+    Ok(read)
+}
+
+/// A machine without a CA bundle can still use plain http, and https with a CA of its own.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 {
+        tracing::warn!("the system has no root certificates: https works only where a CA is configured");
+    }
+    roots
+}
+
+fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,276 @@
+//! The client against servers on loopback.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tower::{BoxError, ServiceExt};
+use tower_azure_openai::azure::Outcome;
+use tower_azure_openai::body::Body;
+use tower_azure_openai::client::{Destination, HttpClient};
+use tower_azure_openai::context::AttemptFailed;
+use tower_azure_openai::{Error, ErrorKind};
+
+/// A server that echoes the body and tells protocol and authority in headers.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicU32>,
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+async fn server(tls: Option<TlsAcceptor>) -> Server {
+    let (listener, address) = listen().await;
+    let connections = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&connections);
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            counter.fetch_add(1, SeqCst);
+            match tls.clone() {
+                None => drop(tokio::spawn(serve(tcp, None))),
+                Some(tls) => drop(tokio::spawn(async move {
+                    if let Ok(stream) = tls.accept(tcp).await {
+                        let sni = stream.get_ref().1.server_name().map(str::to_owned);
+                        serve(stream, sni).await;
+                    }
+                })),
+            }
+        }
+    });
+    Server { address, connections }
+}
+
+async fn serve<S>(stream: S, sni: Option<String>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let echo = service_fn(move |request: Request<Incoming>| {
+        let sni = sni.clone().unwrap_or_default();
+        async move {
+            let (parts, body) = request.into_parts();
+            let authority = parts.uri.authority().map(ToString::to_string);
+            let host = parts.headers.get("host").map(|host| host.to_str().unwrap().to_owned());
+            let answer = Response::builder()
+                .header("x-version", format!("{:?}", parts.version))
+                .header("x-host", authority.or(host).unwrap_or_default())
+                .header("x-sni", sni);
+            let body = body.collect().await.map_or_else(|_| Bytes::new(), |body| body.to_bytes());
+            Ok::<_, Infallible>(answer.body(Full::new(body)).unwrap())
+        }
+    });
+    // A client that leaves in the middle is none of the server's business.
+    drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), echo).await);
+}
+
+/// An acceptor for `contoso.example`, and the CA behind it as PEM.
+fn tls() -> (TlsAcceptor, String) {
+    let mut ca = CertificateParams::new([]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(["contoso.example".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    (TlsAcceptor::from(Arc::new(config)), ca_pem)
+}
+
+fn client() -> HttpClient {
+    HttpClient::builder().build().unwrap()
+}
+
+fn post(url: impl std::fmt::Display, body: impl Into<Body>) -> Request<Body> {
+    Request::post(url.to_string()).body(body.into()).unwrap()
+}
+
+fn upload(frames: Vec<Result<&'static str, BoxError>>) -> Body {
+    let frames = frames.into_iter().map(|frame| frame.map(|text| Frame::data(Bytes::from_static(text.as_bytes()))));
+    Body::new(StreamBody::new(futures_util::stream::iter(frames.collect::<Vec<_>>())))
+}
+
+/// Everything an error shows, to anybody.
+fn shown(error: &(dyn StdError + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| (*error).source());
+    chain.map(|error| format!("{error} {error:?}\n")).collect()
+}
+
+/// Reads one request head, writes `answer`, and closes; with unread bytes in the socket that is a reset.
+async fn one_answer(answer: &'static str) -> SocketAddr {
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            read_head(&mut tcp).await;
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    address
+}
+
+async fn read_head(tcp: &mut TcpStream) {
+    let mut seen = Vec::new();
+    while !seen.windows(4).any(|window| window == b"\r\n\r\n") && tcp.read_buf(&mut seen).await.unwrap() > 0 {}
+}
+
+#[tokio::test]
+async fn connections_are_reused() {
+    let server = server(None).await;
+    let client = client();
+    for _ in 0..5 {
+        let answer = client.clone().oneshot(post(format_args!("http://{}/", server.address), "abc")).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "abc");
+    }
+    assert_eq!(server.connections.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_closed_connection_of_the_pool_is_no_failure() {
+    let address = one_answer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let client = client();
+    for _ in 0..20 {
+        let answer = client.clone().oneshot(post(format_args!("http://{address}/"), "")).await;
+        assert!(answer.is_ok_and(|answer| answer.status().is_success()));
+        // The server has closed by the time its end of the stream was seen.
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_unreachable() {
+    let (listener, address) = listen().await;
+    drop(listener);
+    let failed = client().oneshot(post(format_args!("http://{address}/"), "abc")).await.unwrap_err();
+    assert_eq!(failed.outcome(), Outcome::Unreachable);
+    let shown = shown(&failed);
+    assert!(shown.contains("connection refused") && !shown.contains("127.0.0.1"), "{shown}");
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_unreachable_and_not_told() {
+    let failed = client().oneshot(post("https://secret-name.invalid/", "abc")).await.unwrap_err();
+    assert_eq!(failed.outcome(), Outcome::Unreachable);
+    let shown = shown(&failed);
+    assert!(shown.contains("could not be resolved") && !shown.contains("secret-name"), "{shown}");
+}
+
+#[tokio::test]
+async fn tls_with_its_own_ca_at_another_address_speaks_http2_under_its_own_name() {
+    let (acceptor, ca_pem) = tls();
+    let server = server(Some(acceptor)).await;
+    let destination = Destination::new("https://contoso.example").address(server.address.to_string()).ca_pem(ca_pem);
+    let client = HttpClient::builder().add_destination(destination).build().unwrap();
+    let answer = client.oneshot(post("https://contoso.example/x", "abc")).await.unwrap();
+    assert_eq!(answer.version(), Version::HTTP_2);
+    for (name, expected) in [("x-version", "HTTP/2.0"), ("x-host", "contoso.example"), ("x-sni", "contoso.example")] {
+        assert_eq!(answer.headers()[name], expected, "{name}");
+    }
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "abc");
+}
+
+#[tokio::test]
+async fn an_unknown_ca_is_unreachable_and_no_name_is_told() {
+    let (acceptor, ca_pem) = tls();
+    let server = server(Some(acceptor)).await;
+    let at = |url: &str| Destination::new(url).address(server.address.to_string());
+    let client = HttpClient::builder()
+        .add_destination(at("https://contoso.example"))
+        .add_destination(at("https://fabrikam.example").ca_pem(ca_pem))
+        .build()
+        .unwrap();
+    for (url, why) in [
+        ("https://contoso.example/", "the issuer of the certificate is not trusted"),
+        ("https://fabrikam.example/", "the certificate is for another name"),
+    ] {
+        let failed = client.clone().oneshot(post(url, "abc")).await.unwrap_err();
+        assert_eq!(failed.outcome(), Outcome::Unreachable);
+        let shown = shown(&failed);
+        assert!(shown.contains(why) && !shown.contains("contoso") && !shown.contains("fabrikam"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_after_sending_is_a_reset() {
+    for answer in ["", "HTTP/1.1 2", "no HTTP at all\r\n\r\n"] {
+        let address = one_answer(answer).await;
+        let failed = client().oneshot(post(format_args!("http://{address}/"), "abc")).await.unwrap_err();
+        assert_eq!(failed.outcome(), Outcome::Reset, "{answer:?}: {failed:?}");
+        assert!(!shown(&failed).contains("127.0.0.1"));
+    }
+}
+
+#[tokio::test]
+async fn a_cut_body_is_a_reset() {
+    for answer in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ] {
+        let address = one_answer(answer).await;
+        let answer = client().oneshot(post(format_args!("http://{address}/"), "")).await.unwrap();
+        let error = answer.into_body().collect().await.unwrap_err();
+        assert_eq!(error.downcast_ref::<AttemptFailed>().unwrap().outcome(), Outcome::Reset);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_upload_is_told_apart_over_http2_too() {
+    let (acceptor, ca_pem) = tls();
+    let secure = server(Some(acceptor)).await;
+    let plain = server(None).await;
+    let destination = Destination::new("https://contoso.example").address(secure.address.to_string()).ca_pem(ca_pem);
+    let client = HttpClient::builder().add_destination(destination).build().unwrap();
+    for url in ["https://contoso.example/".to_owned(), format!("http://{}/", plain.address)] {
+        let broken = upload(vec![Ok("x"), Err(Error::new(ErrorKind::UploadFailed, "gone").into())]);
+        let failed = client.clone().oneshot(post(url, broken)).await.unwrap_err();
+        assert_eq!(failed.outcome(), Outcome::Abandoned);
+        assert_eq!(Error::find(&failed).unwrap().message(), "gone");
+    }
+}
+
+#[test]
+fn every_problem_of_a_description_is_told_at_once() {
+    let error = HttpClient::builder()
+        .add_destination(Destination::new("contoso.example"))
+        .add_destination(Destination::new("https://user:secret@contoso.example"))
+        .add_destination(Destination::new("https://a.example").address("no address").ca_pem("no PEM"))
+        .add_destination(Destination::new("https://b.example").ca_pem("-----BEGIN CERTIFICATE-----\n"))
+        .build()
+        .unwrap_err();
+    let problems: Vec<_> = error.problems().collect();
+    assert_eq!(problems.len(), 5, "{problems:#?}");
+    assert!(problems[2..].iter().all(|problem| problem.contains(".example:443")), "{problems:#?}");
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
+fn is_shared_between_tasks() {
+    fn assert_service<T: Clone + Send + Sync + std::fmt::Debug>(_: &T) {}
+    assert_service(&client());
+}

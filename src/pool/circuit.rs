@@ -21,7 +21,8 @@ use super::window::Window;
 
 /// When circuits open, for how long, and how they close again.
 ///
-/// The bounds are consistent: `min_open` ≤ `default_open` ≤ `max_open` is checked when the pool is built.
+/// Building a pool checks that the values make sense together. No circuit opens for longer than `max_open` at a time, whatever
+/// `default_open` says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitConfig {
@@ -63,8 +64,7 @@ impl CircuitConfig {
     /// What is wrong with these values, as the name of a field and a sentence.
     pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
         let checks = [
-            (self.min_open <= self.default_open, "default_open", "must not be below min_open"),
-            (self.default_open <= self.max_open, "max_open", "must not be below default_open"),
+            (self.min_open <= self.max_open, "min_open", "must not be above max_open"),
             (!self.default_open.is_zero(), "default_open", "must not be zero"),
             (!self.probe_interval.is_zero(), "probe_interval", "must not be zero"),
             (!self.window.is_zero(), "window", "must not be zero"),
@@ -240,7 +240,7 @@ impl Circuit {
     /// Opens for `hint`, or keeps an open circuit open for longer. Never shortens.
     pub fn throttle(&mut self, hint: Option<Duration>, now: Instant) {
         self.settle(now);
-        let asked = hint.unwrap_or(self.config.default_open);
+        let asked = hint.unwrap_or(self.config.default_open.min(self.config.max_open));
         let cut = asked > self.config.max_open;
         let until = now + asked.clamp(self.config.min_open, self.config.max_open);
         match &mut self.state {

@@ -1,0 +1,107 @@
+//! Readiness and status, as a service.
+//!
+//! | path | answer |
+//! |---|---|
+//! | [`PROBE`] | 200, or 503 when no backend could serve; empty body, no credential needed |
+//! | `/livez` | 200 while the process runs |
+//! | `/readyz` | 200, or 503 when no backend could serve or while [draining](Health::start_draining) |
+//! | `/status` | [`PoolStatus`](crate::pool::PoolStatus) as JSON |
+//!
+//! GET and HEAD only. Anything else is 404, or 405 on these paths. The pool is ready while any backend could serve: one that
+//! is down, drained or without identity is unable, one that is merely throttled is able.
+//!
+//! ```
+//! use http::{Request, StatusCode};
+//! use tower::ServiceExt;
+//! use tower_azure_openai::{body::Body, health::Health, pool::{Backend, Deployment, Pool}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::builder()
+//!     .add_backend(Backend::new("east", "https://east.example").add_deployment(Deployment::new("gpt-4o")))
+//!     .build()?;
+//! let answer = Health::new(pool).oneshot(Request::get("/readyz").body(Body::empty())?).await?;
+//! assert_eq!(answer.status(), StatusCode::OK);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tower_service::Service;
+
+use crate::body::Body;
+use crate::pool::Pool;
+
+/// The path that the probes of Azure's own gateways ask for.
+pub const PROBE: &str = "/status-0123456789abcdef";
+
+/// Answers probes. See the [module docs](self). All clones drain together.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pool: Pool,
+    draining: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// The health of a pool.
+    #[must_use]
+    pub fn new(pool: Pool) -> Self {
+        Self { pool, draining: Arc::default() }
+    }
+
+    /// From now on `/readyz` says 503, so that nothing new is sent here.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// The answer to a request for one of the paths.
+    #[must_use]
+    pub fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+        let able = |able: bool| if able { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let (status, body) = match path {
+            PROBE => (able(self.pool.is_ready()), None),
+            "/livez" => (StatusCode::OK, None),
+            "/readyz" => (able(self.pool.is_ready() && !self.draining.load(Relaxed)), None),
+            "/status" => (StatusCode::OK, serde_json::to_vec_pretty(&self.pool.status()).ok()),
+            _ => (StatusCode::NOT_FOUND, None),
+        };
+        if status != StatusCode::NOT_FOUND && !matches!(*method, Method::GET | Method::HEAD) {
+            return not_allowed();
+        }
+        let mut answer = Response::new(body.filter(|_| method == Method::GET).map_or_else(Body::empty, Body::from));
+        *answer.status_mut() = status;
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if path == "/status" {
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        answer
+    }
+}
+
+fn not_allowed() -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
+}
+
+impl<B> Service<Request<B>> for Health {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        ready(Ok(self.answer(request.method(), request.uri().path())))
+    }
+}

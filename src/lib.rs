@@ -8,6 +8,7 @@ pub mod context;
 mod error;
 mod headers;
 pub mod pool;
+pub mod reissue;
 pub mod respond;
 
 pub use self::error::{Error, ErrorKind};

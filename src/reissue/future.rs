@@ -1,0 +1,121 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::locations;
+use crate::azure::Outcome;
+use crate::context::{AttemptFailed, FreshCredential};
+use crate::headers;
+use crate::pool::{BearerTokens, BoxFuture, Target};
+
+pin_project! {
+    /// The future of [`ReissueCredentials`](super::ReissueCredentials).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, Req>
+    where
+        S: Service<Req>,
+    {
+        #[pin]
+        state: State<S, Req>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    pub(super) enum State<S, Req>
+    where
+        S: Service<Req>,
+    {
+        /// For a first token.
+        Waiting { wait: BoxFuture<Result<HeaderValue, BoxError>>, call: Option<Call<S, Req>> },
+        /// For the answer.
+        Sent { #[pin] future: S::Future, target: Option<Target>, shown: Option<Shown> },
+        /// For another token than the refused one.
+        Refused { wait: BoxFuture<bool>, answer: Option<S::Response> },
+    }
+}
+
+/// The service that was ready, and what it will be called with.
+type Call<S, Req> = (S, Req, Target, Arc<dyn BearerTokens>);
+
+/// The token that the backend was shown, and whom to tell that it was refused.
+pub(super) struct Shown {
+    pub(super) token: HeaderValue,
+    pub(super) tokens: Arc<dyn BearerTokens>,
+}
+
+impl<S, Req> ResponseFuture<S, Req>
+where
+    S: Service<Req>,
+{
+    pub(super) const fn new(state: State<S, Req>) -> Self {
+        Self { state }
+    }
+}
+
+impl<S, ReqBody, ResBody> Future for ResponseFuture<S, Request<ReqBody>>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Response<ResBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProj::Waiting { wait, call } => {
+                    let token = ready!(wait.as_mut().poll(cx));
+                    let token = token.map_err(|error| AttemptFailed::new(Outcome::CredentialUnavailable, error))?;
+                    let Some((mut ready, mut request, target, tokens)) = call.take() else { return again() };
+                    request.headers_mut().insert(AUTHORIZATION, token.clone());
+                    let (future, shown) = (ready.call(request), Some(Shown { token, tokens }));
+                    State::Sent { future, target: Some(target), shown }
+                }
+                StateProj::Sent { future, target, shown } => {
+                    let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
+                    if let Some(target) = target {
+                        headers::strip_answer(answer.headers_mut());
+                        locations::make_relative(answer.headers_mut(), target.endpoint());
+                    }
+                    match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
+                        Some(Shown { token, tokens }) => {
+                            State::Refused { wait: tokens.rejected(&token), answer: Some(answer) }
+                        }
+                        None => return Poll::Ready(Ok(answer)),
+                    }
+                }
+                StateProj::Refused { wait, answer } => {
+                    let fresh = ready!(wait.as_mut().poll(cx));
+                    let Some(mut answer) = answer.take() else { return again() };
+                    if fresh {
+                        answer.extensions_mut().insert(FreshCredential);
+                    }
+                    return Poll::Ready(Ok(answer));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+fn again<T>() -> Poll<Result<T, BoxError>> {
+    Poll::Ready(Err("polled after it had answered".into()))
+}
+
+impl<S, Req> fmt::Debug for ResponseFuture<S, Req>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,35 @@
+//! Headers of an answer that say where to look next.
+
+use http::header::LOCATION;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use crate::pool::Endpoint;
+
+const LOCATIONS: [HeaderName; 3] =
+    [LOCATION, HeaderName::from_static("operation-location"), HeaderName::from_static("azure-asyncoperation")];
+
+/// Makes what names the backend relative to the gateway, and drops what names anybody else.
+pub(super) fn make_relative(headers: &mut HeaderMap, endpoint: &Endpoint) {
+    for name in &LOCATIONS {
+        let Some(value) = headers.get(name) else { continue };
+        match relative(value, endpoint) {
+            Some(relative) => headers.insert(name, relative),
+            None => headers.remove(name),
+        };
+    }
+}
+
+fn relative(value: &HeaderValue, endpoint: &Endpoint) -> Option<HeaderValue> {
+    let text = value.to_str().ok().filter(|text| !text.starts_with("//"))?;
+    let uri: Uri = text.parse().ok()?;
+    if uri.authority().is_some_and(|authority| host_and_port(authority) != host_and_port(endpoint.authority())) {
+        return None;
+    }
+    let path = uri.path_and_query()?.as_str();
+    let inside = path.strip_prefix(endpoint.prefix()).filter(|rest| rest.starts_with('/'));
+    HeaderValue::from_str(inside.unwrap_or(path)).ok()
+}
+
+fn host_and_port(authority: &http::uri::Authority) -> (String, Option<u16>) {
+    (authority.host().to_ascii_lowercase(), authority.port_u16().filter(|port| !matches!(port, 80 | 443)))
+}

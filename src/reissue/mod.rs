@@ -1,0 +1,152 @@
+//! Shows a backend its own credential, and none of the client's.
+//!
+//! 1. From a request with a [`Target`] every inbound credential is removed, in headers and query, with all that concerned
+//!    only the way to the gateway. `Host` and `accept-encoding: identity` are set.
+//! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`. A token that is valid is there
+//!    without waiting; otherwise the request waits for the fetch that all share.
+//! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed. `Location`,
+//!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
+//! 4. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
+//!    that one repeat on the same target makes sense.
+//!
+//! A request without a `Target` passes untouched, and so does its answer. Bodies are never looked at.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use http::{Request, Response};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
+//! use tower_azure_openai::{body::Body, reissue::ReissueCredentialsLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let backend = Backend::new("eastus", "https://contoso.openai.azure.com")
+//!     .credential(Credential::api_key("key of the backend")?)
+//!     .add_deployment(Deployment::new("gpt-4o"));
+//! let pool = Pool::builder().add_backend(backend).build()?;
+//! let target = pool.targets("gpt-4o").remove(0);
+//!
+//! let service = ServiceBuilder::new().layer(ReissueCredentialsLayer::new()).service(service_fn(
+//!     async |request: Request<Body>| {
+//!         assert_eq!(request.headers()["api-key"], "key of the backend");
+//!         Ok::<_, Infallible>(Response::new(Body::empty()))
+//!     },
+//! ));
+//! let request = Request::get("/openai/deployments").header("api-key", "key of the client").extension(target);
+//! service.oneshot(request.body(Body::empty())?).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. Errors of the service
+//! below pass.
+//!
+//! # Cancellation
+//! Dropping the future drops the request below. A fetch that others share goes on.
+
+mod future;
+mod keeper;
+mod locations;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
+use http::{HeaderValue, Request, Response};
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::future::ResponseFuture;
+use self::future::{Shown, State};
+pub use self::keeper::{
+    FETCH_TIMEOUT, FORCED_INTERVAL, LONGEST_BACKOFF, MARGIN, REFRESH_BEFORE, Token, TokenKeeper, TokenSource,
+};
+#[cfg(doc)]
+use crate::context::{AttemptFailed, FreshCredential};
+use crate::headers;
+use crate::pool::{Credential, Target};
+
+/// Shows a backend its own credential. See the [module docs](self).
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+#[non_exhaustive]
+pub struct ReissueCredentialsLayer;
+
+impl ReissueCredentialsLayer {
+    /// The layer; there is nothing to configure.
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl<S> Layer<S> for ReissueCredentialsLayer {
+    type Service = ReissueCredentials<S>;
+
+    fn layer(&self, inner: S) -> ReissueCredentials<S> {
+        ReissueCredentials { inner }
+    }
+}
+
+/// Shows a backend its own credential. See the [module docs](self).
+#[derive(Clone, Debug)]
+pub struct ReissueCredentials<S> {
+    inner: S,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ReissueCredentials<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<ResBody>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, Request<ReqBody>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let Some(target) = request.extensions().get::<Target>().cloned() else {
+            return ResponseFuture::new(State::Sent { future: self.inner.call(request), target: None, shown: None });
+        };
+        strip(&mut request, &target);
+        let tokens = match target.credential() {
+            Some(credential) => show(&mut request, credential),
+            None => None,
+        };
+        let Some(tokens) = tokens else {
+            let future = self.inner.call(request);
+            return ResponseFuture::new(State::Sent { future, target: Some(target), shown: None });
+        };
+        if let Some(token) = tokens.current() {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+            let (future, shown) = (self.inner.call(request), Some(Shown { token, tokens }));
+            return ResponseFuture::new(State::Sent { future, target: Some(target), shown });
+        }
+        let next = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, next);
+        let wait = tokens.wait();
+        ResponseFuture::new(State::Waiting { wait, call: Some((ready, request, target, tokens)) })
+    }
+}
+
+fn strip<B>(request: &mut Request<B>, target: &Target) {
+    if let Some(uri) = headers::without_query_keys(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    let headers = request.headers_mut();
+    headers::strip_request(headers);
+    headers.insert(HOST, target.endpoint().host().clone());
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// Adds a key, or gives the tokens to add one of.
+fn show<B>(request: &mut Request<B>, credential: &Credential) -> Option<Arc<dyn crate::pool::BearerTokens>> {
+    if let Some(key) = credential.as_api_key() {
+        request.headers_mut().insert(headers::API_KEY, key.clone());
+    }
+    credential.as_bearer().cloned()
+}

@@ -212,3 +212,18 @@ async fn an_upload_that_fails_after_the_head_is_nobodys_fault_either() {
     let error = answer.into_body().collect().await.unwrap_err();
     assert_eq!(error.downcast_ref::<AttemptFailed>().unwrap().outcome(), Outcome::Abandoned);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_connection_of_the_pool_is_no_failure() {
+    let (client, mut accepted) = client();
+    tokio::spawn(async move {
+        while let Some(mut connection) = accepted.recv().await {
+            assert!(connection.read(&mut [0; 1 << 10]).await.unwrap() > 0);
+            connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        }
+    });
+    for _ in 0..3 {
+        assert!(client.send(request("{}")).await.is_ok());
+        sleep(Duration::from_secs(1)).await;
+    }
+}

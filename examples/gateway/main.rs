@@ -1,42 +1,66 @@
 //! The full gateway, driven by a TOML file; `gateway.example.toml` beside this file is its contract.
 
+mod access_log;
 mod args;
 mod config;
+mod demo;
+mod server;
+mod wiring;
 
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use args::{Args, USAGE};
-use config::{Config, Sources};
+use config::behaviour::{LogFormat, Telemetry};
+use config::{Config, Loaded, Problems, Sources};
+use tower::BoxError;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
         Ok(args) => args,
         Err(wrong) => return refuse(&format!("{wrong}\n\n{USAGE}")),
     };
-    if args.help {
-        return print(USAGE);
-    }
-    match args.config {
-        Some(file) if args.check => check(&file),
-        _ => refuse(USAGE),
-    }
+    let done = match args {
+        Args { help: true, .. } => return print(USAGE),
+        Args { config: Some(file), check: true, .. } => return check(&file),
+        Args { config: Some(file), .. } => match load(&file) {
+            Ok(config) => block_on(&config.telemetry.clone(), server::run(config, Some(file))),
+            Err(problems) => return refuse(&problems.to_string()),
+        },
+        Args { config: None, .. } => block_on(&demo::telemetry(), demo::run()),
+    };
+    done.map_or_else(|error| refuse(&format!("{error}\n")), |()| ExitCode::SUCCESS)
 }
 
 fn check(file: &Path) -> ExitCode {
-    match Config::load(file, &Sources::PROCESS) {
-        Ok(loaded) => {
-            eprint!("{}", loaded.warnings);
-            print(&loaded.config.served())
-        }
+    match load(file) {
+        Ok(config) => print(&config.served()),
         Err(problems) => refuse(&problems.to_string()),
     }
 }
 
+fn load(file: &Path) -> Result<Config, Problems> {
+    let Loaded { config, warnings } = Config::load(file, &Sources::PROCESS)?;
+    eprint!("{warnings}");
+    Ok(config)
+}
+
+fn block_on(telemetry: &Telemetry, program: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
+    let filter = EnvFilter::try_new(&telemetry.log).map_err(|error| format!("telemetry.log: {error}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match telemetry.log_format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.init(),
+    }
+    tokio::runtime::Runtime::new()?.block_on(program)
+}
+
 /// A reader that hangs up early, such as `head`, is no failure of ours.
 fn print(text: &str) -> ExitCode {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     ExitCode::SUCCESS
 }
 

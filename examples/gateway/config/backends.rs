@@ -16,7 +16,6 @@ const MAX_WEIGHT: u32 = 1_000_000;
 
 /// One Azure OpenAI resource.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Backend {
     /// Unique; printable ASCII.
     pub(crate) name: String,
@@ -40,7 +39,6 @@ pub(crate) struct Backend {
 
 /// A model on a backend, with the backend's defaults filled in.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Deployment {
     pub(crate) name: String,
     pub(crate) alias: String,
@@ -52,14 +50,12 @@ pub(crate) struct Deployment {
 }
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) enum Credential {
     ApiKey(Secret),
     Token { source: TokenSource, scope: String },
 }
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) enum TokenSource {
     ClientSecret { tenant_id: String, client_id: String, secret: Secret },
     DeveloperTools,

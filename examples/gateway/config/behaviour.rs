@@ -10,7 +10,6 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Selection {
     pub(crate) policy: Policy,
 }
@@ -22,7 +21,6 @@ pub(crate) enum Policy {
 }
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Failover {
     /// At least one.
     pub(crate) attempts: u32,
@@ -49,7 +47,6 @@ pub(crate) enum Condition {
 }
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Circuit {
     /// Not above `max_open`.
     pub(crate) min_open: Duration,
@@ -64,7 +61,6 @@ pub(crate) struct Circuit {
 }
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
     pub(crate) first_byte: Duration,
@@ -74,7 +70,6 @@ pub(crate) struct Timeouts {
 }
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Limits {
     /// Bytes.
     pub(crate) request_body: usize,
@@ -82,8 +77,7 @@ pub(crate) struct Limits {
     pub(crate) request_head: usize,
 }
 
-#[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
+#[derive(Clone, Debug)]
 pub(crate) struct Telemetry {
     /// `RUST_LOG` syntax, checked.
     pub(crate) log: String,
@@ -123,6 +117,11 @@ impl Condition {
         ("424", Self::Status(424)),
         ("answer-timeout", Self::AnswerTimeout),
     ];
+
+    /// Its name in the file.
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::VOCABULARY.iter().find(|(_, condition)| *condition == self).map_or("", |(name, _)| name)
+    }
 
     fn default() -> Vec<Self> {
         Self::VOCABULARY.iter().take(12).map(|(_, condition)| *condition).collect()

@@ -7,7 +7,6 @@ use super::reader::Section;
 use super::secret::{Form, KeyDigest, resolve};
 
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Client {
     /// Unique.
     pub(crate) id: String,

@@ -25,12 +25,12 @@ use std::time::Duration;
 use backends::Backend;
 use behaviour::{Circuit, Failover, Limits, Selection, Telemetry, Timeouts};
 use clients::Client;
-use problem::{Problem, Problems};
+use problem::Problem;
+pub(crate) use problem::Problems;
 use reader::{Findings, Section};
 
 /// Everything that the file says, with every default filled in.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "read by the wiring"))]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// `None` when it is off.

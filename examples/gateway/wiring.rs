@@ -1,0 +1,171 @@
+//! From the configuration to the stack of layers.
+
+use http::Request;
+use tower::BoxError;
+use tower::filter::FilterLayer;
+use tower::util::MapRequestLayer;
+use tower_azure_openai::authorize::AuthorizeLayer;
+use tower_azure_openai::body::Body;
+use tower_azure_openai::client::{Destination, HttpClient};
+use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
+use tower_azure_openai::gateway::{self, Gateway};
+use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
+use tower_azure_openai::respond::RespondLayer;
+use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::terminate::{ClientRegistry, KeyDigest, TerminateCredentialsLayer};
+
+use crate::access_log;
+use crate::config::backends::{self, TokenSource};
+use crate::config::behaviour::{self, Circuit, Condition};
+use crate::config::{Authentication, Config};
+
+/// The description of the pool that a configuration asks for.
+pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
+    let described = Pool::builder().circuit(circuit(&config.circuit));
+    config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
+}
+
+/// The stack of layers over a pool.
+pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> {
+    let terminate = match config.authentication {
+        Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
+        Authentication::None => TerminateCredentialsLayer::without_clients(),
+    };
+    let policy: Box<dyn Policy> = match config.selection.policy {
+        behaviour::Policy::RoundRobin => Box::new(RoundRobin::default()),
+        behaviour::Policy::Weighted => Box::new(Weighted::default()),
+    };
+    let failover = &config.failover;
+    Ok(gateway::builder(pool.clone(), terminate)
+        // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
+        .respond((RespondLayer::new(), FilterLayer::new(api_only)))
+        .inspect(
+            InspectLayer::new()
+                .request_body(config.limits.request_body)
+                .replay_limit(failover.replay_limit)
+                .replay_memory(failover.replay_memory)
+                .request_timeout(config.timeouts.request_body),
+        )
+        .authorize((MapRequestLayer::new(access_log::note), AuthorizeLayer::new()))
+        .failover(
+            FailoverLayer::new()
+                .attempts(failover.attempts)
+                .budget(RetryBudget::new(failover.budget))
+                .on(failover.on.iter().filter_map(condition)),
+        )
+        .select(SelectBackendLayer::new(pool).with_policy(policy))
+        .build(client(config)?))
+}
+
+fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
+    let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    request.extensions_mut().insert(route);
+    Ok(request)
+}
+
+fn client(config: &Config) -> Result<HttpClient, BoxError> {
+    let timeouts = &config.timeouts;
+    let client = HttpClient::builder()
+        .connect_timeout(timeouts.connect)
+        .first_byte_timeout(timeouts.first_byte)
+        .answer_timeout(timeouts.answer)
+        .idle_timeout(timeouts.idle);
+    let special = config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some());
+    Ok(special.fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
+}
+
+fn destination(backend: &backends::Backend) -> Destination {
+    let mut destination = Destination::new(backend.endpoint.to_string());
+    if let Some(address) = backend.address {
+        destination = destination.address(address.to_string());
+    }
+    match &backend.ca_pem {
+        Some(pem) => destination.ca_pem(pem.clone()),
+        None => destination,
+    }
+}
+
+fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
+    let mut registry = ClientRegistry::builder();
+    for described in &config.clients {
+        let mut client = Client::new(described.id.as_str());
+        if let Some(allow) = &described.allow {
+            client = client.allow(allow.iter().map(String::as_str));
+        }
+        if let Some(geography) = &described.geography {
+            client = client.geography(geography.as_str());
+        }
+        if let Some(scopes) = &described.processing {
+            client = client.processing(scopes.iter().copied().map(processing));
+        }
+        for key in &described.keys {
+            registry = registry.add_digest(client.clone(), KeyDigest::from(key.0));
+        }
+    }
+    Ok(registry.build()?)
+}
+
+fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
+    let mut backend = Backend::new(&described.name, described.endpoint.to_string())
+        .credential(credential(&described.credential)?)
+        .priority(described.priority)
+        .weight(described.weight)
+        .processing(processing(described.processing))
+        .max_in_flight(described.max_in_flight.map_or(0, Into::into));
+    if let Some(region) = &described.region {
+        backend = backend.region(region);
+    }
+    if let Some(geography) = &described.geography {
+        backend = backend.geography(geography);
+    }
+    Ok(described.deployments.iter().fold(backend, |backend, described| backend.add_deployment(deployment(described))))
+}
+
+fn deployment(described: &backends::Deployment) -> Deployment {
+    let mut deployment = Deployment::new(&described.name)
+        .alias(&described.alias)
+        .model(&described.model)
+        .priority(described.priority)
+        .weight(described.weight);
+    if let Some(version) = &described.version {
+        deployment = deployment.version(version);
+    }
+    match &described.quota_group {
+        Some(group) => deployment.quota_group(group),
+        None => deployment,
+    }
+}
+
+fn credential(described: &backends::Credential) -> Result<Credential, BoxError> {
+    match described {
+        backends::Credential::ApiKey(key) => Ok(Credential::api_key(key.expose())?),
+        backends::Credential::Token { source, scope } => Err("later".into()),
+    }
+}
+
+fn circuit(described: &Circuit) -> CircuitConfig {
+    let mut config = CircuitConfig::default();
+    config.min_open = described.min_open;
+    config.max_open = described.max_open;
+    config.default_open = described.default_open;
+    config.probe_interval = described.probe_interval;
+    config.consecutive_failures = described.consecutive_failures;
+    config.failure_ratio = described.failure_ratio;
+    config.window = described.window;
+    config.min_requests = described.min_requests;
+    config
+}
+
+const fn processing(described: backends::Processing) -> pool::Processing {
+    match described {
+        backends::Processing::DataZone => pool::Processing::DataZone,
+        backends::Processing::Global => pool::Processing::Global,
+        backends::Processing::Regional => pool::Processing::Regional,
+    }
+}
+
+fn condition(described: &Condition) -> Option<failover::Condition> {
+    described.as_str().parse().ok()
+}

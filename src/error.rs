@@ -148,6 +148,11 @@ fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError
     }
 }
 
+/// What a future says that is polled after it has answered, which only a broken executor does.
+pub(crate) fn polled_again() -> BoxError {
+    "polled after it had answered".into()
+}
+
 /// An error with everything that caused it, on one line, for logs.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
 

@@ -136,12 +136,8 @@ impl<T, R, I, A, F, S, C, X> Builder<T, R, I, A, F, S, C, X> {
     pub fn build<H>(self, client: H) -> Gateway
     where
         (R, T, I, A, F, S, C, X): Layer<H>,
-        <(R, T, I, A, F, S, C, X) as Layer<H>>::Service: Service<
-                Request<Body>,
-                Response = Response<Body>,
-                Error = Infallible,
-                Future: Send + 'static,
-            > + Clone
+        <(R, T, I, A, F, S, C, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+            + Clone
             + Send
             + Sync
             + 'static,

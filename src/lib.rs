@@ -1,4 +1,49 @@
-//! Composable Tower layers that put several Azure OpenAI resources behind one endpoint.
+//! Tower layers that put several Azure OpenAI resources behind one endpoint.
+//!
+//! Each layer does one job, works alone around any `Service<http::Request<_>>`, and stacks with the others:
+//!
+//! ```text
+//! client
+//!   │  respond     typed causes become answers; the error type becomes Infallible
+//!   │  terminate   who is it? strips every inbound credential, inserts Client
+//!   │  inspect     what is asked for? collects the body, inserts Route
+//!   │  authorize   may this client use this alias?
+//!   │  failover    one attempt after the other, each on another target
+//!   │  select      chooses the target of this attempt, takes its permit, points the request at it
+//!   │  circuit     learns from the outcome
+//!   │  reissue     the target's own key or token
+//!   ▼
+//! any HTTP client: client::HttpClient, or another Service<Request<Body>>
+//! ```
+//!
+//! Layers never know one another. They meet in typed extensions of requests and answers ([`context`]) and in the shared
+//! [`pool`], and behave sensibly when an extension is absent.
+//!
+//! # Where to begin
+//!
+//! - [`gateway::builder`]: the whole stack in one call.
+//! - [`pool::Pool::builder`]: which backends there are, and what they serve.
+//! - [`failover`], [`select`], [`circuit`]: the way of a request from one refusal to the next target.
+//! - `testkit` (feature): simulated backends for tests of your own.
+//!
+//! The README has a quick start for each of the three uses: embed in an axum service, assemble a gateway, test a policy.
+//!
+//! # Order
+//!
+//! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
+//! below it, where it adopts the permit that selection took. [`terminate`] stands above everything that looks at the client,
+//! [`inspect`] above [`failover`], which can only repeat bodies that are in hand. [`reissue`] stands next to the client, so that
+//! nothing in between ever sees a backend's credential.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | none | every layer, API keys; no TLS, no Azure SDK, no C code |
+//! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots |
+//! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
+//! | `testkit` | simulated Azure OpenAI resources |
+//! | `full` | all of them |
 
 pub mod authorize;
 pub mod azure;
@@ -18,8 +63,11 @@ pub mod reissue;
 pub mod respond;
 pub mod select;
 pub mod terminate;
-
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
 pub use self::error::{Error, ErrorKind};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

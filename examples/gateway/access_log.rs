@@ -64,7 +64,8 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let (client, route) = self.noted.0.get().map_or((None, None), |(client, route)| (client.as_ref(), route.as_ref()));
+        let (client, route) =
+            self.noted.0.get().map_or((None, None), |(client, route)| (client.as_ref(), route.as_ref()));
         let target = self.attempts.last();
         tracing::info!(
             client = client.map(Client::id),

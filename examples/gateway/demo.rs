@@ -25,8 +25,12 @@ pub(crate) async fn run() -> Result<(), BoxError> {
         // Room for three short requests: the fourth spills over.
         simulate("ptu-eastus", "East US", SimulatedDeployment::provisioned("gpt-4o-ptu").tokens_per_minute(20)).await?,
         simulate("paygo-westus", "West US", SimulatedDeployment::standard("gpt-4o").tokens_per_minute(100_000)).await?,
-        simulate("paygo-northeurope", "North Europe", SimulatedDeployment::standard("gpt-4o").tokens_per_minute(100_000))
-            .await?,
+        simulate(
+            "paygo-northeurope",
+            "North Europe",
+            SimulatedDeployment::standard("gpt-4o").tokens_per_minute(100_000),
+        )
+        .await?,
     ];
     let places = ["$PTU_URL", "$WESTUS_URL", "$NORTHEUROPE_URL"];
     let filled = |text: String, (place, server): (&&str, &SimulatedServer)| text.replace(place, &server.url());

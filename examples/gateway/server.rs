@@ -53,7 +53,8 @@ pub(crate) async fn serve(
     let pool = wiring::pool(&config)?.build()?;
     let gateway = wiring::gateway(&config, pool.clone())?;
     let health = Health::new(pool.clone());
-    let front = Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, gateway))), health: health.clone() };
+    let front =
+        Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, gateway))), health: health.clone() };
 
     let url = format!("http://{}", listener.local_addr()?);
     println!("listening on {url}");
@@ -181,7 +182,9 @@ fn kind(error: &(dyn std::error::Error + 'static)) -> &'static str {
     match error.downcast_ref::<hyper::Error>() {
         Some(error) if error.is_parse() => "malformed request",
         Some(error) if error.is_timeout() => "timeout",
-        Some(error) if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => "closed by the client",
+        Some(error) if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
+            "closed by the client"
+        }
         _ => "broken",
     }
 }
@@ -207,6 +210,10 @@ fn http(request_head: usize) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).max_buf_size(request_head);
     let header_list = u32::try_from(request_head).unwrap_or(u32::MAX);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(header_list).keep_alive_interval(Duration::from_secs(30));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(header_list)
+        .keep_alive_interval(Duration::from_secs(30));
     builder
 }

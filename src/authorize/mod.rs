@@ -42,7 +42,7 @@ use tower_service::Service;
 
 use crate::azure::operation::Operation;
 use crate::context::{Client, Route};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, polled_again};
 
 /// Holds clients to their aliases. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,7 +145,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjected::Refused { error } => {
-                Poll::Ready(Err(error.take().map_or_else(|| "polled after it had answered".into(), Into::into)))
+                Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)))
             }
             StateProjected::Called { future } => future.poll(cx).map_err(Into::into),
         }

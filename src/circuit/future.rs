@@ -14,7 +14,7 @@ use super::ResponseBody;
 use crate::azure::Outcome;
 use crate::body::Body;
 use crate::context::{AttemptFailed, ClassifyError, of_body, of_head};
-use crate::error::Error;
+use crate::error::{Error, polled_again};
 use crate::pool::{BoxFuture, BreakerPermit, Permit};
 
 /// Whoever admitted the request.
@@ -85,7 +85,7 @@ where
         loop {
             let read = match this.state.as_mut().project() {
                 StateProjected::Refused { error } => {
-                    return Poll::Ready(Err(error.take().map_or_else(done, Into::into)));
+                    return Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)));
                 }
                 StateProjected::Called { future } => match ready!(future.poll(cx)) {
                     Ok(answer) => {
@@ -130,12 +130,8 @@ fn settle(
     }
     let (mut answer, outcome) = read?;
     answer.extensions_mut().insert(outcome);
-    let classify = classify.ok_or_else(done)?;
+    let classify = classify.ok_or_else(polled_again)?;
     Ok(answer.map(|body| ResponseBody::new(body, watch, &classify)))
-}
-
-fn done() -> BoxError {
-    "polled after it had answered".into()
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

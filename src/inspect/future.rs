@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::streaming;
 use crate::body::Body;
 use crate::context::Route;
-use crate::error::Error;
+use crate::error::{Error, polled_again};
 use crate::pool::BoxFuture;
 
 pin_project! {
@@ -73,22 +73,18 @@ where
         loop {
             let future = match state.as_mut().project() {
                 StateProjected::Refused { error } => {
-                    return Poll::Ready(Err(error.take().map_or_else(done, Into::into)));
+                    return Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)));
                 }
                 StateProjected::Called { future } => return future.poll(cx).map_err(Into::into),
                 StateProjected::Collecting { waiting, body } => {
                     let body = ready!(body.as_mut().poll(cx))?;
-                    let Some(waiting) = waiting.take() else { return Poll::Ready(Err(done())) };
+                    let Some(waiting) = waiting.take() else { return Poll::Ready(Err(polled_again())) };
                     waiting.call(body)
                 }
             };
             state.set(State::Called { future });
         }
     }
-}
-
-fn done() -> BoxError {
-    "polled after it had answered".into()
 }
 
 impl<S: Service<Request<Body>>> fmt::Debug for ResponseFuture<S> {

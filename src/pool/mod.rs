@@ -18,10 +18,13 @@
 //!         Backend::new("paygo-westus", "https://contoso-westus.openai.azure.com")
 //!             .credential(Credential::api_key("…key two…".as_bytes())?)
 //!             .priority(1)
-//!             .add_deployment(Deployment::new("gpt-4o").model("gpt-4o").version("2024-08-06")),
+//!             .add_deployment(Deployment::new("gpt-4o").version("2024-08-06")),
 //!     )
-//!     .build();
-//! assert!(pool.unwrap_err().to_string().contains("all its targets must agree"), "the first model is `gpt-4o` by its alias");
+//!     .build()?;
+//! assert_eq!(pool.targets("gpt-4o").len(), 2);
+//!
+//! pool.drain("ptu-eastus")?;
+//! assert!(pool.is_ready() && pool.status().backends[0].drained);
 //! # Ok(())
 //! # }
 //! ```
@@ -59,7 +62,6 @@ pub use self::select::{NoTarget, NoTargetReason, Query};
 pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus};
 pub use self::target::{Target, TargetSet};
 
-pub(crate) use self::endpoint::is_loopback;
 pub(crate) use self::status::ceil_ms;
 
 use self::builder::Checked;

@@ -49,6 +49,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::body::Body;
+use crate::error::polled_again;
 
 /// Turns causes into answers. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,10 +100,11 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.not_ready.take() {
-            Some(error) => ResponseFuture::NotReady { error: Some(error) },
-            None => ResponseFuture::Called { future: self.inner.call(request) },
-        }
+        let state = match self.not_ready.take() {
+            Some(error) => State::NotReady { error: Some(error) },
+            None => State::Called { future: self.inner.call(request) },
+        };
+        ResponseFuture { state }
     }
 }
 
@@ -123,11 +125,17 @@ pin_project! {
     /// The future of [`Respond`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    #[project = State]
-    pub enum ResponseFuture<F> {
-        #[doc(hidden)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjected]
+    enum State<F> {
         NotReady { error: Option<BoxError> },
-        #[doc(hidden)]
         Called { #[pin] future: F },
     }
 }
@@ -142,9 +150,9 @@ where
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match self.project() {
-            State::NotReady { error } => Err(error.take().unwrap_or_else(|| "polled after it had answered".into())),
-            State::Called { future } => ready!(future.poll(cx)).map_err(Into::into),
+        let result = match self.project().state.project() {
+            StateProjected::NotReady { error } => Err(error.take().unwrap_or_else(polled_again)),
+            StateProjected::Called { future } => ready!(future.poll(cx)).map_err(Into::into),
         };
         Poll::Ready(Ok(result.map_or_else(|error| answer::to_error(&error), |answer| answer.map(Body::new))))
     }

@@ -9,7 +9,7 @@ use tower::BoxError;
 
 use super::ResponseBody;
 use crate::context::{Client, Route, query, wait};
-use crate::error::Error;
+use crate::error::{Error, polled_again};
 use crate::pool::{PermitCell, Pool, Target};
 
 pin_project! {
@@ -74,15 +74,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjected::Refused { error } => Poll::Ready(Err(error.take().map_or_else(done, Into::into))),
+            StateProjected::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
             StateProjected::Sent { future, sent } => {
                 let answer = ready!(future.poll(cx)).map_err(Into::into)?;
                 Poll::Ready(Ok(sent.answered(answer)))
             }
         }
     }
-}
-
-fn done() -> BoxError {
-    "polled after it had answered".into()
 }

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::{Authenticate, Presented};
 use crate::context::Client;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, polled_again};
 
 pin_project! {
     /// The future of [`TerminateCredentials`](super::TerminateCredentials).
@@ -65,13 +65,13 @@ where
         loop {
             let called = match state.as_mut().project() {
                 StateProjected::Refused { error } => {
-                    return Poll::Ready(Err(error.take().map_or_else(done, Into::into)));
+                    return Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)));
                 }
                 StateProjected::Called { future } => return future.poll(cx).map_err(Into::into),
                 StateProjected::Authenticating { asked, waiting } => {
                     let client = ready!(poll_client(asked, waiting, cx));
                     let Some(Waiting { mut ready, mut request, .. }) = waiting.take() else {
-                        return Poll::Ready(Err(done()));
+                        return Poll::Ready(Err(polled_again()));
                     };
                     let Some(client) = client else { return Poll::Ready(Err(unauthenticated().into())) };
                     request.extensions_mut().insert(client);
@@ -108,10 +108,6 @@ fn unauthenticated() -> Error {
         ErrorKind::Unauthenticated,
         "Access denied due to a missing or invalid credential. Send a key of this gateway as api-key or Authorization: Bearer.",
     )
-}
-
-fn done() -> BoxError {
-    "polled after it had answered".into()
 }
 
 impl<S: Service<Request<B>>, A: Authenticate, B> fmt::Debug for ResponseFuture<S, A, B> {

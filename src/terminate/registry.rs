@@ -72,7 +72,6 @@ type Keys = HashMap<[u8; 8], Vec<(KeyDigest, Client)>>;
 
 impl ClientRegistry {
     /// Starts with no key.
-    #[must_use]
     pub fn builder() -> ClientRegistryBuilder {
         ClientRegistryBuilder::default()
     }

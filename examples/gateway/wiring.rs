@@ -14,7 +14,7 @@ use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
-use tower_azure_openai::terminate::{ClientRegistry, KeyDigest, TerminateCredentialsLayer};
+use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
@@ -43,7 +43,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
         .respond((RespondLayer::new(), FilterLayer::new(api_only)))
         .inspect(
             InspectLayer::new()
-                .request_body(config.limits.request_body)
+                .request_body(config.limits.request_body as u64)
                 .replay_limit(failover.replay_limit)
                 .replay_memory(failover.replay_memory)
                 .request_timeout(config.timeouts.request_body),
@@ -101,7 +101,7 @@ fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
             client = client.processing(scopes.iter().copied().map(processing));
         }
         for key in &described.keys {
-            registry = registry.add_digest(client.clone(), KeyDigest::from(key.0));
+            registry = registry.add_key_sha256(client.clone(), key.0);
         }
     }
     Ok(registry.build()?)

@@ -1,39 +1,60 @@
 //! May this client use this alias?
 //!
-//! 1. Without a [`Client`] in the extensions, or with one that is not held to a list of aliases, everything passes.
-//! 2. A request that names an alias passes if the client may use it, else 403 `alias_not_allowed`.
-//! 3. A request that names none passes if no model can be reached through it: GET, HEAD, DELETE, and calls to files, uploads
-//!    and vector stores. Else 403 `operation_not_allowed`: a list of aliases that can be walked around is none.
+//! 1. A request without a [`Client`] extension, or of a client that is not held to a list of aliases, passes.
+//! 2. The [`Route`] extension says what is asked for; without one it is read from the path.
+//! 3. An alias that the client may not use is refused, whether or not a backend serves it.
+//! 4. A request that names no alias could reach any model. It passes if it only looks (`GET`, `HEAD`), deletes, or handles
+//!    files, uploads or vector stores, and is refused otherwise. A `GET` that opens a WebSocket does not only look.
 //!
-//! It does not look at residency, which binds selection.
+//! It does not ask who the client is (that is the matter of credential termination), reads no body, and inserts nothing.
 //!
 //! ```
-//! use http::{Request, Response, StatusCode};
+//! use http::{Request, Response};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_azure_openai::{authorize::AuthorizeLayer, body::Body, context::Client, respond::RespondLayer};
+//! use tower_azure_openai::{Error, ErrorKind, authorize::AuthorizeLayer, context::Client};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! let service = ServiceBuilder::new()
-//!     .layer(RespondLayer::new())
-//!     .layer(AuthorizeLayer::new())
-//!     .service(service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty()))));
-//! let request = Request::post("/openai/deployments/o3/chat/completions")
-//!     .extension(Client::new("team-a").allow(["gpt-4o"]))
-//!     .body(Body::empty())?;
-//! assert_eq!(service.oneshot(request).await?.status(), StatusCode::FORBIDDEN);
+//! let backend = service_fn(async |_: Request<String>| Ok::<_, BoxError>(Response::new("hello")));
+//! let service = ServiceBuilder::new().layer(AuthorizeLayer::new()).service(backend);
+//!
+//! let mut request = Request::post("/openai/deployments/o3/chat/completions").body(String::new())?;
+//! request.extensions_mut().insert(Client::new("team-a").allow(["gpt-4o"]));
+//! let refused = service.oneshot(request).await.unwrap_err();
+//! assert_eq!(Error::find(refused.as_ref()).map(Error::kind), Some(ErrorKind::AliasNotAllowed));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! **Errors.** [`Error`] as above, or of a path that cannot be read. Errors of the service below pass.
+//! There is nothing to configure: what a client may do stands in its [`Client`]. In a service that knows its clients already,
+//! a layer above inserts one:
 //!
-//! **Cancellation.** Dropping the future drops the request below.
+//! ```
+//! use http::Request;
+//! use tower::ServiceBuilder;
+//! use tower_azure_openai::{authorize::AuthorizeLayer, context::Client};
+//!
+//! let stack = ServiceBuilder::new()
+//!     .map_request(|mut request: Request<String>| {
+//!         request.extensions_mut().insert(Client::new("batch-jobs").allow(["gpt-4o-mini"]));
+//!         request
+//!     })
+//!     .layer(AuthorizeLayer::new());
+//! # let _ = stack;
+//! ```
+//!
+//! # Errors
+//! [`AliasNotAllowed`](ErrorKind::AliasNotAllowed), [`OperationNotAllowed`](ErrorKind::OperationNotAllowed), those of
+//! [`Route::parse`], and those of the service below.
+//!
+//! # Cancellation
+//! Dropping the future drops the request below; there is nothing else to cancel.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::header::UPGRADE;
 use http::{Method, Request};
 use pin_project_lite::pin_project;
 use tower::BoxError;
@@ -44,14 +65,14 @@ use crate::azure::operation::Operation;
 use crate::context::{Client, Route};
 use crate::error::{Error, ErrorKind, polled_again};
 
-/// Holds clients to their aliases. See the [module docs](self).
+/// May this client use this alias? See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 #[non_exhaustive]
 pub struct AuthorizeLayer;
 
 impl AuthorizeLayer {
-    /// The layer; what a client may do stands with the client.
+    /// The layer; there is nothing to configure.
     pub const fn new() -> Self {
         Self
     }
@@ -65,7 +86,7 @@ impl<S> Layer<S> for AuthorizeLayer {
     }
 }
 
-/// Holds clients to their aliases. See the [module docs](self).
+/// May this client use this alias? See the [module docs](self).
 #[derive(Clone, Debug)]
 pub struct Authorize<S> {
     inner: S,
@@ -85,10 +106,11 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match check(&request) {
-            Ok(()) => ResponseFuture { state: State::Called { future: self.inner.call(request) } },
-            Err(error) => ResponseFuture { state: State::Refused { error: Some(error) } },
-        }
+        let state = match check(&request) {
+            Ok(()) => State::Called { future: self.inner.call(request) },
+            Err(error) => State::Refused { error: Some(error) },
+        };
+        ResponseFuture { state }
     }
 }
 
@@ -99,21 +121,21 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     match route.alias() {
         Some(alias) if client.may_use(alias) => Ok(()),
-        Some(_) => Err(Error::new(
-            ErrorKind::AliasNotAllowed,
-            "This client may not use this deployment. Ask for it to be allowed.",
-        )),
-        None if reaches_no_model(request.method(), route.operation()) => Ok(()),
+        Some(_) => Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment.")),
+        None if reaches_no_model(request, route.operation()) => Ok(()),
         None => Err(Error::new(
             ErrorKind::OperationNotAllowed,
-            "This client is held to certain deployments and may not make calls that name none in their path.",
+            "This client may use certain deployments only, and this call names none in its path.",
         )),
     }
 }
 
-fn reaches_no_model(method: &Method, operation: Operation) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::DELETE) && operation != Operation::Realtime
-        || matches!(operation, Operation::Files | Operation::Uploads | Operation::VectorStores)
+fn reaches_no_model<B>(request: &Request<B>, operation: Operation) -> bool {
+    match *request.method() {
+        Method::GET | Method::HEAD => operation != Operation::Realtime && !request.headers().contains_key(UPGRADE),
+        Method::DELETE => true,
+        _ => matches!(operation, Operation::Files | Operation::Uploads | Operation::VectorStores),
+    }
 }
 
 pin_project! {
@@ -128,10 +150,10 @@ pin_project! {
 
 pin_project! {
     #[derive(Debug)]
-    #[project = StateProjected]
+    #[project = StateProjection]
     enum State<F> {
-        Refused { error: Option<Error> },
         Called { #[pin] future: F },
+        Refused { error: Option<Error> },
     }
 }
 
@@ -144,10 +166,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjected::Refused { error } => {
-                Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)))
-            }
-            StateProjected::Called { future } => future.poll(cx).map_err(Into::into),
+            StateProjection::Called { future } => future.poll(cx).map_err(Into::into),
+            StateProjection::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
         }
     }
 }

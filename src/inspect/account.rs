@@ -1,122 +1,143 @@
-//! What all collected bodies may hold together.
+//! How much memory all collected bodies hold together.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
+use super::SMALL_BODY;
 
-/// Bodies up to this size may use the part of the account that is closed to larger ones: 64 KiB.
-pub const SMALL_BODY: usize = 64 * 1024;
+/// What a body's reservation grows by at least, so that one without a known length does not ask for every frame.
+const STEP: usize = 16 * 1024;
 
-/// The share of the account that only small bodies may use.
-const SMALL_SHARE: usize = 8;
+/// The account itself. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Account(Arc<Inner>);
 
-#[derive(Clone)]
-pub(super) struct Account(Arc<Shared>);
-
-struct Shared {
-    limit: usize,
+#[derive(Debug)]
+struct Inner {
+    capacity: usize,
     in_use: AtomicUsize,
 }
 
 impl Account {
-    pub(super) fn new(limit: usize) -> Self {
-        Self(Arc::new(Shared { limit, in_use: AtomicUsize::new(0) }))
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(Arc::new(Inner { capacity, in_use: AtomicUsize::new(0) }))
     }
 
     pub(super) fn in_use(&self) -> usize {
-        self.0.in_use.load(Relaxed)
+        self.0.in_use.load(Ordering::Acquire)
     }
 
-    /// A charge of nothing, to be grown.
-    pub(super) fn open(&self) -> Charge {
-        Charge { account: self.clone(), bytes: 0 }
+    /// A reservation of nothing yet.
+    pub(super) fn open(&self) -> Reservation {
+        Reservation { account: self.clone(), amount: 0 }
+    }
+
+    /// All or nothing; `total` is what the body will hold then.
+    fn take(&self, more: usize, total: usize) -> bool {
+        let capacity = self.0.capacity;
+        let ceiling = if total <= SMALL_BODY { capacity } else { capacity - capacity / super::SMALL_SHARE };
+        let taken = |used: usize| used.checked_add(more).filter(|used| *used <= ceiling);
+        self.0.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, taken).is_ok()
     }
 }
 
-impl fmt::Debug for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("limit", &self.0.limit).field("in_use", &self.in_use()).finish()
-    }
-}
-
-/// A part of the account, given back when it is dropped.
+/// What one body may hold; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(super) struct Reservation {
     account: Account,
-    bytes: usize,
+    amount: usize,
 }
 
-impl Charge {
-    /// Grows the charge to `bytes`, or leaves it as it is when the account has no room.
-    #[must_use]
-    pub(super) fn grow_to(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let shared = &self.account.0;
-        let closed = if bytes <= SMALL_BODY { 0 } else { shared.limit / SMALL_SHARE };
-        let room = shared.limit - closed;
-        let grown = |used: usize| used.checked_add(more).filter(|used| *used <= room);
-        let fits = more == 0 || shared.in_use.fetch_update(Relaxed, Relaxed, grown).is_ok();
-        if fits {
-            self.bytes += more;
-        }
-        fits
+impl Reservation {
+    pub(super) const fn amount(&self) -> usize {
+        self.amount
     }
 
-    /// Ties the charge to the life of these bytes.
-    pub(super) fn attach(self, bytes: Vec<u8>) -> Bytes {
-        if bytes.is_empty() {
-            return Bytes::new();
+    /// Grows to `needed`, or not at all.
+    pub(super) fn cover(&mut self, needed: usize) -> bool {
+        let covered = needed <= self.amount || self.account.take(needed - self.amount, needed);
+        if covered {
+            self.amount = self.amount.max(needed);
         }
-        Bytes::from_owner(Charged { bytes, _charge: self })
+        covered
+    }
+
+    /// Grows to `needed` and, where there is room, by a step ahead of it, never above `limit`.
+    pub(super) fn cover_ahead(&mut self, needed: usize, limit: usize) -> bool {
+        if needed <= self.amount {
+            return true;
+        }
+        let ahead = (self.amount + STEP.max(self.amount / 2)).clamp(needed, limit.max(needed));
+        self.cover(ahead) || self.cover(needed)
+    }
+
+    pub(super) fn shrink_to(&mut self, amount: usize) {
+        let back = self.amount.saturating_sub(amount);
+        self.amount -= back;
+        self.account.0.in_use.fetch_sub(back, Ordering::AcqRel);
     }
 }
 
-impl Drop for Charge {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.account.0.in_use.fetch_sub(self.bytes, Relaxed);
-    }
-}
-
-struct Charged {
-    bytes: Vec<u8>,
-    _charge: Charge,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.shrink_to(0);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn the_last_eighth_is_for_small_bodies() {
+    fn the_last_share_is_for_small_bodies() {
         let account = Account::new(8 * SMALL_BODY);
-        let mut large = account.open();
-        assert!(large.grow_to(7 * SMALL_BODY));
-        assert!(!large.grow_to(7 * SMALL_BODY + 1));
-        let mut small = account.open();
-        assert!(small.grow_to(SMALL_BODY));
-        assert!(!account.open().grow_to(1), "spent");
+        let (mut large, mut small, mut another) = (account.open(), account.open(), account.open());
+        assert!(large.cover(7 * SMALL_BODY));
+        assert!(!another.cover(SMALL_BODY + 1), "not for a large one");
+        assert!(small.cover(SMALL_BODY));
+        assert!(!another.cover(1), "spent");
         drop(large);
-        assert_eq!(account.in_use(), SMALL_BODY);
+        assert!(another.cover(SMALL_BODY + 1));
     }
 
     #[test]
-    fn a_charge_lives_as_long_as_the_last_copy_of_its_bytes() {
-        let account = Account::new(100);
-        let mut charge = account.open();
-        assert!(charge.grow_to(10));
-        let bytes = charge.attach(vec![0; 10]);
-        let part = bytes.slice(3..4);
-        drop(bytes);
-        assert_eq!(account.in_use(), 10);
-        drop(part);
-        assert_eq!(account.in_use(), 0);
+    fn a_step_that_does_not_fit_is_not_insisted_on() {
+        let account = Account::new(1_000);
+        let mut reservation = account.open();
+        assert!(reservation.cover_ahead(900, usize::MAX));
+        assert_eq!(account.in_use(), 900);
+        assert!(!reservation.cover_ahead(1_001, usize::MAX));
+        assert_eq!(account.in_use(), 900, "all or nothing");
+    }
+
+    #[test]
+    fn grows_in_steps_up_to_the_limit() {
+        let account = Account::new(usize::MAX);
+        let mut reservation = account.open();
+        assert!(reservation.cover_ahead(1, STEP + 10));
+        assert_eq!(reservation.amount(), STEP);
+        assert!(reservation.cover_ahead(STEP + 1, STEP + 10));
+        assert_eq!(reservation.amount(), STEP + 10);
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_comes_back(ops in proptest::collection::vec((0_usize..4, 0_usize..3, 0_usize..200_000), 0..60)) {
+            let account = Account::new(400_000);
+            let mut open: Vec<_> = (0..4).map(|_| account.open()).collect();
+            for (which, op, amount) in ops {
+                match op {
+                    0 => drop(open[which].cover(amount)),
+                    1 => drop(open[which].cover_ahead(amount, 150_000)),
+                    _ => open[which].shrink_to(amount),
+                }
+                prop_assert_eq!(account.in_use(), open.iter().map(Reservation::amount).sum::<usize>());
+                prop_assert!(account.in_use() <= 400_000);
+            }
+            drop(open);
+            prop_assert_eq!(account.in_use(), 0);
+        }
     }
 }

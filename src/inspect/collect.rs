@@ -1,78 +1,191 @@
-//! Collecting a body, or letting it through as a stream.
+//! Collects a body into one charged piece, or hands it on as a stream when it cannot be held.
 
-use std::future::poll_fn;
+use std::fmt;
 use std::pin::Pin;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::Body as HttpBody;
-use tokio::time::Instant;
+use tower::BoxError;
 
-use super::account::{Account, Charge};
-use super::upload::{Upload, too_large};
+use super::account::Reservation;
+use super::upload::Upload;
 use crate::body::Body;
-use crate::error::Error;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) request_body: usize,
-    pub(super) replay_limit: usize,
-    pub(super) request_timeout: Duration,
+/// A body on its way in.
+#[derive(Debug)]
+pub(super) struct Collect {
+    /// `None` once it was handed on.
+    upload: Option<Upload>,
+    held: Held,
+    limit: usize,
+    /// Whether the body is not to be held: it is known to be too large.
+    pass_on: bool,
 }
 
-/// The body in hand, or as a stream when it is too large for that.
-pub(super) async fn collect(body: Body, bounds: Bounds, account: Account, arrived: Instant) -> Result<Body, Error> {
-    let announced = body.size_hint().lower();
-    if announced > bounds.request_body as u64 {
-        return Err(too_large());
+impl Collect {
+    /// Holds at most `limit` bytes. A length that is known is reserved here, all or nothing.
+    pub(super) fn new(upload: Upload, mut reservation: Reservation, limit: usize) -> Self {
+        let size = upload.size_hint();
+        let fits = |bytes: u64| usize::try_from(bytes).ok().filter(|bytes| *bytes <= limit);
+        let pass_on = match (size.exact(), fits(size.lower())) {
+            (_, None) => true,
+            (Some(_), Some(length)) => !reservation.cover(length),
+            (None, Some(_)) => false,
+        };
+        Self { upload: Some(upload), held: Held::new(reservation), limit, pass_on }
     }
-    if body.as_bytes().is_some() {
-        return Ok(body);
-    }
-    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-    let mut upload = Upload::new(body, bounds.request_body, arrived + bounds.request_timeout);
-    let mut collected = Collected { bytes: Vec::new(), charge: account.open() };
-    if !collected.reserve(announced, bounds.replay_limit) {
-        return Ok(Body::new(upload));
-    }
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut upload).poll_frame(cx)).await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if !collected.reserve(data.len(), bounds.replay_limit) {
-            let rest = Body::prefixed(data, Body::new(upload));
-            return Ok(Body::prefixed(collected.into_bytes(), rest));
+
+    /// The body: bytes when it was collected whole, otherwise a stream of what was read and of what is still to come.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, BoxError>> {
+        let Some(upload) = &mut self.upload else { return Poll::Ready(Ok(Body::empty())) };
+        while !self.pass_on {
+            if upload.is_end_stream() {
+                return Poll::Ready(Ok(Body::from(self.held.finish())));
+            }
+            let frame = match Pin::new(&mut *upload).poll_frame(cx)? {
+                Poll::Ready(Some(frame)) => frame,
+                Poll::Ready(None) => return Poll::Ready(Ok(Body::from(self.held.finish()))),
+                Poll::Pending => {
+                    self.held.detach();
+                    return Poll::Pending;
+                }
+            };
+            if let Ok(data) = frame.into_data()
+                && let Err(data) = self.held.push(data, self.limit)
+            {
+                let rest = self.upload.take().map_or_else(Body::empty, Body::new);
+                return Poll::Ready(Ok(Body::prefixed(self.held.finish(), Body::prefixed(data, rest))));
+            }
         }
-        collected.bytes.extend_from_slice(&data);
+        Poll::Ready(Ok(self.upload.take().map_or_else(Body::empty, Body::new)))
     }
-    Ok(Body::from(collected.into_bytes()))
 }
 
-/// Bytes in hand, with a charge for all the memory that they occupy.
-struct Collected {
-    bytes: Vec<u8>,
-    charge: Charge,
+/// What was read, and the reservation for it.
+struct Held {
+    /// The first frame as it came, as long as it is alone: most bodies are one frame, which is not copied.
+    first: Bytes,
+    /// Never larger than the reservation.
+    buffer: Vec<u8>,
+    /// Dropped after what it pays for.
+    reservation: Option<Reservation>,
 }
 
-impl Collected {
-    /// Makes room for `more` bytes within the limit and the account.
-    fn reserve(&mut self, more: usize, limit: usize) -> bool {
-        let needed = self.bytes.len().saturating_add(more);
-        if needed <= self.bytes.capacity() {
-            return true;
-        }
-        if needed > limit {
-            return false;
-        }
-        // A body of unknown length grows by half, so that it is not copied for every frame.
-        let roomy = if self.bytes.is_empty() { needed } else { needed.max(self.bytes.capacity() / 2 * 3).min(limit) };
-        let granted = if self.charge.grow_to(roomy) { roomy } else { needed };
-        if granted == needed && !self.charge.grow_to(needed) {
-            return false;
-        }
-        self.bytes.reserve_exact(granted - self.bytes.len());
-        true
+impl Held {
+    const fn new(reservation: Reservation) -> Self {
+        Self { first: Bytes::new(), buffer: Vec::new(), reservation: Some(reservation) }
     }
 
-    fn into_bytes(self) -> Bytes {
-        self.charge.attach(self.bytes)
+    /// Takes a frame, or gives it back when it cannot be held.
+    fn push(&mut self, data: Bytes, limit: usize) -> Result<(), Bytes> {
+        let length = self.first.len() + self.buffer.len();
+        let needed = length.saturating_add(data.len());
+        let Some(reservation) = &mut self.reservation else { return Err(data) };
+        if needed > limit || !reservation.cover_ahead(needed, limit) {
+            return Err(data);
+        }
+        if length == 0 {
+            self.first = data;
+        } else {
+            self.detach();
+            self.extend(&data);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the first frame, which may be a small slice of a large read buffer.
+    fn detach(&mut self) {
+        let first = std::mem::take(&mut self.first);
+        self.extend(&first);
+    }
+
+    fn extend(&mut self, data: &[u8]) {
+        let needed = self.buffer.len() + data.len();
+        let reserved = self.reservation.as_ref().map_or(0, Reservation::amount);
+        if needed > self.buffer.capacity() {
+            self.buffer.reserve_exact(reserved.max(needed) - self.buffer.len());
+        }
+        self.buffer.extend_from_slice(data);
+    }
+
+    /// Everything in one piece, whose last clone gives the charge back.
+    fn finish(&mut self) -> Bytes {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.shrink_to_fit();
+        let bytes = if buffer.is_empty() { std::mem::take(&mut self.first) } else { Bytes::from(buffer) };
+        match self.reservation.take() {
+            Some(mut reservation) if !bytes.is_empty() => {
+                reservation.shrink_to(bytes.len());
+                Bytes::from_owner(Charged { bytes, _reservation: reservation })
+            }
+            _ => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("len", &(self.first.len() + self.buffer.len())).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that are paid for as long as anybody holds them.
+struct Charged {
+    bytes: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::account::Account;
+    use super::*;
+
+    #[test]
+    fn a_single_frame_is_not_copied() {
+        let account = Account::new(1_000_000);
+        let mut held = Held::new(account.open());
+        let frame = Bytes::from(vec![7; 100]);
+        held.push(frame.clone(), 1_000).unwrap();
+        let bytes = held.finish();
+        assert_eq!(bytes.as_ptr(), frame.as_ptr());
+        assert_eq!(account.in_use(), 100);
+        let clone = bytes.clone();
+        drop(bytes);
+        assert_eq!(account.in_use(), 100, "a clone still holds it");
+        drop(clone.slice(3..4));
+        drop(clone);
+        assert_eq!(account.in_use(), 0);
+    }
+
+    #[test]
+    fn the_buffer_is_never_larger_than_the_reservation() {
+        let account = Account::new(1_000_000);
+        let mut held = Held::new(account.open());
+        for _ in 0..500 {
+            held.push(Bytes::from_static(&[1; 777]), 500_000).unwrap();
+            assert!(held.buffer.capacity() <= account.in_use());
+            assert!(account.in_use() <= (held.buffer.len() * 3 / 2).max(32 * 1024));
+        }
+        let bytes = held.finish();
+        assert_eq!((bytes.len(), account.in_use()), (388_500, 388_500));
+    }
+
+    #[test]
+    fn a_frame_that_waits_for_more_lets_its_read_buffer_go() {
+        let account = Account::new(1_000_000);
+        let mut held = Held::new(account.open());
+        let read_buffer = Bytes::from(vec![1; 100_000]);
+        held.push(read_buffer.slice(..10), 1_000).unwrap();
+        assert!(!read_buffer.is_unique());
+        held.detach();
+        assert!(read_buffer.is_unique());
+        assert_eq!(held.finish(), [1; 10].as_slice());
     }
 }

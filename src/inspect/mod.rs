@@ -1,184 +1,95 @@
-//! What is asked for? Reads the path, collects the body within its bounds, and puts [`Route`](crate::context::Route) into
-//! the request.
+//! What is asked for? Collects the body within its bounds and inserts [`Route`](crate::context::Route).
 //!
-//! 1. The path is read; one outside the API (404), or one that two parsers could read differently (400), ends here.
-//! 2. A body above [`request_body`](InspectLayer::request_body) ends with 413, at once when `content-length` says so; one
-//!    that has not arrived after [`request_timeout`](InspectLayer::request_timeout) ends with 408. Both are the client's
-//!    matter and teach no circuit anything.
-//! 3. A body up to [`replay_limit`](InspectLayer::replay_limit) is collected before anything is sent: it can be sent again.
-//!    One account, [`replay_memory`](InspectLayer::replay_memory), bounds what all requests hold together; the charge of a
-//!    body is given back when the last copy of its bytes is gone.
-//! 4. A larger body, or one for which the account has no room, is streamed: it is sent once, under the same limits. The last
-//!    eighth of the account is for bodies up to [`SMALL_BODY`], so that short requests fit while uploads fill the rest.
-//! 5. Whether the client asked for a stream is read from the JSON of calls that can stream, and from nothing else.
+//! 1. The route is read from the path, or taken from an extension that is there. A path that cannot be served is refused
+//!    before any of the body is read.
+//! 2. A body above `request_body` is refused, at once when its length is known in front.
+//! 3. A body up to `replay_limit` is collected: the service below gets it as bytes, which it can send several times. Trailers
+//!    of a collected body are dropped.
+//! 4. What collected bodies hold is charged to one account, `replay_memory`, until the last clone of the bytes is dropped. A
+//!    known length is reserved in front; otherwise the reservation grows with the body. The last [eighth](SMALL_SHARE) of the
+//!    account is kept for bodies up to [`SMALL_BODY`].
+//! 5. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
+//!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once.
+//! 6. A client that is waited for when `request_timeout` has passed since the head arrived is refused. So is one that breaks
+//!    its upload off. While the body is collected nothing has been sent to anybody; while it is streamed, the stream ends with
+//!    the same error.
+//! 7. In a JSON body of a `POST` that was collected, and whose operation may stream, `stream` is read and noted in the route.
+//!    A body that cannot be read is passed on as not streaming, for the backend to answer.
 //!
-//! A `Route` that is there already is kept. Trailers of a collected body are dropped. The layer looks at no credential and
-//! changes neither the path nor a byte of the body.
+//! It does not change the body, does not read audio, forms or encoded bodies, and does not judge what the client may do. The
+//! `stream` of a body that is handed on as a stream stays unknown.
 //!
 //! ```
-//! use http::{Request, Response};
+//! use bytes::Bytes;
+//! use http::{Request, Response, header::CONTENT_TYPE};
+//! use http_body_util::Full;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_azure_openai::{body::Body, context::Route, inspect::InspectLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! let service = ServiceBuilder::new().layer(InspectLayer::new()).service(service_fn(async |request: Request<Body>| {
-//!     let route = request.extensions().get::<Route>().expect("inspected above");
-//!     assert_eq!((route.alias(), route.is_streaming()), (Some("gpt-4o"), true));
+//! let backend = service_fn(async |request: Request<Body>| {
+//!     let route = request.extensions().get::<Route>().expect("inserted");
+//!     assert_eq!(route.alias(), Some("gpt-4o"));
+//!     assert!(route.is_streaming());
 //!     Ok::<_, BoxError>(Response::new(Body::empty()))
-//! }));
-//! let request = Request::post("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21")
-//!     .header("content-type", "application/json")
-//!     .body(Body::from(r#"{"messages":[],"stream":true}"#))?;
+//! });
+//! let service = ServiceBuilder::new().layer(InspectLayer::new()).service(backend);
+//!
+//! let request = Request::post("/openai/deployments/gpt-4o/chat/completions")
+//!     .header(CONTENT_TYPE, "application/json")
+//!     .body(Full::new(Bytes::from_static(br#"{"messages":[],"stream":true}"#)))?;
 //! service.oneshot(request).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! **Errors.** [`Error`](crate::Error) as above, and 400 for an upload that the client broke off. A streamed body fails with
-//! the same error.
+//! Smaller bounds, for a gateway with little memory:
 //!
-//! **Cancellation.** Dropping the future drops what was collected, or the request below.
+//! ```
+//! use std::time::Duration;
+//! use tower_azure_openai::inspect::InspectLayer;
+//!
+//! let layer = InspectLayer::new()
+//!     .request_body(8 << 20)
+//!     .replay_limit(1 << 20)
+//!     .replay_memory(16 << 20)
+//!     .request_timeout(Duration::from_secs(10));
+//! assert_eq!(layer.replay_memory_in_use(), 0);
+//! ```
+//!
+//! # Errors
+//! Those of [`Route::parse`](crate::context::Route::parse); [`RequestTooLarge`], [`RequestTimeout`] and [`UploadFailed`], from
+//! the future or, once the body is streamed, from the body; those of the service below.
+//!
+//! # Cancellation
+//! Dropping the future drops what was read, gives its charge back, and drops the request below.
+//!
+//! [`RequestTooLarge`]: crate::ErrorKind::RequestTooLarge
+//! [`RequestTimeout`]: crate::ErrorKind::RequestTimeout
+//! [`UploadFailed`]: crate::ErrorKind::UploadFailed
 
 mod account;
 mod collect;
-mod future;
+mod layer;
+mod service;
 mod streaming;
 mod upload;
 
-use std::fmt;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body::Body as HttpBody;
-use tokio::time::Instant;
-use tower::BoxError;
-use tower_layer::Layer;
-use tower_service::Service;
+pub use self::layer::InspectLayer;
+pub use self::service::{Inspect, ResponseFuture};
 
-use self::account::Account;
-pub use self::account::SMALL_BODY;
-use self::collect::Bounds;
-pub use self::future::ResponseFuture;
-use crate::body::Body;
-use crate::context::Route;
-
-/// The largest body: 64 MiB.
-pub const DEFAULT_REQUEST_BODY: usize = 64 * 1024 * 1024;
-/// The largest body that is collected: 32 MiB.
-pub const DEFAULT_REPLAY_LIMIT: usize = 32 * 1024 * 1024;
-/// All collected bodies together: 256 MiB.
-pub const DEFAULT_REPLAY_MEMORY: usize = 256 * 1024 * 1024;
-/// Until a body has arrived: 60 s.
-pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Finds out what is asked for. See the [module docs](self).
-///
-/// All services made from one layer, and from its clones, share one account of replay memory.
-#[derive(Clone)]
-#[must_use]
-pub struct InspectLayer {
-    bounds: Bounds,
-    account: Account,
-}
-
-impl InspectLayer {
-    /// With the defaults.
-    pub fn new() -> Self {
-        let bounds = Bounds {
-            request_body: DEFAULT_REQUEST_BODY,
-            replay_limit: DEFAULT_REPLAY_LIMIT,
-            request_timeout: DEFAULT_REQUEST_TIMEOUT,
-        };
-        Self { bounds, account: Account::new(DEFAULT_REPLAY_MEMORY) }
-    }
-
-    /// The largest body, in bytes. Default [`DEFAULT_REQUEST_BODY`].
-    pub const fn request_body(mut self, bytes: usize) -> Self {
-        self.bounds.request_body = bytes;
-        self
-    }
-
-    /// The largest body that is collected, in bytes. Default [`DEFAULT_REPLAY_LIMIT`].
-    pub const fn replay_limit(mut self, bytes: usize) -> Self {
-        self.bounds.replay_limit = bytes;
-        self
-    }
-
-    /// All collected bodies together, in bytes, in an account of its own. Default [`DEFAULT_REPLAY_MEMORY`].
-    pub fn replay_memory(mut self, bytes: usize) -> Self {
-        self.account = Account::new(bytes);
-        self
-    }
-
-    /// From the head of a request until its body has arrived. Default [`DEFAULT_REQUEST_TIMEOUT`].
-    pub const fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.bounds.request_timeout = timeout;
-        self
-    }
-
-    /// What collected bodies hold now, in bytes.
-    #[must_use]
-    pub fn replay_memory_in_use(&self) -> usize {
-        self.account.in_use()
-    }
-}
-
-impl Default for InspectLayer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<S> Layer<S> for InspectLayer {
-    type Service = Inspect<S>;
-
-    fn layer(&self, inner: S) -> Inspect<S> {
-        Inspect { inner, layer: self.clone() }
-    }
-}
-
-impl fmt::Debug for InspectLayer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InspectLayer").field("bounds", &self.bounds).field("account", &self.account).finish()
-    }
-}
-
-/// Finds out what is asked for. See the [module docs](self).
-#[derive(Clone, Debug)]
-pub struct Inspect<S> {
-    inner: S,
-    layer: InspectLayer,
-}
-
-impl<S, ReqBody> Service<Request<ReqBody>> for Inspect<S>
-where
-    S: Service<Request<Body>> + Clone,
-    S::Error: Into<BoxError>,
-    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
-    ReqBody::Error: Into<BoxError>,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = ResponseFuture<S>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let route = match Route::find_or_parse(request.extensions(), request.method(), request.uri()) {
-            Ok(route) => route,
-            Err(error) => return ResponseFuture::refused(error),
-        };
-        let (head, body) = request.map(Body::new).into_parts();
-        // The service that is ready goes into the future; its clone waits for a readiness of its own.
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        let InspectLayer { bounds, account } = self.layer.clone();
-        let body = collect::collect(body, bounds, account, Instant::now());
-        ResponseFuture::collecting(future::Waiting { ready, head, route }, body)
-    }
-}
+/// The largest body that is accepted by default: 64 MiB.
+pub const REQUEST_BODY: u64 = 64 << 20;
+/// The largest body that is collected by default: 32 MiB.
+pub const REPLAY_LIMIT: usize = 32 << 20;
+/// What all collected bodies hold together by default: 256 MiB.
+pub const REPLAY_MEMORY: usize = 256 << 20;
+/// How long a body may take by default: 60 s.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Up to here a body is a small one, for which a share of the account is kept: 64 KiB.
+pub const SMALL_BODY: usize = 64 << 10;
+/// One part in this many of the account is for small bodies only.
+pub const SMALL_SHARE: usize = 8;

@@ -1,8 +1,7 @@
-//! Whether the client asked for a stream.
+//! What the body says of streaming.
 
 use http::header::CONTENT_TYPE;
-use http::request::Parts;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, Method, request::Parts};
 use memchr::memmem;
 use serde::Deserialize;
 
@@ -10,27 +9,38 @@ use crate::azure::operation::Operation;
 use crate::body::Body;
 use crate::context::Route;
 
+/// The only field that is read; everything else is skipped without being built.
 #[derive(Deserialize)]
-struct Asked {
+struct Peek {
+    #[serde(default)]
     stream: Option<bool>,
 }
 
-/// Reads `stream` at the top level of a JSON body. A body that cannot be read is the backend's to refuse.
-pub(super) fn is_asked(head: &Parts, route: &Route, body: &Body) -> bool {
-    let Some(bytes) = body.as_bytes().filter(|_| can_stream(head, route)) else { return false };
-    // Most bodies do not have the word at all, which is much quicker to see than to parse them.
+/// Whether the client asks for a stream. What cannot be read does not: the backend answers for it.
+pub(super) fn is_asked_for(parts: &Parts, route: &Route, body: &Body) -> bool {
+    let readable = parts.method == Method::POST && may_stream(route.operation()) && is_json(&parts.headers);
+    let Some(bytes) = body.as_bytes().filter(|_| readable) else { return false };
+    // Most bodies do not have the word at all, which is much quicker to see than to parse them. Somebody who writes it with
+    // escapes gets the longer of the two timeouts.
     memmem::find(bytes, b"\"stream\"").is_some()
-        && serde_json::from_slice::<Asked>(bytes).is_ok_and(|asked| asked.stream == Some(true))
+        && serde_json::from_slice::<Peek>(bytes).is_ok_and(|peek| peek.stream == Some(true))
 }
 
-fn can_stream(head: &Parts, route: &Route) -> bool {
-    let operation = route.operation();
-    let streams = [Operation::ChatCompletions, Operation::Completions, Operation::Responses, Operation::Threads];
-    head.method == Method::POST && streams.contains(&operation) && head.headers.get(CONTENT_TYPE).is_some_and(is_json)
+const fn may_stream(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::ImagesEdits
+            | Operation::ImagesGenerations
+            | Operation::Other
+            | Operation::Responses
+            | Operation::Threads
+    )
 }
 
-fn is_json(content_type: &HeaderValue) -> bool {
-    let text = content_type.to_str().unwrap_or_default();
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }

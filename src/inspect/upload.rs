@@ -1,60 +1,74 @@
-//! A client's body on its way in, under the limits of size and time.
+//! A request body within its bounds of size and time.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
+use tower::BoxError;
 
 use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 
+/// The body as the client sends it.
 pub(super) struct Upload {
     body: Body,
+    /// How many bytes may still come.
     left: u64,
-    until: Instant,
-    /// Made when the client is first waited for.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// `None` when the limit lies beyond all time.
+    deadline: Option<Instant>,
+    /// Made when the client is waited for: most bodies are there with their head.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Upload {
-    pub(super) const fn new(body: Body, limit: usize, until: Instant) -> Self {
-        Self { body, left: limit as u64, until, timer: None }
+    /// The clock starts now.
+    pub(super) fn new(body: Body, limit: u64, timeout: Duration) -> Self {
+        Self { body, left: limit, deadline: Instant::now().checked_add(timeout), sleep: None }
     }
 
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let until = self.until;
-        self.timer.get_or_insert_with(|| Box::pin(sleep_until(until))).as_mut().poll(cx).is_ready()
+        let Some(deadline) = self.deadline else { return false };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        sleep.as_mut().poll(cx).is_ready()
     }
+
+    fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match self.left.checked_sub(length) {
+            Some(left) => self.left = left,
+            None => return Err(too_large().into()),
+        }
+        Ok(frame)
+    }
+}
+
+pub(super) fn too_large() -> Error {
+    Error::new(ErrorKind::RequestTooLarge, "The request body is above the size limit of this gateway.")
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::RequestTimeout, "The request body did not arrive in time.")
+}
+
+fn broken_off(source: BoxError) -> Error {
+    Error::new(ErrorKind::UploadFailed, "The request body ended before it was complete.").with_source(source)
 }
 
 impl HttpBody for Upload {
     type Data = Bytes;
-    type Error = Error;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match self.left.checked_sub(len) {
-                    Some(left) => {
-                        self.left = left;
-                        Poll::Ready(Some(Ok(frame)))
-                    }
-                    None => Poll::Ready(Some(Err(too_large()))),
-                }
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let broken = Error::new(ErrorKind::UploadFailed, "The request body broke off before its end.");
-                Poll::Ready(Some(Err(broken.with_source(error))))
-            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(self.admit(frame))),
+            Poll::Ready(Some(Err(source))) => Poll::Ready(Some(Err(broken_off(source).into()))),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending if self.is_late(cx) => Poll::Ready(Some(Err(Error::new(
-                ErrorKind::RequestTimeout,
-                "The request body did not arrive in time.",
-            )))),
+            Poll::Pending if self.is_late(cx) => Poll::Ready(Some(Err(late().into()))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -68,6 +82,8 @@ impl HttpBody for Upload {
     }
 }
 
-pub(super) fn too_large() -> Error {
-    Error::new(ErrorKind::RequestTooLarge, "The request body is larger than this gateway accepts.")
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("body", &self.body).field("left", &self.left).finish_non_exhaustive()
+    }
 }

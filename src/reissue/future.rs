@@ -13,6 +13,7 @@ use tower_service::Service;
 use super::locations;
 use crate::azure::Outcome;
 use crate::context::{AttemptFailed, FreshCredential};
+use crate::error::polled_again;
 use crate::headers;
 use crate::pool::{BearerTokens, BoxFuture, Target};
 
@@ -108,7 +109,7 @@ where
 }
 
 fn again<T>() -> Poll<Result<T, BoxError>> {
-    Poll::Ready(Err("polled after it had answered".into()))
+    Poll::Ready(Err(polled_again()))
 }
 
 impl<S, Req> fmt::Debug for ResponseFuture<S, Req>

@@ -1,61 +1,78 @@
 use std::fmt;
 
-use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::error::{Error, ErrorKind};
-use crate::headers::{API_KEY, PROTOCOL_KEY, SUBSCRIPTION_KEY, parameters, protocols};
+use crate::headers::{API_KEY, PROTOCOL_KEY, QUERY_KEYS, SUBSCRIPTION_KEY, parameters, protocols};
 
-/// How a client can present a credential, in the order in which they are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Where a client put its credential, in the order in which they are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Form {
-    /// The `api-key` header.
+    /// The header `api-key`.
     ApiKey,
-    /// `Authorization: Bearer`, which may hold a key or a token.
+    /// `Authorization: Bearer …`: a key, or an Entra token.
     Bearer,
-    /// The `Ocp-Apim-Subscription-Key` header.
+    /// The header `Ocp-Apim-Subscription-Key`.
     SubscriptionKey,
     /// The query parameter `api-key`.
     QueryApiKey,
     /// The query parameter `subscription-key`.
     QuerySubscriptionKey,
-    /// The WebSocket subprotocol by which browsers present a key.
+    /// The subprotocol `openai-insecure-api-key.…`, which browsers offer for a WebSocket.
     WebSocketProtocol,
 }
 
 impl Form {
-    const fn name(self) -> &'static str {
+    const ALL: [Self; 6] = [
+        Self::ApiKey,
+        Self::Bearer,
+        Self::SubscriptionKey,
+        Self::QueryApiKey,
+        Self::QuerySubscriptionKey,
+        Self::WebSocketProtocol,
+    ];
+
+    /// As a client would write it, without a value.
+    const fn as_str(self) -> &'static str {
         match self {
-            Self::ApiKey => "the header api-key",
-            Self::Bearer => "the header authorization",
-            Self::SubscriptionKey => "the header ocp-apim-subscription-key",
-            Self::QueryApiKey => "the query parameter api-key",
-            Self::QuerySubscriptionKey => "the query parameter subscription-key",
-            Self::WebSocketProtocol => "the WebSocket subprotocols",
+            Self::ApiKey => "the header `api-key`",
+            Self::Bearer => "the header `Authorization`",
+            Self::SubscriptionKey => "the header `Ocp-Apim-Subscription-Key`",
+            Self::QueryApiKey => "the query parameter `api-key`",
+            Self::QuerySubscriptionKey => "the query parameter `subscription-key`",
+            Self::WebSocketProtocol => "the header `Sec-WebSocket-Protocol`",
         }
     }
 }
 
-/// A credential as a client presented it. `Debug` shows the form only.
-#[derive(Clone, PartialEq, Eq)]
+/// One credential as a client presented it. `Debug` shows its form only.
 pub struct Presented {
     form: Form,
-    secret: Bytes,
+    secret: Secret,
+}
+
+enum Secret {
+    /// The end of a header's value, from this byte on; shares the memory of the request's head.
+    Header(HeaderValue, usize),
+    Text(String),
 }
 
 impl Presented {
-    /// How it was presented.
+    /// Where it was found.
     #[must_use]
     pub const fn form(&self) -> Form {
         self.form
     }
 
-    /// The key or token.
+    /// The key or token itself. Never empty.
     #[must_use]
     pub fn secret(&self) -> &[u8] {
-        &self.secret
+        match &self.secret {
+            Secret::Header(value, start) => value.as_bytes().get(*start..).unwrap_or_default(),
+            Secret::Text(text) => text.as_bytes(),
+        }
     }
 }
 
@@ -65,49 +82,59 @@ impl fmt::Debug for Presented {
     }
 }
 
-/// Every credential of a request, in the order of [`Form`].
-pub(super) fn find<B>(request: &Request<B>) -> Result<Vec<Presented>, Error> {
-    let mut found = Found(Vec::new());
-    let headers = request.headers();
-    found.add_all(Form::ApiKey, values(headers, &API_KEY).map(bytes))?;
-    found.add_all(Form::Bearer, values(headers, &AUTHORIZATION).filter_map(bearer))?;
-    found.add_all(Form::SubscriptionKey, values(headers, &SUBSCRIPTION_KEY).map(bytes))?;
-    let query = request.uri().query().unwrap_or_default();
-    for (form, key) in [(Form::QueryApiKey, "api-key"), (Form::QuerySubscriptionKey, "subscription-key")] {
-        let named = parameters(query).filter(|(name, _)| name.eq_ignore_ascii_case(key));
-        found.add_all(form, named.map(|(_, value)| Bytes::from(value.into_owned())))?;
+/// The credentials of one request, each form at most once, in order.
+pub(super) type Credentials = std::iter::Flatten<std::array::IntoIter<Option<Presented>, { Form::ALL.len() }>>;
+
+/// Reads every form.
+///
+/// # Errors
+/// One form with two values: another parser could take the other one.
+pub(super) fn read(headers: &HeaderMap, uri: &Uri) -> Result<Credentials, Error> {
+    let mut found = [const { None }; Form::ALL.len()];
+    for (form, place) in Form::ALL.into_iter().zip(&mut found) {
+        *place = match form {
+            Form::ApiKey => only(form, in_header(headers, &API_KEY))?,
+            Form::Bearer => only(form, bearer(headers))?,
+            Form::SubscriptionKey => only(form, in_header(headers, &SUBSCRIPTION_KEY))?,
+            Form::QueryApiKey => only(form, in_query(uri, QUERY_KEYS[0]))?,
+            Form::QuerySubscriptionKey => only(form, in_query(uri, QUERY_KEYS[1]))?,
+            Form::WebSocketProtocol => only(form, in_protocols(headers))?,
+        };
     }
-    let offered = protocols(headers).filter_map(|protocol| protocol.strip_prefix(PROTOCOL_KEY));
-    found.add_all(Form::WebSocketProtocol, offered.map(|key| Bytes::copy_from_slice(key.as_bytes())))?;
-    Ok(found.0)
+    Ok(found.into_iter().flatten())
 }
 
-struct Found(Vec<Presented>);
-
-impl Found {
-    fn add_all(&mut self, form: Form, mut secrets: impl Iterator<Item = Bytes>) -> Result<(), Error> {
-        let Some(secret) = secrets.next() else { return Ok(()) };
-        if secrets.any(|other| other != secret) {
-            let message = format!("Two different credentials in {}. Send one.", form.name());
-            return Err(Error::new(ErrorKind::AmbiguousRequest, message));
-        }
-        if !secret.is_empty() {
-            self.0.push(Presented { form, secret });
-        }
-        Ok(())
+fn only(form: Form, secrets: impl Iterator<Item = Secret>) -> Result<Option<Presented>, Error> {
+    let mut presented = secrets.map(|secret| Presented { form, secret }).filter(|one| !one.secret().is_empty());
+    let first = presented.next();
+    // Some client libraries add the same header again when they retry.
+    if presented.any(|other| first.as_ref().is_some_and(|first| first.secret() != other.secret())) {
+        let message = format!("The request carries two different keys in {}. Send one.", form.as_str());
+        return Err(Error::new(ErrorKind::AmbiguousRequest, message));
     }
+    Ok(first)
 }
 
-fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
-    headers.get_all(name).into_iter()
+fn in_header(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = Secret> {
+    headers.get_all(name).iter().map(|value| Secret::Header(value.clone(), 0))
 }
 
-fn bytes(value: &HeaderValue) -> Bytes {
-    Bytes::copy_from_slice(value.as_bytes())
+fn bearer(headers: &HeaderMap) -> impl Iterator<Item = Secret> {
+    headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, rest) = value.as_bytes().split_at_checked(b"Bearer".len())?;
+        let token = rest.trim_ascii_start();
+        let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer") && token.len() < rest.len();
+        is_bearer.then(|| Secret::Header(value.clone(), value.len() - token.len()))
+    })
 }
 
-/// What stands behind `Bearer`; the scheme's name is case-insensitive (RFC 9110 §11.1).
-fn bearer(value: &HeaderValue) -> Option<Bytes> {
-    let (scheme, secret) = value.as_bytes().split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| Bytes::copy_from_slice(secret.trim_ascii()))
+fn in_query<'a>(uri: &'a Uri, key: &'a str) -> impl Iterator<Item = Secret> {
+    let found = parameters(uri.query().unwrap_or_default()).filter(move |(name, _)| name.eq_ignore_ascii_case(key));
+    found.map(|(_, value)| Secret::Text(value.into_owned()))
+}
+
+fn in_protocols(headers: &HeaderMap) -> impl Iterator<Item = Secret> {
+    protocols(headers)
+        .filter_map(|protocol| protocol.strip_prefix(PROTOCOL_KEY))
+        .map(|key| Secret::Text(key.to_owned()))
 }

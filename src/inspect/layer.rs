@@ -1,0 +1,97 @@
+use std::fmt;
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::account::Account;
+use super::{Inspect, REPLAY_LIMIT, REPLAY_MEMORY, REQUEST_BODY, REQUEST_TIMEOUT};
+
+/// What is asked for? See the [module docs](super).
+///
+/// All clones of a layer, and all services made from them, share one account of replay memory.
+#[derive(Clone)]
+#[must_use]
+pub struct InspectLayer(pub(super) Settings);
+
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) request_body: u64,
+    pub(super) replay_limit: usize,
+    pub(super) account: Account,
+    pub(super) request_timeout: Duration,
+}
+
+impl InspectLayer {
+    /// The layer with its defaults and an account of its own.
+    pub fn new() -> Self {
+        Self(Settings {
+            request_body: REQUEST_BODY,
+            replay_limit: REPLAY_LIMIT,
+            account: Account::new(REPLAY_MEMORY),
+            request_timeout: REQUEST_TIMEOUT,
+        })
+    }
+
+    /// The largest body that is accepted, in bytes. Default: [`REQUEST_BODY`].
+    pub fn request_body(mut self, bytes: u64) -> Self {
+        self.0.request_body = bytes;
+        self
+    }
+
+    /// The largest body that is collected, in bytes; a larger one is streamed once. Default: [`REPLAY_LIMIT`].
+    pub fn replay_limit(mut self, bytes: usize) -> Self {
+        self.0.replay_limit = bytes;
+        self
+    }
+
+    /// What all collected bodies hold together, in bytes. Default: [`REPLAY_MEMORY`].
+    ///
+    /// This opens a new account: call it before the layer is cloned.
+    pub fn replay_memory(mut self, bytes: usize) -> Self {
+        self.0.account = Account::new(bytes);
+        self
+    }
+
+    /// How long a body may take, from the arrival of its head. Default: [`REQUEST_TIMEOUT`].
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.0.request_timeout = timeout;
+        self
+    }
+
+    /// What collected bodies hold at this moment, in bytes.
+    #[must_use]
+    pub fn replay_memory_in_use(&self) -> usize {
+        self.0.account.in_use()
+    }
+}
+
+impl Default for InspectLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for InspectLayer {
+    type Service = Inspect<S>;
+
+    fn layer(&self, inner: S) -> Inspect<S> {
+        Inspect { inner, settings: self.0.clone() }
+    }
+}
+
+impl fmt::Debug for InspectLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InspectLayer").field(&self.0).finish()
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("request_body", &self.request_body)
+            .field("replay_limit", &self.replay_limit)
+            .field("replay_memory_in_use", &self.account.in_use())
+            .field("request_timeout", &self.request_timeout)
+            .finish()
+    }
+}

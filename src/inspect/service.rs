@@ -1,0 +1,152 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::request::Parts;
+use http::{HeaderMap, Request};
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::collect::Collect;
+use super::layer::Settings;
+use super::streaming;
+use super::upload::{self, Upload};
+use crate::body::Body;
+use crate::context::Route;
+use crate::error::{Error, polled_again};
+
+/// What is asked for? See the [module docs](super).
+#[derive(Clone)]
+pub struct Inspect<S> {
+    pub(super) inner: S,
+    pub(super) settings: Settings,
+}
+
+impl<S, ReqBody> Service<Request<ReqBody>> for Inspect<S>
+where
+    S: Service<Request<Body>> + Clone,
+    S::Error: Into<BoxError>,
+    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
+    ReqBody::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = ResponseFuture<S>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture<S> {
+        let (parts, body) = request.into_parts();
+        let state = match self.admit(&parts, Body::new(body)) {
+            Ok((route, collect)) => {
+                let next = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, next);
+                State::Collecting { collect, waiting: Some(Waiting { service, parts, route }) }
+            }
+            Err(error) => State::Refused { error: Some(error) },
+        };
+        ResponseFuture { state }
+    }
+}
+
+impl<S> Inspect<S> {
+    /// Everything that is known before the body is read.
+    fn admit(&self, parts: &Parts, body: Body) -> Result<(Route, Collect), Error> {
+        let route = Route::find_or_parse(&parts.extensions, &parts.method, &parts.uri)?;
+        let Settings { request_body, replay_limit, ref account, request_timeout } = self.settings;
+        if body.size_hint().lower().max(announced(&parts.headers)) > request_body {
+            return Err(upload::too_large());
+        }
+        let upload = Upload::new(body, request_body, request_timeout);
+        Ok((route, Collect::new(upload, account.open(), replay_limit)))
+    }
+}
+
+fn announced(headers: &HeaderMap) -> u64 {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+impl<S: fmt::Debug> fmt::Debug for Inspect<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspect").field("inner", &self.inner).field("settings", &self.settings).finish()
+    }
+}
+
+pin_project! {
+    /// The future of [`Inspect`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S>
+    where
+        S: Service<Request<Body>>,
+    {
+        #[pin]
+        state: State<S, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, F> {
+        Collecting { collect: Collect, waiting: Option<Waiting<S>> },
+        Called { #[pin] future: F },
+        Refused { error: Option<Error> },
+    }
+}
+
+/// What waits for the body.
+struct Waiting<S> {
+    service: S,
+    parts: Parts,
+    route: Route,
+}
+
+impl<S: Service<Request<Body>>> Waiting<S> {
+    fn call(mut self, body: Body) -> S::Future {
+        let streaming = streaming::is_asked_for(&self.parts, &self.route, &body);
+        let route = if streaming { self.route.with_streaming(true) } else { self.route };
+        self.parts.extensions.insert(route);
+        self.service.call(Request::from_parts(self.parts, body))
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<Request<Body>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Collecting { collect, waiting } => {
+                    let body = ready!(collect.poll(cx))?;
+                    match waiting.take() {
+                        Some(waiting) => State::Called { future: waiting.call(body) },
+                        None => State::Refused { error: None },
+                    }
+                }
+                StateProjection::Called { future } => return future.poll(cx).map_err(Into::into),
+                StateProjection::Refused { error } => {
+                    let error = error.take().map_or_else(polled_again, Into::into);
+                    return Poll::Ready(Err(error));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S: Service<Request<Body>>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! `AuthorizeLayer` from outside.
+
+use std::sync::Arc;
+
+use http::{Method, Request, Response};
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_azure_openai::authorize::AuthorizeLayer;
+use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::{Error, ErrorKind};
+use tower_test::mock;
+
+fn request(method: &str, path: &str, client: Option<Client>) -> Request<()> {
+    let mut request = Request::builder().method(method).uri(path).body(()).expect("a request");
+    if let Some(client) = client {
+        request.extensions_mut().insert(client);
+    }
+    request
+}
+
+async fn refusal(request: Request<()>) -> Option<ErrorKind> {
+    let inner = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
+    let error = AuthorizeLayer::new().layer(inner).oneshot(request).await.err()?;
+    Some(Error::find(error.as_ref()).expect("a cause of the crate").kind())
+}
+
+fn restricted() -> Client {
+    Client::new("team-a").allow(["gpt-4o", "chat"])
+}
+
+#[tokio::test]
+async fn without_a_client_or_a_list_nothing_is_constrained() {
+    for client in [None, Some(Client::new("free"))] {
+        assert_eq!(refusal(request("POST", "/openai/deployments/o3/chat/completions", client.clone())).await, None);
+        assert_eq!(refusal(request("POST", "/openai/batches", client.clone())).await, None);
+        assert_eq!(refusal(request("POST", "/elsewhere", client)).await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_restricted_client_uses_what_it_may_and_nothing_else() {
+    use ErrorKind::{AliasNotAllowed, AmbiguousRequest, OperationNotAllowed, PathNotFound};
+    for (method, path, expected) in [
+        ("POST", "/openai/deployments/gpt-4o/chat/completions", None),
+        ("POST", "/openai/deployments/gpt%2D4o/embeddings", None),
+        ("POST", "/openai/deployments/chat/completions", None),
+        ("POST", "/openai/deployments/o3/chat/completions", Some(AliasNotAllowed)),
+        ("GET", "/openai/deployments/o3/chat/completions", Some(AliasNotAllowed)),
+        ("POST", "/openai/deployments/GPT-4O/chat/completions", Some(AliasNotAllowed)),
+        ("POST", "/openai/v1/chat/completions", Some(OperationNotAllowed)),
+        ("POST", "/openai/responses", Some(OperationNotAllowed)),
+        ("POST", "/openai/batches", Some(OperationNotAllowed)),
+        ("POST", "/openai/threads/thread_1/runs", Some(OperationNotAllowed)),
+        ("PATCH", "/openai/new-thing", Some(OperationNotAllowed)),
+        ("CONNECT", "/openai/responses", Some(OperationNotAllowed)),
+        ("OPTIONS", "/openai/responses", Some(OperationNotAllowed)),
+        ("GET", "/openai/realtime?deployment=o3", Some(OperationNotAllowed)),
+        ("GET", "/openai/batches/batch_1", None),
+        ("HEAD", "/openai/models", None),
+        ("DELETE", "/openai/assistants/asst_1", None),
+        ("POST", "/openai/files", None),
+        ("POST", "/openai/uploads/upload_1/parts", None),
+        ("POST", "/openai/v1/vector_stores", None),
+        ("POST", "/openai/deployments/gpt-4o/../o3/chat/completions", Some(AmbiguousRequest)),
+        ("POST", "/elsewhere", Some(PathNotFound)),
+    ] {
+        assert_eq!(refusal(request(method, path, Some(restricted()))).await, expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_is_more_than_a_look() {
+    let mut upgrade = request("GET", "/openai/v1/responses", Some(restricted()));
+    upgrade.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    assert_eq!(refusal(upgrade).await, Some(ErrorKind::OperationNotAllowed));
+}
+
+#[tokio::test]
+async fn a_route_that_is_there_is_believed() {
+    let route = Route::parse(&Method::POST, &"/openai/deployments/o3/completions".parse().unwrap()).unwrap();
+    let mut routed = request("POST", "/embedded", Some(restricted()));
+    routed.extensions_mut().insert(route);
+    assert_eq!(refusal(routed).await, Some(ErrorKind::AliasNotAllowed));
+}
+
+#[tokio::test]
+async fn calls_the_inner_service_only_when_it_is_ready() {
+    let (mut service, mut handle) = mock::spawn_layer::<Request<()>, Response<()>, _>(AuthorizeLayer::new());
+    handle.allow(0);
+    assert_pending!(service.poll_ready());
+    handle.allow(1);
+    assert_ready_ok!(service.poll_ready());
+    let mut clone = service.get_ref().clone();
+    let mut answer = task::spawn(service.call(request("GET", "/openai/models", None)));
+    assert_pending!(answer.poll());
+    assert_pending!(task::spawn(std::future::poll_fn(|cx| clone.poll_ready(cx))).poll(), "a clone is not ready");
+    let (_, send) = assert_ready!(task::spawn(handle.next_request()).poll()).unwrap();
+    send.send_error("down");
+    assert_eq!(assert_ready_err!(answer.poll()).to_string(), "down");
+}
+
+#[test]
+fn dropping_the_future_drops_the_request_below() {
+    let held = Arc::new(());
+    let inner = service_fn({
+        let held = held.clone();
+        move |_: Request<()>| {
+            let held = held.clone();
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok::<_, BoxError>(Response::new(()))
+            }
+        }
+    });
+    let mut service = AuthorizeLayer::new().layer(inner);
+    let mut answer = task::spawn(service.call(request("GET", "/openai/models", None)));
+    assert_pending!(answer.poll());
+    assert_eq!(Arc::strong_count(&held), 3);
+    drop(answer);
+    assert_eq!(Arc::strong_count(&held), 2);
+}

@@ -1,0 +1,584 @@
+//! `InspectLayer` from outside.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+use proptest::prelude::*;
+use tokio::sync::mpsc;
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
+use tower::{BoxError, Layer, Service, ServiceExt};
+use tower_azure_openai::body::Body;
+use tower_azure_openai::context::Route;
+use tower_azure_openai::inspect::{InspectLayer, SMALL_BODY};
+use tower_azure_openai::{Error, ErrorKind};
+use tower_test::mock::{self, Mock};
+
+const CHAT: &str = "/openai/deployments/gpt-4o/chat/completions";
+
+type Sent = Result<Frame<Bytes>, BoxError>;
+
+/// An upload that the test sends frame by frame.
+struct Wire {
+    frames: mpsc::UnboundedReceiver<Sent>,
+    length: Option<u64>,
+}
+
+impl Wire {
+    fn open(length: Option<u64>) -> (Sender, Self) {
+        let (send, frames) = mpsc::unbounded_channel();
+        (Sender(send), Self { frames, length })
+    }
+}
+
+impl HttpBody for Wire {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
+        self.frames.poll_recv(cx)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+struct Sender(mpsc::UnboundedSender<Sent>);
+
+impl Sender {
+    fn data(&self, bytes: impl Into<Bytes>) {
+        let _ = self.0.send(Ok(Frame::data(bytes.into())));
+    }
+
+    fn break_off(&self) {
+        let _ = self.0.send(Err("connection reset".into()));
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// What the service below was given.
+#[derive(Clone, Default)]
+struct Backend(Arc<Mutex<VecDeque<Request<Body>>>>);
+
+impl Backend {
+    fn take(&self) -> Option<Request<Body>> {
+        self.0.lock().expect("no panic inside").pop_front()
+    }
+}
+
+impl Service<Request<Body>> for Backend {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.lock().expect("no panic inside").push_back(request);
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+fn post<B>(body: B) -> Request<B> {
+    Request::post(CHAT).header(CONTENT_TYPE, "application/json").body(body).expect("a request")
+}
+
+fn kind(error: &BoxError) -> ErrorKind {
+    Error::find(error.as_ref()).expect("a cause of the crate").kind()
+}
+
+async fn pass<B>(layer: &InspectLayer, request: Request<B>) -> Result<Request<Body>, ErrorKind>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let backend = Backend::default();
+    match layer.layer(backend.clone()).oneshot(request).await {
+        Ok(_) => Ok(backend.take().expect("one request")),
+        Err(error) => {
+            assert!(backend.take().is_none(), "nothing is sent");
+            Err(kind(&error))
+        }
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, ErrorKind> {
+    body.collect().await.map(|whole| whole.to_bytes()).map_err(|error| kind(&error))
+}
+
+fn route(request: &Request<Body>) -> &Route {
+    request.extensions().get().expect("a route")
+}
+
+fn pattern(length: usize) -> Bytes {
+    (0..length).map(|i| (i % 251) as u8).collect()
+}
+
+// ===== what arrives =====
+
+#[tokio::test]
+async fn bodies_arrive_byte_identical_and_can_be_sent_again() {
+    let layer = InspectLayer::new();
+    for length in [0, 1, 2 << 20] {
+        for chunk in [1_000, 70_000, 4 << 20] {
+            for known in [Some(length as u64), None] {
+                let sent = pattern(length);
+                let (send, wire) = Wire::open(known);
+                sent.chunks(chunk).for_each(|chunk| send.data(Bytes::copy_from_slice(chunk)));
+                drop(send);
+                let body = pass(&layer, post(wire)).await.unwrap().into_body();
+                let again = body.try_clone().expect("collected");
+                assert_eq!(layer.replay_memory_in_use(), length);
+                assert_eq!(read(body).await.unwrap(), sent);
+                assert_eq!(layer.replay_memory_in_use(), length, "still held for a repeat");
+                assert_eq!(read(again).await.unwrap(), sent);
+                assert_eq!(layer.replay_memory_in_use(), 0, "given back with the last clone");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_one_frame_is_not_copied() {
+    let sent = Bytes::from(vec![b'x'; 500]);
+    let body = pass(&InspectLayer::new(), post(Full::new(sent.clone()))).await.unwrap().into_body();
+    assert_eq!(body.as_bytes().unwrap().as_ptr(), sent.as_ptr());
+}
+
+#[tokio::test]
+async fn trailers_of_a_collected_body_are_dropped() {
+    let (send, wire) = Wire::open(None);
+    send.data("{}");
+    send.0.send(Ok(Frame::trailers(HeaderMap::new()))).unwrap();
+    drop(send);
+    let body = pass(&InspectLayer::new(), post(wire)).await.unwrap().into_body();
+    assert_eq!(body.as_bytes().unwrap(), "{}");
+}
+
+#[tokio::test]
+async fn the_route_is_inserted_and_one_that_is_there_is_kept() {
+    let request = pass(&InspectLayer::new(), post(Full::from("{}"))).await.unwrap();
+    assert_eq!((route(&request).alias(), route(&request).is_streaming()), (Some("gpt-4o"), false));
+
+    let mut embedded = Request::post("/mine").header(CONTENT_TYPE, "application/json");
+    let theirs = Route::parse(&Method::POST, &CHAT.parse().unwrap()).unwrap();
+    embedded.extensions_mut().unwrap().insert(theirs);
+    let request = embedded.body(Full::from(r#"{"stream":true}"#)).unwrap();
+    let request = pass(&InspectLayer::new(), request).await.unwrap();
+    assert_eq!((route(&request).alias(), route(&request).is_streaming()), (Some("gpt-4o"), true));
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_served_is_refused_before_the_body() {
+    for (path, expected) in [("/elsewhere", ErrorKind::PathNotFound), ("/openai//files", ErrorKind::AmbiguousRequest)] {
+        let (send, wire) = Wire::open(None);
+        let refused = pass(&InspectLayer::new(), Request::post(path).body(wire).unwrap()).await;
+        assert_eq!(refused.unwrap_err(), expected);
+        assert!(send.is_dropped());
+    }
+}
+
+#[tokio::test]
+async fn streaming_is_read_from_the_top_level_only() {
+    let layer = InspectLayer::new();
+    let json = "application/json";
+    for (path, content_type, body, expected) in [
+        (CHAT, json, r#"{"stream":true}"#, true),
+        (CHAT, "Application/JSON; charset=utf-8", r#"{"messages":[{"a":[1,{"b":"\"}"}]}],"stream" : true }"#, true),
+        (CHAT, json, r#"{"\u0073tream":true}"#, true),
+        (CHAT, json, r#"{"stream":false}"#, false),
+        (CHAT, json, r#"{"stream":null}"#, false),
+        (CHAT, json, r#"{"stream":"true"}"#, false),
+        (CHAT, json, r#"{"x":{"stream":true}}"#, false),
+        (CHAT, json, r#"{"x":"\"stream\":true"}"#, false),
+        (CHAT, json, r#"{"stream":true"#, false),
+        (CHAT, json, "", false),
+        (CHAT, json, "nonsense", false),
+        (CHAT, "text/plain", r#"{"stream":true}"#, false),
+        ("/openai/threads/thread_1/runs", json, r#"{"stream":true}"#, true),
+        ("/openai/responses", json, r#"{"stream":true}"#, true),
+        ("/openai/deployments/e/embeddings", json, r#"{"stream":true}"#, false),
+        ("/openai/deployments/w/audio/transcriptions", "multipart/form-data", r#"{"stream":true}"#, false),
+    ] {
+        let request = Request::post(path).header(CONTENT_TYPE, content_type).body(Full::from(body)).unwrap();
+        let request = pass(&layer, request).await.unwrap();
+        assert_eq!(route(&request).is_streaming(), expected, "{path} {body}");
+        assert_eq!(request.body().as_bytes().unwrap(), body, "unchanged");
+    }
+}
+
+// ===== bounds =====
+
+#[tokio::test]
+async fn a_body_above_the_limit_is_refused_at_once_when_its_length_is_known() {
+    let layer = InspectLayer::new().request_body(10);
+    let (send, wire) = Wire::open(Some(11));
+    assert_eq!(pass(&layer, post(wire)).await.unwrap_err(), ErrorKind::RequestTooLarge);
+    assert!(send.is_dropped());
+
+    let (_send, wire) = Wire::open(None);
+    let mut request = post(wire);
+    request.headers_mut().insert(CONTENT_LENGTH, "11".parse().unwrap());
+    assert_eq!(pass(&layer, request).await.unwrap_err(), ErrorKind::RequestTooLarge);
+
+    assert!(pass(&layer, post(Full::from("0123456789"))).await.is_ok(), "the limit itself is allowed");
+}
+
+#[tokio::test]
+async fn a_body_that_grows_above_the_limit_is_refused_while_collected_and_cut_while_streamed() {
+    let layer = InspectLayer::new().request_body(10);
+    let (send, wire) = Wire::open(None);
+    send.data("0123456789");
+    send.data("a");
+    assert_eq!(pass(&layer, post(wire)).await.unwrap_err(), ErrorKind::RequestTooLarge);
+    assert_eq!(layer.replay_memory_in_use(), 0);
+
+    let layer = layer.replay_limit(5);
+    let (send, wire) = Wire::open(None);
+    send.data("012345");
+    send.data("6789");
+    send.data("a");
+    let mut body = pass(&layer, post(wire)).await.unwrap().into_body();
+    let mut seen = Vec::new();
+    let error = loop {
+        match body.frame().await.expect("an error comes first") {
+            Ok(frame) => seen.extend_from_slice(frame.data_ref().unwrap()),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(kind(&error), ErrorKind::RequestTooLarge);
+    assert_eq!(seen, b"0123456789");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_is_refused_when_its_time_is_over() {
+    let layer = InspectLayer::new().request_timeout(Duration::from_secs(7));
+    let started = tokio::time::Instant::now();
+    let (send, wire) = Wire::open(Some(100));
+    let dribble = async {
+        loop {
+            send.data("x");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    };
+    let refused = tokio::select! {
+        refused = pass(&layer, post(wire)) => refused,
+        () = dribble => unreachable!(),
+    };
+    assert_eq!(refused.unwrap_err(), ErrorKind::RequestTimeout, "a byte now and then does not help");
+    assert_eq!(started.elapsed(), Duration::from_secs(7));
+    assert_eq!(layer.replay_memory_in_use(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_streamed_upload_counts_from_its_head() {
+    let layer = InspectLayer::new().replay_limit(3).request_timeout(Duration::from_secs(7));
+    let started = tokio::time::Instant::now();
+    let (send, wire) = Wire::open(None);
+    send.data("ab");
+    let first = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        send.data("cd");
+    };
+    let (request, ()) = tokio::join!(pass(&layer, post(wire)), first);
+    assert_eq!(read(request.unwrap().into_body()).await.unwrap_err(), ErrorKind::RequestTimeout);
+    assert_eq!(started.elapsed(), Duration::from_secs(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_beyond_all_time_is_none() {
+    let layer = InspectLayer::new().request_timeout(Duration::MAX);
+    let (send, wire) = Wire::open(None);
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(1_000_000)).await;
+        send.data("x");
+        drop(send);
+    };
+    let (request, ()) = tokio::join!(pass(&layer, post(wire)), late);
+    assert!(request.is_ok());
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_fails_its_upload() {
+    let layer = InspectLayer::new();
+    let (send, wire) = Wire::open(Some(10));
+    send.data("abc");
+    send.break_off();
+    let backend = Backend::default();
+    let error = layer.layer(backend.clone()).oneshot(post(wire)).await.unwrap_err();
+    let cause = Error::find(error.as_ref()).unwrap();
+    assert_eq!(cause.kind(), ErrorKind::UploadFailed);
+    assert_eq!(std::error::Error::source(cause).unwrap().to_string(), "connection reset");
+    assert!(backend.take().is_none());
+
+    let (send, wire) = Wire::open(None);
+    send.data("abcd");
+    send.break_off();
+    let body = pass(&layer.clone().replay_limit(3), post(wire)).await.unwrap().into_body();
+    assert_eq!(read(body).await.unwrap_err(), ErrorKind::UploadFailed);
+    assert_eq!(layer.replay_memory_in_use(), 0);
+}
+
+// ===== memory =====
+
+#[tokio::test]
+async fn a_body_above_the_replay_limit_streams_what_was_read_and_then_the_rest() {
+    let layer = InspectLayer::new().replay_limit(100_000);
+    let sent = pattern(300_000);
+    for known in [Some(300_000), None] {
+        let (send, wire) = Wire::open(known);
+        sent.chunks(30_000).for_each(|chunk| send.data(Bytes::copy_from_slice(chunk)));
+        drop(send);
+        let request = pass(&layer, post(wire)).await.unwrap();
+        assert!(request.body().try_clone().is_none(), "a stream");
+        assert_eq!(layer.replay_memory_in_use(), if known.is_some() { 0 } else { 90_000 });
+        assert_eq!(request.body().size_hint().exact(), known);
+        assert_eq!(read(request.into_body()).await.unwrap(), sent);
+        assert_eq!(layer.replay_memory_in_use(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_prefix_is_paid_for_until_it_was_handed_on() {
+    let layer = InspectLayer::new().replay_limit(5);
+    let (send, wire) = Wire::open(None);
+    send.data("abcd");
+    send.data("efgh");
+    let mut body = pass(&layer, post(wire)).await.unwrap().into_body();
+    assert_eq!(layer.replay_memory_in_use(), 4);
+    let prefix = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!((&prefix[..], layer.replay_memory_in_use()), (b"abcd".as_slice(), 4));
+    drop(prefix);
+    assert_eq!(layer.replay_memory_in_use(), 0);
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "efgh");
+}
+
+#[tokio::test]
+async fn while_the_account_is_spent_large_bodies_stream_and_small_ones_are_collected() {
+    let layer = InspectLayer::new().replay_memory(1 << 20);
+    let clone = layer.clone();
+    let held = pass(&clone, post(Full::new(pattern(900_000)))).await.unwrap();
+    assert_eq!(layer.replay_memory_in_use(), 900_000, "one account for all clones");
+
+    for known in [true, false] {
+        for (length, collected) in [(SMALL_BODY, true), (SMALL_BODY + 1, false)] {
+            let (send, wire) = Wire::open(known.then_some(length as u64));
+            pattern(length).chunks(10_000).for_each(|chunk| send.data(Bytes::copy_from_slice(chunk)));
+            drop(send);
+            let body = pass(&layer, post(wire)).await.unwrap().into_body();
+            assert_eq!(body.try_clone().is_some(), collected, "{length} known: {known}");
+            assert_eq!(read(body).await.unwrap(), pattern(length));
+        }
+    }
+    drop(held);
+    assert_eq!(layer.replay_memory_in_use(), 0);
+    let body = pass(&layer, post(Full::new(pattern(900_000)))).await.unwrap().into_body();
+    assert!(body.try_clone().is_some(), "there is room again");
+}
+
+#[tokio::test]
+async fn slow_uploads_reserve_in_front_and_never_above_the_account() {
+    let layer = InspectLayer::new().replay_memory(10 << 20);
+    let mut service = layer.layer(Backend::default());
+    let mut uploads = Vec::new();
+    for _ in 0..200 {
+        let (send, wire) = Wire::open(Some(2 << 20));
+        let mut answer = task::spawn(service.call(post(wire)));
+        if answer.poll().is_pending() {
+            send.data(vec![1; 1_000]);
+            assert_pending!(answer.poll());
+        }
+        uploads.push((send, answer));
+    }
+    assert_eq!(layer.replay_memory_in_use(), 8 << 20, "four of them fit below the share for small ones");
+    assert!(pass(&layer, post(Full::from("{}"))).await.unwrap().body().try_clone().is_some());
+    drop(uploads);
+    drop(service);
+    assert_eq!(layer.replay_memory_in_use(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_first_frame_does_not_keep_its_read_buffer() {
+    let read_buffer = Bytes::from(vec![b' '; 400_000]);
+    let (send, wire) = Wire::open(Some(20));
+    let mut service = InspectLayer::new().layer(Backend::default());
+    let mut answer = task::spawn(service.call(post(wire)));
+    send.data(read_buffer.slice(..10));
+    assert_pending!(answer.poll());
+    assert!(read_buffer.is_unique());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send(usize, usize),
+    Finish(usize),
+    Break(usize),
+    Poll(usize),
+    Drop(usize),
+    Read,
+    Forget,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..6_usize, 0..50_000_usize).prop_map(|(which, length)| Step::Send(which, length)),
+        2 => (0..6_usize).prop_map(Step::Finish),
+        1 => (0..6_usize).prop_map(Step::Break),
+        4 => (0..6_usize).prop_map(Step::Poll),
+        1 => (0..6_usize).prop_map(Step::Drop),
+        2 => Just(Step::Read),
+        1 => Just(Step::Forget),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn the_account_returns_to_zero_after_any_interleaving(steps in proptest::collection::vec(step(), 0..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _guard = runtime.enter();
+        let layer = InspectLayer::new().replay_memory(250_000).replay_limit(90_000).request_body(200_000);
+        let backend = Backend::default();
+        let mut service = layer.layer(backend.clone());
+        let mut open: Vec<_> = (0..6_u64).map(|i| {
+            let (send, wire) = Wire::open((i % 2 == 0).then_some(40_000 * i));
+            (Some(send), Some(task::spawn(service.call(post(wire)))))
+        }).collect();
+        for step in steps {
+            match step {
+                Step::Send(which, length) => if let Some(send) = &open[which].0 { send.data(vec![0; length]) },
+                Step::Finish(which) => open[which].0 = None,
+                Step::Break(which) => if let Some(send) = &open[which].0 { send.break_off() },
+                Step::Poll(which) => if open[which].1.as_mut().is_some_and(|answer| answer.poll().is_ready()) {
+                    open[which].1 = None;
+                },
+                Step::Drop(which) => open[which].1 = None,
+                Step::Read => if let Some(mut request) = backend.take() {
+                    let _ = task::spawn(request.body_mut().frame()).poll();
+                },
+                Step::Forget => drop(backend.take()),
+            }
+            prop_assert!(layer.replay_memory_in_use() <= 250_000);
+        }
+        drop(open);
+        while backend.take().is_some() {}
+        prop_assert_eq!(layer.replay_memory_in_use(), 0);
+    }
+}
+
+// ===== contract =====
+
+#[tokio::test]
+async fn calls_the_service_that_was_ready() {
+    let layer = InspectLayer::new();
+    let (mut service, mut handle) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(layer);
+    let ready = |service: &mut mock::Spawn<_>| service.poll_ready::<Request<Full<Bytes>>>();
+    handle.allow(0);
+    assert_pending!(ready(&mut service));
+    handle.allow(1);
+    assert_ready_ok!(ready(&mut service));
+
+    let (send, wire) = Wire::open(Some(2));
+    let mut answer = task::spawn(service.call(post(wire)));
+    assert_pending!(answer.poll());
+    assert_pending!(handle.poll_request(), "not before the body is there");
+    send.data("{}");
+    drop(send);
+    assert_pending!(answer.poll());
+    let (request, respond) = assert_ready!(handle.poll_request()).unwrap();
+    assert_eq!(request.body().as_bytes().unwrap(), "{}");
+    assert_pending!(ready(&mut service), "what is left is not ready");
+    respond.send_error("down");
+    assert_eq!(assert_ready_err!(answer.poll()).to_string(), "down");
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_become_ready_says_why() {
+    let (mut service, mut handle) = mock::spawn_layer::<Request<Body>, Response<Body>, _>(InspectLayer::new());
+    handle.send_error("gone");
+    let error = assert_ready_err!(service.poll_ready::<Request<Full<Bytes>>>());
+    assert_eq!(error.to_string(), "gone");
+}
+
+#[tokio::test]
+async fn dropping_the_future_drops_the_upload_and_gives_everything_back() {
+    let layer = InspectLayer::new();
+    let (mock, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    handle.allow(2);
+    let mut service: tower_azure_openai::inspect::Inspect<Mock<_, _>> = layer.layer(mock);
+
+    let (send, wire) = Wire::open(Some(1_000));
+    ready(&mut service).await;
+    let mut answer = task::spawn(service.call(post(wire)));
+    send.data("abc");
+    assert_pending!(answer.poll());
+    assert_eq!(layer.replay_memory_in_use(), 1_000);
+    drop(answer);
+    assert!(send.is_dropped());
+    assert_eq!(layer.replay_memory_in_use(), 0, "while it was collected");
+
+    ready(&mut service).await;
+    let mut answer = task::spawn(service.call(post(Full::from("{}"))));
+    assert_pending!(answer.poll());
+    let request = handle.next_request().await.unwrap();
+    assert_eq!(layer.replay_memory_in_use(), 2);
+    drop(answer);
+    drop(request);
+    assert_eq!(layer.replay_memory_in_use(), 0, "while it was answered");
+}
+
+async fn ready(service: &mut tower_azure_openai::inspect::Inspect<Mock<Request<Body>, Response<Body>>>) {
+    let ready = ServiceExt::<Request<Full<Bytes>>>::ready(service).await;
+    assert!(ready.is_ok());
+}
+
+#[tokio::test]
+async fn a_streamed_body_that_is_dropped_early_drops_the_upload() {
+    let layer = InspectLayer::new().replay_limit(3);
+    let (send, wire) = Wire::open(None);
+    send.data("abc");
+    send.data("def");
+    let request = pass(&layer, post(wire)).await.unwrap();
+    assert!(!send.is_dropped());
+    drop(request);
+    assert!(send.is_dropped());
+    assert_eq!(layer.replay_memory_in_use(), 0);
+}
+
+#[tokio::test]
+async fn debug_shows_no_content() {
+    let (send, wire) = Wire::open(None);
+    let layer = InspectLayer::new();
+    let mut service = layer.layer(tower::service_fn(never));
+    let mut answer = task::spawn(service.call(post(wire)));
+    send.data("a secret prompt");
+    assert_pending!(answer.poll());
+    assert!(!format!("{answer:?} {layer:?}").contains("secret"));
+}
+
+async fn never(_: Request<Body>) -> Result<Response<Body>, BoxError> {
+    std::future::pending().await
+}
+
+#[test]
+fn is_send_and_sync() {
+    fn check<T: Send + Sync>() {}
+    fn future<T: Send>(_: &T) {}
+    check::<InspectLayer>();
+    check::<tower_azure_openai::inspect::Inspect<Backend>>();
+    future(&InspectLayer::new().layer(Backend::default()).call(post(Full::from(""))));
+}

@@ -1,13 +1,14 @@
 //! What a backend is, as its owner describes it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::{Credential, Deployment};
 
 /// One Azure OpenAI resource: an endpoint, a credential, where it stands, and what it serves.
 ///
 /// A description only; [`PoolBuilder::build`](super::PoolBuilder::build) says what is wrong with it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Backend {
     pub(super) name: String,
@@ -95,6 +96,17 @@ impl Backend {
     pub fn add_deployment(mut self, deployment: Deployment) -> Self {
         self.deployments.push(deployment);
         self
+    }
+}
+
+/// Without the endpoint: it names a host, and one that is wrong may carry a key.
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("name", &self.name)
+            .field("credential", &self.credential)
+            .field("deployments", &self.deployments)
+            .finish_non_exhaustive()
     }
 }
 

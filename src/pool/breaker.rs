@@ -38,10 +38,7 @@ impl Breaker {
     }
 
     fn why_not(&self, now: Instant) -> NoTarget {
-        let reason = match self.0.state(now) {
-            CircuitState::Open { throttled: true, .. } => NoTargetReason::Throttled,
-            _ => NoTargetReason::Down,
-        };
+        let reason = if self.0.is_throttled(now) { NoTargetReason::Throttled } else { NoTargetReason::Down };
         NoTarget { reason, retry_after: Some(self.0.waits(now)) }
     }
 }

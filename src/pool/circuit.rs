@@ -201,6 +201,13 @@ impl Circuit {
         self.admits_at().is_none_or(|at| at <= now)
     }
 
+    /// Whether requests are refused because the backend asked to wait, rather than failed: until its time is over, and while
+    /// a probe finds out whether it is.
+    #[must_use]
+    pub fn is_throttled(&self, now: Instant) -> bool {
+        !self.admits(now) && !self.failing
+    }
+
     /// Takes a place for one request, or `None` while the circuit refuses.
     pub fn admit(&mut self, now: Instant) -> Option<Ticket> {
         self.settle(now);

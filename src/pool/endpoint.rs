@@ -31,6 +31,10 @@ impl Endpoint {
         if authority.host().is_empty() {
             return Err("names no host");
         }
+        // `Authority` takes any digits after the colon, and none.
+        if authority.as_str().len() > authority.host().len() && authority.port_u16().is_none() {
+            return Err("has no valid port");
+        }
         if uri.query().is_some() {
             return Err("must not have a query");
         }

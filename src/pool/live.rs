@@ -70,6 +70,10 @@ impl Live {
         self.lock().circuit.state(now)
     }
 
+    pub(super) fn is_throttled(&self, now: Instant) -> bool {
+        self.lock().circuit.is_throttled(now)
+    }
+
     pub(super) fn admit(&self, now: Instant) -> Option<Ticket> {
         self.change(now, |circuit| circuit.admit(now))
     }

@@ -168,7 +168,7 @@ impl Pool {
 
     fn siblings(&self, target: &Target) -> impl Iterator<Item = Target> {
         let (table, target) = (self.0.table.load_full(), target.clone());
-        table.others(move |other| *other != target && other.backend() == target.backend())
+        table.others(move |other| *other != target && other.shares_place_with(&target))
     }
 
     fn quota_members(&self, target: &Target) -> impl Iterator<Item = Target> {

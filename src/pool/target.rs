@@ -133,11 +133,15 @@ impl Target {
     }
 
     pub(super) fn is_throttled(&self, now: Instant) -> bool {
-        self.is_full() || matches!(self.0.live.state(now), CircuitState::Open { throttled: true, .. })
+        self.is_full() || self.0.live.is_throttled(now)
     }
 
     pub(super) fn shares_quota_with(&self, other: &Self) -> bool {
         self.0.quota_group.is_some() && self.0.quota_group == other.0.quota_group && self.model() == other.model()
+    }
+
+    pub(super) fn shares_place_with(&self, other: &Self) -> bool {
+        self.backend() == other.backend() && self.endpoint().is_same_place(other.endpoint())
     }
 
     fn model(&self) -> Option<&str> {

@@ -1,0 +1,624 @@
+//! The pool from outside: what its builder refuses, what a change at run time keeps, what its status says.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use proptest::prelude::*;
+use serde_json::json;
+use tokio::time::advance;
+use tower::BoxError;
+use tower_azure_openai::azure::Outcome;
+use tower_azure_openai::pool::{
+    Backend, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment, MAX_PRIORITY,
+    MAX_WEIGHT, NoTarget, NoTargetReason, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target, TargetSet,
+};
+
+const HOST: &str = "contoso-secret-host.example";
+const KEY: &str = "k3y-of-contoso";
+
+fn backend(name: &str) -> Backend {
+    Backend::new(name, format!("https://{name}.{HOST}")).credential(Credential::api_key(KEY).unwrap())
+}
+
+fn serving(name: &str, alias: &str) -> Backend {
+    backend(name).add_deployment(Deployment::new(alias))
+}
+
+fn described(backends: impl IntoIterator<Item = Backend>) -> PoolBuilder {
+    backends.into_iter().fold(Pool::builder(), PoolBuilder::add_backend)
+}
+
+fn pool(backends: impl IntoIterator<Item = Backend>) -> Pool {
+    described(backends).build().unwrap()
+}
+
+fn problems(description: PoolBuilder) -> Vec<String> {
+    description.build().unwrap_err().problems().map(str::to_owned).collect()
+}
+
+fn take(pool: &Pool, alias: &str) -> Result<Permit, NoTarget> {
+    pool.acquire(&Query::new(Some(alias)), |_| 0)
+}
+
+fn take_on(pool: &Pool, backend: &str, deployment: Option<&str>) -> Permit {
+    pool.acquire_target(&target(pool, backend, deployment)).unwrap()
+}
+
+/// Finds a target by asking for a permit of every target of its alias, or of every backend.
+fn target(pool: &Pool, backend: &str, deployment: Option<&str>) -> Target {
+    let mut found = None;
+    let aliases: Vec<_> = pool.aliases().into_iter().flat_map(|alias| pool.targets(&alias)).collect();
+    match deployment {
+        Some(_) => found = aliases.into_iter().find(|t| t.backend() == backend && t.deployment() == deployment),
+        None => {
+            let _ = pool.acquire(&Query::new(None), |eligible| {
+                found = eligible.iter().find(|t| t.backend() == backend).map(|t| (*t).clone());
+                0
+            });
+        }
+    }
+    found.unwrap()
+}
+
+fn fail(pool: &Pool, backend: &str, deployment: Option<&str>, outcome: Outcome, times: usize) {
+    for _ in 0..times {
+        take_on(pool, backend, deployment).record(&outcome);
+    }
+}
+
+const fn throttled(ms: u64) -> Outcome {
+    Outcome::Throttled { hint: Some(Duration::from_millis(ms)) }
+}
+
+const fn failed(status: StatusCode) -> Outcome {
+    Outcome::ServerFailed { status, hint: None }
+}
+
+fn state(pool: &Pool, backend: &str, deployment: &str) -> &'static str {
+    let status = pool.status();
+    let backend = status.backends.iter().find(|b| b.name == backend).unwrap();
+    backend.deployments.iter().find(|d| d.name == deployment).unwrap().circuit
+}
+
+/// Tokens of which the test says whether they are there.
+#[derive(Default)]
+struct Tokens(Option<&'static str>);
+
+impl BearerTokens for Tokens {
+    fn current(&self) -> Option<HeaderValue> {
+        None
+    }
+
+    fn wait(&self) -> BoxFuture<Result<HeaderValue, BoxError>> {
+        Box::pin(async { Err("no token".into()) })
+    }
+
+    fn rejected(&self, _: &HeaderValue) -> BoxFuture<bool> {
+        Box::pin(async { false })
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.0.map(str::to_owned)
+    }
+}
+
+mod building {
+    use super::*;
+
+    fn one(backend: Backend) -> String {
+        let all = problems(described([backend]));
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.into_iter().next().unwrap()
+    }
+
+    fn at(endpoint: &str) -> Backend {
+        Backend::new("east", endpoint).add_deployment(Deployment::new("gpt-4o"))
+    }
+
+    #[test]
+    fn refuses_names_that_are_there_twice() {
+        let all = problems(described([serving("east", "a"), serving("east", "b")]));
+        assert_eq!(all, ["backend `east` is there twice"]);
+        let all = problems(described([serving("east", "a").add_deployment(Deployment::new("a"))]));
+        assert_eq!(all, ["deployment `a` of backend `east` is there twice"]);
+        let shared = pool([serving("east", "a"), serving("west", "a")]);
+        assert_eq!(shared.targets("a").len(), 2, "two backends may each have a deployment of one name");
+    }
+
+    #[test]
+    fn refuses_endpoints_that_are_none() {
+        for (endpoint, why) in [
+            ("ftp://contoso-secret-host.example", "http:// or https://"),
+            ("contoso-secret-host.example", "http:// or https://"),
+            ("/just/a/path", "http:// or https://"),
+            ("https://user:k3y-of-contoso@contoso-secret-host.example", "credentials"),
+            ("https://k3y-of-contoso@contoso-secret-host.example", "credentials"),
+            ("https://contoso-secret-host.example?api-key=k3y-of-contoso", "query"),
+            ("https://contoso-secret-host.example/?", "query"),
+            ("https://contoso-secret-host.example#east", "fragment"),
+            ("https://contoso-secret-host.example:70000", "port"),
+            ("https://contoso-secret-host.example:", "port"),
+            ("https://", "URL"),
+            ("https://:443", "host"),
+            ("", "URL"),
+            ("https://contoso secret host", "URL"),
+        ] {
+            let problem = one(at(endpoint));
+            assert!(problem.starts_with("endpoint of backend `east` "), "{endpoint}: {problem}");
+            assert!(problem.contains(why), "{endpoint}: {problem}");
+            assert!(!problem.contains(HOST) && !problem.contains(KEY), "{problem}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_serves_nothing() {
+        assert_eq!(problems(Pool::builder()), ["the pool has no backend"]);
+        assert_eq!(one(backend("east")), "backend `east` has no deployment");
+        assert!(
+            one(serving("east", "a").add_deployment(Deployment::new("b").alias(""))).contains("empty name or alias")
+        );
+        assert!(problems(described([serving("", "a")])).contains(&"a backend has an empty name".to_owned()));
+    }
+
+    #[test]
+    fn refuses_aliases_whose_targets_differ() {
+        let with = |name: &str, deployment: Deployment| backend(name).add_deployment(deployment.alias("chat"));
+        let gpt = || Deployment::new("d").model("gpt-4o");
+        for (other, differs) in [
+            (gpt().version("2024-08-06"), false),
+            (gpt().version("2024-11-20"), true),
+            (gpt(), true),
+            (Deployment::new("d").model("gpt-4o-mini").version("2024-08-06"), true),
+            (Deployment::new("d").version("2024-08-06"), true),
+        ] {
+            let built = described([with("east", gpt().version("2024-08-06")), with("west", other)]).build();
+            assert_eq!(built.is_err(), differs);
+            if let Err(error) = built {
+                let problem = error.to_string();
+                assert!(problem.starts_with("alias `chat` is gpt-4o 2024-08-06 on east/d and "), "{problem}");
+                assert!(problem.contains("on west/d"), "{problem}");
+            }
+        }
+        let unstated = described([with("east", gpt()), with("west", gpt())]).build();
+        assert!(unstated.is_ok(), "nobody states a version: they agree");
+    }
+
+    #[test]
+    fn refuses_weights_and_priorities_out_of_range() {
+        assert_eq!(
+            one(serving("east", "a").weight(MAX_WEIGHT + 1)),
+            format!("weight of backend `east` is above {MAX_WEIGHT}")
+        );
+        assert_eq!(
+            one(serving("east", "a").priority(MAX_PRIORITY + 1)),
+            format!("priority of backend `east` is above {MAX_PRIORITY}")
+        );
+        let deployment = Deployment::new("a").weight(u32::MAX).priority(u32::MAX);
+        let all = problems(described([backend("east").add_deployment(deployment)]));
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(all.iter().all(|problem| problem.contains("of deployment `a` of backend `east`")), "{all:?}");
+        assert!(described([serving("east", "a").weight(MAX_WEIGHT).priority(MAX_PRIORITY)]).build().is_ok());
+    }
+
+    #[test]
+    fn refuses_tokens_in_the_clear() {
+        let tokens = || Credential::bearer(Arc::new(Tokens::default()));
+        for (endpoint, refused) in [
+            ("http://contoso-secret-host.example", true),
+            ("http://10.0.0.1", true),
+            ("http://127.0.0.1.contoso-secret-host.example", true),
+            ("http://localhost:8080", false),
+            ("http://127.0.0.1:8080", false),
+            ("http://[::1]:8080", false),
+            ("https://contoso-secret-host.example", false),
+        ] {
+            let built = described([at(endpoint).credential(tokens())]).build();
+            assert_eq!(built.is_err(), refused, "{endpoint}");
+            if let Err(error) = built {
+                assert!(error.to_string().starts_with("endpoint of backend `east` must be https"), "{error}");
+            }
+            assert!(described([at(endpoint).credential(Credential::api_key(KEY).unwrap())]).build().is_ok());
+        }
+    }
+
+    #[test]
+    fn refuses_circuits_that_contradict_themselves() {
+        let with = |change: fn(&mut CircuitConfig)| {
+            let mut config = CircuitConfig::default();
+            change(&mut config);
+            described([serving("east", "a")]).circuit(config)
+        };
+        assert!(
+            with(|c| c.min_open = Duration::from_secs(11)).build().unwrap_err().to_string().contains("default_open")
+        );
+        assert!(with(|c| c.max_open = Duration::from_secs(9)).build().unwrap_err().to_string().contains("max_open"));
+        assert!(with(|c| c.failure_ratio = f64::NAN).build().unwrap_err().to_string().contains("failure_ratio"));
+    }
+
+    #[test]
+    fn names_all_problems_at_once() {
+        let all = problems(
+            described([
+                at("ftp://contoso-secret-host.example").weight(u32::MAX),
+                backend("west"),
+                serving("east", "gpt-4o").add_deployment(Deployment::new("x").alias("gpt-4o").version("1")),
+                Backend::new("tokens", "http://contoso-secret-host.example")
+                    .credential(Credential::bearer(Arc::new(Tokens::default())))
+                    .add_deployment(Deployment::new("y").priority(u32::MAX)),
+            ])
+            .circuit({
+                let mut config = CircuitConfig::default();
+                config.window = Duration::ZERO;
+                config
+            }),
+        );
+        for part in [
+            "endpoint of backend `east`",
+            "weight of backend `east`",
+            "backend `west` has no deployment",
+            "backend `east` is there twice",
+            "alias `gpt-4o`",
+            "endpoint of backend `tokens`",
+            "priority of deployment `y` of backend `tokens`",
+            "circuit.window",
+        ] {
+            assert!(all.iter().any(|problem| problem.contains(part)), "{part} in {all:#?}");
+        }
+        assert!(all.len() >= 8);
+    }
+
+    #[test]
+    fn says_in_one_line_what_it_says_one_by_one() {
+        let error: BuildError = described([backend("east"), backend("west")]).build().unwrap_err();
+        assert_eq!(error.to_string(), error.problems().collect::<Vec<_>>().join("; "));
+    }
+}
+
+#[test]
+fn debug_shows_no_key_and_no_hostname() {
+    let backends = || [serving("east", "a"), Backend::new("odd", format!("https://{KEY}@{HOST}"))];
+    let pool = pool([serving("east", "a")]);
+    let permit = take(&pool, "a").unwrap();
+    let target = permit.target().clone();
+    let shown = [
+        format!("{:?}", backends()),
+        format!("{:?}", described(backends())),
+        format!("{:?}", described(backends()).build()),
+        format!("{pool:?} {target:?} {permit:?}"),
+        format!("{:?} {:?}", target.endpoint(), target.credential()),
+        format!("{:?}", pool.status()),
+        format!("{:?}", PermitCell::new(permit)),
+        serde_json::to_string(&pool.status()).unwrap(),
+    ];
+    for shown in shown {
+        assert!(!shown.contains(HOST) && !shown.contains(KEY), "{shown}");
+    }
+}
+
+mod changing {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_stays_keeps_its_state() {
+        let pool = pool([serving("east", "a"), serving("west", "a")]);
+        let before = target(&pool, "east", Some("a"));
+        let held = take_on(&pool, "east", Some("a"));
+        fail(&pool, "east", Some("a"), throttled(5_000), 1);
+
+        pool.replace(described([serving("north", "a"), serving("east", "a").weight(3).priority(1)])).unwrap();
+        let after = target(&pool, "east", Some("a"));
+        assert_eq!((after.slot(), after.weight(), after.priority()), (before.slot(), 3, 1));
+        assert_eq!(after, before, "the same target under another description");
+        let status = pool.status();
+        assert_eq!(status.backends.iter().map(|b| &*b.name).collect::<Vec<_>>(), ["north", "east"]);
+        let east = &status.backends[1];
+        assert_eq!((east.in_flight, east.deployments[0].in_flight), (1, 1));
+        assert_eq!((east.deployments[0].requests, east.deployments[0].throttled), (2, 1));
+        assert_eq!((east.deployments[0].circuit, east.deployments[0].reopens_in_ms), ("open", Some(5_000)));
+
+        drop(held);
+        assert_eq!(pool.status().backends[1].in_flight, 0, "given back to the target that stayed");
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(state(&pool, "east", "a"), "closed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_endpoint_is_another_target() {
+        let pool = pool([serving("east", "a"), serving("west", "a")]);
+        let old = take_on(&pool, "east", Some("a"));
+        let mut doomed: Vec<_> = (0..5).map(|_| take_on(&pool, "east", Some("a"))).collect();
+        fail(&pool, "east", Some("a"), throttled(5_000), 1);
+        let moved = || Backend::new("east", "https://elsewhere.example").add_deployment(Deployment::new("a"));
+        pool.replace(described([moved(), serving("west", "a")])).unwrap();
+
+        let status = pool.status();
+        assert_eq!((status.backends[0].in_flight, status.backends[0].deployments[0].circuit), (0, "closed"));
+        assert_ne!(target(&pool, "east", Some("a")), *old.target());
+        doomed.iter_mut().for_each(|permit| permit.record(&Outcome::Unreachable));
+        assert_eq!(state(&pool, "east", "a"), "closed", "what cannot be reached is the place that was left");
+        drop((old, doomed));
+        assert_eq!(pool.status().backends[0].in_flight, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removed_target_finishes_what_it_runs() {
+        let pool = pool([serving("east", "a"), serving("west", "a")]);
+        let mut running = take_on(&pool, "east", Some("a"));
+        let target = running.target().clone();
+        pool.replace(described([serving("west", "a")])).unwrap();
+
+        assert_eq!(pool.targets("a").len(), 1);
+        assert_eq!(target.in_flight(), 1);
+        running.commit();
+        running.record(&Outcome::Success);
+        drop(running);
+        assert_eq!(target.in_flight(), 0);
+        assert!(pool.status().backends.iter().all(|b| b.name == "west" && b.deployments[0].requests == 0));
+    }
+
+    #[test]
+    fn an_invalid_description_changes_nothing() {
+        let pool = pool([serving("east", "a").weight(7)]);
+        let held = take(&pool, "a").unwrap();
+        let before = pool.status();
+        assert!(pool.replace(described([serving("west", "a"), backend("north")])).is_err());
+        assert!(pool.replace(Pool::builder()).is_err());
+        let error = pool.set_weight("west", 1).unwrap_err();
+        assert_eq!(error.to_string(), "backend `west` is not in the pool");
+        assert_eq!(
+            pool.set_weight("east", MAX_WEIGHT + 1).unwrap_err().to_string(),
+            format!("weight of backend `east` is above {MAX_WEIGHT}")
+        );
+        assert!(pool.drain("west").is_err());
+        assert_eq!(pool.status(), before);
+        drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drained_backend_gets_nothing_new_until_it_has_a_weight_again() {
+        let pool = pool([serving("east", "a"), serving("west", "a").priority(1)]);
+        let held = take(&pool, "a").unwrap();
+        assert_eq!(held.target().backend(), "east");
+        pool.drain("east").unwrap();
+        let status = pool.status();
+        assert!(status.backends[0].drained && status.backends[0].in_flight == 1);
+        assert_eq!(take(&pool, "a").unwrap().target().backend(), "west");
+
+        pool.drain("west").unwrap();
+        let none = take(&pool, "a").unwrap_err();
+        assert_eq!((none.reason, none.retry_after), (NoTargetReason::Down, None));
+        pool.set_weight("east", 5).unwrap();
+        assert_eq!(take(&pool, "a").unwrap().target().weight(), 5);
+        drop(held);
+        assert!(pool.status().backends.iter().all(|b| b.in_flight == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_holds_for_deployments_with_a_weight_of_their_own() {
+        let pool = pool([backend("east").add_deployment(Deployment::new("a").weight(9))]);
+        pool.drain("east").unwrap();
+        assert_eq!(take(&pool, "a").unwrap_err().reason, NoTargetReason::Down);
+        assert_eq!(pool.acquire(&Query::new(None), |_| 0).unwrap_err().reason, NoTargetReason::Down);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_shrinks_lets_run_what_runs() {
+        let pool = pool([serving("east", "a")]);
+        let held: Vec<_> = (0..3).map(|_| take(&pool, "a").unwrap()).collect();
+        pool.replace(described([serving("east", "a").max_in_flight(2)])).unwrap();
+        assert_eq!(take(&pool, "a").unwrap_err().reason, NoTargetReason::Throttled);
+        drop(held);
+        let held = (take(&pool, "a").unwrap(), take(&pool, "a").unwrap());
+        assert_eq!(take(&pool, "a").unwrap_err().reason, NoTargetReason::Throttled);
+        drop(held);
+        assert_eq!(pool.status().backends[0].in_flight, 0);
+    }
+}
+
+mod status {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn is_the_json_of_the_status_page() {
+        let pool = pool([
+            backend("ptu-eastus")
+                .region("eastus")
+                .geography("us")
+                .add_deployment(Deployment::new("gpt-4o-ptu").alias("gpt-4o").model("gpt-4o").version("2024-08-06")),
+            Backend::new("paygo", "http://127.0.0.1:9")
+                .credential(Credential::bearer(Arc::new(Tokens::default())))
+                .priority(1)
+                .weight(4)
+                .add_deployment(Deployment::new("gpt-4o").version("2024-08-06")),
+        ]);
+        let held = [(); 3].map(|()| take_on(&pool, "ptu-eastus", Some("gpt-4o-ptu")));
+        fail(&pool, "ptu-eastus", Some("gpt-4o-ptu"), failed(StatusCode::BAD_GATEWAY), 2);
+        fail(&pool, "ptu-eastus", Some("gpt-4o-ptu"), throttled(300), 1);
+        advance(Duration::from_millis(20)).await;
+        pool.drain("paygo").unwrap();
+
+        assert_eq!(
+            serde_json::to_value(pool.status()).unwrap(),
+            json!({
+                "ready": true,
+                "backends": [
+                    {
+                        "name": "ptu-eastus", "region": "eastus", "geography": "us", "priority": 0, "weight": 1,
+                        "drained": false, "in_flight": 3, "identity": "key",
+                        "deployments": [{
+                            "name": "gpt-4o-ptu", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
+                            "circuit": "open", "reopens_in_ms": 280, "in_flight": 3,
+                            "requests": 6, "throttled": 1, "failures": 2
+                        }]
+                    },
+                    {
+                        "name": "paygo", "region": null, "geography": null, "priority": 1, "weight": 0,
+                        "drained": true, "in_flight": 0, "identity": "ok",
+                        "deployments": [{
+                            "name": "gpt-4o", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
+                            "circuit": "closed", "reopens_in_ms": null, "in_flight": 0,
+                            "requests": 0, "throttled": 0, "failures": 0
+                        }]
+                    }
+                ]
+            })
+        );
+        drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_every_state_of_a_circuit() {
+        let pool = pool([serving("east", "a")]);
+        assert_eq!(state(&pool, "east", "a"), "closed");
+        fail(&pool, "east", Some("a"), Outcome::Unreachable, 5);
+        assert_eq!(state(&pool, "east", "a"), "open");
+        advance(Duration::from_secs(10)).await;
+        assert_eq!(state(&pool, "east", "a"), "half-open");
+        let status = serde_json::to_value(pool.status()).unwrap();
+        assert_eq!(status["backends"][0]["deployments"][0]["reopens_in_ms"], json!(null));
+        assert_eq!(status["backends"][0]["deployments"][0]["failures"], json!(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_ready_while_any_backend_could_serve() {
+        let pool = pool([serving("east", "a"), serving("west", "a")]);
+        fail(&pool, "east", Some("a"), throttled(5_000), 1);
+        fail(&pool, "west", Some("a"), throttled(5_000), 1);
+        assert!(pool.is_ready(), "throttled is able");
+
+        pool.drain("east").unwrap();
+        assert!(pool.is_ready());
+        pool.drain("west").unwrap();
+        assert!(!pool.is_ready() && !pool.status().ready, "drained is unable");
+
+        pool.set_weight("west", 1).unwrap();
+        advance(Duration::from_secs(5)).await;
+        fail(&pool, "west", Some("a"), Outcome::Unreachable, 5);
+        assert!(!pool.is_ready(), "down is unable");
+        advance(Duration::from_secs(10)).await;
+        assert!(pool.is_ready(), "a probe may pass");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_not_ready_without_an_identity() {
+        let with = |problem| serving("east", "a").credential(Credential::bearer(Arc::new(Tokens(problem))));
+        assert!(pool([with(None)]).is_ready(), "the first token may be on its way");
+        let without = pool([with(Some("The identity endpoint cannot be reached."))]);
+        assert!(!without.is_ready());
+        assert_eq!(without.status().backends[0].identity, "The identity endpoint cannot be reached.");
+        let mixed = pool([with(Some("No.")), serving("west", "a")]);
+        assert!(mixed.is_ready());
+    }
+}
+
+mod choosing {
+    use super::*;
+
+    #[test]
+    fn only_what_complies_and_was_not_tried_is_offered() {
+        let pool = pool([
+            serving("us", "a").geography("us"),
+            serving("eu", "a").geography("eu").processing(Processing::Global),
+            serving("unknown", "a"),
+        ]);
+        let offered = |query: &Query<'_>| {
+            let mut names = Vec::new();
+            let result = pool.acquire(query, |eligible| {
+                names = eligible.iter().map(|t| t.backend().to_owned()).collect();
+                0
+            });
+            result.map(|_| names).map_err(|none| none.reason)
+        };
+        let (eu, regional) = (Constraints::default().geography("eu"), [Processing::Regional]);
+        assert_eq!(offered(&Query::new(Some("a"))).unwrap(), ["us", "eu", "unknown"]);
+        assert_eq!(offered(&Query::new(Some("a")).constraints(&eu)).unwrap(), ["eu"]);
+        let strict = eu.clone().processing(regional);
+        assert_eq!(offered(&Query::new(Some("a")).constraints(&strict)), Err(NoTargetReason::NotServed));
+
+        let mut tried = TargetSet::default();
+        assert!(tried.insert(&target(&pool, "us", Some("a"))));
+        assert!(!tried.insert(&target(&pool, "us", Some("a"))));
+        assert_eq!(tried.len(), 1);
+        assert_eq!(offered(&Query::new(Some("a")).tried(&tried)).unwrap(), ["eu", "unknown"]);
+        assert_eq!(offered(&Query::new(Some("b"))), Err(NoTargetReason::NotServed));
+        assert_eq!(offered(&Query::new(None)).unwrap(), ["us", "eu", "unknown"], "backends for calls without a model");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_outlook_is_the_soonest_of_those_that_may_serve() {
+        let pool = pool([serving("us", "a").geography("us"), serving("eu", "a").geography("eu"), serving("off", "a")]);
+        pool.drain("off").unwrap();
+        fail(&pool, "us", Some("a"), throttled(300), 1);
+        fail(&pool, "eu", Some("a"), throttled(800), 1);
+        let ms = |query: &Query<'_>| pool.outlook(query).retry_after.map(|wait| wait.as_millis());
+        let eu = Constraints::default().geography("eu");
+        assert_eq!(ms(&Query::new(Some("a"))), Some(300));
+        assert_eq!(ms(&Query::new(Some("a")).constraints(&eu)), Some(800), "constraints are never relaxed");
+        assert_eq!(ms(&Query::new(Some("b"))), None);
+    }
+
+    #[test]
+    fn many_threads_get_each_place_once() {
+        let pool = pool([serving("east", "a").max_in_flight(5)]);
+        let admitted = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let held: Vec<_> = (0..8).filter_map(|_| take(&pool, "a").ok()).collect();
+                        admitted.fetch_add(held.len(), SeqCst);
+                        held
+                    })
+                })
+                .collect();
+            let held: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+            assert_eq!((admitted.load(SeqCst), held.len()), (5, 5));
+            assert_eq!(pool.status().backends[0].in_flight, 5);
+        });
+        assert_eq!(pool.status().backends[0].in_flight, 0);
+    }
+
+    #[test]
+    fn a_permit_in_a_cell_is_taken_once() {
+        let pool = pool([serving("east", "a")]);
+        let cell = PermitCell::new(take(&pool, "a").unwrap());
+        let (first, second) = (cell.clone().take(), cell.take());
+        assert!(first.is_some() && second.is_none());
+        drop(first);
+        assert_eq!(pool.status().backends[0].in_flight, 0);
+        drop(PermitCell::new(take(&pool, "a").unwrap()));
+        assert_eq!(pool.status().backends[0].in_flight, 0, "nobody took it");
+    }
+}
+
+proptest! {
+    #[test]
+    fn in_flight_counts_return_to_zero(steps in proptest::collection::vec((0..6_u8, any::<prop::sample::Index>()), 0..80)) {
+        let full = || [serving("east", "a").max_in_flight(4), serving("west", "a"), serving("north", "a").priority(1)];
+        let pool = pool(full());
+        let (mut held, mut targets) = (Vec::new(), BTreeMap::new());
+        for (step, index) in steps {
+            match step {
+                0..3 => held.extend(pool.acquire(&Query::new(Some("a")), |eligible| index.index(eligible.len())).ok()),
+                3 if !held.is_empty() => drop(held.swap_remove(index.index(held.len()))),
+                4 if !held.is_empty() => {
+                    let outcomes = [Outcome::Success, throttled(1), Outcome::Unreachable, Outcome::Abandoned];
+                    let at = index.index(held.len());
+                    held[at].record(&outcomes[at % outcomes.len()]);
+                }
+                5 if index.index(2) == 0 => pool.replace(described([serving("west", "a")])).unwrap(),
+                5 => pool.replace(described(full())).unwrap(),
+                _ => {}
+            }
+            targets.extend(held.iter().map(|permit| (permit.target().slot(), permit.target().clone())));
+            prop_assert_eq!(targets.values().map(|t| t.in_flight() as usize).sum::<usize>(), held.len());
+        }
+        drop(held);
+        prop_assert!(targets.values().all(|target| target.in_flight() == 0));
+        prop_assert!(pool.status().backends.iter().all(|backend| backend.in_flight == 0));
+    }
+}

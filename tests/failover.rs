@@ -395,7 +395,9 @@ mod endings {
         assert_eq!(error(second).await, (429, "no_target_available".into()));
         assert_eq!(fleet.counts(), [1, 1, 1], "nobody is asked before its time");
 
-        (0..3).for_each(|i| drop(fleet.backends[i].faults().clear()));
+        for backend in &fleet.backends {
+            backend.faults().clear();
+        }
         advance(Duration::from_millis(800)).await;
         assert_eq!(send(&stack, chat()).await.status(), StatusCode::OK);
         assert_eq!(fleet.counts(), [1, 2, 1]);

@@ -182,7 +182,9 @@ impl From<NoTarget> for Error {
                 (ErrorKind::NoTargetDown, "No backend that could serve this is available. Wait as the headers say.")
             }
         };
-        Self { retry_after: none.retry_after, ..Self::new(kind, message) }
+        // Where all is drained nobody knows when somebody will be back: the longest wait that may be told.
+        let wait = none.retry_after.unwrap_or(Duration::MAX);
+        Self::new(kind, message).with_retry_after(wait)
     }
 }
 

@@ -71,16 +71,17 @@ impl<'a> Ending<'a> {
             return Ok(answer);
         }
         let none = nothing_left.or_else(|| outlook().map(Error::from)).unwrap_or_else(nobody);
+        // What may have been done must not look like a refusal, which proves that nothing was.
+        let created = self.unanswered.is_some_and(|outcome| may_have_created(self.route, outcome));
         let cause = match self.unanswered {
-            _ if none.kind() == ErrorKind::NoTargetThrottled => none,
-            _ if self.credential_refused => {
+            _ if !created && none.kind() == ErrorKind::NoTargetThrottled => none,
+            _ if !created && self.credential_refused => {
                 Error::new(ErrorKind::CredentialRejected, "The backends refuse the gateway's own credential.")
             }
             Some(Outcome::TimedOut(_)) => Error::new(ErrorKind::BackendTimeout, "The backend did not answer in time."),
             Some(Outcome::Unreachable | Outcome::CredentialUnavailable) | None => none,
             Some(_) => Error::new(ErrorKind::BackendFailed, "The backend broke the request off."),
         };
-        let created = self.unanswered.is_some_and(|outcome| may_have_created(self.route, outcome));
         Err(if created { cause.must_not_repeat() } else { cause }.into())
     }
 }

@@ -1,0 +1,187 @@
+//! Causes and the answers that they become.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
+mod support;
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_azure_openai::azure::{Outcome, Phase};
+use tower_azure_openai::body::Body;
+use tower_azure_openai::context::AttemptFailed;
+use tower_azure_openai::respond::RespondLayer;
+use tower_azure_openai::{Error, ErrorKind};
+
+use support::{answer, bytes, chat, error, header, json, waits};
+
+async fn of(cause: impl Into<BoxError>) -> Response<Body> {
+    let cause = Arc::new(Mutex::new(Some(cause.into())));
+    let fails = service_fn(move |_: Request<Body>| {
+        let cause = cause.lock().unwrap().take();
+        async { cause.map_or_else(|| Ok(answer(200)), Err) }
+    });
+    RespondLayer::new().layer(fails).oneshot(chat()).await.unwrap()
+}
+
+/// Every cause with its row of the contract.
+const ROWS: [(ErrorKind, u16, &str, &str); 15] = [
+    (ErrorKind::AliasNotAllowed, 403, "alias_not_allowed", "permission_error"),
+    (ErrorKind::AmbiguousRequest, 400, "ambiguous_request", "invalid_request_error"),
+    (ErrorKind::BackendFailed, 502, "backend_failed", "gateway_error"),
+    (ErrorKind::BackendTimeout, 504, "backend_timeout", "timeout_error"),
+    (ErrorKind::CredentialRejected, 502, "backend_credential_rejected", "gateway_error"),
+    (ErrorKind::DeploymentNotFound, 404, "DeploymentNotFound", "invalid_request_error"),
+    (ErrorKind::InvalidBody, 400, "invalid_body", "invalid_request_error"),
+    (ErrorKind::NoTargetDown, 503, "no_target_available", "gateway_error"),
+    (ErrorKind::NoTargetThrottled, 429, "no_target_available", "rate_limit_error"),
+    (ErrorKind::OperationNotAllowed, 403, "operation_not_allowed", "permission_error"),
+    (ErrorKind::PathNotFound, 404, "404", "invalid_request_error"),
+    (ErrorKind::RequestTimeout, 408, "request_timeout", "timeout_error"),
+    (ErrorKind::RequestTooLarge, 413, "request_too_large", "invalid_request_error"),
+    (ErrorKind::Unauthenticated, 401, "401", "authentication_error"),
+    (ErrorKind::UploadFailed, 400, "invalid_body", "invalid_request_error"),
+];
+
+#[tokio::test]
+async fn every_cause_has_its_row() {
+    for (kind, status, code, r#type) in ROWS {
+        let answer = of(Error::new(kind, "say \"why\"\n")).await;
+        assert_eq!(answer.status(), status, "{kind:?}");
+        assert_eq!(header(&answer, "content-type"), Some("application/json"));
+        assert_eq!(header(&answer, "www-authenticate"), (status == 401).then_some("Bearer"), "{kind:?}");
+        assert_eq!(waits(&answer), (None, None), "{kind:?}");
+        assert_eq!(header(&answer, "x-should-retry"), None);
+        let expected =
+            format!(r#"{{"error":{{"code":"{code}","message":"say \"why\"\n","type":"{type}","param":null}}}}"#);
+        assert_eq!(bytes(answer).await, expected, "{kind:?}: the members in this order");
+    }
+}
+
+#[tokio::test]
+async fn waits_are_told_in_both_headers_and_in_bounds() {
+    for (wait, ms, s) in [
+        (Duration::ZERO, "1", "1"),
+        (Duration::from_micros(1), "1", "1"),
+        (Duration::from_micros(300_001), "301", "1"),
+        (Duration::from_millis(1_000), "1000", "1"),
+        (Duration::from_millis(1_001), "1001", "2"),
+        (Duration::from_millis(58_001), "58001", "59"),
+        (Duration::from_secs(60), "59000", "59"),
+        (Duration::MAX, "59000", "59"),
+    ] {
+        for kind in [ErrorKind::NoTargetDown, ErrorKind::NoTargetThrottled] {
+            let answer = of(Error::new(kind, "wait").with_retry_after(wait)).await;
+            assert_eq!(waits(&answer), (Some(ms), Some(s)), "{wait:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_says_so() {
+    let answer = of(Error::new(ErrorKind::BackendTimeout, "late").must_not_repeat()).await;
+    assert_eq!(header(&answer, "x-should-retry"), Some("false"));
+}
+
+#[tokio::test]
+async fn a_cause_is_found_wherever_it_stands() {
+    let cause = || Error::new(ErrorKind::RequestTooLarge, "too large");
+    let chains: [BoxError; 3] = [
+        io::Error::other(cause()).into(),
+        AttemptFailed::new(Outcome::Abandoned, cause()).into(),
+        AttemptFailed::new(Outcome::Unknown, io::Error::other(io::Error::other(cause()))).into(),
+    ];
+    for chain in chains {
+        assert_eq!(error(of(chain).await).await, (413, "request_too_large".into()));
+    }
+}
+
+#[tokio::test]
+async fn the_source_of_a_cause_stays_inside() {
+    let cause = Error::new(ErrorKind::BackendFailed, "broke").with_source("https://secret.example said sk-1");
+    let text = bytes(of(cause).await).await;
+    assert!(!String::from_utf8_lossy(&text).contains("secret"));
+}
+
+#[tokio::test]
+async fn unknown_errors_become_502_without_their_text() {
+    for unknown in ["connect to 10.0.0.7: refused", "api-key sk-1 is wrong", ""] {
+        let answer = of(io::Error::other(unknown)).await;
+        assert_eq!(answer.headers().len(), 1, "the content-type");
+        let body = json(answer).await;
+        assert_eq!(body["error"]["code"], "backend_failed");
+        assert!(unknown.is_empty() || !body.to_string().contains(unknown));
+    }
+}
+
+#[tokio::test]
+async fn attempts_that_nobody_failed_over_from_are_answered() {
+    for (outcome, status, code) in [
+        (Outcome::Unreachable, 503, "no_target_available"),
+        (Outcome::CredentialUnavailable, 503, "no_target_available"),
+        (Outcome::TimedOut(Phase::Answer), 504, "backend_timeout"),
+        (Outcome::TimedOut(Phase::FirstByte), 504, "backend_timeout"),
+        (Outcome::Reset, 502, "backend_failed"),
+        (Outcome::Unknown, 502, "backend_failed"),
+    ] {
+        let answer = of(AttemptFailed::new(outcome, "10.0.0.7")).await;
+        assert_eq!(waits(&answer).0.is_some(), status == 503, "{outcome:?}");
+        assert_eq!(waits(&answer).1.is_some(), status == 503, "{outcome:?}");
+        assert_eq!(error(answer).await, (status, code.into()), "{outcome:?}");
+    }
+    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    assert_eq!(error(of(refused).await).await, (503, "no_target_available".into()));
+}
+
+#[tokio::test]
+async fn answers_pass_unchanged() {
+    let inner = service_fn(async |_: Request<Body>| {
+        let passed = Response::builder().status(429).header("retry-after", "86400").header("x-a", "1").extension(7_u8);
+        Ok::<_, BoxError>(passed.body(Body::from("as it was")).unwrap())
+    });
+    let answer = RespondLayer::new().layer(inner).oneshot(chat()).await.unwrap();
+    assert_eq!(answer.status(), 429);
+    assert_eq!((header(&answer, "retry-after"), header(&answer, "x-a")), (Some("86400"), Some("1")));
+    assert_eq!((answer.headers().len(), answer.extensions().get::<u8>()), (2, Some(&7)));
+    assert_eq!(bytes(answer).await, "as it was");
+}
+
+mod readiness {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_that_of_the_service_below() {
+        support::assert_keeps_the_readiness_contract(&RespondLayer::new(), chat).await;
+        let (mock, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        handle.allow(0);
+        let mut service = RespondLayer::new().layer(mock);
+        assert!(service.ready().now_or_never().is_none());
+        handle.allow(1);
+        assert!(service.ready().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn that_failed_is_answered_to_the_next_call_and_only_to_that() {
+        let (mock, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let mut service = RespondLayer::new().layer(mock);
+        handle.send_error(Error::new(ErrorKind::NoTargetDown, "closed"));
+        service.ready().await.unwrap();
+        let _ = service.clone();
+        assert_eq!(error(service.call(chat()).await.unwrap()).await, (503, "no_target_available".into()));
+        assert!(handle.next_request().now_or_never().flatten().is_none(), "the service below was not called");
+    }
+}
+
+#[tokio::test]
+async fn cancellation_ends_the_request_below() {
+    let (mock, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let mut sending = Box::pin(RespondLayer::new().layer(mock).oneshot(chat()));
+    assert!(sending.as_mut().now_or_never().is_none());
+    let (_, respond) = handle.next_request().await.unwrap();
+    drop(sending);
+    // Nobody is left to take it, and nothing panics.
+    respond.send_response(answer(200));
+}

@@ -20,9 +20,8 @@ struct Peek {
 pub(super) fn is_asked_for(parts: &Parts, route: &Route, body: &Body) -> bool {
     let readable = parts.method == Method::POST && may_stream(route.operation()) && is_json(&parts.headers);
     let Some(bytes) = body.as_bytes().filter(|_| readable) else { return false };
-    // Most bodies do not have the word at all, which is much quicker to see than to parse them. Somebody who writes it with
-    // escapes gets the longer of the two timeouts.
-    memmem::find(bytes, b"\"stream\"").is_some()
+    // Most bodies do not have the word at all, plain or with an escape in it, which is much quicker to see than to parse.
+    [&b"\"stream\""[..], b"\\u00"].iter().any(|word| memmem::find(bytes, word).is_some())
         && serde_json::from_slice::<Peek>(bytes).is_ok_and(|peek| peek.stream == Some(true))
 }
 

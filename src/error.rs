@@ -10,6 +10,9 @@ use tower::BoxError;
 
 use crate::pool::{NoTarget, NoTargetReason};
 
+/// What a client is told when nobody can know, as while everything is drained: the longest wait that clients agree on.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(59);
+
 /// A cause that becomes an answer: layers return it inside a `BoxError`, [`RespondLayer`](crate::respond::RespondLayer)
 /// turns it into a status and a body.
 ///
@@ -177,7 +180,7 @@ impl From<NoTarget> for Error {
                 (ErrorKind::NoTargetDown, "No backend that could serve this is available. Wait as the headers say.")
             }
         };
-        Self { retry_after: none.retry_after, ..Self::new(kind, message) }
+        Self::new(kind, message).with_retry_after(none.retry_after.unwrap_or(UNKNOWN_WAIT))
     }
 }
 

@@ -689,8 +689,10 @@ mod holding {
     }
 }
 
+type Same = fn(Request<Body>) -> Request<Body>;
+
 /// Fixes what requests carry, which the layer leaves open.
-fn with_bodies<S>(service: S) -> MapRequest<S, fn(Request<Body>) -> Request<Body>> {
+fn with_bodies<S>(service: S) -> MapRequest<S, Same> {
     MapRequest::new(service, |request| request)
 }
 

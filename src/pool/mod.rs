@@ -20,8 +20,9 @@
 //!             .priority(1)
 //!             .add_deployment(Deployment::new("gpt-4o").model("gpt-4o").version("2024-08-06")),
 //!     )
-//!     .build();
-//! assert!(pool.unwrap_err().to_string().contains("all its targets must agree"), "the first model is `gpt-4o` by its alias");
+//!     .build()?;
+//! let backends: Vec<_> = pool.targets("gpt-4o").iter().map(|target| target.backend().to_owned()).collect();
+//! assert_eq!(backends, ["ptu-eastus", "paygo-westus"]);
 //! # Ok(())
 //! # }
 //! ```

@@ -10,6 +10,9 @@ use tower::BoxError;
 
 use crate::pool::{NoTarget, NoTargetReason};
 
+/// What a client is told when nobody can know, as while everything is drained: the longest wait that clients agree on.
+const UNKNOWN_WAIT: Duration = Duration::from_secs(59);
+
 /// A cause that becomes an answer: layers return it inside a `BoxError`, [`RespondLayer`](crate::respond::RespondLayer)
 /// turns it into a status and a body.
 ///
@@ -182,9 +185,7 @@ impl From<NoTarget> for Error {
                 (ErrorKind::NoTargetDown, "No backend that could serve this is available. Wait as the headers say.")
             }
         };
-        // Where all is drained nobody knows when somebody will be back: the longest wait that may be told.
-        let wait = none.retry_after.unwrap_or(Duration::MAX);
-        Self::new(kind, message).with_retry_after(wait)
+        Self::new(kind, message).with_retry_after(none.retry_after.unwrap_or(UNKNOWN_WAIT))
     }
 }
 

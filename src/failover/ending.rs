@@ -59,11 +59,13 @@ impl<'a> Ending<'a> {
     pub(super) fn give_up(self, nothing_left: Option<Error>) -> Result<Response<Body>, BoxError> {
         let outlook = || self.attempts.outlook(&query(self.route, self.client));
         if let Some((mut answer, outcome)) = self.kept {
-            let wait_for = wait::is_due(answer.status())
-                .then(|| outlook().and_then(|none| none.retry_after).or_else(|| outcome.hint()))
-                .flatten();
-            if let Some(soonest) = wait_for {
-                wait::set(answer.headers_mut(), soonest);
+            if wait::is_due(answer.status()) {
+                let soonest = outlook().and_then(|none| none.retry_after);
+                // Where no circuit learns, a target that asked to wait seems to admit at once: what it said stands.
+                let known = soonest.filter(|wait| !wait.is_zero() || outcome.hint().is_none());
+                if let Some(wait) = known {
+                    wait::set(answer.headers_mut(), wait);
+                }
             }
             if may_have_created(self.route, outcome) {
                 answer.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));

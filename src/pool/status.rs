@@ -38,7 +38,7 @@ pub struct BackendStatus {
     pub drained: bool,
     /// Requests now, streams counted to their end.
     pub in_flight: u32,
-    /// `ok`, `key`, `none`, or a sentence that says what is wrong.
+    /// `ok`, `key`, or a sentence that says what is wrong.
     pub identity: String,
     /// In the order of configuration.
     pub deployments: Vec<DeploymentStatus>,
@@ -81,7 +81,7 @@ impl Resource {
             weight: self.weight,
             drained: self.weight == 0,
             in_flight: self.in_flight.load(Relaxed),
-            identity: self.credential.as_ref().map_or_else(|| "none".to_owned(), Credential::identity),
+            identity: self.credential.as_ref().map_or_else(|| "no credential is configured".to_owned(), Credential::identity),
             deployments: own.filter_map(|target| target.status(now)).collect(),
         }
     }

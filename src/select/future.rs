@@ -53,14 +53,23 @@ impl<F> ResponseFuture<F> {
 impl Sent {
     fn answered<B: HttpBody>(&self, mut answer: Response<B>) -> Response<ResponseBody<B>> {
         answer.extensions_mut().insert(self.target.clone());
-        if wait::is_due(answer.status())
+        // The circuit breaker below has taken it, if there is one.
+        let permit = self.cell.take();
+        // Without one the pool has learned nothing, and the backend knows better.
+        if permit.is_none()
+            && wait::is_due(answer.status())
             && let Some(soonest) = self.pool.outlook(&query(&self.route, self.client.as_ref())).retry_after
         {
             wait::set(answer.headers_mut(), soonest);
         }
-        // The circuit breaker below has taken it, if there is one.
-        let permit = self.cell.take();
         answer.map(|body| ResponseBody::new(body, permit))
+    }
+}
+
+/// Whoever still holds the request holds no place with it.
+impl Drop for Sent {
+    fn drop(&mut self) {
+        drop(self.cell.take());
     }
 }
 

@@ -9,7 +9,8 @@
 //! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target;
 //!    [`Target`](crate::pool::Target) and [`PermitCell`](crate::pool::PermitCell) are put into the extensions.
 //! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
-//!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s.
+//!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
+//!    breaker below, from which alone the pool learns, they stay as the backend sent them.
 //!
 //! The permit is held until the body of the answer ends, is dropped, or fails: by the
 //! [circuit breaker](crate::circuit) below, which adopts it, or else by this layer, which then learns nothing from outcomes.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use memchr::memmem;
 use percent_encoding::percent_decode_str;
 
 /// The header of Azure's API keys.
@@ -111,7 +112,8 @@ fn is_front_end(name: &str) -> bool {
 }
 
 fn strip_protocol_key(headers: &mut HeaderMap) {
-    let carries_key = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains(PROTOCOL_KEY));
+    // Bytes, because a value that is not text must not carry a key past us; nothing of such a value is kept.
+    let carries_key = |value: &HeaderValue| memmem::find(value.as_bytes(), PROTOCOL_KEY.as_bytes()).is_some();
     if !headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().any(carries_key) {
         return;
     }

@@ -309,6 +309,19 @@ mod fleets {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_budget_is_spent_on_what_is_sent_only() {
+        let layer = FailoverLayer::new();
+        let alone = Fleet::new(1);
+        alone.always(0, Fault::status(500));
+        for _ in 0..2_000 {
+            send(&alone.stack(layer.clone()), chat()).await;
+        }
+        let fleet = Fleet::new(2);
+        fleet.always(0, Fault::status(500));
+        assert_eq!(send(&fleet.stack(layer), chat()).await.status(), StatusCode::OK, "the budget is untouched");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn refusals_are_not_bounded_by_the_budget() {
         let fleet = Fleet::new(3);
         fleet.always(0, Fault::status(403));

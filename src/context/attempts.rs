@@ -70,6 +70,16 @@ impl Attempts {
         pool.map(|pool| pool.outlook(query))
     }
 
+    /// Whether another target could be tried now; without selection nobody knows, and it is taken to be so.
+    #[must_use]
+    pub fn can_go_on(&self, query: Query<'_>) -> bool {
+        let (pool, tried) = {
+            let state = self.lock();
+            (state.pool.clone(), state.tried.clone())
+        };
+        pool.is_none_or(|pool| pool.has_eligible(&query.tried(&tried)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

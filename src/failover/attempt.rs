@@ -15,7 +15,7 @@ use super::{Config, FailoverLayer};
 use crate::azure::Outcome;
 use crate::azure::operation::Repeat;
 use crate::body::Body;
-use crate::context::{Attempts, Client, FreshCredential, Route, of_body, of_head};
+use crate::context::{Attempts, Client, FreshCredential, Route, of_body, of_head, query};
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Target, TargetSet};
 
@@ -65,7 +65,9 @@ where
             let costs = !(outcome.is_refusal() && selected);
             failures += u32::from(costs);
             ending.keep(answer, outcome).await;
-            if costs && (failures >= config.attempts || !budget.withdraw()) {
+            // Nothing is withdrawn for an attempt that nobody is left for.
+            let goes_on = || attempts.can_go_on(query(&route, client.as_ref())) && budget.withdraw();
+            if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }
         }

@@ -48,6 +48,14 @@ impl<'a> Query<'a> {
     fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
+
+    fn can_take(&self, target: &Target, since: u64) -> bool {
+        target.0.live.admits(since)
+            && self.is_new(target)
+            && !target.is_drained()
+            && !target.is_full()
+            && target.complies(self.constraints)
+    }
 }
 
 /// No target can take the request.
@@ -84,15 +92,8 @@ impl Pool {
         let (table, now) = (self.0.table.load(), Instant::now());
         let group = table.group(query.alias).ok_or(NoTarget::not_served())?;
         let since = Live::since(self.0.epoch, now);
-        let eligible = |target: &&Target| {
-            target.0.live.admits(since)
-                && query.is_new(target)
-                && !target.is_drained()
-                && !target.is_full()
-                && target.complies(query.constraints)
-        };
         for tier in group.tiers() {
-            let mut candidates: Vec<_> = tier.iter().filter(eligible).collect();
+            let mut candidates: Vec<_> = tier.iter().filter(|target| query.can_take(target, since)).collect();
             while !candidates.is_empty() {
                 let chosen = choose(&candidates).min(candidates.len() - 1);
                 let target = candidates.remove(chosen);
@@ -102,6 +103,13 @@ impl Pool {
             }
         }
         Err(self.why_not(group, query, now))
+    }
+
+    /// Whether [`acquire`](Self::acquire) would find a target now.
+    #[must_use]
+    pub fn has_eligible(&self, query: &Query<'_>) -> bool {
+        let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, Instant::now()));
+        table.group(query.alias).is_some_and(|group| group.targets().any(|target| query.can_take(target, since)))
     }
 
     /// Takes the permit of one target, if its circuit and its limit allow it.

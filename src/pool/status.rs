@@ -81,7 +81,10 @@ impl Resource {
             weight: self.weight,
             drained: self.weight == 0,
             in_flight: self.in_flight.load(Relaxed),
-            identity: self.credential.as_ref().map_or_else(|| "no credential is configured".to_owned(), Credential::identity),
+            identity: self
+                .credential
+                .as_ref()
+                .map_or_else(|| "no credential is configured".to_owned(), Credential::identity),
             deployments: own.filter_map(|target| target.status(now)).collect(),
         }
     }

@@ -1,0 +1,229 @@
+//! What each layer of the default stack costs for one request: time and allocations. No network, no I/O.
+//!
+//! The request is a chat completion with 1.4 KB of JSON and the headers of a client library; below the stack stands a service
+//! that answers 200 at once. The stack grows from the outside in, so that every layer finds what those above it put into the
+//! request, and what a row adds to the row above is the share of its layer. The answer is read to its end.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Ready, poll_fn, ready};
+use std::hint::black_box;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::Criterion;
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::Full;
+use tokio::time::Instant;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+use tower_azure_openai::authorize::AuthorizeLayer;
+use tower_azure_openai::body::Body;
+use tower_azure_openai::circuit::CircuitBreakerLayer;
+use tower_azure_openai::context::Client;
+use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::gateway;
+use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
+use tower_azure_openai::reissue::ReissueCredentialsLayer;
+use tower_azure_openai::respond::RespondLayer;
+use tower_azure_openai::select::SelectBackendLayer;
+use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+/// Requests are made in portions outside the clock.
+const PORTION: u64 = 256;
+
+type Inbound = Request<Full<Bytes>>;
+
+fn main() -> Result<(), BoxError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    // Nothing here waits, but the timeout of an attempt wants to know its timer.
+    let _entered = runtime.enter();
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    let report = Report { request: request()?, rows: RefCell::default() };
+
+    let pool = pool()?;
+    let respond = RespondLayer::new();
+    let terminate = TerminateCredentialsLayer::new(clients()?);
+    let inspect = InspectLayer::new();
+    let authorize = AuthorizeLayer::new();
+    let failover = FailoverLayer::new();
+    let select = SelectBackendLayer::new(pool.clone());
+    let circuit = CircuitBreakerLayer::adopting();
+    let reissue = ReissueCredentialsLayer::new();
+
+    report.row(&mut criterion, "bare service", NoOp);
+    let stack = ServiceBuilder::new().layer(respond);
+    report.row(&mut criterion, "+ respond", stack.clone().service(NoOp));
+    let stack = stack.layer(terminate.clone());
+    report.row(&mut criterion, "+ terminate", stack.clone().service(NoOp));
+    let stack = stack.layer(inspect);
+    report.row(&mut criterion, "+ inspect", stack.clone().service(NoOp));
+    let stack = stack.layer(authorize);
+    report.row(&mut criterion, "+ authorize", stack.clone().service(NoOp));
+    let stack = stack.layer(failover);
+    report.row(&mut criterion, "+ failover", stack.clone().service(NoOp));
+    let stack = stack.layer(select);
+    report.row(&mut criterion, "+ select", stack.clone().service(NoOp));
+    let stack = stack.layer(circuit);
+    report.row(&mut criterion, "+ circuit", stack.clone().service(NoOp));
+    let stack = stack.layer(reissue);
+    report.row(&mut criterion, "+ reissue", stack.service(NoOp));
+    report.row(&mut criterion, "gateway::builder", gateway::builder(pool, terminate).build(NoOp));
+
+    report.print();
+    criterion.final_summary();
+    Ok(())
+}
+
+fn pool() -> Result<Pool, BoxError> {
+    let names = ["ptu-eastus", "paygo-eastus", "paygo-westus"];
+    let backends = names.into_iter().zip(0..).map(|(name, priority)| {
+        let credential = Credential::api_key("fedcba9876543210fedcba9876543210")?;
+        let backend = Backend::new(name, format!("https://{name}.openai.azure.com"));
+        let deployment = Deployment::new(format!("gpt-4o-{name}")).alias("gpt-4o");
+        Ok::<_, BoxError>(backend.credential(credential).priority(priority).add_deployment(deployment))
+    });
+    let builder =
+        backends.into_iter().try_fold(Pool::builder(), |pool, backend| Ok::<_, BoxError>(pool.add_backend(backend?)));
+    Ok(builder?.build()?)
+}
+
+fn clients() -> Result<ClientRegistry, BoxError> {
+    Ok(ClientRegistry::builder().add_key(Client::new("team-a").allow(["gpt-4o"]), KEY).build()?)
+}
+
+/// As the Python library of OpenAI sends it.
+fn request() -> Result<Inbound, BoxError> {
+    let text = "Summarise the following minutes of a meeting in three sentences. ".repeat(20);
+    let body = format!(
+        r#"{{"messages":[{{"role":"system","content":"You are terse."}},{{"role":"user","content":"{text}"}}],"max_tokens":200}}"#
+    );
+    let mut request = Request::post("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21");
+    for (name, value) in [
+        ("host", "gateway.contoso.example"),
+        ("accept-encoding", "gzip, deflate"),
+        ("connection", "keep-alive"),
+        ("accept", "application/json"),
+        ("content-type", "application/json"),
+        ("content-length", &body.len().to_string()),
+        ("user-agent", "AzureOpenAI/Python 1.54.0"),
+        ("x-stainless-lang", "python"),
+        ("x-stainless-package-version", "1.54.0"),
+        ("x-stainless-os", "Linux"),
+        ("x-stainless-arch", "x64"),
+        ("x-stainless-runtime", "CPython"),
+        ("x-stainless-runtime-version", "3.12.7"),
+        ("x-stainless-async", "false"),
+        ("x-stainless-retry-count", "0"),
+        ("api-key", KEY),
+    ] {
+        request = request.header(name, HeaderValue::from_str(value)?);
+    }
+    Ok(request.body(Full::from(body))?)
+}
+
+// ===== what stands below =====
+
+/// Answers 200 at once, without looking.
+#[derive(Clone, Debug)]
+struct NoOp;
+
+impl<B> Service<Request<B>> for NoOp {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        ready(Ok(Response::new(Body::from(r#"{"object":"chat.completion","choices":[]}"#))))
+    }
+}
+
+/// One request, until the answer has been read to its end. Nothing in it has to be waited for.
+fn drive<S>(service: &mut S, request: Inbound)
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+{
+    let exchange = async {
+        let Ok(answer) = service.ready().await?.call(request).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let mut body = answer.into_body();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            black_box(frame.is_ok());
+        }
+        Ok::<_, Infallible>(())
+    };
+    let ended = exchange.now_or_never();
+    assert!(ended.is_some(), "nothing waits");
+}
+
+// ===== what is reported =====
+
+struct Report {
+    request: Inbound,
+    rows: RefCell<Vec<Row>>,
+}
+
+struct Row {
+    name: &'static str,
+    allocations: u64,
+    /// The best sample; what disturbs a measurement only ever adds.
+    time: Duration,
+}
+
+impl Report {
+    fn row<S>(&self, criterion: &mut Criterion, name: &'static str, mut service: S)
+    where
+        S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+    {
+        drive(&mut service, self.request.clone());
+        let request = self.request.clone();
+        let allocations = allocation_counter::measure(|| drive(&mut service, request)).count_total;
+        let mut time = Duration::MAX;
+        criterion.benchmark_group("stack").bench_function(name, |bencher| {
+            bencher.iter_custom(|requests| {
+                let sample = self.sample(&mut service, requests);
+                time = time.min(sample.div_f64(requests as f64));
+                sample
+            });
+        });
+        self.rows.borrow_mut().push(Row { name, allocations, time });
+    }
+
+    fn sample<S>(&self, service: &mut S, mut requests: u64) -> Duration
+    where
+        S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+    {
+        let mut sample = Duration::ZERO;
+        while requests > 0 {
+            let portion: Vec<_> = (0..requests.min(PORTION)).map(|_| self.request.clone()).collect();
+            requests -= portion.len() as u64;
+            let start = Instant::now();
+            portion.into_iter().for_each(|request| drive(service, request));
+            sample += start.elapsed();
+        }
+        sample
+    }
+
+    fn print(&self) {
+        println!("{:<18}{:>9}{:>8}{:>14}{:>8}", "", "ns", "added", "allocations", "added");
+        let (mut ns_above, mut allocations_above) = (0, 0);
+        for Row { name, allocations, time } in self.rows.borrow().iter() {
+            let (ns, allocations) =
+                (i64::try_from(time.as_nanos()).unwrap_or(i64::MAX), i64::try_from(*allocations).unwrap_or(i64::MAX));
+            println!("{name:<18}{ns:>9}{:>+8}{allocations:>14}{:>+8}", ns - ns_above, allocations - allocations_above);
+            (ns_above, allocations_above) = (ns, allocations);
+        }
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE};
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
@@ -18,32 +18,65 @@ pub(crate) const QUERY_KEYS: [&str; 2] = ["api-key", "subscription-key"];
 /// How browsers, which cannot set headers on a WebSocket, offer a key as a subprotocol.
 pub(crate) const PROTOCOL_KEY: &str = "openai-insecure-api-key.";
 
-const CREDENTIALS: [HeaderName; 4] = [API_KEY, AUTHORIZATION, SUBSCRIPTION_KEY, COOKIE];
+/// Every header that can carry a client's credential.
+const CREDENTIALS: [&str; 4] = ["api-key", "authorization", "ocp-apim-subscription-key", "cookie"];
 
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("te"),
-    HeaderName::from_static("trailer"),
-    HeaderName::from_static("transfer-encoding"),
-    HeaderName::from_static("upgrade"),
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Answers that name infrastructure, or that would pin a client to a backend behind the gateway's back.
-const INFRASTRUCTURE: [HeaderName; 2] = [SET_COOKIE, HeaderName::from_static("alt-svc")];
+const INFRASTRUCTURE: [&str; 2] = ["set-cookie", "alt-svc"];
 
 const FRONT_END: [&str; 3] = ["forwarded", "via", "expect"];
 const FRONT_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-azure-", "x-appgw-", "x-stainless-", "x-gateway-"];
 
 /// Removes every form of an inbound credential from the headers.
 pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
-    for name in &CREDENTIALS {
+    remove_if(headers, |name| CREDENTIALS.contains(&name));
+    strip_protocol_key(headers);
+}
+
+/// Removes what concerned only the way to the gateway, credentials included.
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
+    let named = named_in_connection(headers);
+    remove_if(headers, |name| {
+        CREDENTIALS.contains(&name) || HOP_BY_HOP.contains(&name) || is_front_end(name) || names(&named, name)
+    });
+    strip_protocol_key(headers);
+}
+
+/// Removes what concerned only the way from the backend to the gateway.
+pub(crate) fn strip_answer(headers: &mut HeaderMap) {
+    let named = named_in_connection(headers);
+    remove_if(headers, |name| HOP_BY_HOP.contains(&name) || INFRASTRUCTURE.contains(&name) || names(&named, name));
+}
+
+/// One look at each header there is, rather than a search for each that there could be.
+fn remove_if(headers: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
+    let found: Vec<_> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
-    strip_protocol_key(headers);
+}
+
+/// What `Connection` declares to be hop-by-hop; never `Host`, without which there is no request.
+fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    named.filter(|name| *name != HOST).collect()
+}
+
+fn names(named: &[HeaderName], name: &str) -> bool {
+    named.iter().any(|named| named.as_str() == name)
 }
 
 /// The request target without the parameters that carry keys; `None` when there are none.
@@ -56,8 +89,9 @@ pub(crate) fn without_query_keys(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     let path_and_query = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(path_and_query).ok()?);
-    Uri::from_parts(parts).ok()
+    // Parts of a valid query are valid; if that were ever wrong, no key must go on all the same.
+    parts.path_and_query = Some(path_and_query.try_into().unwrap_or_else(|_| PathAndQuery::from_static("/")));
+    Some(Uri::from_parts(parts).unwrap_or_default())
 }
 
 /// The parameters of a query, decoded.
@@ -72,38 +106,6 @@ fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
 
 pub(crate) fn is_query_key(name: &str) -> bool {
     QUERY_KEYS.iter().any(|key| name.eq_ignore_ascii_case(key))
-}
-
-/// Removes what concerned only the way to the gateway, credentials included.
-pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    strip_credentials(headers);
-    let front_end: Vec<_> = headers.keys().filter(|name| is_front_end(name.as_str())).cloned().collect();
-    for name in front_end {
-        headers.remove(name);
-    }
-}
-
-/// Removes what concerned only the way from the backend to the gateway.
-pub(crate) fn strip_answer(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    for name in &INFRASTRUCTURE {
-        headers.remove(name);
-    }
-}
-
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<_> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .filter(|name| *name != HOST)
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }
 
 fn is_front_end(name: &str) -> bool {

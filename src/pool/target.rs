@@ -166,43 +166,53 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Targets, as a set of their slots.
+/// Targets, as a set of their slots. The first 64 slots, which is all of most pools, need no allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TargetSet(Vec<u64>);
+pub struct TargetSet {
+    first: u64,
+    rest: Vec<u64>,
+}
 
 impl TargetSet {
     /// Adds a target; `false` when it was there already.
     pub fn insert(&mut self, target: &Target) -> bool {
-        let (word, bit) = Self::place(target);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+        let new = !self.contains(target);
+        let bit = 1 << (target.slot() % 64);
+        match (target.slot() / 64).checked_sub(1) {
+            None => self.first |= bit,
+            Some(word) => {
+                if self.rest.len() <= word {
+                    self.rest.resize(word + 1, 0);
+                }
+                self.rest[word] |= bit;
+            }
         }
-        let Some(bits) = self.0.get_mut(word) else { return false };
-        let new = *bits & bit == 0;
-        *bits |= bit;
         new
     }
 
     /// Whether the target is in the set.
     #[must_use]
     pub fn contains(&self, target: &Target) -> bool {
-        let (word, bit) = Self::place(target);
-        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+        let word = match (target.slot() / 64).checked_sub(1) {
+            None => Some(&self.first),
+            Some(word) => self.rest.get(word),
+        };
+        word.is_some_and(|bits| bits & (1 << (target.slot() % 64)) != 0)
     }
 
     /// How many targets are in the set.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
+        self.words().map(|bits| bits.count_ones() as usize).sum()
     }
 
     /// Whether no target is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|bits| *bits == 0)
+        self.words().all(|bits| bits == 0)
     }
 
-    fn place(target: &Target) -> (usize, u64) {
-        (target.slot() / 64, 1 << (target.slot() % 64))
+    fn words(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.first).chain(self.rest.iter().copied())
     }
 }

@@ -62,8 +62,7 @@ pub(crate) fn strip_answer(headers: &mut HeaderMap) {
 
 /// One look at each header there is, rather than a search for each that there could be.
 fn remove_if(headers: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
-    let found: Vec<_> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
-    for name in found {
+    while let Some(name) = headers.keys().find(|name| unwanted(name.as_str())).cloned() {
         headers.remove(name);
     }
 }

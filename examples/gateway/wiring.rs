@@ -1,5 +1,7 @@
 //! From the configuration to the stack of layers.
 
+use std::sync::Arc;
+
 use http::Request;
 use tower::BoxError;
 use tower::filter::FilterLayer;
@@ -12,6 +14,7 @@ use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
+use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
@@ -108,8 +111,10 @@ fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
 }
 
 fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
+    let credential = credential(&described.credential)
+        .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
     let mut backend = Backend::new(&described.name, described.endpoint.to_string())
-        .credential(credential(&described.credential)?)
+        .credential(credential)
         .priority(described.priority)
         .weight(described.weight)
         .processing(processing(described.processing))
@@ -139,10 +144,20 @@ fn deployment(described: &backends::Deployment) -> Deployment {
 }
 
 fn credential(described: &backends::Credential) -> Result<Credential, BoxError> {
-    match described {
-        backends::Credential::ApiKey(key) => Ok(Credential::api_key(key.expose())?),
-        backends::Credential::Token { source, scope } => Err("later".into()),
-    }
+    let (source, scope) = match described {
+        backends::Credential::ApiKey(key) => return Ok(Credential::api_key(key.expose())?),
+        backends::Credential::Token { source, scope } => (source, scope),
+    };
+    let identity = match source {
+        TokenSource::ClientSecret { tenant_id, client_id, secret } => {
+            Identity::client_secret(tenant_id, client_id, secret.expose())
+        }
+        TokenSource::DeveloperTools => Identity::developer_tools(),
+        TokenSource::ManagedIdentity { client_id: None } => Identity::managed_identity(),
+        TokenSource::ManagedIdentity { client_id: Some(id) } => Identity::managed_identity().client_id(id),
+        TokenSource::WorkloadIdentity => Identity::workload_identity(),
+    };
+    Ok(Credential::bearer(Arc::new(identity.scope(scope).keeper()?)))
 }
 
 fn circuit(described: &Circuit) -> CircuitConfig {

@@ -35,7 +35,7 @@
 //! # }
 //! ```
 //!
-//! **Errors.** [`Error`](crate::Error) while its own circuit is open; `AttemptFailed` for errors of the service below.
+//! **Errors.** [`Error`] while its own circuit is open; `AttemptFailed` for errors of the service below.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 

@@ -1,17 +1,4 @@
 //! The circuit of one target: a pure state machine over the time it is given.
-//!
-//! | state | meaning | left when |
-//! |---|---|---|
-//! | closed | traffic flows | a 429 (or any answer with a wait hint) opens it for the hint; failures open it |
-//! | open | no request at all | its time is over: then closed, or half-open where it is not known that the target is well |
-//! | half-open | one request, and one more after each [`CircuitConfig::probe_interval`] while none has failed | the first success closes it, a failure opens it again |
-//!
-//! A 429 is an order to wait, not a failure: it enters no ratio, no run and no back-off. After a hint that was obeyed in
-//! full the circuit is simply closed, because the backend itself said when.
-//!
-//! The two ideas that make it safe under concurrency are *tickets* and *places*. Every admission gives a [`Ticket`] of the
-//! current generation, and a trip starts a new one: an answer to a request that was sent before the trip changes nothing,
-//! except that a wait it asks for is always obeyed. A probe holds a place that is given back when it ends without a verdict.
 
 use std::time::Duration;
 
@@ -132,7 +119,20 @@ pub struct Ticket {
     probe: bool,
 }
 
-/// See the [module docs](self).
+/// The circuit of one target: a pure state machine over the time it is given.
+///
+/// | state | meaning | left when |
+/// |---|---|---|
+/// | closed | traffic flows | a 429 (or any answer with a wait hint) opens it for the hint; failures open it |
+/// | open | no request at all | its time is over: then closed, or half-open where it is not known that the target is well |
+/// | half-open | one request, and one more after each [`CircuitConfig::probe_interval`] while none has failed | the first success closes it, a failure opens it again |
+///
+/// A 429 is an order to wait, not a failure: it enters no ratio, no run and no back-off. After a hint that was obeyed in
+/// full the circuit is simply closed, because the backend itself said when.
+///
+/// The two ideas that make it safe under concurrency are *tickets* and *places*. Every admission gives a [`Ticket`] of the
+/// current generation, and a trip starts a new one: an answer to a request that was sent before the trip changes nothing,
+/// except that a wait it asks for is always obeyed. A probe holds a place that is given back when it ends without a verdict.
 #[derive(Debug)]
 pub struct Circuit {
     config: CircuitConfig,

@@ -83,7 +83,7 @@ impl fmt::Debug for Endpoint {
 }
 
 /// Whether `host` (as it stands in a URL) names this machine.
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())

@@ -62,6 +62,8 @@ pub use self::select::{NoTarget, NoTargetReason, Query};
 pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus};
 pub use self::target::{Target, TargetSet};
 
+#[cfg(feature = "azure-identity")]
+pub(crate) use self::endpoint::is_loopback;
 pub(crate) use self::status::ceil_ms;
 
 use self::builder::Checked;

@@ -45,6 +45,8 @@
 //! # Cancellation
 //! Dropping the future drops the request below. A fetch that others share goes on.
 
+#[cfg(feature = "azure-identity")]
+pub mod azure;
 mod future;
 mod keeper;
 mod locations;

@@ -1,7 +1,7 @@
 //! Turns causes into answers.
 //!
 //! Every other layer that refuses a request returns a typed [`Error`](crate::Error); this one, outermost, writes the answer
-//! in Azure's error shape. Above it the error type is [`Infallible`](std::convert::Infallible), so that the stack fits axum
+//! in Azure's error shape. Above it the error type is [`Infallible`], so that the stack fits axum
 //! and hyper.
 //!
 //! 1. An answer of the service below passes unchanged.

@@ -1,13 +1,13 @@
 //! Chooses the target of each attempt, takes its permit, and points the request at it.
 //!
-//! 1. The [`Route`](crate::context::Route) is taken from the extensions, or read from the path.
+//! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
 //!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible.
 //! 4. Inside the group the [`Policy`] decides: [`RoundRobin`], [`Weighted`], or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
 //! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target;
-//!    [`Target`](crate::pool::Target) and [`PermitCell`](crate::pool::PermitCell) are put into the extensions.
+//!    [`Target`](crate::pool::Target) and [`PermitCell`] are put into the extensions.
 //! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
 //!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
 //!    breaker below, from which alone the pool learns, they stay as the backend sent them.
@@ -51,7 +51,7 @@
 //! # }
 //! ```
 //!
-//! **Errors.** [`Error`](crate::Error): 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
+//! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
 //! or full, else 503; the path's own errors. Errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.

@@ -7,7 +7,7 @@ use super::{Authenticate, ClientRegistry, TerminateCredentials};
 
 /// Who is it? See the [module docs](super).
 #[must_use]
-pub struct TerminateCredentialsLayer<A>(Option<Arc<A>>);
+pub struct TerminateCredentialsLayer<A = ClientRegistry>(Option<Arc<A>>);
 
 impl<A: Authenticate> TerminateCredentialsLayer<A> {
     /// Asks `authenticator` about every request. All clones share it.

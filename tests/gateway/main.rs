@@ -8,6 +8,8 @@ mod http_support;
 mod process;
 
 mod leaving;
+mod lifecycle;
+mod secrets;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

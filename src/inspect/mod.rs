@@ -1,7 +1,8 @@
 //! What is asked for? Reads the path, collects the body within its bounds, and puts [`Route`](crate::context::Route) into
 //! the request.
 //!
-//! 1. The path is read; one outside the API (404), or one that two parsers could read differently (400), ends here.
+//! 1. The path is read; one outside the API (404), or one that two parsers could read differently (400), ends here. So does a
+//!    request that names two hosts (400): in its target and in `Host`, or in two of those.
 //! 2. A body above [`request_body`](InspectLayer::request_body) ends with 413, at once when `content-length` says so; one
 //!    that has not arrived after [`request_timeout`](InspectLayer::request_timeout) ends with 408. Both are the client's
 //!    matter and teach no circuit anything.
@@ -51,7 +52,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Request, Uri};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
 use tower::BoxError;
@@ -64,6 +66,7 @@ use self::collect::Bounds;
 pub use self::future::ResponseFuture;
 use crate::body::Body;
 use crate::context::Route;
+use crate::error::{Error, ErrorKind};
 
 /// The largest body: 64 MiB.
 pub const DEFAULT_REQUEST_BODY: usize = 64 * 1024 * 1024;
@@ -173,6 +176,10 @@ where
             Ok(route) => route,
             Err(error) => return ResponseFuture::refused(error),
         };
+        if names_two_hosts(request.uri(), request.headers()) {
+            let message = "The request names two hosts. Send one.";
+            return ResponseFuture::refused(Error::new(ErrorKind::AmbiguousRequest, message));
+        }
         let (head, body) = request.map(Body::new).into_parts();
         // The service that is ready goes into the future; its clone waits for a readiness of its own.
         let clone = self.inner.clone();
@@ -181,4 +188,11 @@ where
         let body = collect::collect(body, bounds, account, Instant::now());
         ResponseFuture::collecting(future::Waiting { ready, head, route }, body)
     }
+}
+
+/// Whoever stands before the gateway may have decided by another of them.
+fn names_two_hosts(uri: &Uri, headers: &HeaderMap) -> bool {
+    let hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let mut named = uri.authority().map(|authority| authority.as_str().as_bytes()).into_iter().chain(hosts);
+    named.next().is_some_and(|first| named.any(|other| !other.eq_ignore_ascii_case(first)))
 }

@@ -1,12 +1,15 @@
 //! Listening, probes, signals, logs, and what is printed without a configuration.
 
-use http::{Method, Request, StatusCode};
+use std::sync::Arc;
+
+use http::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::Fault;
 
-use crate::http_support::{Answer, authority, chat, chat_request, client, get, send, soon};
+use crate::http_support::{self, Answer, authority, chat, chat_request, client, get, send, soon};
 use crate::process::{self, Gateway, LISTEN, is, shell};
 use crate::{KEY, gateway_before, serve};
 
@@ -45,18 +48,28 @@ async fn without_an_admin_listener() {
 
 #[tokio::test]
 async fn a_running_request_is_finished_before_the_end() {
-    let (east, server) = serve("east").await;
-    let mut gateway = gateway_before(&server, "").await;
+    let (arrived, released) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let seen = (arrived.clone(), released.clone());
+    let url = http_support::serve(move |_| {
+        let (arrived, released) = seen.clone();
+        async move {
+            arrived.notify_one();
+            released.notified().await;
+            Response::new(Body::from("held"))
+        }
+    })
+    .await;
+    let backends = process::backends(&[("east", &url)]);
+    let mut gateway = Gateway::start(&[LISTEN, &backends, &process::client(KEY)].concat()).await;
     let admin = gateway.admin().await;
-    // The answer is held by the backend until the gateway has been seen draining.
-    east.faults().push(Fault::slow_head(std::time::Duration::from_secs(2)));
     let running = tokio::spawn(client().request(chat_request(&gateway.url, KEY)));
-    soon("the request at the backend", east.wait_for_requests(1)).await;
+    soon("the request at the backend", arrived.notified()).await;
     gateway.signal("TERM").await;
     gateway.stderr.line(&["stopping"]).await;
     assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
     assert_eq!(get(format!("{admin}/livez")).await.status, 200);
     assert!(TcpStream::connect(authority(&gateway.url)).await.is_err(), "new connections are refused");
+    released.notify_one();
     assert_eq!(Answer::read(running.await.unwrap().unwrap()).await.status, 200);
     assert_eq!(gateway.ended().await.code(), Some(0));
 }

@@ -9,6 +9,7 @@ mod process;
 
 mod leaving;
 mod lifecycle;
+mod malformed;
 mod secrets;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};

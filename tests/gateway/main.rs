@@ -10,6 +10,7 @@ mod process;
 mod leaving;
 mod lifecycle;
 mod malformed;
+mod memory;
 mod secrets;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};

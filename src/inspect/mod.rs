@@ -1,7 +1,7 @@
 //! What is asked for? Collects the body within its bounds and inserts [`Route`](crate::context::Route).
 //!
 //! 1. The route is read from the path, or taken from an extension that is there. A path that cannot be served is refused
-//!    before any of the body is read.
+//!    before any of the body is read, and so is a request that names two hosts: in its target and in `Host`, or in two `Host`s.
 //! 2. A body above `request_body` is refused, at once when its length is known in front.
 //! 3. A body up to `replay_limit` is collected: the service below gets it as bytes, which it can send several times. Trailers
 //!    of a collected body are dropped.

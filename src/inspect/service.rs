@@ -4,9 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request, Uri};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
@@ -18,7 +18,7 @@ use super::streaming;
 use super::upload::{self, Upload};
 use crate::body::Body;
 use crate::context::Route;
-use crate::error::{Error, polled_again};
+use crate::error::{Error, ErrorKind, polled_again};
 
 /// What is asked for? See the [module docs](super).
 #[derive(Clone)]
@@ -60,6 +60,9 @@ impl<S> Inspect<S> {
     /// Everything that is known before the body is read.
     fn admit(&self, parts: &Parts, body: Body) -> Result<(Route, Collect), Error> {
         let route = Route::find_or_parse(&parts.extensions, &parts.method, &parts.uri)?;
+        if names_two_hosts(&parts.uri, &parts.headers) {
+            return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));
+        }
         let Settings { request_body, replay_limit, ref account, request_timeout } = self.settings;
         if body.size_hint().lower().max(announced(&parts.headers)) > request_body {
             return Err(upload::too_large());
@@ -67,6 +70,13 @@ impl<S> Inspect<S> {
         let upload = Upload::new(body, request_body, request_timeout);
         Ok((route, Collect::new(upload, account.open(), replay_limit)))
     }
+}
+
+/// Whoever stands before the gateway may have decided by another of them.
+fn names_two_hosts(uri: &Uri, headers: &HeaderMap) -> bool {
+    let hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let mut named = uri.authority().map(|authority| authority.as_str().as_bytes()).into_iter().chain(hosts);
+    named.next().is_some_and(|first| named.any(|other| !other.eq_ignore_ascii_case(first)))
 }
 
 fn announced(headers: &HeaderMap) -> u64 {

@@ -24,7 +24,7 @@ pub(crate) const CHAT: &str = "/openai/deployments/gpt-4o/chat/completions?api-v
 pub(crate) const HELLO: &str = r#"{"messages":[{"role":"user","content":"Hi"}]}"#;
 
 /// No test waits longer for anything; nothing that works takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The result of what ends soon, or the end of the test.
 pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {

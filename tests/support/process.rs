@@ -1,0 +1,196 @@
+//! The example `gateway` as a child process.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::http_support::{Answer, get, soon};
+
+/// What tests that do not care about logs, limits and timeouts use.
+pub(crate) const LISTEN: &str = "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n";
+
+/// A file in a directory of its own.
+pub(crate) fn file(text: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("gateway-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("gateway.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Backends with the deployment `gpt-4o` and the key `key-of-NAME`, the first in the first priority group, and so on.
+pub(crate) fn backends(described: &[(&str, &str)]) -> String {
+    let table = |(priority, (name, url)): (usize, &(&str, &str))| {
+        format!(
+            "[[backends]]\nname = \"{name}\"\nendpoint = \"{url}\"\npriority = {priority}\n\
+             credential = {{ api_key = \"key-of-{name}\" }}\ndeployments = [{{ name = \"gpt-4o\" }}]\n"
+        )
+    };
+    described.iter().enumerate().map(table).collect()
+}
+
+/// A client `team` with this key.
+pub(crate) fn client(key: &str) -> String {
+    format!("[[clients]]\nid = \"team\"\nkey = \"{key}\"\n")
+}
+
+/// What a process has written so far, and is going to.
+#[derive(Clone)]
+pub(crate) struct Output(watch::Receiver<String>);
+
+impl Output {
+    fn read(from: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let (text, seen) = watch::channel(String::new());
+        tokio::spawn(async move {
+            let (mut from, mut line) = (BufReader::new(from), Vec::new());
+            while from.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+                text.send_modify(|text| text.push_str(&String::from_utf8_lossy(&line)));
+                line.clear();
+            }
+        });
+        Self(seen)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.0.borrow().clone()
+    }
+
+    /// The lines that contain all of these, in order.
+    pub(crate) fn lines(&self, wanted: &[&str]) -> Vec<String> {
+        let text = self.0.borrow();
+        text.lines().filter(|line| wanted.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
+    }
+
+    /// Waits for a line that contains all of these.
+    pub(crate) async fn line(&mut self, wanted: &[&str]) -> String {
+        let has = |line: &str| wanted.iter().all(|part| line.contains(part));
+        let found = soon(&format!("a line with {wanted:?}"), self.0.wait_for(|text| text.lines().any(has))).await;
+        let text = found.unwrap_or_else(|_| panic!("the process ended without a line with {wanted:?}")).clone();
+        text.lines().find(|line| has(line)).unwrap().to_owned()
+    }
+
+    /// Waits for so many lines that contain all of these.
+    pub(crate) async fn count(&mut self, wanted: &[&str], number: usize) {
+        let has = |line: &&str| wanted.iter().all(|part| line.contains(part));
+        let reached = self.0.wait_for(|text| text.lines().filter(has).count() >= number);
+        drop(soon(&format!("{number} lines with {wanted:?}"), reached).await.unwrap());
+    }
+
+    /// Everything, once the process has closed it.
+    async fn whole(&mut self) -> String {
+        soon("the end of the output", async { while self.0.changed().await.is_ok() {} }).await;
+        self.text()
+    }
+}
+
+/// A running gateway; killed when it is dropped.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
+}
+
+fn program() -> Command {
+    let test = std::env::current_exe().unwrap();
+    let mut program = Command::new(test.parent().unwrap().parent().unwrap().join("examples/gateway"));
+    program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    program
+}
+
+impl Gateway {
+    /// Starts it with a configuration, and waits until it listens.
+    pub(crate) async fn start(config: &str) -> Self {
+        Self::start_file(&file(config)).await
+    }
+
+    pub(crate) async fn start_file(file: &Path) -> Self {
+        Self::spawn([OsStr::new("--config"), file.as_os_str()]).await
+    }
+
+    pub(crate) async fn spawn(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let mut child = program().args(args).spawn().unwrap();
+        let mut stdout = Output::read(child.stdout.take().unwrap());
+        let stderr = Output::read(child.stderr.take().unwrap());
+        let line = stdout.line(&["listening on "]).await;
+        Self { url: line.replace("listening on ", ""), child, stdout, stderr }
+    }
+
+    pub(crate) async fn admin(&mut self) -> String {
+        self.stdout.line(&["admin on "]).await.replace("admin on ", "")
+    }
+
+    pub(crate) async fn status(&mut self) -> serde_json::Value {
+        let admin = self.admin().await;
+        get(format!("{admin}/status")).await.json()
+    }
+
+    /// Asks for the status page until it is as wanted.
+    pub(crate) async fn status_becomes(&mut self, what: &str, wanted: impl Fn(&serde_json::Value) -> bool) {
+        let page = format!("{}/status", self.admin().await);
+        soon(what, async { while !wanted(&get(&page).await.json()) {} }).await;
+    }
+
+    /// Nothing in flight, every circuit closed, no failure counted.
+    pub(crate) async fn becomes_idle_and_has_learnt_nothing(&mut self) {
+        self.status_becomes("no request in flight", |status| {
+            status["backends"].as_array().unwrap().iter().all(|backend| backend["in_flight"] == 0)
+        })
+        .await;
+        for backend in self.status().await["backends"].as_array().unwrap() {
+            let deployment = &backend["deployments"][0];
+            assert_eq!((&deployment["circuit"], &deployment["failures"]), (&"closed".into(), &0.into()), "{backend}");
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        soon("the end of the process", self.child.wait()).await.unwrap()
+    }
+
+    /// Stops it and gives all that it has written.
+    pub(crate) async fn stop(mut self) -> String {
+        self.signal("TERM").await;
+        assert!(self.ended().await.success(), "{}", self.stderr.text());
+        format!("{}{}", self.stdout.whole().await, self.stderr.whole().await)
+    }
+
+    /// That it answers, and has never panicked.
+    pub(crate) async fn is_well(&mut self) {
+        let admin = self.admin().await;
+        assert_eq!(get(format!("{admin}/livez")).await.status, 200);
+        assert_eq!(self.stderr.lines(&["panicked"]), [""; 0]);
+    }
+}
+
+/// Runs it to its end: status, stdout, stderr.
+pub(crate) async fn run(args: &[&OsStr]) -> (Option<i32>, String, String) {
+    let output = soon("the end of the process", program().args(args).output()).await.unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The answer that a line of the demo asks for.
+pub(crate) async fn shell(command: &str) -> std::process::Output {
+    soon("a shell command", Command::new("sh").arg("-c").arg(command).kill_on_drop(true).output()).await.unwrap()
+}
+
+pub(crate) fn is(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code), "{}", answer.text());
+}

@@ -22,6 +22,7 @@ use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
+use tower_http::trace::TraceLayer;
 
 /// The app: its own route, and one that fails over.
 fn app(pool: Pool, client: HttpClient) -> Router {
@@ -33,7 +34,11 @@ fn app(pool: Pool, client: HttpClient) -> Router {
         .layer(CircuitBreakerLayer::adopting())
         .layer(ReissueCredentialsLayer::new())
         .service(client);
-    Router::new().route("/", get(|| async { "the app's own page" })).route("/openai/{*path}", any_service(openai))
+    Router::new()
+        .route("/", get(|| async { "the app's own page" }))
+        .route("/openai/{*path}", any_service(openai))
+        // What the app had around its routes stays around all of them.
+        .layer(TraceLayer::new_for_http())
 }
 
 #[tokio::main]

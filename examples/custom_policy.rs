@@ -63,7 +63,8 @@ async fn main() -> Result<(), BoxError> {
     let (ptu, paygo) = (backend("ptu"), backend("paygo"));
     let gateway = gateway(&ptu, &paygo)?;
     for at_once in [1, 3, 8] {
-        (ptu.clear_requests(), paygo.clear_requests());
+        ptu.clear_requests();
+        paygo.clear_requests();
         join_all((0..at_once).map(|_| gateway.chat())).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         println!("{at_once} at once: ptu served {}, paygo {}", ptu.request_count(), paygo.request_count());
     }

@@ -18,9 +18,9 @@ pub(crate) const QUERY_KEYS: [&str; 2] = ["api-key", "subscription-key"];
 /// How browsers, which cannot set headers on a WebSocket, offer a key as a subprotocol.
 pub(crate) const PROTOCOL_KEY: &str = "openai-insecure-api-key.";
 
-const CREDENTIALS: [HeaderName; 4] = [API_KEY, AUTHORIZATION, SUBSCRIPTION_KEY, COOKIE];
+static CREDENTIALS: [HeaderName; 4] = [API_KEY, AUTHORIZATION, SUBSCRIPTION_KEY, COOKIE];
 
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-authenticate"),
@@ -33,7 +33,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Answers that name infrastructure, or that would pin a client to a backend behind the gateway's back.
-const INFRASTRUCTURE: [HeaderName; 2] = [SET_COOKIE, HeaderName::from_static("alt-svc")];
+static INFRASTRUCTURE: [HeaderName; 2] = [SET_COOKIE, HeaderName::from_static("alt-svc")];
 
 const FRONT_END: [&str; 3] = ["forwarded", "via", "expect"];
 const FRONT_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-azure-", "x-appgw-", "x-stainless-", "x-gateway-"];
@@ -67,7 +67,11 @@ pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow
 
 fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (percent_decode_str(name).decode_utf8_lossy(), percent_decode_str(value).decode_utf8_lossy())
+    (decoded(name), decoded(value))
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('%') { percent_decode_str(text).decode_utf8_lossy() } else { Cow::Borrowed(text) }
 }
 
 pub(crate) fn is_query_key(name: &str) -> bool {
@@ -75,13 +79,23 @@ pub(crate) fn is_query_key(name: &str) -> bool {
 }
 
 /// Removes what concerned only the way to the gateway, credentials included.
+///
+/// Most of what a client library sends ends here, so what is left moves to a new map: that is much less work than to look for
+/// every name of the lists and to close the gap that each leaves.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    strip_credentials(headers);
-    let front_end: Vec<_> = headers.keys().filter(|name| is_front_end(name.as_str())).cloned().collect();
-    for name in front_end {
-        headers.remove(name);
-    }
+    strip_protocol_key(headers);
+    let named = named_in_connection(headers);
+    let ends_here = |name: &HeaderName| {
+        is_front_end(name.as_str()) || HOP_BY_HOP.contains(name) || CREDENTIALS.contains(name) || named.contains(name)
+    };
+    let room = HeaderMap::with_capacity(headers.keys_len());
+    let mut keeps = false;
+    let left = std::mem::replace(headers, room).into_iter().filter(|(name, _)| {
+        // Further values of a name come without it.
+        keeps = name.as_ref().map_or(keeps, |name| !ends_here(name));
+        keeps
+    });
+    headers.extend(left);
 }
 
 /// Removes what concerned only the way from the backend to the gateway.
@@ -93,17 +107,23 @@ pub(crate) fn strip_answer(headers: &mut HeaderMap) {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<_> = headers
+    for name in named_in_connection(headers).iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// What `Connection` names beside the hop-by-hop headers that are known anyway.
+fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .map(str::trim)
+        .filter(|name| !HOP_BY_HOP.iter().any(|known| known.as_str().eq_ignore_ascii_case(name)))
+        .filter_map(|name| HeaderName::try_from(name).ok())
         .filter(|name| *name != HOST)
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
+        .collect()
 }
 
 fn is_front_end(name: &str) -> bool {

@@ -15,14 +15,19 @@ use super::{CircuitState, Constraints, Credential, Endpoint, Processing};
 #[derive(Clone)]
 pub struct Target(pub(super) Arc<Inner>);
 
+/// In this order, so that all that selection reads of a target lies together.
+#[repr(C)]
 pub(super) struct Inner {
+    pub(super) live: Arc<Live>,
     pub(super) slot: usize,
-    pub(super) backend: Arc<Resource>,
-    pub(super) deployment: Option<Served>,
     pub(super) priority: u32,
     pub(super) weight: u32,
+    /// Of the backend; 0 is unlimited.
+    pub(super) max_in_flight: u32,
+    pub(super) drained: bool,
+    pub(super) backend: Arc<Resource>,
+    pub(super) deployment: Option<Served>,
     pub(super) quota_group: Option<Box<str>>,
-    pub(super) live: Arc<Live>,
 }
 
 /// A backend as it was built.
@@ -35,7 +40,6 @@ pub(super) struct Resource {
     pub(super) region: Option<Box<str>>,
     pub(super) geography: Option<Box<str>>,
     pub(super) processing: Processing,
-    pub(super) max_in_flight: u32,
     pub(super) in_flight: Arc<AtomicU32>,
 }
 
@@ -115,7 +119,7 @@ impl Target {
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.0.backend.weight == 0 || self.0.weight == 0
+        self.0.drained
     }
 
     pub(super) fn complies(&self, constraints: Option<&Constraints>) -> bool {
@@ -124,8 +128,8 @@ impl Target {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let backend = &self.0.backend;
-        backend.max_in_flight > 0 && backend.in_flight.load(Relaxed) >= backend.max_in_flight
+        let max = self.0.max_in_flight;
+        max > 0 && self.0.backend.in_flight.load(Relaxed) >= max
     }
 
     pub(super) fn is_down(&self, now: Instant) -> bool {
@@ -164,16 +168,23 @@ impl fmt::Debug for Target {
 
 /// Targets, as a set of their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TargetSet(Vec<u64>);
+pub struct TargetSet {
+    /// The first 64 slots, without an allocation.
+    first: u64,
+    rest: Vec<u64>,
+}
 
 impl TargetSet {
     /// Adds a target; `false` when it was there already.
     pub fn insert(&mut self, target: &Target) -> bool {
         let (word, bit) = Self::place(target);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+        if self.rest.len() < word {
+            self.rest.resize(word, 0);
         }
-        let Some(bits) = self.0.get_mut(word) else { return false };
+        let bits = match word.checked_sub(1) {
+            None => &mut self.first,
+            Some(index) => &mut self.rest[index],
+        };
         let new = *bits & bit == 0;
         *bits |= bit;
         new
@@ -183,19 +194,23 @@ impl TargetSet {
     #[must_use]
     pub fn contains(&self, target: &Target) -> bool {
         let (word, bit) = Self::place(target);
-        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+        self.words().nth(word).is_some_and(|bits| bits & bit != 0)
     }
 
     /// How many targets are in the set.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(|bits| bits.count_ones() as usize).sum()
+        self.words().map(|bits| bits.count_ones() as usize).sum()
     }
 
     /// Whether no target is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|bits| *bits == 0)
+        self.words().all(|bits| bits == 0)
+    }
+
+    fn words(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.first).chain(self.rest.iter().copied())
     }
 
     fn place(target: &Target) -> (usize, u64) {

@@ -27,7 +27,7 @@ impl Permit {
     /// Takes a place in flight, then the circuit's admission.
     pub(super) fn take(pool: &Pool, target: &Target, now: Instant) -> Option<Self> {
         let backend = &target.0.backend;
-        let max = if backend.max_in_flight == 0 { u32::MAX } else { backend.max_in_flight };
+        let max = if target.0.max_in_flight == 0 { u32::MAX } else { target.0.max_in_flight };
         backend.in_flight.fetch_update(AcqRel, Relaxed, |n| (n < max).then(|| n + 1)).ok()?;
         let Some(admission) = Admission::take(&target.0.live, now) else {
             backend.in_flight.fetch_sub(1, AcqRel);

@@ -91,18 +91,26 @@ impl Pool {
     pub fn acquire(&self, query: &Query<'_>, mut choose: impl FnMut(&[&Target]) -> usize) -> Result<Permit, NoTarget> {
         let (table, now) = (self.0.table.load(), Instant::now());
         let group = table.group(query.alias).ok_or(NoTarget::not_served())?;
-        let since = Live::since(self.0.epoch, now);
         for tier in group.tiers() {
-            let mut candidates: Vec<_> = tier.iter().filter(|target| query.can_take(target, since)).collect();
+            let mut candidates = self.eligible(tier, query, now);
             while !candidates.is_empty() {
                 let chosen = choose(&candidates).min(candidates.len() - 1);
-                let target = candidates.remove(chosen);
-                if let Some(permit) = Permit::take(self, target, now) {
+                if let Some(permit) = Permit::take(self, candidates[chosen], now) {
                     return Ok(permit);
                 }
+                candidates.remove(chosen);
             }
         }
         Err(self.why_not(group, query, now))
+    }
+
+    /// Apart from [`acquire`](Self::acquire), which is compiled where it is used, so that the little that is asked of every
+    /// target is inlined.
+    fn eligible<'t>(&self, tier: &'t [Target], query: &Query<'_>, now: Instant) -> Vec<&'t Target> {
+        let since = Live::since(self.0.epoch, now);
+        let mut eligible = Vec::with_capacity(tier.len());
+        eligible.extend(tier.iter().filter(|target| query.can_take(target, since)));
+        eligible
     }
 
     /// Whether [`acquire`](Self::acquire) would find a target now.

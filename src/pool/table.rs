@@ -130,7 +130,6 @@ impl Maker<'_> {
             region: backend.region.as_deref().map(Into::into),
             geography: backend.geography.as_deref().map(Into::into),
             processing: backend.processing,
-            max_in_flight: backend.max_in_flight,
             in_flight,
         })
     }
@@ -145,8 +144,14 @@ impl Maker<'_> {
             }
             None => self.fresh(backend, name),
         };
+        let weight = deployment.and_then(|d| d.weight).unwrap_or(backend.weight);
         Target(Arc::new(Inner {
+            live,
             slot,
+            priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
+            weight,
+            max_in_flight: backend.max_in_flight,
+            drained: backend.weight == 0 || weight == 0,
             backend: resource.clone(),
             deployment: deployment.map(|d| Served {
                 name: d.name.as_str().into(),
@@ -155,13 +160,10 @@ impl Maker<'_> {
                 model: d.model_name().into(),
                 version: d.version.as_deref().map(Into::into),
             }),
-            priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
-            weight: deployment.and_then(|d| d.weight).unwrap_or(backend.weight),
             quota_group: deployment
                 .and_then(|d| d.quota_group.as_deref())
                 .or(backend.quota_group.as_deref())
                 .map(Into::into),
-            live,
         }))
     }
 

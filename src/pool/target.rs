@@ -15,14 +15,19 @@ use super::{CircuitState, Constraints, Credential, Endpoint, Processing};
 #[derive(Clone)]
 pub struct Target(pub(super) Arc<Inner>);
 
+/// In this order, so that all that selection reads of a target lies together.
+#[repr(C)]
 pub(super) struct Inner {
+    pub(super) live: Arc<Live>,
     pub(super) slot: usize,
-    pub(super) backend: Arc<Resource>,
-    pub(super) deployment: Option<Served>,
     pub(super) priority: u32,
     pub(super) weight: u32,
+    /// Of the backend; 0 is unlimited.
+    pub(super) max_in_flight: u32,
+    pub(super) drained: bool,
+    pub(super) backend: Arc<Resource>,
+    pub(super) deployment: Option<Served>,
     pub(super) quota_group: Option<Box<str>>,
-    pub(super) live: Arc<Live>,
 }
 
 /// A backend as it was built.
@@ -35,7 +40,6 @@ pub(super) struct Resource {
     pub(super) region: Option<Box<str>>,
     pub(super) geography: Option<Box<str>>,
     pub(super) processing: Processing,
-    pub(super) max_in_flight: u32,
     pub(super) in_flight: Arc<AtomicU32>,
 }
 
@@ -115,7 +119,7 @@ impl Target {
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.0.backend.weight == 0 || self.0.weight == 0
+        self.0.drained
     }
 
     pub(super) fn complies(&self, constraints: Option<&Constraints>) -> bool {
@@ -124,8 +128,8 @@ impl Target {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let backend = &self.0.backend;
-        backend.max_in_flight > 0 && backend.in_flight.load(Relaxed) >= backend.max_in_flight
+        let max = self.0.max_in_flight;
+        max > 0 && self.0.backend.in_flight.load(Relaxed) >= max
     }
 
     pub(super) fn is_down(&self, now: Instant) -> bool {

@@ -39,6 +39,9 @@ const INFRASTRUCTURE: [&str; 2] = ["set-cookie", "alt-svc"];
 const FRONT_END: [&str; 3] = ["forwarded", "via", "expect"];
 const FRONT_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-azure-", "x-appgw-", "x-stainless-", "x-gateway-"];
 
+/// By which a client could name a deployment that it may not use: choosing is the gateway's business.
+const CHOICES: [&str; 1] = ["x-ms-spillover-deployment"];
+
 /// Removes every form of an inbound credential from the headers.
 pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
     remove_if(headers, |name| CREDENTIALS.contains(&name));
@@ -49,7 +52,8 @@ pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     let named = named_in_connection(headers);
     remove_if(headers, |name| {
-        CREDENTIALS.contains(&name) || HOP_BY_HOP.contains(&name) || is_front_end(name) || names(&named, name)
+        let own = [&CREDENTIALS[..], &HOP_BY_HOP, &FRONT_END, &CHOICES].iter().any(|list| list.contains(&name));
+        own || FRONT_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || names(&named, name)
     });
     strip_protocol_key(headers);
 }
@@ -107,10 +111,6 @@ pub(crate) fn is_query_key(name: &str) -> bool {
     QUERY_KEYS.iter().any(|key| name.eq_ignore_ascii_case(key))
 }
 
-fn is_front_end(name: &str) -> bool {
-    FRONT_END.contains(&name) || FRONT_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
 fn strip_protocol_key(headers: &mut HeaderMap) {
     if !headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().any(|value| carries_protocol_key(value.as_bytes())) {
         return;
@@ -160,6 +160,7 @@ mod tests {
             ("x-appgw-trace-id", "1"),
             ("x-stainless-lang", "python"),
             ("x-gateway-backend", "1"),
+            ("x-ms-spillover-deployment", "other"),
             ("expect", "100-continue"),
             ("via", "1"),
             ("host", "h"),

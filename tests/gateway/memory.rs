@@ -63,7 +63,7 @@ async fn stays_bounded_and_short_requests_are_served() {
         assert_eq!(chat(&gateway.url, KEY).await.status, 200, "a short request in round {round}");
     }
     let (now, peak) = (memory(gateway.pid(), "VmRSS"), memory(gateway.pid(), "VmHWM"));
-    println!("KiB: {idle} idle, {now} at the end, {peak} at most; {} uploaded", UPLOADS * ROUNDS * PART >> 10);
+    println!("KiB: {idle} idle, {now} at the end, {peak} at most; {} uploaded", (UPLOADS * ROUNDS * PART) >> 10);
     assert!(peak <= idle + REPLAY_MEMORY_KIB + MARGIN_KIB, "{idle} KiB idle, {peak} KiB at most");
 
     drop(uploads);

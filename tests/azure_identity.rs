@@ -1,4 +1,5 @@
 //! Identities from outside: what the SDK is made to send, through the transport seam and over loopback.
+#![expect(clippy::unwrap_used, reason = "a helper that panics has failed its test")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -101,13 +101,16 @@ impl Pool {
     fn eligible<'t>(&self, tier: &'t [Target], query: &Query<'_>, now: Instant) -> Vec<&'t Target> {
         let since = Live::since(self.0.epoch, now);
         let mut eligible = Vec::with_capacity(tier.len());
-        eligible.extend(tier.iter().filter(|target| {
-            target.0.live.admits(since)
+        for target in tier {
+            if target.0.live.admits(since)
                 && query.is_new(target)
                 && !target.is_drained()
                 && !target.is_full()
                 && target.complies(query.constraints)
-        }));
+            {
+                eligible.push(target);
+            }
+        }
         eligible
     }
 

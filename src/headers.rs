@@ -35,6 +35,9 @@ static HOP_BY_HOP: [HeaderName; 9] = [
 /// Answers that name infrastructure, or that would pin a client to a backend behind the gateway's back.
 static INFRASTRUCTURE: [HeaderName; 2] = [SET_COOKIE, HeaderName::from_static("alt-svc")];
 
+/// Room for what a backend is shown: `Host`, `accept-encoding` and a credential.
+const ADDED: usize = 3;
+
 const FRONT_END: [&str; 3] = ["forwarded", "via", "expect"];
 const FRONT_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-azure-", "x-appgw-", "x-stainless-", "x-gateway-"];
 
@@ -88,7 +91,7 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     let ends_here = |name: &HeaderName| {
         is_front_end(name.as_str()) || HOP_BY_HOP.contains(name) || CREDENTIALS.contains(name) || named.contains(name)
     };
-    let room = HeaderMap::with_capacity(headers.keys_len());
+    let room = HeaderMap::with_capacity(headers.keys_len() + ADDED);
     let mut keeps = false;
     let left = std::mem::replace(headers, room).into_iter().filter(|(name, _)| {
         // Further values of a name come without it.

@@ -31,7 +31,13 @@ impl Policy for Box<dyn Policy> {
 /// State of a policy by [`Target::slot`].
 pub(super) fn slot<T: Clone + Default>(by_slot: &mut Vec<T>, slot: usize) -> &mut T {
     if by_slot.len() <= slot {
-        by_slot.resize(slot + 1, T::default());
+        grow(by_slot, slot);
     }
     &mut by_slot[slot]
+}
+
+/// Once in the life of a target.
+#[cold]
+fn grow<T: Clone + Default>(by_slot: &mut Vec<T>, slot: usize) {
+    by_slot.resize(slot + 1, T::default());
 }

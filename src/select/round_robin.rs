@@ -21,7 +21,8 @@ struct Chosen {
 impl Policy for RoundRobin {
     fn choose(&self, _: &Route, eligible: &[&Target]) -> usize {
         let mut chosen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = |target: &&Target| chosen.last.get(target.slot()).copied().unwrap_or_default();
+        let last = chosen.last.as_slice();
+        let age = |target: &&Target| last.get(target.slot()).copied().unwrap_or_default();
         let next = eligible.iter().enumerate().min_by_key(|(_, target)| age(target));
         let Some((index, target)) = next else { return 0 };
         chosen.choices += 1;

@@ -16,9 +16,10 @@ pub struct Weighted(Mutex<Vec<i64>>);
 impl Policy for Weighted {
     fn choose(&self, _: &Route, eligible: &[&Target]) -> usize {
         let mut scores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let scores = &mut *scores;
         let (mut best, mut total) = ((0, i64::MIN), 0);
         for (index, target) in eligible.iter().enumerate() {
-            let (weight, score) = (i64::from(target.weight()), slot(&mut scores, target.slot()));
+            let (weight, score) = (i64::from(target.weight()), slot(scores, target.slot()));
             *score += weight;
             total += weight;
             if *score > best.1 {
@@ -26,7 +27,7 @@ impl Policy for Weighted {
             }
         }
         if let Some(winner) = eligible.get(best.0) {
-            *slot(&mut scores, winner.slot()) -= total;
+            *slot(scores, winner.slot()) -= total;
         }
         best.0
     }

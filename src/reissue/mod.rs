@@ -11,6 +11,8 @@
 //!
 //! A request without a `Target` passes untouched, and so does its answer. Bodies are never looked at.
 //!
+//! Tokens come from any [`TokenSource`] behind a [`TokenKeeper`]; the feature `azure-identity` has those of Entra, in `azure`.
+//!
 //! ```
 //! use std::convert::Infallible;
 //! use http::{Request, Response};
@@ -45,6 +47,8 @@
 //! # Cancellation
 //! Dropping the future drops the request below. A fetch that others share goes on.
 
+#[cfg(feature = "azure-identity")]
+pub mod azure;
 mod future;
 mod keeper;
 mod locations;

@@ -1,211 +1,294 @@
-//! Identities from outside: what the SDK is made to send, through the transport seam and over loopback.
-#![expect(clippy::unwrap_used, reason = "a helper that panics has failed its test")]
+//! Identities through the transport seam, and one over loopback HTTP.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use azure_core::Bytes;
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
+use azure_core::error::ErrorKind;
 use azure_core::http::headers::Headers;
-use azure_core::http::{AsyncRawResponse, Body as SdkBody, HttpClient, Request, StatusCode};
-use tower_azure_openai::pool::BearerTokens;
-use tower_azure_openai::reissue::azure::Identity;
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request, StatusCode};
+use tower_azure_openai::pool::{BearerTokens, Credential};
+use tower_azure_openai::reissue::azure::{DEFAULT_SCOPE, Identity, TokenCredentialSource};
+use tower_azure_openai::reissue::{TokenKeeper, TokenSource};
 
-const SECRET: &str = "hunter2-the-secret";
+const SECRET: &str = "hunter2";
+const TENANT: &str = "contoso.example";
 
-/// What was asked of the fake, and what it answers with, in turn; the last answer repeats.
+/// Answers every request alike; `{n}` in a body is the number of the request.
+#[derive(Clone, Debug)]
+struct Fake(Arc<State>);
+
 #[derive(Debug)]
-struct Fake {
-    asked: Mutex<Vec<Asked>>,
-    answers: Mutex<Vec<(u16, String)>>,
+struct State {
+    status: u16,
+    body: String,
+    seen: Mutex<Vec<Seen>>,
 }
 
 #[derive(Clone, Debug)]
-struct Asked {
-    method: String,
+struct Seen {
     url: String,
     headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Asked {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
+    form: String,
 }
 
 impl Fake {
-    fn answering(answers: impl IntoIterator<Item = (u16, String)>) -> Arc<Self> {
-        let mut answers: Vec<_> = answers.into_iter().collect();
-        answers.reverse();
-        Arc::new(Self { asked: Mutex::default(), answers: Mutex::new(answers) })
+    fn new(status: u16, body: impl Into<String>) -> Self {
+        Self(Arc::new(State { status, body: body.into(), seen: Mutex::default() }))
     }
 
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+    fn managed_identity() -> Self {
+        Self::new(200, managed_token("t{n}"))
+    }
+
+    fn authority() -> Self {
+        Self::new(200, r#"{"token_type":"Bearer","expires_in":3599,"ext_expires_in":3599,"access_token":"t{n}"}"#)
+    }
+
+    fn seam(&self) -> Arc<dyn HttpClient> {
+        Arc::new(self.clone())
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.0.seen.lock().unwrap().clone()
     }
 }
 
 #[async_trait]
 impl HttpClient for Fake {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let body = match request.body() {
-            SdkBody::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            _ => String::new(),
-        };
+        let Body::Bytes(form) = request.body() else { panic!("a streamed body") };
         let headers = request.headers().iter().map(|(n, v)| (n.as_str().to_owned(), v.as_str().to_owned())).collect();
-        let (method, url) = (request.method().as_str().to_owned(), request.url().to_string());
-        self.asked.lock().unwrap().push(Asked { method, url, headers, body });
-        let mut answers = self.answers.lock().unwrap();
-        let (status, body) = if answers.len() > 1 { answers.pop().unwrap() } else { answers[0].clone() };
-        Ok(AsyncRawResponse::from_bytes(StatusCode::from(status), Headers::new(), body.into_bytes()))
+        let form = String::from_utf8(form.to_vec()).unwrap();
+        let mut seen = self.0.seen.lock().unwrap();
+        seen.push(Seen { url: request.url().to_string(), headers, form });
+        let body = self.0.body.replace("{n}", &seen.len().to_string());
+        Ok(AsyncRawResponse::from_bytes(StatusCode::from(self.0.status), Headers::new(), Bytes::from(body)))
     }
 }
 
-fn in_an_hour() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3_600
+fn managed_token(token: &str) -> String {
+    let end = SystemTime::now() + Duration::from_secs(3_600);
+    let end = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    format!(r#"{{"access_token":"{token}","expires_on":"{end}","token_type":"Bearer","resource":"r"}}"#)
 }
 
-fn managed(token: &str) -> (u16, String) {
-    let expires_on = in_an_hour();
-    let body = format!(
-        r#"{{"access_token":"{token}","expires_on":"{expires_on}","resource":"https://cognitiveservices.azure.com","token_type":"Bearer"}}"#
-    );
-    (200, body)
+async fn token(keeper: &TokenKeeper) -> String {
+    keeper.wait().await.unwrap().to_str().unwrap().to_owned()
 }
 
-fn issued(token: &str) -> (u16, String) {
-    (200, format!(r#"{{"access_token":"{token}","expires_in":3600,"token_type":"Bearer"}}"#))
-}
-
-async fn token(identity: Identity) -> String {
-    identity.keeper().unwrap().wait().await.unwrap().to_str().unwrap().to_owned()
-}
-
-#[tokio::test]
-async fn a_managed_identity_asks_the_instance_metadata_service() {
-    let fake = Fake::answering([managed("one")]);
-    let identity = Identity::managed_identity().client_id("the-user-assigned").transport(fake.clone());
-    assert_eq!(token(identity).await, "Bearer one");
-    let asked = fake.asked();
-    assert_eq!((asked.len(), asked[0].method.as_str()), (1, "GET"));
-    assert!(asked[0].url.starts_with("http://169.254.169.254/metadata/identity/oauth2/token?"), "{}", asked[0].url);
-    assert!(
-        asked[0].url.contains("resource=https%3A%2F%2Fcognitiveservices.azure.com&"),
-        "the scope without /.default"
-    );
-    assert!(asked[0].url.contains("client_id=the-user-assigned"), "{}", asked[0].url);
-    assert_eq!(asked[0].header("metadata"), Some("true"));
+async fn problem(keeper: &TokenKeeper) -> String {
+    let error = keeper.wait().await.unwrap_err();
+    let (debug, display) = (format!("{error:?}"), error.to_string());
+    assert!(!debug.contains(SECRET) && !debug.contains("http"), "{debug}");
+    assert!(!display.contains(SECRET) && !display.contains("http"), "{display}");
+    display
 }
 
 #[tokio::test]
-async fn a_client_secret_is_sent_in_a_form_to_the_authority_of_its_cloud() {
-    let fake = Fake::answering([issued("one")]);
-    let identity = Identity::client_secret("contoso.example", "the-client", SECRET)
+async fn a_managed_identity_asks_the_metadata_service() {
+    let fake = Fake::managed_identity();
+    let identity = Identity::managed_identity().client_id("of the user").transport(fake.seam());
+    assert_eq!(token(&identity.keeper().unwrap()).await, "Bearer t1");
+
+    let seen = fake.seen();
+    let resource = "https%3A%2F%2Fcognitiveservices.azure.com";
+    let expected = format!(
+        "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2019-08-01&resource={resource}&client_id=of+the+user"
+    );
+    assert_eq!(seen[0].url, expected);
+    assert!(seen[0].headers.contains(&("metadata".to_owned(), "true".to_owned())), "{:?}", seen[0].headers);
+}
+
+#[tokio::test]
+async fn the_sdk_repeats_nothing() {
+    let fake = Fake::new(404, r#"{"error":"invalid_request","error_description":"hunter2 at https://x"}"#);
+    let keeper = Identity::managed_identity().transport(fake.seam()).keeper().unwrap();
+    assert_eq!(problem(&keeper).await, "no token: the identity endpoint answered 404 (invalid_request)");
+    assert_eq!(fake.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn an_application_shows_its_secret_to_the_authority_of_its_cloud() {
+    let fake = Fake::authority();
+    let identity = Identity::client_secret(TENANT, "app", SECRET)
         .authority_host("https://login.microsoftonline.us")
         .scope("https://cognitiveservices.azure.us/.default")
-        .transport(fake.clone());
-    assert!(!format!("{identity:?}").contains(SECRET));
-    assert_eq!(token(identity).await, "Bearer one");
-    let asked = fake.asked();
-    assert_eq!(asked[0].url, "https://login.microsoftonline.us/contoso.example/oauth2/v2.0/token");
-    for part in [
-        "client_id=the-client",
-        "grant_type=client_credentials",
-        "scope=https%3A%2F%2Fcognitiveservices.azure.us%2F.default",
-    ] {
-        assert!(asked[0].body.contains(part), "{part} in {}", asked[0].body);
-    }
-    assert!(asked[0].body.contains(SECRET) && !asked[0].url.contains(SECRET));
+        .transport(fake.seam());
+    assert_eq!(token(&identity.keeper().unwrap()).await, "Bearer t1");
+
+    let seen = fake.seen();
+    assert_eq!(seen[0].url, "https://login.microsoftonline.us/contoso.example/oauth2/v2.0/token");
+    let scope = "https%3A%2F%2Fcognitiveservices.azure.us%2F.default";
+    let expected = format!("client_id=app&client_secret=hunter2&grant_type=client_credentials&scope={scope}");
+    assert_eq!(seen[0].form, expected);
 }
 
 #[tokio::test]
-async fn a_workload_identity_reads_its_token_file_for_every_fetch() {
-    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("federated-token");
-    std::fs::write(&file, "assertion-one").unwrap();
-    let fake = Fake::answering([issued("one"), issued("two")]);
-    let identity = Identity::workload_identity()
-        .tenant_id("contoso.example")
-        .client_id("the-client")
-        .token_file(&file)
-        .transport(fake.clone());
-    let keeper = identity.keeper().unwrap();
+async fn a_workload_reads_its_token_file_for_every_fetch() {
+    let fake = Fake::authority();
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("azure_identity_workload");
+    std::fs::write(&file, "assertion-1").unwrap();
+    let identity = Identity::workload_identity().tenant_id(TENANT).client_id("app").token_file(&file);
+    let keeper = identity.transport(fake.seam()).keeper().unwrap();
     let first = keeper.wait().await.unwrap();
-    std::fs::write(&file, "assertion-two").unwrap();
-    assert!(keeper.rejected(&first).await, "a forced fetch is not answered out of the SDK's cache");
-    assert_eq!(keeper.current().unwrap(), "Bearer two");
-    let asked = fake.asked();
-    assert!(asked[0].body.contains("client_assertion=assertion-one"), "{}", asked[0].body);
-    assert!(asked[1].body.contains("client_assertion=assertion-two"), "{}", asked[1].body);
+
+    std::fs::write(&file, "assertion-2").unwrap();
+    assert!(keeper.rejected(&first).await);
+    let forms: Vec<_> = fake.seen().into_iter().map(|seen| seen.form).collect();
+    assert!(forms[0].starts_with("client_assertion=assertion-1&"), "{}", forms[0]);
+    assert!(forms[1].starts_with("client_assertion=assertion-2&"), "{}", forms[1]);
+    assert!(forms[1].contains("client_id=app&grant_type=client_credentials&scope="), "{}", forms[1]);
 }
 
 #[tokio::test]
-async fn a_forced_fetch_asks_anew_and_ten_refusals_in_a_row_ask_at_most_three_times() {
-    let fake = Fake::answering([managed("same")]);
-    let keeper = Identity::managed_identity().transport(fake.clone()).keeper().unwrap();
-    let refused = keeper.wait().await.unwrap();
-    for _ in 0..10 {
-        assert!(!keeper.rejected(&refused).await, "the platform gave the same token again");
+async fn a_refused_token_does_not_come_back_out_of_the_sdks_cache() {
+    for (fake, identity) in [
+        (Fake::managed_identity(), Identity::managed_identity()),
+        (Fake::authority(), Identity::client_secret(TENANT, "app", SECRET)),
+    ] {
+        let keeper = identity.transport(fake.seam()).keeper().unwrap();
+        let first = keeper.wait().await.unwrap();
+        assert!(keeper.rejected(&first).await, "another token should be in hand");
+        assert_eq!(token(&keeper).await, "Bearer t2");
+        assert_eq!(fake.seen().len(), 2);
     }
-    assert!(fake.asked().len() <= 3, "{} fetches", fake.asked().len());
 }
 
 #[tokio::test]
-async fn a_refusal_says_why_and_nothing_else() {
-    let body = format!(
-        r#"{{"error":"invalid_client","error_description":"secret {SECRET} is wrong","error_codes":[7000215]}}"#
-    );
-    let fake = Fake::answering([(401, body)]);
-    let identity = Identity::client_secret("contoso.example", "the-client", SECRET).transport(fake);
-    let keeper = identity.keeper().unwrap();
-    let error = keeper.wait().await.unwrap_err();
-    let shown = format!("{error} {error:?} {:?} {}", keeper, keeper.problem().unwrap());
-    assert!(shown.contains("AADSTS7000215"), "{shown}");
-    assert!(!shown.contains(SECRET) && !shown.contains("microsoftonline"), "{shown}");
+async fn a_refusal_shows_codes_and_neither_body_nor_secret() {
+    let body = r#"{"error":"invalid_client","error_codes":[7000215],"error_description":"hunter2\r\nat https://x"}"#;
+    let fake = Fake::new(401, body);
+    let keeper = Identity::client_secret(TENANT, "app", SECRET).transport(fake.seam()).keeper().unwrap();
+    let expected = "no token: the identity endpoint answered 401 (invalid_client, AADSTS7000215)";
+    assert_eq!(problem(&keeper).await, expected);
+    assert!(!keeper.problem().unwrap().contains(SECRET));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_token_is_none() {
+    for (body, expected) in [
+        ("<html>hunter2</html>", "no token: the answer of the identity endpoint cannot be read"),
+        (r#"{"hunter2":"https://x"}"#, "no token: the identity endpoint answered without a token"),
+    ] {
+        let fake = Fake::new(200, body);
+        let keeper = Identity::client_secret(TENANT, "app", SECRET).transport(fake.seam()).keeper().unwrap();
+        assert_eq!(problem(&keeper).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let identity = Identity::client_secret(TENANT, "app", SECRET).authority_host(format!("https://{closed}"));
+    let said = problem(&identity.keeper().unwrap()).await;
+    assert!(said.starts_with("no token: the identity endpoint could not be reached: "), "{said}");
+    assert!(said.contains("refused") && !said.contains("127.0.0.1"), "{said}");
 }
 
 #[test]
-fn a_description_that_cannot_work_is_refused_at_once() {
-    let wrong = |identity: Identity| identity.keeper().unwrap_err().to_string();
-    assert!(wrong(Identity::client_secret("contoso.example", "c", "")).contains("secret is empty"));
-    assert!(wrong(Identity::client_secret("../evil", "c", "s")).contains("tenant"));
-    assert!(wrong(Identity::client_secret("t", "c", "s").authority_host("http://login.example")).contains("https"));
-    assert!(wrong(Identity::managed_identity().scope("two words")).contains("scope"));
-    let missing = Identity::workload_identity().tenant_id("t").client_id("c").token_file("no-such-file");
-    assert!(wrong(missing).contains("token file"));
+fn a_description_that_cannot_work_says_so() {
+    let workload = || Identity::workload_identity().tenant_id(TENANT).client_id("app");
+    for (identity, expected) in [
+        (Identity::client_secret("a/b", "app", SECRET), "the tenant id must be a GUID or a domain"),
+        (Identity::client_secret(TENANT, "", SECRET), "the client id is empty"),
+        (Identity::client_secret(TENANT, "app", ""), "the client secret is empty"),
+        (Identity::managed_identity().scope(""), "the scope must be one word"),
+        (workload(), "AZURE_FEDERATED_TOKEN_FILE is not set"),
+        (workload().token_file("/nowhere"), "the token file cannot be read: entity not found"),
+        (
+            Identity::client_secret(TENANT, "app", SECRET).authority_host("http://login.example"),
+            "the authority host must be an https URL without credentials",
+        ),
+    ] {
+        assert_eq!(identity.keeper().unwrap_err().to_string(), expected, "{identity:?}");
+    }
 }
 
-/// The App Service form is told by the environment, which belongs to the whole process: the test runs itself in a child.
-#[tokio::test]
-async fn a_managed_identity_in_its_app_service_form() {
-    if std::env::var_os("IDENTITY_ENDPOINT").is_some() {
-        assert_eq!(token(Identity::managed_identity()).await, "Bearer from-the-fake");
-        return;
+#[test]
+fn nothing_shows_a_secret() {
+    let identity = Identity::client_secret(TENANT, "app", SECRET);
+    let keeper = identity.keeper().unwrap();
+    let shown = format!("{identity:?} {keeper:?}");
+    assert!(shown.contains("client_secret") && !shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn developer_tools_need_nothing_to_be_described() {
+    let credential = Credential::bearer(Arc::new(Identity::developer_tools().keeper().unwrap()));
+    assert!(credential.as_bearer().unwrap().current().is_none());
+}
+
+/// A credential that somebody else wrote.
+#[derive(Debug)]
+struct Foreign;
+
+#[async_trait]
+impl TokenCredential for Foreign {
+    async fn get_token(&self, scopes: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+        if scopes == [DEFAULT_SCOPE] {
+            return Ok(AccessToken::new("t", (SystemTime::now() + Duration::from_secs(3_600)).into()));
+        }
+        Err(azure_core::Error::with_message(ErrorKind::Credential, "hunter2 at https://x"))
     }
+}
+
+#[tokio::test]
+async fn any_credential_of_the_sdk_is_a_source() {
+    let source = TokenCredentialSource::new(Arc::new(Foreign), DEFAULT_SCOPE);
+    assert_eq!(source.fetch(false).await.unwrap().secret, "t");
+    let keeper = TokenKeeper::new(TokenCredentialSource::new(Arc::new(Foreign), "another"));
+    assert_eq!(problem(&keeper).await, "no token: the credential gave no token");
+}
+
+/// The environment belongs to the whole process, so that the inner test runs in one of its own.
+#[tokio::test]
+async fn app_service_is_asked_over_http() {
+    let (tell, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let answer = move |request: axum::extract::Request| {
+        let header = request.headers().get("x-identity-header").map(|value| value.to_str().unwrap().to_owned());
+        let target = request.uri().to_string();
+        let moved = target.contains("client_id=moved");
+        tell.send((target, header)).unwrap();
+        async move {
+            if moved {
+                return (http::StatusCode::FOUND, [("location", "/elsewhere")], String::new());
+            }
+            (http::StatusCode::OK, [("content-type", "application/json")], managed_token("of app service"))
+        }
+    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/msi/token", listener.local_addr().unwrap());
-    let served = tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let (mut head, mut chunk) = (Vec::new(), [0; 4096]);
-        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-            let read = stream.read(&mut chunk).await.unwrap();
-            head.extend_from_slice(&chunk[..read]);
-        }
-        let (_, body) = managed("from-the-fake");
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(head).unwrap().to_ascii_lowercase()
-    });
-    let child = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_managed_identity_in_its_app_service_form"])
-        .env("IDENTITY_ENDPOINT", &endpoint)
-        .env("IDENTITY_HEADER", "the-header")
+    let server = tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+
+    let inner = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "inside_app_service", "--nocapture"])
+        .env("IDENTITY_ENDPOINT", endpoint)
+        .env("IDENTITY_HEADER", SECRET)
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(30), child).await.expect("the child ends").unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let head = served.await.unwrap();
-    assert!(head.starts_with("get /msi/token?") && head.contains("x-identity-header: the-header"), "{head}");
+    let output = inner.await.unwrap();
+    server.abort();
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}");
+
+    let resource = "resource=https%3A%2F%2Fcognitiveservices.azure.com";
+    let first = format!("/msi/token?api-version=2019-08-01&{resource}");
+    let second = format!("{first}&client_id=moved");
+    assert_eq!(seen.recv().await.unwrap(), (first, Some(SECRET.to_owned())));
+    assert_eq!(seen.recv().await.unwrap(), (second, Some(SECRET.to_owned())));
+    assert!(seen.try_recv().is_err(), "a redirect should not be followed");
+}
+
+#[tokio::test]
+async fn inside_app_service() {
+    if std::env::var_os("IDENTITY_ENDPOINT").is_none() {
+        return;
+    }
+    assert_eq!(token(&Identity::managed_identity().keeper().unwrap()).await, "Bearer of app service");
+    let moved = Identity::managed_identity().client_id("moved").keeper().unwrap();
+    assert_eq!(problem(&moved).await, "no token: the identity endpoint answered 302");
 }

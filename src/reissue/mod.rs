@@ -11,6 +11,8 @@
 //!
 //! A request without a `Target` passes untouched, and so does its answer. Bodies are never looked at.
 //!
+//! Tokens come from any [`TokenSource`] behind a [`TokenKeeper`]; the feature `azure-identity` has those of Entra, in `azure`.
+//!
 //! ```
 //! use std::convert::Infallible;
 //! use http::{Request, Response};

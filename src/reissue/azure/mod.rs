@@ -5,7 +5,8 @@
 //! 2. Any other credential of the Azure SDK becomes a [`TokenCredentialSource`].
 //! 3. The SDK speaks HTTP through a [`Transport`], and is never on the way of a request: the keeper alone calls it, and does
 //!    timeouts, repeats and back-off. Every fetch makes a new credential, so that no cache below shows a refused token again.
-//! 4. Secrets go over https. Plain http is allowed to loopback and to the instance metadata service at 169.254.169.254.
+//! 4. Secrets go over https. Plain http is allowed to loopback and to link-local addresses, where the instance metadata service and the identity
+//!    endpoint of App Service on Linux are.
 //! 5. What went wrong is said with the status of the answer and Entra's codes for it. No body, no URL and no secret is in
 //!    any error or `Debug`.
 //!

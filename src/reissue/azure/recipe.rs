@@ -111,13 +111,13 @@ pub(super) fn tenant(id: String) -> Result<String, IdentityError> {
 /// The host that gives tokens, when it is not the public cloud's.
 pub(super) fn authority(given: Option<&String>) -> Result<Option<Url>, IdentityError> {
     let Ok(host) = given_or(given, "AZURE_AUTHORITY_HOST") else { return Ok(None) };
-    let url = Url::parse(&host).ok().filter(|url| url.scheme() == "https" && url.username().is_empty());
+    let url = Url::parse(&host).ok().filter(|url| url.scheme() == "https" && !url.authority().contains('@'));
     url.map(Some).ok_or_else(|| IdentityError::new("the authority host must be an https URL without credentials"))
 }
 
 /// What App Service and Container Apps say of themselves, checked before the first fetch.
 pub(super) fn check_endpoint() -> Result<(), IdentityError> {
-    let Ok(endpoint) = env::var("IDENTITY_ENDPOINT") else { return Ok(()) };
+    let (Ok(endpoint), Ok(_)) = (env::var("IDENTITY_ENDPOINT"), env::var("IDENTITY_HEADER")) else { return Ok(()) };
     let url = Url::parse(&endpoint).map_err(|_| IdentityError::new("IDENTITY_ENDPOINT is not a URL"))?;
     if transport::may_carry_secrets(&url) { Ok(()) } else { Err(IdentityError::new(Failure::PLAIN.to_string())) }
 }

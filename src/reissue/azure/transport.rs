@@ -1,5 +1,6 @@
 //! How the SDK speaks HTTP: through our client, and never where a secret could be read on the way.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// A token with a thousand group claims is below a tenth of this.
 const LARGEST_ANSWER: usize = 1 << 20;
-/// The address of the instance metadata service, which never leaves the machine's own link.
-const INSTANCE_METADATA: &str = "169.254.169.254";
 
 /// The SDK's transport over [`client::HttpClient`]: no redirects, no proxy, no repeats, answers of at most 1 MiB.
 #[derive(Clone, Debug)]
@@ -98,9 +97,11 @@ impl HttpClient for Guarded {
     }
 }
 
-/// Plain http is fine where it does not leave this machine.
+/// Plain http is fine where it does not leave this machine or its own link, which no router forwards (RFC 3927 §7): there
+/// are the instance metadata service, at 169.254.169.254, and the identity endpoint of App Service on Linux.
 pub(super) fn may_carry_secrets(url: &Url) -> bool {
-    let is_local = || url.host_str().is_some_and(|host| is_loopback(host) || host == INSTANCE_METADATA);
+    let is_link_local = |host: &str| host.parse().is_ok_and(|address: Ipv4Addr| address.is_link_local());
+    let is_local = || url.host_str().is_some_and(|host| is_loopback(host) || is_link_local(host));
     url.scheme() == "https" || url.scheme() == "http" && is_local()
 }
 
@@ -113,6 +114,7 @@ mod tests {
         for (url, expected) in [
             ("https://login.microsoftonline.com", true),
             ("http://169.254.169.254/metadata/identity/oauth2/token", true),
+            ("http://169.254.129.3:8081/msi/token", true),
             ("http://127.0.0.1:41741/msi/token", true),
             ("http://[::1]:41741/msi/token", true),
             ("http://localhost:42356/msi/token", true),

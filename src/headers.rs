@@ -104,7 +104,11 @@ pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow
 
 fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (percent_decode_str(name).decode_utf8_lossy(), percent_decode_str(value).decode_utf8_lossy())
+    (decoded(name), decoded(value))
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('%') { percent_decode_str(text).decode_utf8_lossy() } else { Cow::Borrowed(text) }
 }
 
 pub(crate) fn is_query_key(name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! The two headers that tell a client how long to wait.
+//! The headers that tell a client whether to come again, and when.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use crate::pool::ceil_ms;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Client libraries obey longer waits very differently: some ignore them, some give up, some sleep for a day.
 const LONGEST: u64 = 59_000;
@@ -22,6 +23,11 @@ pub(crate) fn set(headers: &mut HeaderMap, wait: Duration) {
     let ms = ceil_ms(wait).clamp(1, LONGEST);
     headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
     headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+}
+
+/// Tells client libraries not to repeat the request by themselves: it may have taken effect.
+pub(crate) fn forbid_repeat(headers: &mut HeaderMap) {
+    headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
 }
 
 #[cfg(test)]

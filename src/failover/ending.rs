@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Response};
+use http::Response;
 use tower::BoxError;
 
 use crate::azure::Outcome;
@@ -10,8 +10,6 @@ use crate::azure::operation::Repeat;
 use crate::body::Body;
 use crate::context::{Attempts, Client, Route, keep, query, wait};
 use crate::error::{Error, ErrorKind};
-
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Remembers the best answer so far, and ends a request with it.
 pub(super) struct Ending<'a> {
@@ -68,7 +66,7 @@ impl<'a> Ending<'a> {
                 }
             }
             if may_have_created(self.route, outcome) {
-                answer.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+                wait::forbid_repeat(answer.headers_mut());
             }
             return Ok(answer);
         }

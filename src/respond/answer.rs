@@ -1,13 +1,11 @@
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use tower::BoxError;
 
 use crate::azure::{Outcome, envelope};
 use crate::body::Body;
 use crate::context::{ClassifyError, DefaultClassify, wait};
 use crate::error::{Chain, Error, ErrorKind};
-
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The answer that an error stands for.
 pub(super) fn to_error(error: &BoxError) -> Response<Body> {
@@ -29,7 +27,7 @@ fn to_cause(cause: &Error) -> Response<Body> {
         wait::set(headers, wait);
     }
     if cause.is_not_repeatable() {
-        headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        wait::forbid_repeat(headers);
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

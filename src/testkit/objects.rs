@@ -67,27 +67,39 @@ impl Family {
         }
     }
 
-    /// A new object of this family.
+    /// What an object calls itself.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Assistant => "assistant",
+            Self::Batch => "batch",
+            Self::File => "file",
+            Self::Response => "response",
+            Self::Run => "thread.run",
+            Self::Thread => "thread",
+        }
+    }
+
+    /// A new object of this family. Responses and runs are made of what the assistant says.
     pub(super) fn object(self, id: &str, created_at: u64, payload: &Payload) -> Value {
         let field = |name| payload.field(name).cloned().unwrap_or_default();
         let mut object = match self {
             Self::Assistant => json!({
-                "object": "assistant", "model": field("model"), "name": field("name"),
-                "description": field("description"), "instructions": field("instructions"), "tools": [], "metadata": {},
+                "model": field("model"), "name": field("name"), "description": field("description"),
+                "instructions": field("instructions"), "tools": [], "metadata": {},
             }),
             Self::Batch => json!({
-                "object": "batch", "status": "validating", "input_file_id": field("input_file_id"),
-                "endpoint": field("endpoint"), "completion_window": field("completion_window"),
+                "status": "validating", "input_file_id": field("input_file_id"), "endpoint": field("endpoint"),
+                "completion_window": field("completion_window"),
             }),
             Self::File => json!({
-                "object": "file", "status": "processed", "purpose": field("purpose"),
-                "filename": field("file")["filename"], "bytes": field("file")["bytes"],
+                "status": "processed", "purpose": field("purpose"), "filename": field("file")["filename"],
+                "bytes": field("file")["bytes"],
             }),
-            Self::Response => json!({ "object": "response" }),
-            Self::Run => json!({ "object": "thread.run" }),
-            Self::Thread => json!({ "object": "thread", "metadata": {}, "tool_resources": {} }),
+            Self::Response | Self::Run => json!({}),
+            Self::Thread => json!({ "metadata": {}, "tool_resources": {} }),
         };
         object["id"] = id.into();
+        object["object"] = self.kind().into();
         object["created_at"] = created_at.into();
         object
     }

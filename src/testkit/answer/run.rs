@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::super::objects::Family;
 use super::Reply;
 use super::stream::{Dialect, Events, event};
 
@@ -30,9 +31,7 @@ impl Reply<'_> {
 
     /// The thread that the run made for itself.
     pub(super) fn thread(&self) -> Value {
-        json!({
-            "id": self.thread_id(), "object": "thread", "created_at": self.created, "metadata": {}, "tool_resources": {},
-        })
+        Family::Thread.object(&self.thread_id(), self.created, &self.inference.payload)
     }
 
     pub(super) fn run_events(&self) -> Events {

@@ -58,6 +58,7 @@ pub mod gateway;
 mod headers;
 pub mod health;
 pub mod inspect;
+pub mod models;
 pub mod pool;
 pub mod reissue;
 pub mod respond;

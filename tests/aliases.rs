@@ -1,4 +1,5 @@
 //! Aliases wherever they can stand: what a client names, and what the backend then sees.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::sync::{Arc, Mutex};
 

@@ -9,7 +9,7 @@ use tower::util::MapRequestLayer;
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient};
-use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
@@ -43,7 +43,11 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
-        .respond((RespondLayer::new(), FilterLayer::new(api_only)))
+        .respond((
+            RespondLayer::new(),
+            MapRequestLayer::new(without(config.base_path.clone())),
+            FilterLayer::new(api_only),
+        ))
         .inspect(
             InspectLayer::new()
                 .request_body(config.limits.request_body as u64)
@@ -60,6 +64,16 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
         )
         .select(SelectBackendLayer::new(pool).with_policy(policy))
         .build(client(config)?))
+}
+
+/// Clients reach the API under this prefix too.
+fn without(base_path: Option<BasePath>) -> impl Fn(Request<Body>) -> Request<Body> + Clone {
+    move |mut request| {
+        if let Some(base_path) = &base_path {
+            base_path.strip(&mut request);
+        }
+        request
+    }
 }
 
 fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
@@ -97,6 +111,7 @@ fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
         if let Some(allow) = &described.allow {
             client = client.allow(allow.iter().map(String::as_str));
         }
+        client = client.operations(described.operations.iter().copied());
         if let Some(geography) = &described.geography {
             client = client.geography(geography.as_str());
         }

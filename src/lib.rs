@@ -5,6 +5,7 @@
 //! ```text
 //! client
 //!   │  respond     typed causes become answers; the error type becomes Infallible
+//!   │  upgrade     carries an accepted WebSocket until it ends (feature `client`)
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
 //!   │  inspect     what is asked for? collects the body, inserts Route
 //!   │  authorize   may this client use this alias?
@@ -40,7 +41,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | none | every layer, API keys; no TLS, no Azure SDK, no C code |
-//! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots |
+//! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots; `upgrade`: WebSockets |
 //! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
@@ -65,6 +66,8 @@ pub mod select;
 pub mod terminate;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(feature = "client")]
+pub mod upgrade;
 
 pub use self::error::{Error, ErrorKind};
 

@@ -18,6 +18,7 @@ use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
@@ -31,7 +32,7 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
 }
 
 /// The stack of layers over a pool.
-pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> {
+pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
         Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
         Authentication::None => TerminateCredentialsLayer::without_clients(),
@@ -43,7 +44,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
-        .respond((RespondLayer::new(), FilterLayer::new(api_only)))
+        .respond((RespondLayer::new(), FilterLayer::new(api_only), upgrade))
         .inspect(
             InspectLayer::new()
                 .request_body(config.limits.request_body as u64)

@@ -84,7 +84,7 @@ where
                 StateProj::Sent { future, target, shown } => {
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
                     if let Some(target) = target {
-                        headers::strip_answer(answer.headers_mut());
+                        headers::strip_answer(answer.status(), answer.headers_mut());
                         locations::make_relative(answer.headers_mut(), target.endpoint());
                     }
                     match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {

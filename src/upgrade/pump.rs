@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::Body as _;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::time::{Sleep, sleep};
@@ -36,7 +36,11 @@ async fn connect(client: OnUpgrade, backend: OnUpgrade) -> Result<(), BoxError> 
     Ok(carry(TokioIo::new(client), TokioIo::new(backend)).await?)
 }
 
-async fn carry(client: TokioIo<Upgraded>, backend: TokioIo<Upgraded>) -> io::Result<()> {
+async fn carry<C, B>(client: C, backend: B) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
     let ((from_client, to_client), (from_backend, to_backend)) = (split(client), split(backend));
     let mut both = Both {
         up: Some(pin!(one_way(from_client, to_backend))),
@@ -89,4 +93,72 @@ where
         ended?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const BUFFER: usize = 1_000;
+
+    /// A client and a backend, and what carries bytes between them.
+    fn connected() -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<io::Result<()>>) {
+        let ((client, front), (back, backend)) = (duplex(BUFFER), duplex(BUFFER));
+        (client, backend, tokio::spawn(carry(front, back)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_before_the_end_arrives_before_it() {
+        for client_first in [true, false] {
+            let (client, backend, carried) = connected();
+            let (mut first, mut second) = if client_first { (client, backend) } else { (backend, client) };
+            first.write_all(b"last words").await.unwrap();
+            first.shutdown().await.unwrap();
+            let mut heard = String::new();
+            second.read_to_string(&mut heard).await.unwrap();
+            assert_eq!(heard, "last words");
+            second.write_all(b"good bye").await.unwrap();
+            drop(second);
+            heard.clear();
+            first.read_to_string(&mut heard).await.unwrap();
+            assert_eq!(heard, "good bye", "the other way stays open for an answer");
+            carried.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_does_not_end_has_some_time() {
+        let (mut client, mut backend, carried) = connected();
+        let start = Instant::now();
+        client.shutdown().await.unwrap();
+        assert_eq!(backend.read(&mut [0]).await.unwrap(), 0);
+        carried.await.unwrap().unwrap();
+        assert_eq!(start.elapsed(), CLOSING_TIME);
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_silent_stands() {
+        let (mut client, mut backend, carried) = connected();
+        sleep(Duration::from_secs(24 * 3_600)).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(backend.read_u8().await.unwrap(), b'x');
+        assert!(!carried.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_does_not_read_holds_the_other_one_up() {
+        let (mut client, mut backend, _carried) = connected();
+        let mut sent = 0;
+        while tokio::time::timeout(Duration::from_secs(1), client.write_all(&[7; 100])).await.is_ok() {
+            sent += 100;
+        }
+        assert!((2 * BUFFER..2 * BUFFER + 9 * 1024).contains(&sent), "{sent}");
+        let mut heard = vec![0; sent];
+        backend.read_exact(&mut heard).await.unwrap();
+        assert!(heard.iter().all(|byte| *byte == 7));
+    }
 }

@@ -34,7 +34,8 @@
 //! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
 //! below it, where it adopts the permit that selection took. [`terminate`] stands above everything that looks at the client,
 //! [`inspect`] above [`failover`], which can only repeat bodies that are in hand. [`reissue`] stands next to the client, so that
-//! nothing in between ever sees a backend's credential.
+//! nothing in between ever sees a backend's credential. `upgrade` stands directly under [`respond`], so that what a request
+//! holds is held for as long as its WebSocket.
 //!
 //! # Features
 //!

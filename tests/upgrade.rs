@@ -416,6 +416,30 @@ async fn a_mebibyte_goes_both_ways_past_a_slow_reader() {
 }
 
 #[tokio::test]
+async fn nothing_is_left_of_a_hundred_clients_that_leave_as_they_like() {
+    let ((first, server), (second, other)) = (simulated("first").await, simulated("second").await);
+    let limited = backend("first", server.url(), 0).max_in_flight(50);
+    let pool = Pool::builder().add_backend(limited).add_backend(backend("second", other.url(), 1));
+    let front = Front::before(pool.build().unwrap()).await;
+    let clients = (0..100).map(async |n| {
+        let (mut socket, _) = front.open(V1, &[]).await;
+        for _ in 0..n % 7 {
+            is_echoed(&mut socket, "x".repeat(n * 100)).await;
+        }
+        match n % 4 {
+            0 => close(socket).await,
+            1 => socket.send(Message::text("unheard")).await.unwrap(),
+            2 => socket.get_ref().set_zero_linger().unwrap(),
+            _ => {}
+        }
+    });
+    futures_util::future::join_all(clients).await;
+    front.becomes_idle().await;
+    soon("the end at the backends", async { tokio::join!(first.wait_until_idle(), second.wait_until_idle()) }).await;
+    assert_eq!((first.request_count() + second.request_count(), front.failures()), (100, 0));
+}
+
+#[tokio::test]
 async fn what_comes_with_the_handshake_belongs_to_the_connection() {
     let (_east, server) = simulated("east").await;
     let front = Front::of(&[("east", server.url())]).await;

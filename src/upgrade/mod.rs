@@ -23,6 +23,25 @@
 //! request. Both ends must be hyper's: a server that serves connections *with upgrades*, and a client that leaves `OnUpgrade` on
 //! its answers, as [`HttpClient`](crate::client::HttpClient) does.
 //!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::{body::Body, respond::RespondLayer, upgrade::UpgradeLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let gateway = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+//! let service = ServiceBuilder::new().layer(RespondLayer::new()).layer(UpgradeLayer::new()).service(gateway);
+//!
+//! let handshake = Request::get("/openai/v1/responses").header("connection", "upgrade").header("upgrade", "websocket");
+//! let refused = service.oneshot(handshake.body(Body::empty())?).await?;
+//! assert_eq!(refused.status(), StatusCode::NOT_IMPLEMENTED);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A whole stack, and the end of its connections:
+//!
 //! ```no_run
 //! use tower::ServiceBuilder;
 //! use tower_azure_openai::client::HttpClient;
@@ -39,9 +58,9 @@
 //!     .layer(SelectBackendLayer::new(pool))
 //!     .layer(CircuitBreakerLayer::adopting())
 //!     .service(HttpClient::builder().build()?);
-//! // … serve `service` with hyper_util's `serve_connection_with_upgrades`, and in the end, after its graceful shutdown:
+//! // Serve it with hyper_util's `serve_connection_with_upgrades`. In the end, after its graceful shutdown:
 //! websockets.closed().await;
-//! # tower::util::Oneshot::new(service, http::Request::new(Body::empty())).await?;
+//! # tower::ServiceExt::oneshot(service, http::Request::new(Body::empty())).await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -80,8 +80,8 @@ impl rt::Write for Stream {
 
 fn exchange(dial: Memory) -> Exchange<Connector<Memory>> {
     let limits = HttpClient::builder().limits;
-    let connector = || Connector::new(dial.clone(), Trust::new([].into()).unwrap(), limits.connect);
-    Exchange::new(connector(), connector(), limits)
+    let connector = |dial| Connector::new(dial, Trust::new([].into()).unwrap(), limits.connect);
+    Exchange::new(connector(dial.clone()), connector(dial), limits)
 }
 
 /// A client, and the far ends of its connections.

@@ -16,8 +16,9 @@
 //! 7. An upgrade that is asked for elsewhere, or to something else, is not passed on: the request goes its way without it. A 101
 //!    that nobody asked for is an answer of no use, 502.
 //!
-//! No clock runs on a connection that stands: `connect` and `first_byte` of the client hold for the handshake. HTTP/2 and its
-//! extended CONNECT are not supported, and messages are not looked at.
+//! No clock runs on a connection that stands: `connect` and `first_byte` of the client hold for the handshake. A client that
+//! vanished without a word is noticed when something is sent to it. HTTP/2 and its extended CONNECT are not supported, and
+//! messages are not looked at.
 //!
 //! It belongs directly under [`RespondLayer`](crate::respond::RespondLayer), above whatever holds something for the time of a
 //! request. Both ends must be hyper's: a server that serves connections *with upgrades*, and a client that leaves `OnUpgrade` on

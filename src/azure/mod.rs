@@ -4,10 +4,12 @@
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
 //! - [`outcome`]: status, headers and error body → what an answer means
+//! - [`sse`]: the events of a stream, found in the chunks of a passing body
 
 pub mod envelope;
 pub mod hint;
 pub mod operation;
 pub mod outcome;
+pub mod sse;
 
 pub use self::outcome::{Outcome, Phase};

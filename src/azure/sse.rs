@@ -19,9 +19,34 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use memchr::memchr2;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Streams are many and mostly wait: none of them keeps the room of its longest event.
+const KEPT_CAPACITY: usize = 1024;
+
+/// Whether the headers of an answer say that its body is a stream of events that can be read: one that is encoded cannot.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, header};
+/// use tower_azure_openai::azure::sse;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+/// assert!(sse::is_event_stream(&headers));
+/// headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+/// assert!(!sse::is_event_stream(&headers));
+/// ```
+#[must_use]
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_readable = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    essence.eq_ignore_ascii_case(b"text/event-stream") && headers.get_all(CONTENT_ENCODING).iter().all(is_readable)
+}
 
 /// Finds the events in the chunks of a stream. See the [module docs](self).
 pub struct Reader {
@@ -88,6 +113,7 @@ impl Reader {
     fn clear_given(&mut self) {
         if std::mem::take(&mut self.given_away) {
             self.begun.clear();
+            self.begun.shrink_to(KEPT_CAPACITY);
         }
     }
 
@@ -165,6 +191,12 @@ impl<'a> Event<'a> {
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.0
+    }
+
+    /// Whether there are only comments in it.
+    #[must_use]
+    pub fn is_comment(&self) -> bool {
+        lines(self.0).all(|line| line.is_empty() || line.starts_with(b":"))
     }
 
     /// What the last `event:` line says.

@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::ResponseBody;
+use super::body::Events;
 use crate::azure::Outcome;
 use crate::body::Body;
 use crate::context::{AttemptFailed, ClassifyError, of_body, of_head};
@@ -131,7 +132,8 @@ fn settle(
     let (mut answer, outcome) = read?;
     answer.extensions_mut().insert(outcome);
     let classify = classify.ok_or_else(polled_again)?;
-    Ok(answer.map(|body| ResponseBody::new(body, watch, &classify)))
+    let events = watch.as_ref().and_then(|_| Events::of(&answer));
+    Ok(answer.map(|body| ResponseBody::new(body, watch, events, &classify)))
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

@@ -102,6 +102,14 @@ impl Reader {
         }
     }
 
+    /// Takes a chunk that begins and ends between two events, unread. `false`, and nothing is done, if it is another.
+    pub fn skip(&mut self, chunk: &[u8]) -> bool {
+        self.clear_given();
+        let is_whole = self.last.is_none() && (chunk.ends_with(b"\n\n") || chunk.ends_with(b"\r\n\r\n"));
+        self.at_start &= !is_whole;
+        is_whole
+    }
+
     /// What of an event had come when the stream ended: the standard drops it, but an error may well be the last that comes.
     pub fn finish(&mut self) -> Option<Event<'_>> {
         self.clear_given();

@@ -15,11 +15,12 @@
 //! | everything else, and what cannot be parsed | [`Content`](StreamEvent::Content) |
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -349,7 +350,8 @@ impl Reader {
         Self { events: sse::Reader::new(limit), failures_only: false, failed: false }
     }
 
-    /// Tells failures only: whatever cannot be one is given as [`StreamEvent::Content`] unread. For streams that have begun.
+    /// Tells failures only: what cannot be one is given as [`StreamEvent::Content`] unread, or not at all. For streams that have
+    /// begun.
     #[must_use]
     pub const fn failures_only(mut self) -> Self {
         self.failures_only = true;
@@ -358,8 +360,12 @@ impl Reader {
 
     /// The next event that ends in `chunk`, as [`sse::Reader::next_event`].
     pub fn next_event(&mut self, chunk: &mut &[u8]) -> Option<StreamEvent> {
-        let event = self.events.next_event(chunk)?;
         let needs_reading = !self.failures_only || self.failed;
+        if !needs_reading && !speaks_of_failure(chunk) && self.events.skip(chunk) {
+            *chunk = &[];
+            return None;
+        }
+        let event = self.events.next_event(chunk)?;
         let meaning = event.ok().filter(|event| needs_reading || could_fail(event)).as_ref().map(StreamEvent::of);
         Some(self.resolve(meaning.unwrap_or(StreamEvent::Content)))
     }
@@ -389,13 +395,22 @@ impl Reader {
     }
 }
 
-/// A quote inside a text is escaped, so a delta that speaks of errors does not have this.
+/// A quote inside a text is escaped, so a delta that quotes an error does not have this.
 fn could_fail(event: &sse::Event<'_>) -> bool {
     match name(event) {
         Some(name) => str::from_utf8(name).is_ok_and(may_fail),
-        None => memmem::find(event.as_bytes(), b"\"error\"").is_some(),
+        None => ERROR_KEY.find(event.as_bytes()).is_some(),
     }
 }
+
+/// One of these stands in every failure, and seldom elsewhere.
+fn speaks_of_failure(chunk: &[u8]) -> bool {
+    ERROR.find(chunk).is_some() || FAILED.find(chunk).is_some()
+}
+
+static ERROR_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
+static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"failed"));
 
 #[cfg(test)]
 mod tests;

@@ -106,6 +106,19 @@ fn an_event_above_the_limit_is_reported_once_and_passed_over() {
 }
 
 #[test]
+fn only_whole_events_are_skipped() {
+    let mut reader = Reader::new(99);
+    assert!(!reader.skip(b"data: a\n"));
+    assert!(reader.skip(b"data: a\n\n"));
+    assert!(reader.skip(b"data: a\r\n\r\n"));
+    assert!(reader.next_event(&mut &b"data: b"[..]).is_none());
+    assert!(!reader.skip(b"\n\n"), "it ends an event that began before");
+    let mut chunk = &b"\n\n\xef\xbb\xbfdata: c\n\n"[..];
+    assert_eq!(seen(reader.next_event(&mut chunk).unwrap().unwrap()), event("", "b"));
+    assert_eq!(seen(reader.next_event(&mut chunk).unwrap().unwrap()), event("", ""), "a mark counts at the start only");
+}
+
+#[test]
 fn debug_shows_no_content() {
     let mut reader = Reader::new(10);
     assert!(reader.next_event(&mut &b"secret"[..]).is_none());

@@ -251,7 +251,9 @@ proptest! {
     }
 
     #[test]
-    fn an_observer_sees_the_failures_that_a_reader_sees(picks in prop::collection::vec(0..7usize, 0..9)) {
+    fn an_observer_sees_the_failures_that_a_reader_sees(
+        picks in prop::collection::vec(0..7usize, 0..9), size in prop::option::of(1..200usize),
+    ) {
         let kinds = [
             frame("", r#"{"choices":[{"delta":{"content":"x"}}]}"#),
             frame("", r#"{"error":{"code":"429"}}"#),
@@ -261,9 +263,17 @@ proptest! {
             frame("response.created", "{}"),
             ": ping\n\n".to_owned(),
         ];
-        let stream: String = picks.iter().map(|pick| kinds[*pick].as_str()).collect();
-        let errors = |reader| -> Vec<_> {
-            all(reader, &stream).into_iter().filter(|event| matches!(event, StreamEvent::Error(_))).collect()
+        let events: Vec<_> = picks.iter().map(|pick| kinds[*pick].as_bytes()).collect();
+        let stream = events.concat();
+        let chunks: Vec<&[u8]> = size.map_or(events, |size| stream.chunks(size).collect());
+        let errors = |mut reader: Reader| -> Vec<_> {
+            let mut events = Vec::new();
+            for mut chunk in chunks.iter().copied() {
+                while let Some(event) = reader.next_event(&mut chunk) {
+                    events.push(event);
+                }
+            }
+            events.into_iter().chain(reader.finish()).filter(|event| matches!(event, StreamEvent::Error(_))).collect()
         };
         prop_assert_eq!(errors(Reader::new(4096)), errors(Reader::new(4096).failures_only()));
     }

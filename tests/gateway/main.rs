@@ -12,6 +12,7 @@ mod lifecycle;
 mod malformed;
 mod memory;
 mod secrets;
+mod streams;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

@@ -122,7 +122,7 @@ impl StreamCommitLayer {
         self
     }
 
-    /// Commits when so many bytes told nothing. What is in memory for one stream is at most this and one chunk of its body.
+    /// Commits when so many bytes told nothing. A stream that is held takes at most twice this, and one chunk, of memory.
     pub const fn preamble_bytes(mut self, bytes: usize) -> Self {
         self.bounds.bytes = bytes;
         self

@@ -22,9 +22,9 @@
 //! # }
 //! ```
 //!
-//! Outermost first: respond, terminate credentials, inspect, authorise, list models, fail over, select, circuit breaker, re-issue
-//! credentials. Each has a setter that takes a layer of the same kind with other settings, or any other layer in its place; a
-//! tuple `(mine, theirs)` of layers puts one of yours above one of these.
+//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, fail over, select, circuit
+//! breaker, stream commit, re-issue credentials. Each has a setter that takes a layer of the same kind with other settings, or
+//! any other layer in its place; a tuple `(mine, theirs)` of layers puts one of yours above one of these.
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
 
@@ -52,6 +52,13 @@ use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
 use crate::respond::RespondLayer;
 use crate::select::SelectBackendLayer;
+use crate::stream_commit::StreamCommitLayer;
+
+/// WebSockets need the feature `client`; without it they are not forwarded.
+#[cfg(feature = "client")]
+type DefaultUpgrade = crate::upgrade::UpgradeLayer;
+#[cfg(not(feature = "client"))]
+type DefaultUpgrade = tower_layer::Identity;
 
 /// Starts the usual stack over a pool.
 ///
@@ -62,12 +69,14 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
     Builder {
         respond: RespondLayer::new(),
         terminate,
+        upgrade: DefaultUpgrade::new(),
         inspect: InspectLayer::new(),
         authorize: AuthorizeLayer::new(),
         models: ListModelsLayer::new(pool.clone()),
         failover: FailoverLayer::new(),
         select: SelectBackendLayer::new(pool),
         circuit: CircuitBreakerLayer::adopting(),
+        stream_commit: StreamCommitLayer::new(),
         reissue: ReissueCredentialsLayer::new(),
     }
 }
@@ -78,22 +87,26 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
 pub struct Builder<
     Terminate,
     Respond = RespondLayer,
+    Upgrade = DefaultUpgrade,
     Inspect = InspectLayer,
     Authorize = AuthorizeLayer,
     Models = ListModelsLayer,
     Failover = FailoverLayer,
     Select = SelectBackendLayer,
     Circuit = CircuitBreakerLayer,
+    StreamCommit = StreamCommitLayer,
     Reissue = ReissueCredentialsLayer,
 > {
     respond: Respond,
     terminate: Terminate,
+    upgrade: Upgrade,
     inspect: Inspect,
     authorize: Authorize,
     models: Models,
     failover: Failover,
     select: Select,
     circuit: Circuit,
+    stream_commit: StreamCommit,
     reissue: Reissue,
 }
 
@@ -114,28 +127,54 @@ macro_rules! setters {
 setters! {
     [terminate: Terminate,]
     respond: Respond = "Replaces what turns causes into answers. The error above it must be [`Infallible`].",
+    upgrade: Upgrade = "Replaces what forwards WebSockets, so that it can be asked for its connections.",
     inspect: Inspect = "Replaces what finds out what is asked for.",
     authorize: Authorize = "Replaces what holds clients to their aliases.",
     models: Models = "Replaces what lists the models.",
     failover: Failover = "Replaces what sends a refused request on.",
     select: Select = "Replaces what chooses targets.",
     circuit: Circuit = "Replaces what learns from outcomes.",
+    stream_commit: StreamCommit = "Replaces what holds streams for their first content.",
     reissue: Reissue = "Replaces what shows backends their credentials.",
 }
 
-impl<T, R, I, A, M, F, S, C, X> Builder<T, R, I, A, M, F, S, C, X> {
+impl<T, R, U, I, A, M, F, S, C, Q, X> Builder<T, R, U, I, A, M, F, S, C, Q, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        (R, T, I, A, M, F, S, C, X): Layer<H>,
-        <(R, T, I, A, M, F, S, C, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        (R, U, T, I, A, M, F, S, C, Q, X): Layer<H>,
+        <(R, U, T, I, A, M, F, S, C, Q, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
     {
-        let Self { respond, terminate, inspect, authorize, models, failover, select, circuit, reissue } = self;
-        let layers = (respond, terminate, inspect, authorize, models, failover, select, circuit, reissue);
+        let Self {
+            respond,
+            upgrade,
+            terminate,
+            inspect,
+            authorize,
+            models,
+            failover,
+            select,
+            circuit,
+            stream_commit,
+            reissue,
+        } = self;
+        let layers = (
+            respond,
+            upgrade,
+            terminate,
+            inspect,
+            authorize,
+            models,
+            failover,
+            select,
+            circuit,
+            stream_commit,
+            reissue,
+        );
         Gateway(BoxCloneSyncService::new(layers.layer(client)))
     }
 }

@@ -17,11 +17,13 @@ use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deploym
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
-use crate::config::behaviour::{self, Circuit, Condition};
+use crate::config::behaviour::{self, Circuit, Condition, Stream};
 use crate::config::{Authentication, Config};
 
 /// The description of the pool that a configuration asks for.
@@ -31,7 +33,7 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
 }
 
 /// The stack of layers over a pool.
-pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> {
+pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
         Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
         Authentication::None => TerminateCredentialsLayer::without_clients(),
@@ -48,6 +50,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
             MapRequestLayer::new(without(config.base_path.clone())),
             FilterLayer::new(api_only),
         ))
+        .upgrade(upgrade)
         .inspect(
             InspectLayer::new()
                 .request_body(config.limits.request_body as u64)
@@ -63,6 +66,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
                 .on(failover.on.iter().filter_map(condition)),
         )
         .select(SelectBackendLayer::new(pool).with_policy(policy))
+        .stream_commit(stream_commit(&config.stream))
         .build(client(config)?))
 }
 
@@ -173,6 +177,13 @@ fn credential(described: &backends::Credential) -> Result<Credential, BoxError> 
         TokenSource::WorkloadIdentity => Identity::workload_identity(),
     };
     Ok(Credential::bearer(Arc::new(identity.scope(scope).keeper()?)))
+}
+
+fn stream_commit(described: &Stream) -> StreamCommitLayer {
+    StreamCommitLayer::new()
+        .preamble_events(usize::try_from(described.preamble_events).unwrap_or(usize::MAX))
+        .preamble_bytes(described.preamble_bytes)
+        .preamble_time(described.preamble_time)
 }
 
 fn circuit(described: &Circuit) -> CircuitConfig {

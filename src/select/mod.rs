@@ -12,7 +12,7 @@
 //!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
 //!    breaker below, from which alone the pool learns, they stay as the backend sent them.
 //!
-//! The permit is held until the body of the answer ends, is dropped, or fails: by the
+//! The permit is held until the body of the answer ends, is dropped, or fails (that of a 101 ends with the connection): by the
 //! [circuit breaker](crate::circuit) below, which adopts it, or else by this layer, which then learns nothing from outcomes.
 //!
 //! It does not repeat anything ([`FailoverLayer`](crate::failover::FailoverLayer) does) and adds no credential.
@@ -141,6 +141,8 @@ impl<S, P: Policy> SelectBackend<S, P> {
         let permit = self.permit(&route, &attempts, request)?;
         attempts.sent_to(permit.target(), &self.pool);
         rewrite::point_at(permit.target(), &route, request)?;
+        // Below, the path is the target's, which may have a prefix.
+        request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))
     }
 

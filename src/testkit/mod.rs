@@ -25,7 +25,9 @@
 //!   embeddings, audio (transcriptions and translations as forms, speech as bytes), images;
 //! * with the deployment in `model` on both: Responses; runs of assistants, which may leave it to the assistant;
 //! * `GET models`; `POST` to `assistants`, `batches`, `files` and `threads`, and `GET` and `DELETE` of what was made, of
-//!   responses too.
+//!   responses too;
+//! * realtime sessions (`GET realtime`, with `model=` on a v1 path and `deployment=` on a classic one) over WebSocket, on loopback
+//!   only, which say what they hear.
 //!
 //! What can be streamed is streamed on request. Each backend has ids of its own: one that it did not give is unknown to it,
 //! as a path with 404, as `previous_response_id` with 400.
@@ -130,6 +132,7 @@ mod error;
 mod fault;
 mod limits;
 mod objects;
+mod realtime;
 mod received;
 mod resource;
 mod server;

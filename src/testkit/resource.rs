@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -21,6 +21,7 @@ use super::deployment::Deployment;
 use super::error::TransportError;
 use super::fault::{Action, Faults};
 use super::objects::{Family, Objects};
+use super::realtime;
 use super::received::ReceivedRequest;
 use crate::body::Body;
 
@@ -75,6 +76,9 @@ impl Resource {
         if delay > Duration::ZERO {
             sleep(delay).await;
         }
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(realtime::accepted(answer, in_flight));
+        }
         let body = AnswerBody::new(answer.chunks, answer.streams, flow, in_flight);
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = answer.status;
@@ -104,7 +108,19 @@ impl Resource {
                 Some(object) => answer::object(&object),
                 None => answer::unknown_object(*family, id),
             },
+            Some(Call::Realtime(deployment)) => self.converse(request, deployment.as_deref()),
             None => answer::not_found(),
+        }
+    }
+
+    fn converse(&self, request: &ReceivedRequest, deployment: Option<&str>) -> Answer {
+        let Some(name) = deployment else {
+            return answer::invalid(Some("model"), "You must provide a model parameter.");
+        };
+        if self.deployments.iter().any(|deployment| deployment.name == name) {
+            realtime::answer(request)
+        } else {
+            answer::deployment_not_found()
         }
     }
 

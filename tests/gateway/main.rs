@@ -6,12 +6,16 @@
 mod http_support;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/websocket.rs"]
+mod websocket;
 
 mod leaving;
 mod lifecycle;
 mod malformed;
 mod memory;
+mod realtime;
 mod secrets;
+mod streams;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

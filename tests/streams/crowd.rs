@@ -45,6 +45,7 @@ async fn nothing_is_left_of_a_thousand_streams_whose_clients_leave_when_they_lik
     backend.faults().always(Fault::slow_head(SECOND * 10).and(Fault::slow_body(SECOND)));
     let front = Front::of(server.url()).await;
 
+    let clock = hold_clock();
     let mut dice = Dice(7);
     // Connections are few and streams many, as behind a load balancer; some have HTTP/1.1 and a connection each.
     let shared: Vec<_> = (0..20).map(|_| client(Version::HTTP_2)).collect();
@@ -58,6 +59,7 @@ async fn nothing_is_left_of_a_thousand_streams_whose_clients_leave_when_they_lik
     backend.wait_for_requests(STREAMS).await;
     assert_eq!((backend.in_flight(), front.target().in_flight as usize), (STREAMS, STREAMS));
     assert!(front.inspect.replay_memory_in_use() > 0);
+    drop(clock);
 
     let seen: Vec<_> = join_all(listeners).await.into_iter().map(Result::unwrap).collect();
     backend.wait_until_idle().await;

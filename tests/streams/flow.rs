@@ -102,14 +102,25 @@ async fn an_encoded_answer_passes_whole() {
     assert_eq!(backend.requests()[0].header("accept-encoding"), Some("identity"));
 }
 
+/// Time stands still until the backend has the request.
+async fn begin(front: &Front, backend: &SimulatedBackend, version: Version) -> Response<Incoming> {
+    let clock = hold_clock();
+    backend.clear_requests();
+    let answer = tokio::spawn(client(version).request(front.stream_request()));
+    backend.wait_for_requests(1).await;
+    drop(clock);
+    answer.await.unwrap().unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_moves_may_last() {
     let (backend, server) = open().await;
-    let limits = HttpClient::builder().connect_timeout(SECOND).first_byte_timeout(SECOND).answer_timeout(SECOND);
-    let front = Front::with(server.url(), limits.idle_timeout(SECOND * 60)).await;
+    let minute = SECOND * 60;
+    let limits = HttpClient::builder().connect_timeout(minute).first_byte_timeout(minute).answer_timeout(minute);
+    let front = Front::with(server.url(), limits.idle_timeout(minute)).await;
     backend.faults().always(Fault::slow_body(SECOND * 59));
     for version in VERSIONS {
-        let answer = client(version).request(front.stream_request()).await.unwrap();
+        let answer = begin(&front, &backend, version).await;
         let (text, end) = drain(answer.into_body()).await;
         assert!(end.is_ok(), "{end:?}");
         assert!(text.ends_with(b"data: [DONE]\n\n"));
@@ -123,7 +134,7 @@ async fn a_stream_that_stands_still_ends_and_is_a_failure() {
     let front = Front::with(server.url(), HttpClient::builder().idle_timeout(SECOND * 60)).await;
     backend.faults().always(Fault::stalled_stream(4));
     for (before, version) in (0..).zip(VERSIONS) {
-        let answer = client(version).request(front.stream_request()).await.unwrap();
+        let answer = begin(&front, &backend, version).await;
         let (text, end) = drain(answer.into_body()).await;
         assert_eq!(text.windows(2).filter(|two| two == b"\n\n").count(), 4);
         assert!(end.is_err(), "{version:?}: a client must not take this for the end");

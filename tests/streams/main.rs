@@ -7,6 +7,7 @@ mod http_support;
 mod crowd;
 mod flow;
 mod leaving;
+mod refused;
 
 use std::time::Duration;
 
@@ -90,6 +91,16 @@ async fn simulated(deployment: SimulatedDeployment) -> (SimulatedBackend, Simula
 
 async fn open() -> (SimulatedBackend, SimulatedServer) {
     simulated(SimulatedDeployment::standard("gpt-4o")).await
+}
+
+/// Keeps a paused clock where it is until this is dropped. Left alone it moves on as soon as no task can: what is on its way
+/// through a socket is nobody's task, and everything that waits for it would time out.
+struct HeldClock(#[expect(dead_code, reason = "a guard")] std::sync::mpsc::Sender<()>);
+
+fn hold_clock() -> HeldClock {
+    let (held, release) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || release.recv());
+    HeldClock(held)
 }
 
 /// What comes of a body, and how it ends.

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backends::Backend;
-use behaviour::{Circuit, Failover, Limits, Selection, Telemetry, Timeouts};
+use behaviour::{Circuit, Failover, Limits, Selection, Stream, Telemetry, Timeouts};
 use clients::Client;
 use problem::Problem;
 pub(crate) use problem::Problems;
@@ -50,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) clients: Vec<Client>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
+    pub(crate) stream: Stream,
     pub(crate) circuit: Circuit,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
@@ -115,6 +116,7 @@ impl Config {
             clients: clients::read(s),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
+            stream: s.section("stream", Stream::read),
             circuit: s.section("circuit", Circuit::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),

@@ -28,6 +28,8 @@ pub(super) enum Call {
     Models,
     /// Shows an object.
     Read(Family, String),
+    /// Opens a realtime session with a deployment, if the query names one.
+    Realtime(Option<String>),
 }
 
 /// Where the deployment stands.
@@ -53,6 +55,10 @@ impl Call {
         }
         match (request.method.as_str(), &*segments) {
             ("GET", ["models"]) => Some(Self::Models),
+            ("GET", ["realtime"]) => {
+                let parameter = if matches!(surface, Surface::V1) { "model" } else { "deployment" };
+                Some(Self::Realtime(query(request, parameter).next().map(Cow::into_owned)))
+            }
             ("POST", [family]) => Some(Self::Create(Family::in_path(family)?, payload())),
             ("GET", [family, id]) => Some(Self::Read(Family::in_path(family)?, (*id).to_owned())),
             ("GET", ["threads", _, "runs", id]) => Some(Self::Read(Family::Run, (*id).to_owned())),
@@ -67,6 +73,7 @@ impl Call {
     pub(super) fn deployment(&self) -> Option<&str> {
         match self {
             Self::Infer(inference) => inference.deployment.as_deref(),
+            Self::Realtime(deployment) => deployment.as_deref(),
             Self::Create(..) | Self::Delete(..) | Self::Models | Self::Read(..) => None,
         }
     }

@@ -87,6 +87,10 @@ fn other_calls() {
         read(Method::DELETE, "/openai/responses/resp_1?api-version=1", ""),
         Some(Call::Delete(Family::Response, id())),
     );
+    let realtime = |deployment: Option<&str>| Some(Call::Realtime(deployment.map(str::to_owned)));
+    assert_eq!(read(Method::GET, "/openai/v1/realtime?model=a%20b", ""), realtime(Some("a b")));
+    assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&deployment=gpt", ""), realtime(Some("gpt")));
+    assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&model=gpt", ""), realtime(None));
     let run = "/openai/threads/thread_1/runs/run_1?api-version=1";
     assert_eq!(read(Method::GET, run, ""), Some(Call::Read(Family::Run, "run_1".to_owned())));
 }
@@ -104,6 +108,8 @@ fn what_azure_does_not_serve() {
         (Method::GET, "/openai/deployments/gpt/responses/resp_1?api-version=1"),
         (Method::GET, "/openai/deployments/gpt/models?api-version=1"),
         (Method::POST, "/openai/responses"),
+        (Method::GET, "/openai/realtime?deployment=gpt"),
+        (Method::POST, "/openai/v1/realtime?model=gpt"),
         (Method::DELETE, "/openai/v1/batches/batch_1"),
         (Method::POST, "/openai/deployments/gpt?api-version=1"),
         (Method::POST, "/openai/chat/completions?api-version=1"),

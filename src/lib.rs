@@ -5,8 +5,10 @@
 //! ```text
 //! client
 //!   │  respond     typed causes become answers; the error type becomes Infallible
+//!   │  front_door  optional: did it come through our own Azure Front Door?
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
 //!   │  inspect     what is asked for? collects the body, inserts Route
+//!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt, takes its permit, points the request at it
@@ -45,6 +47,7 @@
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
 
+pub mod api_version;
 pub mod authorize;
 pub mod azure;
 pub mod body;
@@ -54,11 +57,13 @@ pub mod client;
 pub mod context;
 mod error;
 pub mod failover;
+pub mod front_door;
 pub mod gateway;
 mod headers;
 pub mod health;
 pub mod inspect;
 pub mod pool;
+mod refusable;
 pub mod reissue;
 pub mod respond;
 pub mod select;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use http::Request;
 use tower::BoxError;
 use tower::filter::FilterLayer;
-use tower::util::MapRequestLayer;
+use tower::util::{MapRequestLayer, option_layer};
+use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient};
 use tower_azure_openai::context::{Client, Route};
 use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
+use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
@@ -43,7 +45,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
-        .respond((RespondLayer::new(), FilterLayer::new(api_only)))
+        .respond((RespondLayer::new(), option_layer(front_door(config)), FilterLayer::new(api_only)))
         .inspect(
             InspectLayer::new()
                 .request_body(config.limits.request_body as u64)
@@ -51,7 +53,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
                 .replay_memory(failover.replay_memory)
                 .request_timeout(config.timeouts.request_body),
         )
-        .authorize((MapRequestLayer::new(access_log::note), AuthorizeLayer::new()))
+        .authorize((MapRequestLayer::new(access_log::note), api_version(config), AuthorizeLayer::new()))
         .failover(
             FailoverLayer::new()
                 .attempts(failover.attempts)
@@ -60,6 +62,20 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
         )
         .select(SelectBackendLayer::new(pool).with_policy(policy))
         .build(client(config)?))
+}
+
+fn front_door(config: &Config) -> Option<FrontDoorLayer> {
+    let ids = &config.front_door.ids;
+    (!ids.is_empty()).then(|| FrontDoorLayer::new(ids))
+}
+
+fn api_version(config: &Config) -> ApiVersionLayer {
+    let described = &config.api_version;
+    let layer = ApiVersionLayer::new().allow(described.allow.iter().map(String::as_str));
+    match &described.default {
+        Some(default) => layer.default_version(default),
+        None => layer,
+    }
 }
 
 fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {

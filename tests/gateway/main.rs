@@ -7,6 +7,7 @@ mod http_support;
 #[path = "../support/process.rs"]
 mod process;
 
+mod admission;
 mod leaving;
 mod lifecycle;
 mod malformed;

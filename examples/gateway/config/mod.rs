@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backends::Backend;
-use behaviour::{Circuit, Failover, Limits, Selection, Telemetry, Timeouts};
+use behaviour::{ApiVersion, Circuit, Failover, FrontDoor, Limits, Selection, Telemetry, Timeouts};
 use clients::Client;
 use problem::Problem;
 pub(crate) use problem::Problems;
@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
     pub(crate) circuit: Circuit,
+    pub(crate) api_version: ApiVersion,
+    pub(crate) front_door: FrontDoor,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) telemetry: Telemetry,
@@ -107,6 +109,8 @@ impl Config {
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
             circuit: s.section("circuit", Circuit::read),
+            api_version: s.section("api_version", ApiVersion::read),
+            front_door: s.section("front_door", FrontDoor::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
             telemetry: s.section("telemetry", Telemetry::read),

@@ -147,6 +147,11 @@ idle = "35s"
 [limits]
 request_body = "41KiB"
 request_head = "42KiB"
+[api_version]
+allow = ["v1", "v2"]
+default = "v3"
+[front_door]
+ids = ["f1", "f2"]
 [telemetry]
 log = "warn"
 log_format = "json"
@@ -187,6 +192,10 @@ backend_header = true
 
     let Limits { request_body, request_head } = config.limits;
     assert_eq!((request_body, request_head), (41 << 10, 42 << 10));
+
+    let (ApiVersion { allow, default }, FrontDoor { ids }) = (config.api_version, config.front_door);
+    assert_eq!((allow, default.as_deref()), (vec!["v1".to_owned(), "v2".to_owned()], Some("v3")));
+    assert_eq!(ids, ["f1", "f2"]);
 
     let Telemetry { log, log_format, backend_header } = config.telemetry;
     assert_eq!((&*log, log_format, backend_header), ("warn", LogFormat::Json, true));
@@ -755,6 +764,21 @@ fn words_are_those_of_the_contract() {
 }
 
 #[test]
+fn what_is_compared_with_requests_is_never_empty() {
+    refuses(&[
+        ("# end", "[front_door]\nids = [\"x\", \"\"]", "front_door.ids[1]: must not be empty"),
+        ("# end", "[front_door]\nids = \"x\"", "front_door.ids: must be an array of strings, not a string"),
+        ("# end", "[api_version]\nallow = [\"\"]", "api_version.allow[0]: must not be empty"),
+        (
+            "# end",
+            "[api_version]\ndefault = \" v\"",
+            "api_version.default: must have neither control characters nor space around it",
+        ),
+    ]);
+    accepts(&[("# end", "[front_door]\nids = []\n[api_version]\nallow = []\ndefault = \"\"")]);
+}
+
+#[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         (
@@ -790,8 +814,6 @@ fn features_that_are_not_built_are_refused_by_name() {
                 "ownership = \"enforce\"",
             ],
         ),
-        ("# end", "api_version.", &["allow = [\"2024-10-21\"]", "default = \"2024-10-21\""]),
-        ("# end", "front_door.", &["ids = [\"x\"]"]),
         ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),
     ] {
         for key in keys {

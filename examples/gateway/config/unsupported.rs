@@ -22,8 +22,6 @@ enum Known {
     NoTables,
     /// An empty table.
     NoTable,
-    /// No strings.
-    NoTexts,
     /// No words of a vocabulary.
     NoWords(&'static [&'static str]),
     Size(&'static str),
@@ -59,9 +57,6 @@ const KEYS: &[(&str, Known)] = &[
     ("session.discover", Known::Flag(true)),
     ("session.remember", Known::Count(100_000)),
     ("session.ownership", Known::Word(&["off", "enforce"])),
-    ("api_version.allow", Known::NoTexts),
-    ("api_version.default", Known::Text("")),
-    ("front_door.ids", Known::NoTexts),
     ("telemetry.otlp_endpoint", Known::Text("")),
     ("redis", Known::AnyTable),
 ];
@@ -102,7 +97,6 @@ impl Known {
             Self::Flag(default) => section.flag(key, default) != default,
             Self::NoTable => section.table(key).is_some_and(|table| !table.is_empty()),
             Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
-            Self::NoTexts => section.texts(key).is_some_and(|texts| !texts.is_empty()),
             Self::NoWords(words) => section.choices(key, &vocabulary(words)).is_some_and(|words| !words.is_empty()),
             Self::Size(default) => {
                 section.parsed(key, units::size).is_some_and(|value| Ok(value) != units::size(default))

@@ -44,6 +44,7 @@
 //! | none | every layer, API keys; no TLS, no Azure SDK, no C code |
 //! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots |
 //! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
+//! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Request;
 use tower::BoxError;
 use tower::filter::FilterLayer;
-use tower::util::{MapRequestLayer, option_layer};
+use tower::util::{Either, MapRequestLayer, option_layer};
 use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
@@ -19,12 +19,13 @@ use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deploym
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::terminate::entra::{Caller, Entra, KeySet};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
 use crate::config::behaviour::{self, Circuit, Condition};
-use crate::config::{Authentication, Config};
+use crate::config::{self, Authentication, Config};
 
 /// The description of the pool that a configuration asks for.
 pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
@@ -34,9 +35,12 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
 
 /// The stack of layers over a pool.
 pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> {
+    let client = client(config)?;
     let terminate = match config.authentication {
-        Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
-        Authentication::None => TerminateCredentialsLayer::without_clients(),
+        Authentication::Clients => {
+            Either::Left(TerminateCredentialsLayer::new((registry(config)?, entra(config, &client)?)))
+        }
+        Authentication::None => Either::Right(TerminateCredentialsLayer::without_clients()),
     };
     let policy: Box<dyn Policy> = match config.selection.policy {
         behaviour::Policy::RoundRobin => Box::new(RoundRobin::default()),
@@ -61,7 +65,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
                 .on(failover.on.iter().filter_map(condition)),
         )
         .select(SelectBackendLayer::new(pool).with_policy(policy))
-        .build(client(config)?))
+        .build(client))
 }
 
 fn front_door(config: &Config) -> Option<FrontDoorLayer> {
@@ -107,23 +111,48 @@ fn destination(backend: &backends::Backend) -> Destination {
 }
 
 fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
-    let mut registry = ClientRegistry::builder();
-    for described in &config.clients {
-        let mut client = Client::new(described.id.as_str());
-        if let Some(allow) = &described.allow {
-            client = client.allow(allow.iter().map(String::as_str));
-        }
-        if let Some(geography) = &described.geography {
-            client = client.geography(geography.as_str());
-        }
-        if let Some(scopes) = &described.processing {
-            client = client.processing(scopes.iter().copied().map(processing));
-        }
-        for key in &described.keys {
-            registry = registry.add_key_sha256(client.clone(), key.0);
+    let keys = config.clients.iter().flat_map(|described| described.keys.iter().map(move |key| (described, key)));
+    let registry = keys.fold(ClientRegistry::builder(), |registry, (described, key)| {
+        registry.add_key_sha256(known_client(described), key.0)
+    });
+    Ok(registry.build()?)
+}
+
+fn entra(config: &Config, client: &HttpClient) -> Result<Option<Entra>, BoxError> {
+    let Some(described) = &config.entra else { return Ok(None) };
+    let keys = KeySet::new(&described.jwks_url, client.clone())?;
+    let mut entra = Entra::builder(&described.tenant_id, keys).issuer(&described.issuer);
+    for audience in &described.audience {
+        entra = entra.add_audience(audience);
+    }
+    for client in &config.clients {
+        if let Some(described) = &client.entra {
+            entra = entra.add_client(caller(described), known_client(client));
         }
     }
-    Ok(registry.build()?)
+    Ok(Some(entra.build()?))
+}
+
+fn caller(described: &config::entra::Caller) -> Caller {
+    match described {
+        config::entra::Caller::AppId(id) => Caller::app_id(id),
+        config::entra::Caller::ObjectId(id) => Caller::object_id(id),
+        config::entra::Caller::Role(role) => Caller::role(role),
+    }
+}
+
+fn known_client(described: &config::clients::Client) -> Client {
+    let mut client = Client::new(described.id.as_str());
+    if let Some(allow) = &described.allow {
+        client = client.allow(allow.iter().map(String::as_str));
+    }
+    if let Some(geography) = &described.geography {
+        client = client.geography(geography.as_str());
+    }
+    if let Some(scopes) = &described.processing {
+        client = client.processing(scopes.iter().copied().map(processing));
+    }
+    client
 }
 
 fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {

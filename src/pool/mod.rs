@@ -62,7 +62,7 @@ pub use self::select::{NoTarget, NoTargetReason, Query};
 pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus};
 pub use self::target::{Target, TargetSet};
 
-#[cfg(feature = "azure-identity")]
+#[cfg(any(feature = "azure-identity", feature = "entra"))]
 pub(crate) use self::endpoint::is_loopback;
 pub(crate) use self::status::ceil_ms;
 

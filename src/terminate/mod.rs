@@ -47,6 +47,8 @@
 //! # let _ = layer;
 //! ```
 //!
+//! With the feature `entra`, `entra::Entra` knows clients by Microsoft Entra ID tokens; a pair of strategies is one too.
+//!
 //! [`TerminateCredentialsLayer::without_clients`] asks nobody: everything is removed all the same, nothing is refused, and a
 //! `Client` that an embedder inserted stays.
 //!
@@ -58,12 +60,14 @@
 //! Dropping the future drops what the strategy is doing, or the request below.
 
 mod authenticate;
+#[cfg(feature = "entra")]
+pub mod entra;
 mod layer;
 mod presented;
 mod registry;
 mod service;
 
-pub use self::authenticate::Authenticate;
+pub use self::authenticate::{Authenticate, FirstOf, Maybe};
 pub use self::layer::TerminateCredentialsLayer;
 pub use self::presented::{Form, Presented};
 pub use self::registry::{ClientRegistry, ClientRegistryBuilder, KeyDigest, ParseDigestError, RegistryError};

@@ -1,10 +1,14 @@
 //! Who gets in, before anybody is asked for a key, and with which versions of the API.
 
-use http::Request;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use http::{Request, Response};
 use tower_azure_openai::body::Body;
 
-use crate::http_support::{chat, chat_request, get, send};
+use crate::http_support::{self, Answer, CHAT, HELLO, chat, chat_request, get, send};
 use crate::process::is;
+use crate::tokens::{APP, AUDIENCE, Signer, TENANT, claims, claims_with, jwks};
 use crate::{KEY, gateway_before, serve};
 
 const ID: &str = "0d2d7b25-5d5e-4b7b-8a4f-9a3c6a3f1c11";
@@ -49,4 +53,40 @@ async fn versions_of_the_api() {
     assert_eq!(versions.len(), 2);
     assert!(versions[0].ends_with("?api-version=2024-10-21"), "{versions:?}");
     assert!(versions[1].ends_with("?api-version=2024-06-01"), "{versions:?}");
+}
+
+async fn with_token(url: &str, token: &str) -> Answer {
+    let request = Request::post(format!("{url}{CHAT}")).header("content-type", "application/json");
+    send(request.header("authorization", format!("Bearer {token}")).body(Body::from(HELLO)).unwrap()).await
+}
+
+#[tokio::test]
+async fn tokens_of_entra_beside_keys() {
+    let (east, server) = serve("east").await;
+    let (signer, fetches) = (Signer::new("k"), Arc::new(AtomicUsize::new(0)));
+    let (document, count) = (jwks([&signer]).to_string(), fetches.clone());
+    let authority = http_support::serve(move |_| {
+        count.fetch_add(1, SeqCst);
+        let answer = Response::new(Body::from(document.clone()));
+        async { answer }
+    })
+    .await;
+    let entra = format!(
+        "[[clients]]\nid = \"jobs\"\nentra = {{ app_id = \"{APP}\" }}\nallow = [\"gpt-4o\"]\n\
+         [entra]\ntenant_id = \"{TENANT}\"\naudience = [\"{AUDIENCE}\"]\njwks_url = \"{authority}/{{tenant_id}}/keys\"\n"
+    );
+    let mut gateway = gateway_before(&server, &entra).await;
+    assert_eq!(with_token(&gateway.url, KEY).await.status, 200, "a bearer value that is no token is tried as a key");
+    assert_eq!(fetches.load(SeqCst), 0);
+
+    let token = signer.token(&claims());
+    assert_eq!(with_token(&gateway.url, &token).await.status, 200);
+    gateway.stderr.line(&["client=\"jobs\""]).await;
+    for refused in [claims_with("azp", "another"), claims_with("exp", 1), claims_with("aud", "x")] {
+        is(&with_token(&gateway.url, &signer.token(&refused)).await, 401, "401");
+    }
+    assert_eq!(fetches.load(SeqCst), 1);
+
+    assert!(east.requests().iter().all(|request| request.header("authorization").is_none()));
+    assert!(!gateway.stop().await.contains(&token), "no token is written down");
 }

@@ -6,6 +6,8 @@
 mod http_support;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/tokens.rs"]
+mod tokens;
 
 mod admission;
 mod leaving;

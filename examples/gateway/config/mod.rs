@@ -7,6 +7,7 @@ pub(crate) mod behaviour;
 pub(crate) mod clients;
 mod consistency;
 mod endpoint;
+pub(crate) mod entra;
 mod problem;
 mod reader;
 pub(crate) mod secret;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use backends::Backend;
 use behaviour::{ApiVersion, Circuit, Failover, FrontDoor, Limits, Selection, Telemetry, Timeouts};
 use clients::Client;
+use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
@@ -40,6 +42,8 @@ pub(crate) struct Config {
     /// At least one.
     pub(crate) backends: Vec<Backend>,
     pub(crate) clients: Vec<Client>,
+    /// `None`: tokens are not accepted.
+    pub(crate) entra: Option<Entra>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
     pub(crate) circuit: Circuit,
@@ -106,6 +110,7 @@ impl Config {
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
             backends: backends::read(s),
             clients: clients::read(s),
+            entra: s.given_section("entra", Entra::read),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
             circuit: s.section("circuit", Circuit::read),

@@ -187,8 +187,9 @@ impl<'a> Section<'a> {
 
     /// An array of [`name`](Self::name)s; one that is absent is empty.
     pub(super) fn names(&mut self, key: &str) -> Vec<String> {
-        let texts = self.texts(key).unwrap_or_default().into_iter();
-        let names = texts.map(|(place, text)| name(&text).map_err(|wrong| self.findings.problem(place, wrong)));
+        let texts = self.texts(key).unwrap_or_default();
+        let names =
+            texts.into_iter().map(|(place, text)| name(&text).map_err(|wrong| self.findings.problem(place, wrong)));
         names.filter_map(Result::ok).collect()
     }
 

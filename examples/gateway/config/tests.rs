@@ -569,7 +569,7 @@ fn a_credential_is_of_exactly_one_kind() {
 fn a_client_has_one_form_of_key_and_any_number_of_them() {
     let sha256 = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
     refuses(&[
-        (KEY, "", "clients[0]: needs one of key, key_env, key_file or key_sha256"),
+        (KEY, "", "clients[0]: needs one of key, key_env, key_file, key_sha256 or entra"),
         (KEY, "key = \"k\"\nkey_env = \"LONG\"", "clients[0]: needs exactly one of key and key_env, not several"),
         (KEY, "key = []", "clients[0].key: must not be empty"),
         (KEY, "key = 1", "clients[0].key: must be a string or an array of strings, not an integer"),
@@ -606,7 +606,11 @@ fn running_without_clients_is_written_out() {
         "authentication: there are no [[clients]] and no [entra]: write authentication = \"none\" to let everyone in";
     assert_eq!(problems(&with(clients, "")), missing);
     assert_eq!(problems(&with(clients, "").replace("# top", "clients = []")), missing);
-    assert_eq!(problems(&with(clients, "[entra]\n")), "entra: not supported yet");
+    let entra = valid(&with(clients, "[entra]\ntenant_id = \"t\"\naudience = [\"a\"]\n"));
+    assert_eq!(
+        entra.warnings.to_string(),
+        "g.toml: entra: warning: tokens let nobody in: none of the [[clients]] has an `entra`\n"
+    );
     assert_eq!(
         valid(&with("# top", "authentication = \"none\"")).warnings.to_string(),
         "g.toml: authentication: warning: \"none\" lets everyone in, whatever [[clients]] says\n"
@@ -763,6 +767,61 @@ fn words_are_those_of_the_contract() {
     assert_eq!(config.config.selection.policy, Policy::Weighted);
 }
 
+const ENTRA: &str = "[entra]\ntenant_id = \"t\"\naudience = [\"a\", \"b\"]\n";
+
+#[test]
+fn entra_has_the_defaults_of_the_public_cloud() {
+    let config = valid(&with("# client", "entra = { app_id = \"ABC\" }").replace("# end", ENTRA)).config;
+    let entra = config.entra.unwrap();
+    assert_eq!((&*entra.tenant_id, &entra.audience[..]), ("t", &["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!(entra.issuer, "https://login.microsoftonline.com/t/v2.0");
+    assert_eq!(entra.jwks_url, "https://login.microsoftonline.com/t/discovery/v2.0/keys");
+    assert_eq!(config.clients[0].entra, Some(entra::Caller::AppId("abc".to_owned())));
+    assert_eq!(config.clients[0].keys.len(), 1, "known by a key as well");
+
+    let own =
+        format!("{ENTRA}issuer = \"https://sts.example/{{tenant_id}}\"\njwks_url = \"http://[::1]:7/{{tenant_id}}\"");
+    let entra = valid(&with(KEY, "entra = { role = \"R\" }").replace("# end", &own)).config.entra.unwrap();
+    assert_eq!((&*entra.issuer, &*entra.jwks_url), ("https://sts.example/t", "http://[::1]:7/t"));
+}
+
+#[test]
+fn entra_is_checked() {
+    let url = "entra.jwks_url: must be an https URL without credentials; plain http is for loopback only";
+    let refuses = |piece: &str, replacement: &str, expected: &str| {
+        let text = with(piece, replacement).replace("# client", "entra = { object_id = \"x\" }");
+        assert_eq!(problems(&text), expected, "{piece} -> {replacement}");
+    };
+    refuses("# end", "", "clients[0].entra: needs [entra]");
+    refuses("# end", "[entra]", "entra.audience: is missing\nentra.tenant_id: is missing");
+    refuses("# end", "[entra]\ntenant_id = \"t\"\naudience = []", "entra.audience: must not be empty");
+    refuses("# end", "[entra]\ntenant_id = \"t\"\naudience = [\"\"]", "entra.audience[0]: must not be empty");
+    refuses(
+        "# end",
+        "[entra]\ntenant_id = \"t\"\naudience = \"a\"",
+        "entra.audience: must be an array of strings, not a string",
+    );
+    for wrong in ["", "keys", "http://login.example/keys", "https://a:b@login.example/", "ftp://localhost/"] {
+        refuses("# end", &format!("{ENTRA}jwks_url = \"{wrong}\""), url);
+    }
+    refuses(
+        "# end",
+        &format!("{ENTRA}[[clients]]\nid = \"d\"\nentra = {{ object_id = \"X\" }}"),
+        "clients[1].entra: is also that of clients[0]",
+    );
+    for (entra, expected) in [
+        ("{}", "clients[1].entra: needs one of app_id, object_id or role"),
+        ("{ role = \"\" }", "clients[1].entra.role: must not be empty"),
+        ("{ role = \"r\", app_id = \"a\" }", "clients[1].entra: needs exactly one of app_id and role, not several"),
+        (
+            "{ user = \"u\" }",
+            "clients[1].entra: needs one of app_id, object_id or role\nclients[1].entra.user: unknown key",
+        ),
+    ] {
+        refuses("# end", &format!("{ENTRA}[[clients]]\nid = \"d\"\nentra = {entra}"), expected);
+    }
+}
+
 #[test]
 fn what_is_compared_with_requests_is_never_empty() {
     refuses(&[
@@ -786,7 +845,7 @@ fn features_that_are_not_built_are_refused_by_name() {
             "",
             &["base_path = \"/x\"", "region = \"eastus\"", "tls = {}", "redis = { url = \"redis://x\" }"][..],
         ),
-        ("# top", "", &["entra = {}", "releases = [{ alias = \"m\" }]"]),
+        ("# top", "", &["releases = [{ alias = \"m\" }]"]),
         ("# backend", "backends[0].", &["kind = \"openai\""]),
         (
             "# client",
@@ -826,10 +885,11 @@ fn features_that_are_not_built_are_refused_by_name() {
         let found = problems(&with("# end", &format!("[selection]\npolicy = \"{policy}\"")));
         assert_eq!(found, format!("selection.policy: {policy:?} is not supported yet"));
     }
-    refuses(&[
-        (KEY, "entra = { app_id = \"x\" }", "clients[0].entra: not supported yet"),
-        (CREDENTIAL, "credential = { pass_through = true }", "backends[0].credential.pass_through: not supported yet"),
-    ]);
+    refuses(&[(
+        CREDENTIAL,
+        "credential = { pass_through = true }",
+        "backends[0].credential.pass_through: not supported yet",
+    )]);
 }
 
 #[test]

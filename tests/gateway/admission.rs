@@ -7,7 +7,7 @@ use http::{Request, Response};
 use tower_azure_openai::body::Body;
 
 use crate::http_support::{self, Answer, CHAT, HELLO, chat, chat_request, get, send};
-use crate::process::is;
+use crate::process::{is, run_with_input};
 use crate::tokens::{APP, AUDIENCE, Signer, TENANT, claims, claims_with, jwks};
 use crate::{KEY, gateway_before, serve};
 
@@ -89,4 +89,32 @@ async fn tokens_of_entra_beside_keys() {
 
     assert!(east.requests().iter().all(|request| request.header("authorization").is_none()));
     assert!(!gateway.stop().await.contains(&token), "no token is written down");
+}
+
+#[tokio::test]
+async fn a_key_of_which_the_file_knows_the_digest_only() {
+    let (_east, server) = serve("east").await;
+    let key = "a-key-of-sixteen-or-more";
+    let (status, digest, stderr) = run_with_input(&["--hash-key"], format!("{key}\n").as_bytes()).await;
+    assert_eq!((status, stderr.as_str(), digest.len()), (Some(0), "", 65));
+    let client = format!("[[clients]]\nid = \"hashed\"\nkey_sha256 = \"{}\"\n", digest.trim());
+    let gateway = gateway_before(&server, &client).await;
+    assert_eq!(chat(&gateway.url, key).await.status, 200);
+    is(&chat(&gateway.url, digest.trim()).await, 401, "401");
+
+    for wrong in ["", "\n", "too-short", "spaces in the long key"] {
+        let (status, stdout, stderr) = run_with_input(&["--hash-key"], wrong.as_bytes()).await;
+        assert_eq!((status, stdout.as_str()), (Some(2), ""), "{wrong:?}");
+        assert!(stderr.starts_with("the key ") && (wrong.trim().is_empty() || !stderr.contains(wrong)), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn several_keys_of_one_client() {
+    let (_east, server) = serve("east").await;
+    let client = "[[clients]]\nid = \"rotating\"\nkey = [\"the-old-key\", \"the-new-key\"]\n";
+    let gateway = gateway_before(&server, client).await;
+    for key in ["the-old-key", "the-new-key"] {
+        assert_eq!(chat(&gateway.url, key).await.status, 200, "{key}");
+    }
 }

@@ -62,6 +62,8 @@ pub enum ErrorKind {
     RequestTooLarge,
     /// No credential that identifies a client.
     Unauthenticated,
+    /// The body is encoded, and would have to be read.
+    UnsupportedEncoding,
     /// The client broke its upload off.
     UploadFailed,
 }

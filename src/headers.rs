@@ -3,6 +3,7 @@
 //! Azure OpenAI answers 431 to more than ten custom headers, so what only concerned the way to the gateway ends here.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::PathAndQuery;
@@ -85,10 +86,11 @@ fn names(named: &[HeaderName], name: &str) -> bool {
 /// The request target without the parameters that carry keys; `None` when there are none.
 pub(crate) fn without_query_keys(uri: &Uri) -> Option<Uri> {
     let query = uri.query()?;
-    if !parameters(query).any(|(name, _)| is_query_key(&name)) {
+    if !query_parameters(query).any(|(name, ..)| is_query_key(&name)) {
         return None;
     }
-    let kept: Vec<_> = query.split('&').filter(|pair| !is_query_key(&parameter(pair).0)).collect();
+    let carries_key = |pair: &str| query_parameters(pair).any(|(name, ..)| is_query_key(&name));
+    let kept: Vec<_> = query.split('&').filter(|pair| !carries_key(pair)).collect();
     let path = uri.path();
     let path_and_query = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
     let mut parts = uri.clone().into_parts();
@@ -97,14 +99,19 @@ pub(crate) fn without_query_keys(uri: &Uri) -> Option<Uri> {
     Some(Uri::from_parts(parts).unwrap_or_default())
 }
 
-/// The parameters of a query, decoded.
-pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(parameter)
-}
-
-fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
-    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (decoded(name), decoded(value))
+/// The parameters of a query: name and value decoded, and where the value stands in the query as it was sent.
+pub(crate) fn query_parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>, Range<usize>)> {
+    let mut next = 0;
+    let pairs = query.split('&').map(move |pair| {
+        let start = next;
+        next += pair.len() + 1;
+        (start, pair)
+    });
+    pairs.filter(|(_, pair)| !pair.is_empty()).map(|(start, pair)| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let end = start + pair.len();
+        (decoded(name), decoded(value), end - value.len()..end)
+    })
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {

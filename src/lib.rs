@@ -10,6 +10,7 @@
 //!   │  inspect     what is asked for? collects the body, inserts Route
 //!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
+//!   │  models      lists the aliases of this client
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt, takes its permit, points the request at it
 //!   │  circuit     learns from the outcome
@@ -63,6 +64,7 @@ pub mod gateway;
 mod headers;
 pub mod health;
 pub mod inspect;
+pub mod models;
 pub mod pool;
 mod refusable;
 pub mod reissue;

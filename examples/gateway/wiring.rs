@@ -10,7 +10,7 @@ use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient};
-use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
@@ -49,7 +49,12 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
-        .respond((RespondLayer::new(), option_layer(front_door(config)), FilterLayer::new(api_only)))
+        .respond((
+            RespondLayer::new(),
+            option_layer(front_door(config)),
+            MapRequestLayer::new(without(config.base_path.clone())),
+            FilterLayer::new(api_only),
+        ))
         .inspect(
             InspectLayer::new()
                 .request_body(config.limits.request_body as u64)
@@ -79,6 +84,16 @@ fn api_version(config: &Config) -> ApiVersionLayer {
     match &described.default {
         Some(default) => layer.default_version(default),
         None => layer,
+    }
+}
+
+/// Clients reach the API under this prefix too.
+fn without(base_path: Option<BasePath>) -> impl Fn(Request<Body>) -> Request<Body> + Clone {
+    move |mut request| {
+        if let Some(base_path) = &base_path {
+            base_path.strip(&mut request);
+        }
+        request
     }
 }
 
@@ -146,6 +161,7 @@ fn known_client(described: &config::clients::Client) -> Client {
     if let Some(allow) = &described.allow {
         client = client.allow(allow.iter().map(String::as_str));
     }
+    client = client.operations(described.operations.iter().copied());
     if let Some(geography) = &described.geography {
         client = client.geography(geography.as_str());
     }

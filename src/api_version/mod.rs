@@ -58,7 +58,7 @@ use tower_service::Service;
 use crate::azure::operation::Surface;
 use crate::context::Route;
 use crate::error::{Error, ErrorKind};
-use crate::headers::parameters;
+use crate::headers::query_parameters;
 pub use crate::refusable::ResponseFuture;
 
 const PARAMETER: &str = "api-version";
@@ -145,10 +145,10 @@ impl Settings {
 
     /// Whether any version is given; every one must be allowed.
     fn check_given(&self, uri: &Uri) -> Result<bool, Error> {
-        let parameters = parameters(uri.query().unwrap_or_default());
-        let mut given = parameters.filter(|(name, _)| name.eq_ignore_ascii_case(PARAMETER)).peekable();
+        let parameters = query_parameters(uri.query().unwrap_or_default());
+        let mut given = parameters.filter(|(name, ..)| name.eq_ignore_ascii_case(PARAMETER)).peekable();
         let is_given = given.peek().is_some();
-        if given.all(|(_, version)| self.allows(&version)) { Ok(is_given) } else { Err(self.refusal()) }
+        if given.all(|(_, version, _)| self.allows(&version)) { Ok(is_given) } else { Err(self.refusal()) }
     }
 
     fn allows(&self, version: &str) -> bool {

@@ -3,11 +3,13 @@
 //! - [`hint`]: how long a backend asks us to wait
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
+//! - [`request_body`]: the fields of a request body by which a gateway decides
 //! - [`outcome`]: status, headers and error body → what an answer means
 
 pub mod envelope;
 pub mod hint;
 pub mod operation;
 pub mod outcome;
+pub mod request_body;
 
 pub use self::outcome::{Outcome, Phase};

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::azure::operation::Operation;
 use crate::pool::{Constraints, Processing};
 
 /// Who calls, and what it may do. Cheap to clone.
@@ -19,18 +20,30 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     id: Box<str>,
     allow: Option<BTreeSet<Box<str>>>,
+    operations: Vec<Operation>,
     constraints: Constraints,
 }
 
 impl Client {
     /// A client by its id, which appears in logs. It may use every alias on every backend until said otherwise.
     pub fn new(id: impl Into<Box<str>>) -> Self {
-        Self(Arc::new(Inner { id: id.into(), allow: None, constraints: Constraints::default() }))
+        Self(Arc::new(Inner {
+            id: id.into(),
+            allow: None,
+            operations: Vec::new(),
+            constraints: Constraints::default(),
+        }))
     }
 
     /// Only these aliases.
     pub fn allow<A: Into<Box<str>>>(self, aliases: impl IntoIterator<Item = A>) -> Self {
         self.with(|inner| inner.allow = Some(aliases.into_iter().map(Into::into).collect()))
+    }
+
+    /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases: batches,
+    /// fine-tuning, evals, or [`Other`](Operation::Other) for unknown paths. Default: none.
+    pub fn operations(self, operations: impl IntoIterator<Item = Operation>) -> Self {
+        self.with(|inner| inner.operations = operations.into_iter().collect())
     }
 
     /// Residency: only backends of this geography, ever.
@@ -59,6 +72,12 @@ impl Client {
     #[must_use]
     pub fn is_restricted(&self) -> bool {
         self.0.allow.is_some()
+    }
+
+    /// Whether the client may make a call of which nobody can see which models it uses.
+    #[must_use]
+    pub fn may_call(&self, operation: Operation) -> bool {
+        !self.is_restricted() || self.0.operations.contains(&operation)
     }
 
     /// What it demands of every backend.

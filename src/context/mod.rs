@@ -2,6 +2,7 @@
 //!
 //! | extension | put by | used by |
 //! |---|---|---|
+//! | [`BasePath`] | inspection, when it took the prefix off | credential re-issue, for the paths in answers |
 //! | [`Client`] | credential termination | authorisation, selection |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Attempts`] | failover, or selection | failover, selection |
@@ -14,6 +15,7 @@
 
 mod attempt_failed;
 mod attempts;
+mod base_path;
 mod classify;
 mod client;
 mod observe;
@@ -22,10 +24,12 @@ pub(crate) mod wait;
 
 pub use self::attempt_failed::AttemptFailed;
 pub use self::attempts::Attempts;
+pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::classify::{ClassifyError, DefaultClassify};
 pub use self::client::Client;
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
+pub(crate) use self::route::NamePlace;
 pub use self::route::Route;
 use crate::pool::Query;
 

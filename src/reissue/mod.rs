@@ -63,10 +63,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::future::ResponseFuture;
-use self::future::{Shown, State};
+use self::future::{Shown, State, Way};
 pub use self::keeper::{
     FETCH_TIMEOUT, FORCED_INTERVAL, LONGEST_BACKOFF, MARGIN, REFRESH_BEFORE, Token, TokenKeeper, TokenSource,
 };
+use crate::context::BasePath;
 #[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
 use crate::headers;
@@ -114,26 +115,28 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let Some(target) = request.extensions().get::<Target>().cloned() else {
-            return ResponseFuture::new(State::Sent { future: self.inner.call(request), target: None, shown: None });
+            return ResponseFuture::new(State::Sent { future: self.inner.call(request), way: None, shown: None });
         };
+        let base_path = request.extensions().get::<BasePath>().cloned();
         strip(&mut request, &target);
         let tokens = match target.credential() {
             Some(credential) => show(&mut request, credential),
             None => None,
         };
+        let way = Way { target, base_path };
         let Some(tokens) = tokens else {
             let future = self.inner.call(request);
-            return ResponseFuture::new(State::Sent { future, target: Some(target), shown: None });
+            return ResponseFuture::new(State::Sent { future, way: Some(way), shown: None });
         };
         if let Some(token) = tokens.current() {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
             let (future, shown) = (self.inner.call(request), Some(Shown { token, tokens }));
-            return ResponseFuture::new(State::Sent { future, target: Some(target), shown });
+            return ResponseFuture::new(State::Sent { future, way: Some(way), shown });
         }
         let next = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, next);
         let wait = tokens.wait();
-        ResponseFuture::new(State::Waiting { wait, call: Some((ready, request, target, tokens)) })
+        ResponseFuture::new(State::Waiting { wait, call: Some((ready, request, way, tokens)) })
     }
 }
 

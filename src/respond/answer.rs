@@ -58,6 +58,7 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::PathNotFound => (StatusCode::NOT_FOUND, "404", REQUEST),
         ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", TIMEOUT),
         ErrorKind::RequestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", REQUEST),
+        ErrorKind::UnsupportedEncoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", REQUEST),
         ErrorKind::Unauthenticated => (StatusCode::UNAUTHORIZED, "401", "authentication_error"),
     }
 }

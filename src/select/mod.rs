@@ -135,7 +135,7 @@ pub struct SelectBackend<S, P = RoundRobin> {
 }
 
 impl<S, P: Policy> SelectBackend<S, P> {
-    fn point<B>(&self, request: &mut Request<B>) -> Result<(Permit, Route), Error> {
+    fn point(&self, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
         let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
         let permit = self.permit(&route, &attempts, request)?;
@@ -172,7 +172,8 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let mut request = request.map(Body::new);
         let (permit, route) = match self.point(&mut request) {
             Ok(chosen) => chosen,
             Err(error) => return ResponseFuture::refused(error),
@@ -182,7 +183,7 @@ where
         let client = request.extensions().get::<Client>().cloned();
         request.extensions_mut().insert(target.clone());
         request.extensions_mut().insert(cell.clone());
-        let future = self.inner.call(request.map(Body::new));
+        let future = self.inner.call(request);
         ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client })
     }
 }

@@ -2,10 +2,19 @@
 
 use std::collections::HashMap;
 
+use tower_azure_openai::azure::operation::Operation;
+
 use super::backends::Processing;
 use super::entra::Caller;
 use super::reader::Section;
 use super::secret::{Form, KeyDigest, resolve};
+
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("batches", Operation::Batches),
+    ("fine_tuning", Operation::FineTuning),
+    ("evals", Operation::Evals),
+    ("other", Operation::Other),
+];
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -17,6 +26,8 @@ pub(crate) struct Client {
     pub(crate) entra: Option<Caller>,
     /// Aliases; `None` is all.
     pub(crate) allow: Option<Vec<String>>,
+    /// Calls beside inference, where nobody sees the model.
+    pub(crate) operations: Vec<Operation>,
     /// Where the backends of this client must be; `None` is anywhere.
     pub(crate) geography: Option<String>,
     /// Processing scopes that it accepts; `None` is all.
@@ -43,6 +54,7 @@ impl Client {
             keys,
             entra: s.given_section("entra", Caller::read).flatten(),
             allow: s.texts("allow").map(|aliases| aliases.into_iter().map(|(_, alias)| alias).collect()),
+            operations: s.choices("operations", OPERATIONS).unwrap_or_default(),
             geography: s.name("geography"),
             processing: s.choices("processing", Processing::VOCABULARY),
         }

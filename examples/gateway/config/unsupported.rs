@@ -22,8 +22,6 @@ enum Known {
     NoTables,
     /// An empty table.
     NoTable,
-    /// No words of a vocabulary.
-    NoWords(&'static [&'static str]),
     Size(&'static str),
     Text(&'static str),
     /// The first word of a vocabulary.
@@ -31,12 +29,10 @@ enum Known {
 }
 
 const KEYS: &[(&str, Known)] = &[
-    ("base_path", Known::Text("")),
     ("region", Known::AnyText),
     ("tls", Known::AnyTable),
     ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("backends[].credential.pass_through", Known::Flag(false)),
-    ("clients[].operations", Known::NoWords(&["batches", "fine_tuning", "evals", "other"])),
     ("clients[].route", Known::NoTable),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
@@ -95,7 +91,6 @@ impl Known {
             Self::Flag(default) => section.flag(key, default) != default,
             Self::NoTable => section.table(key).is_some_and(|table| !table.is_empty()),
             Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
-            Self::NoWords(words) => section.choices(key, &vocabulary(words)).is_some_and(|words| !words.is_empty()),
             Self::Size(default) => {
                 section.parsed(key, units::size).is_some_and(|value| Ok(value) != units::size(default))
             }

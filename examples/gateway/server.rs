@@ -11,9 +11,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tower::{BoxError, Service};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::gateway::Gateway;
@@ -22,10 +25,14 @@ use tower_azure_openai::pool::Pool;
 
 use crate::access_log::{Entry, Logged};
 use crate::config::Config;
+use crate::config::tls::Tls;
 use crate::{load, wiring};
 
 /// How long a listener that cannot accept (no file descriptors left) waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
 pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<(), BoxError> {
@@ -56,7 +63,8 @@ pub(crate) async fn serve(
     let front =
         Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, gateway))), health: health.clone() };
 
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     println!("listening on {url}");
     let admin_url = admin.as_ref().and_then(|admin| admin.local_addr().ok()).map(|address| format!("http://{address}"));
     if let (Some(admin), Some(url)) = (admin, &admin_url) {
@@ -69,7 +77,7 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => front.serve(stream, config.limits.request_head, &running),
+                Ok((stream, _)) => front.accept(stream, running.watcher()),
                 Err(error) => {
                     tracing::warn!(%error, "accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -83,7 +91,7 @@ pub(crate) async fn serve(
     drop(listener);
     health.start_draining();
     tracing::info!("stopping: running requests are finished");
-    if tokio::time::timeout(config.shutdown_grace, running.shutdown()).await.is_err() {
+    if timeout(config.shutdown_grace, running.shutdown()).await.is_err() {
         tracing::warn!("shutdown_grace is over: what still runs is cut off");
     }
     Ok(())
@@ -131,11 +139,18 @@ impl Signals {
 struct Current {
     gateway: Gateway,
     backend_header: bool,
+    request_head: usize,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Current {
-    const fn new(config: &Config, gateway: Gateway) -> Self {
-        Self { gateway, backend_header: config.telemetry.backend_header }
+    fn new(config: &Config, gateway: Gateway) -> Self {
+        Self {
+            gateway,
+            backend_header: config.telemetry.backend_header,
+            request_head: config.limits.request_head,
+            tls: config.tls.clone().map(|Tls(config)| config.into()),
+        }
     }
 }
 
@@ -147,19 +162,31 @@ struct Front {
 }
 
 impl Front {
-    fn serve(&self, stream: TcpStream, request_head: usize, running: &GracefulShutdown) {
+    fn accept(&self, stream: TcpStream, running: Watcher) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
         }
-        let front = self.clone();
-        let service = service_fn(move |request| front.clone().answer(request));
-        let connection = http(request_head).serve_connection(TokioIo::new(stream), service).into_owned();
-        let watched = running.watch(connection);
+        let (front, current) = (self.clone(), self.current.load());
+        let (request_head, tls) = (current.request_head, current.tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(error = %kind(error.as_ref()), "connection");
+            let Some(tls) = tls else { return front.serve(stream, request_head, running).await };
+            match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => front.serve(stream, request_head, running).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+                Err(_) => tracing::debug!("TLS handshake: timeout"),
             }
         });
+    }
+
+    async fn serve<I>(self, stream: I, request_head: usize, running: Watcher)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request| self.clone().answer(request));
+        let connection = http(request_head).serve_connection(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = running.watch(connection).await {
+            tracing::debug!(error = %kind(error.as_ref()), "connection");
+        }
     }
 
     async fn answer(self, mut request: Request<Incoming>) -> Result<Response<Logged>, Infallible> {

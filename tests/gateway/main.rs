@@ -15,6 +15,7 @@ mod lifecycle;
 mod malformed;
 mod memory;
 mod secrets;
+mod tls;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

@@ -15,6 +15,7 @@ mod served;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod units;
 mod unsupported;
 
@@ -30,6 +31,7 @@ use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
+use tls::Tls;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
 /// Empty is none.
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// `None` when it is off.
     pub(crate) admin: Option<SocketAddr>,
+    /// `None`: plain http.
+    pub(crate) tls: Option<Tls>,
     pub(crate) authentication: Authentication,
     pub(crate) shutdown_grace: Duration,
     pub(crate) base_path: Option<BasePath>,
@@ -114,6 +118,7 @@ impl Config {
         Self {
             listen,
             admin,
+            tls: s.given_section("tls", Tls::read).flatten(),
             authentication: authentication(s),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
             base_path: s.parsed("base_path", base_path).flatten(),

@@ -824,6 +824,50 @@ fn entra_is_checked() {
 }
 
 #[test]
+fn tls_needs_a_certificate_and_its_key() {
+    let pem = |key: &rcgen::KeyPair| {
+        let certificate = rcgen::CertificateParams::new(vec!["gateway.example".to_owned()]).unwrap();
+        certificate.self_signed(key).unwrap().pem().into_bytes()
+    };
+    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let (certificate, key, other) = (pem(&key), key.serialize_pem().into_bytes(), other.serialize_pem().into_bytes());
+    let load = |tls: &str| {
+        let text = with("# top", &format!("tls = {tls}"));
+        let read = |path: &Path| match path.to_str() {
+            Some("g.toml") => Ok(text.clone().into_bytes()),
+            Some("cert.pem") => Ok(certificate.clone()),
+            Some("key.pem") => Ok(key.clone()),
+            Some("other.pem") => Ok(other.clone()),
+            Some("broken.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
+            _ => file(path),
+        };
+        Config::load(Path::new("g.toml"), &Sources { env: &env, file: &read })
+    };
+    let loaded = load("{ cert_file = \"cert.pem\", key_file = \"key.pem\" }").unwrap();
+    assert_eq!(format!("{:?}", loaded.config.tls), "Some(Tls)");
+    for (tls, expected) in [
+        ("{}", "tls.cert_file: is missing\ntls.key_file: is missing"),
+        ("{ cert_file = \"cert.pem\" }", "tls.key_file: is missing"),
+        (
+            "{ cert_file = \"missing\", key_file = \"key.pem\" }",
+            "tls.cert_file: cannot read \"missing\": entity not found",
+        ),
+        ("{ cert_file = \"key.pem\", key_file = \"key.pem\" }", "tls.cert_file: holds no certificate in PEM form"),
+        ("{ cert_file = \"cert.pem\", key_file = \"cert.pem\" }", "tls.key_file: holds no private key in PEM form"),
+        (
+            "{ cert_file = \"broken.pem\", key_file = \"key.pem\" }",
+            "tls.cert_file: holds a certificate that cannot be served",
+        ),
+        (
+            "{ cert_file = \"cert.pem\", key_file = \"other.pem\" }",
+            "tls.key_file: is not the key of the certificate in cert_file",
+        ),
+    ] {
+        assert_eq!(lines(&load(tls).unwrap_err()), expected, "{tls}");
+    }
+}
+
+#[test]
 fn what_is_compared_with_requests_is_never_empty() {
     refuses(&[
         ("# end", "[front_door]\nids = [\"x\", \"\"]", "front_door.ids[1]: must not be empty"),
@@ -857,7 +901,7 @@ fn operations_are_read() {
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["region = \"eastus\"", "tls = {}", "redis = { url = \"redis://x\" }"][..]),
+        ("# top", "", &["region = \"eastus\"", "redis = { url = \"redis://x\" }"][..]),
         ("# top", "", &["releases = [{ alias = \"m\" }]"]),
         ("# backend", "backends[0].", &["kind = \"openai\""]),
         (
@@ -916,7 +960,7 @@ fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
 fn features_that_are_not_built_are_typed() {
     let too_short = "must be 32 bytes or more";
     refuses(&[
-        ("# top", "tls = true", "tls: must be a table, not a boolean"),
+        ("# top", "redis = true", "redis: must be a table, not a boolean"),
         ("# top", "releases = 1", "releases: must be an array of tables, not an integer"),
         ("# backend", "kind = \"aws\"", "backends[0].kind: \"aws\" is unknown, must be \"azure\" or \"openai\""),
         (

@@ -30,7 +30,6 @@ enum Known {
 
 const KEYS: &[(&str, Known)] = &[
     ("region", Known::AnyText),
-    ("tls", Known::AnyTable),
     ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("backends[].credential.pass_through", Known::Flag(false)),
     ("clients[].route", Known::NoTable),

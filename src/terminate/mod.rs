@@ -3,7 +3,8 @@
 //! 1. Credentials are read in this order: the header `api-key`, `Authorization: Bearer …`, the header
 //!    `Ocp-Apim-Subscription-Key`, the query parameters `api-key` and `subscription-key`, and the subprotocol
 //!    `openai-insecure-api-key.…` that browsers offer for a WebSocket. Empty ones count as absent.
-//! 2. Two different values of one form are refused; the same value given again is not, since some client libraries do that.
+//! 2. Two different values of one form are refused, and so are two schemes of `Authorization`; the same value given again is
+//!    not, since some client libraries do that.
 //! 3. The [`Authenticate`] strategy is asked about one after the other; the first that identifies a client wins.
 //! 4. If none does, the request is refused.
 //! 5. All forms, `Authorization` of any scheme and `Cookie` are removed, whether or not they identified anybody, and the

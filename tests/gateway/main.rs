@@ -10,6 +10,7 @@ mod process;
 mod tokens;
 
 mod admission;
+mod hygiene;
 mod leaving;
 mod lifecycle;
 mod malformed;

@@ -52,6 +52,8 @@ pub enum ErrorKind {
     NoTargetDown,
     /// Every eligible target is throttled or full, or some are and the others down.
     NoTargetThrottled,
+    /// The gateway cannot serve this kind of call.
+    NotSupported,
     /// The client may not make this kind of call.
     OperationNotAllowed,
     /// The path lies outside the API.

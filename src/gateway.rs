@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! Outermost first: respond, terminate credentials, inspect, authorise, list models, fail over, select, circuit breaker, re-issue
+//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, fail over, select, circuit breaker, re-issue
 //! credentials. Each has a setter that takes a layer of the same kind with other settings, or any other layer in its place; a
 //! tuple `(mine, theirs)` of layers puts one of yours above one of these.
 //!
@@ -53,6 +53,12 @@ use crate::reissue::ReissueCredentialsLayer;
 use crate::respond::RespondLayer;
 use crate::select::SelectBackendLayer;
 
+/// WebSockets need the feature `client`; without it they are not forwarded.
+#[cfg(feature = "client")]
+type DefaultUpgrade = crate::upgrade::UpgradeLayer;
+#[cfg(not(feature = "client"))]
+type DefaultUpgrade = tower_layer::Identity;
+
 /// Starts the usual stack over a pool.
 ///
 /// `terminate` says who may call, mostly a
@@ -62,6 +68,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
     Builder {
         respond: RespondLayer::new(),
         terminate,
+        upgrade: DefaultUpgrade::new(),
         inspect: InspectLayer::new(),
         authorize: AuthorizeLayer::new(),
         models: ListModelsLayer::new(pool.clone()),
@@ -78,6 +85,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
 pub struct Builder<
     Terminate,
     Respond = RespondLayer,
+    Upgrade = DefaultUpgrade,
     Inspect = InspectLayer,
     Authorize = AuthorizeLayer,
     Models = ListModelsLayer,
@@ -88,6 +96,7 @@ pub struct Builder<
 > {
     respond: Respond,
     terminate: Terminate,
+    upgrade: Upgrade,
     inspect: Inspect,
     authorize: Authorize,
     models: Models,
@@ -114,6 +123,7 @@ macro_rules! setters {
 setters! {
     [terminate: Terminate,]
     respond: Respond = "Replaces what turns causes into answers. The error above it must be [`Infallible`].",
+    upgrade: Upgrade = "Replaces what forwards WebSockets, so that it can be asked for its connections.",
     inspect: Inspect = "Replaces what finds out what is asked for.",
     authorize: Authorize = "Replaces what holds clients to their aliases.",
     models: Models = "Replaces what lists the models.",
@@ -123,19 +133,19 @@ setters! {
     reissue: Reissue = "Replaces what shows backends their credentials.",
 }
 
-impl<T, R, I, A, M, F, S, C, X> Builder<T, R, I, A, M, F, S, C, X> {
+impl<T, R, U, I, A, M, F, S, C, X> Builder<T, R, U, I, A, M, F, S, C, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        (R, T, I, A, M, F, S, C, X): Layer<H>,
-        <(R, T, I, A, M, F, S, C, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        (R, U, T, I, A, M, F, S, C, X): Layer<H>,
+        <(R, U, T, I, A, M, F, S, C, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
     {
-        let Self { respond, terminate, inspect, authorize, models, failover, select, circuit, reissue } = self;
-        let layers = (respond, terminate, inspect, authorize, models, failover, select, circuit, reissue);
+        let Self { respond, upgrade, terminate, inspect, authorize, models, failover, select, circuit, reissue } = self;
+        let layers = (respond, upgrade, terminate, inspect, authorize, models, failover, select, circuit, reissue);
         Gateway(BoxCloneSyncService::new(layers.layer(client)))
     }
 }

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
 /// The header of Azure's API keys.
@@ -41,7 +41,9 @@ const FRONT_END: [&str; 3] = ["forwarded", "via", "expect"];
 const FRONT_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-azure-", "x-appgw-", "x-stainless-", "x-gateway-"];
 
 /// By which a client could name a deployment that it may not use: choosing is the gateway's business.
-const CHOICES: [&str; 1] = ["x-ms-spillover-deployment"];
+const CHOICES: [&str; 2] = ["azureml-model-deployment", "x-ms-spillover-deployment"];
+/// Names the deployment that draws, for the image tool of responses.
+pub(crate) const IMAGE_DEPLOYMENT: &str = "x-ms-oai-image-generation-deployment";
 
 /// Removes every form of an inbound credential from the headers.
 pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
@@ -59,10 +61,31 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_protocol_key(headers);
 }
 
-/// Removes what concerned only the way from the backend to the gateway.
-pub(crate) fn strip_answer(headers: &mut HeaderMap) {
+/// The same for the handshake of a WebSocket: upgrading, and nothing else that stood in `Connection`, concerns the backend too.
+pub(crate) fn strip_handshake(headers: &mut HeaderMap) {
+    strip_request(headers);
+    upgrade_to_websocket(headers);
+}
+
+/// Removes what concerned only the way from the backend to the gateway. A 101 stays a 101.
+pub(crate) fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS && names_websocket(headers);
     let named = named_in_connection(headers);
     remove_if(headers, |name| HOP_BY_HOP.contains(&name) || INFRASTRUCTURE.contains(&name) || names(&named, name));
+    if switches {
+        upgrade_to_websocket(headers);
+    }
+}
+
+/// Whether `Connection` and `Upgrade` ask for a WebSocket, or grant one.
+pub(crate) fn names_websocket(headers: &HeaderMap) -> bool {
+    let has = |name, token: &str| tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token));
+    has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
+}
+
+fn upgrade_to_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// One look at each header there is, rather than a search for each that there could be.
@@ -74,9 +97,14 @@ fn remove_if(headers: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
 
 /// What `Connection` declares to be hop-by-hop; never `Host`, without which there is no request.
 fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    let named = tokens(headers, CONNECTION).filter_map(|name| HeaderName::try_from(name).ok());
     named.filter(|name| *name != HOST).collect()
+}
+
+/// The elements of a header that is a list.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
 fn names(named: &[HeaderName], name: &str) -> bool {
@@ -143,8 +171,7 @@ fn carries_protocol_key(bytes: &[u8]) -> bool {
 
 /// The offered WebSocket subprotocols.
 pub(crate) fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|protocol| !protocol.is_empty())
+    tokens(headers, SEC_WEBSOCKET_PROTOCOL)
 }
 
 #[cfg(test)]
@@ -172,6 +199,7 @@ mod tests {
             ("x-stainless-lang", "python"),
             ("x-gateway-backend", "1"),
             ("x-ms-spillover-deployment", "other"),
+            ("azureml-model-deployment", "other"),
             ("expect", "100-continue"),
             ("via", "1"),
             ("host", "h"),
@@ -183,6 +211,45 @@ mod tests {
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["aoai-evals", "host", "openai-beta", "x-ms-client-request-id"]);
+    }
+
+    #[test]
+    fn a_handshake_keeps_its_upgrade_and_nothing_else_of_its_connection() {
+        let mut map = headers(&[
+            ("connection", "keep-alive, Upgrade, x-private"),
+            ("upgrade", "WebSocket"),
+            ("x-private", "1"),
+            ("api-key", "1"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ]);
+        assert!(names_websocket(&map));
+        strip_handshake(&mut map);
+        let mut left: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        left.sort_unstable();
+        assert_eq!(
+            left,
+            [
+                ("connection", "upgrade"),
+                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("sec-websocket-version", "13"),
+                ("upgrade", "websocket"),
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_101_to_a_websocket_stays_an_upgrade() {
+        let answer = [("connection", "Upgrade, x-private"), ("upgrade", "websocket"), ("x-private", "1")];
+        let left = |status: u16, pairs| {
+            let mut map = headers(pairs);
+            strip_answer(StatusCode::from_u16(status).unwrap(), &mut map);
+            (names_websocket(&map), map.len())
+        };
+        assert_eq!(left(101, &answer), (true, 2));
+        assert_eq!(left(200, &answer), (false, 0));
+        assert_eq!(left(101, &[("connection", "upgrade"), ("upgrade", "h2c")]), (false, 0));
+        assert_eq!(left(101, &[("upgrade", "websocket")]), (false, 0));
     }
 
     #[test]

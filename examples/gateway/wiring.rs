@@ -21,6 +21,7 @@ use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
 use tower_azure_openai::terminate::entra::{Caller, Entra, KeySet};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
@@ -34,7 +35,7 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
 }
 
 /// The stack of layers over a pool.
-pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> {
+pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Result<Gateway, BoxError> {
     let client = client(config)?;
     let terminate = match config.authentication {
         Authentication::Clients => {
@@ -55,6 +56,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
             MapRequestLayer::new(without(config.base_path.clone())),
             FilterLayer::new(api_only),
         ))
+        .upgrade(upgrade)
         .inspect(
             InspectLayer::new()
                 .request_body(config.limits.request_body as u64)

@@ -10,6 +10,7 @@
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
 //! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer | failover |
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
+//! | [`Handshake`] | WebSocket pass-through | credential re-issue, the HTTP client |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own.
 
@@ -36,6 +37,11 @@ use crate::pool::Query;
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreshCredential;
+
+/// On a request: the handshake of a WebSocket that may be passed through. Its answer 101 is the beginning of a connection, not
+/// the end of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake;
 
 /// What a request of this client with this route asks of its target.
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {

@@ -62,6 +62,9 @@ impl InspectLayer {
     }
 
     /// A prefix under which clients reach the API too; it is taken off the path. Default: none.
+    ///
+    /// What stands above this layer sees it. For the WebSockets of an [upgrade layer](crate::gateway::Builder::upgrade) take it off
+    /// above, with [`BasePath::strip`].
     pub fn base_path(mut self, base_path: BasePath) -> Self {
         self.0.base_path = Some(base_path);
         self

@@ -90,7 +90,7 @@ where
                 StateProj::Sent { future, way, shown } => {
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
                     if let Some(Way { target, base_path }) = way {
-                        headers::strip_answer(answer.headers_mut());
+                        headers::strip_answer(answer.status(), answer.headers_mut());
                         locations::make_relative(answer.headers_mut(), target.endpoint(), base_path.as_ref());
                     }
                     match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {

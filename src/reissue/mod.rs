@@ -1,10 +1,11 @@
 //! Shows a backend its own credential, and none of the client's.
 //!
 //! 1. From a request with a [`Target`] every inbound credential is removed, in headers and query, with all that concerned
-//!    only the way to the gateway. `Host` and `accept-encoding: identity` are set.
+//!    only the way to the gateway. `Host` and `accept-encoding: identity` are set. A [`Handshake`] keeps its upgrade.
 //! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`. A token that is valid is there
 //!    without waiting; otherwise the request waits for the fetch that all share.
-//! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed. `Location`,
+//! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed; a 101 to a
+//!    WebSocket keeps its upgrade. `Location`,
 //!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
 //! 4. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
 //!    that one repeat on the same target makes sense.
@@ -67,9 +68,9 @@ use self::future::{Shown, State, Way};
 pub use self::keeper::{
     FETCH_TIMEOUT, FORCED_INTERVAL, LONGEST_BACKOFF, MARGIN, REFRESH_BEFORE, Token, TokenKeeper, TokenSource,
 };
-use crate::context::BasePath;
 #[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
+use crate::context::{BasePath, Handshake};
 use crate::headers;
 use crate::pool::{Credential, Target};
 
@@ -144,8 +145,13 @@ fn strip<B>(request: &mut Request<B>, target: &Target) {
     if let Some(uri) = headers::without_query_keys(request.uri()) {
         *request.uri_mut() = uri;
     }
+    let is_handshake = request.extensions().get::<Handshake>().is_some();
     let headers = request.headers_mut();
-    headers::strip_request(headers);
+    if is_handshake {
+        headers::strip_handshake(headers)
+    } else {
+        headers::strip_request(headers)
+    }
     headers.insert(HOST, target.endpoint().host().clone());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }

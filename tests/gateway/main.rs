@@ -8,6 +8,8 @@ mod http_support;
 mod process;
 #[path = "../support/tokens.rs"]
 mod tokens;
+#[path = "../support/websocket.rs"]
+mod websocket;
 
 mod admission;
 mod hygiene;
@@ -15,6 +17,7 @@ mod leaving;
 mod lifecycle;
 mod malformed;
 mod memory;
+mod realtime;
 mod secrets;
 mod tls;
 

@@ -4,6 +4,7 @@ mod access_log;
 mod args;
 mod config;
 mod demo;
+mod kept;
 mod server;
 mod wiring;
 

@@ -11,35 +11,53 @@ use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient};
 use tower_azure_openai::context::{BasePath, Client, Route};
-use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
+use tower_azure_openai::failover;
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
-use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
-use tower_azure_openai::terminate::entra::{Caller, Entra, KeySet};
+use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
-use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
 use crate::config::behaviour::{self, Circuit, Condition};
 use crate::config::{self, Authentication, Config};
+use crate::kept::Kept;
+
+/// One configuration at work, and what the next one takes over from it.
+pub(crate) struct Wired {
+    pub(crate) gateway: Gateway,
+    pub(crate) pool: Pool,
+    pub(crate) kept: Kept,
+}
+
+impl Wired {
+    /// The stack that a configuration asks for. It shares with the one before what both have in common, and nothing else:
+    /// a request sees one of the two from its beginning to its end.
+    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, BoxError> {
+        let (description, kept) = (pool(config)?, Kept::new(config, before.map(|before| &before.kept))?);
+        let pool = match before {
+            Some(before) => before.pool.successor(description)?,
+            None => description.build()?,
+        };
+        Ok(Self { gateway: gateway(config, pool.clone(), &kept)?, pool, kept })
+    }
+}
 
 /// The description of the pool that a configuration asks for.
-pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
+fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
     let described = Pool::builder().circuit(circuit(&config.circuit));
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
 }
 
 /// The stack of layers over a pool.
-pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Result<Gateway, BoxError> {
-    let client = client(config)?;
+fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
         Authentication::Clients => {
-            Either::Left(TerminateCredentialsLayer::new((registry(config)?, entra(config, &client)?)))
+            Either::Left(TerminateCredentialsLayer::new((registry(config)?, entra(config, kept)?)))
         }
         Authentication::None => Either::Right(TerminateCredentialsLayer::without_clients()),
     };
@@ -56,23 +74,17 @@ pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Res
             MapRequestLayer::new(without(config.base_path.clone())),
             FilterLayer::new(api_only),
         ))
-        .upgrade(upgrade)
+        .upgrade(kept.upgrade())
         .inspect(
-            InspectLayer::new()
+            kept.inspect()
                 .request_body(config.limits.request_body as u64)
                 .replay_limit(failover.replay_limit)
-                .replay_memory(failover.replay_memory)
                 .request_timeout(config.timeouts.request_body),
         )
         .authorize((MapRequestLayer::new(access_log::note), api_version(config), AuthorizeLayer::new()))
-        .failover(
-            FailoverLayer::new()
-                .attempts(failover.attempts)
-                .budget(RetryBudget::new(failover.budget))
-                .on(failover.on.iter().filter_map(condition)),
-        )
+        .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
         .select(SelectBackendLayer::new(pool).with_policy(policy))
-        .build(client))
+        .build(kept.client()))
 }
 
 fn front_door(config: &Config) -> Option<FrontDoorLayer> {
@@ -105,15 +117,19 @@ fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
     Ok(request)
 }
 
-fn client(config: &Config) -> Result<HttpClient, BoxError> {
+/// Backends that are reached in a way of their own.
+pub(crate) fn special(config: &Config) -> impl Iterator<Item = &backends::Backend> {
+    config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some())
+}
+
+pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
     let timeouts = &config.timeouts;
     let client = HttpClient::builder()
         .connect_timeout(timeouts.connect)
         .first_byte_timeout(timeouts.first_byte)
         .answer_timeout(timeouts.answer)
         .idle_timeout(timeouts.idle);
-    let special = config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some());
-    Ok(special.fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
+    Ok(special(config).fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
 }
 
 fn destination(backend: &backends::Backend) -> Destination {
@@ -135,9 +151,8 @@ fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
     Ok(registry.build()?)
 }
 
-fn entra(config: &Config, client: &HttpClient) -> Result<Option<Entra>, BoxError> {
-    let Some(described) = &config.entra else { return Ok(None) };
-    let keys = KeySet::new(&described.jwks_url, client.clone())?;
+fn entra(config: &Config, kept: &Kept) -> Result<Option<Entra>, BoxError> {
+    let (Some(described), Some(keys)) = (&config.entra, kept.keys()) else { return Ok(None) };
     let mut entra = Entra::builder(&described.tenant_id, keys).issuer(&described.issuer);
     for audience in &described.audience {
         entra = entra.add_audience(audience);

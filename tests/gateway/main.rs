@@ -18,6 +18,7 @@ mod lifecycle;
 mod malformed;
 mod memory;
 mod realtime;
+mod reload;
 mod secrets;
 mod tls;
 

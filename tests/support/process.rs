@@ -68,6 +68,11 @@ impl Output {
         text.lines().filter(|line| wanted.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
     }
 
+    /// Waits until what was written is as wanted.
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&str) -> bool) {
+        drop(self.0.wait_for(|text| wanted(text)).await);
+    }
+
     /// Waits for a line that contains all of these.
     pub(crate) async fn line(&mut self, wanted: &[&str]) -> String {
         let has = |line: &str| wanted.iter().all(|part| line.contains(part));

@@ -74,7 +74,7 @@ pub(crate) struct FrontDoor {
     pub(crate) ids: Vec<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
     pub(crate) first_byte: Duration,

@@ -73,7 +73,8 @@ async fn tokens_of_entra_beside_keys() {
     .await;
     let entra = format!(
         "[[clients]]\nid = \"jobs\"\nentra = {{ app_id = \"{APP}\" }}\nallow = [\"gpt-4o\"]\n\
-         [entra]\ntenant_id = \"{TENANT}\"\naudience = [\"{AUDIENCE}\"]\njwks_url = \"{authority}/{{tenant_id}}/keys\"\n"
+         [entra]\ntenant_id = \"{TENANT}\"\naudience = [\"{AUDIENCE}\"]\njwks_url = \"{authority}/{{tenant_id}}/keys\"\n\
+         [telemetry]\nlog = \"trace\"\n"
     );
     let mut gateway = gateway_before(&server, &entra).await;
     assert_eq!(with_token(&gateway.url, KEY).await.status, 200, "a bearer value that is no token is tried as a key");

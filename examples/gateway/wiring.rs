@@ -18,12 +18,13 @@ use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deploym
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
-use crate::config::behaviour::{self, Circuit, Condition};
+use crate::config::behaviour::{self, Circuit, Condition, Stream};
 use crate::config::{self, Authentication, Config};
 use crate::kept::Kept;
 
@@ -84,6 +85,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
         .authorize((MapRequestLayer::new(access_log::note), api_version(config), AuthorizeLayer::new()))
         .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
         .select(SelectBackendLayer::new(pool).with_policy(policy))
+        .stream_commit(stream_commit(&config.stream))
         .build(kept.client()))
 }
 
@@ -236,6 +238,13 @@ fn credential(described: &backends::Credential) -> Result<Credential, BoxError> 
         TokenSource::WorkloadIdentity => Identity::workload_identity(),
     };
     Ok(Credential::bearer(Arc::new(identity.scope(scope).keeper()?)))
+}
+
+fn stream_commit(described: &Stream) -> StreamCommitLayer {
+    StreamCommitLayer::new()
+        .preamble_events(usize::try_from(described.preamble_events).unwrap_or(usize::MAX))
+        .preamble_bytes(described.preamble_bytes)
+        .preamble_time(described.preamble_time)
 }
 
 fn circuit(described: &Circuit) -> CircuitConfig {

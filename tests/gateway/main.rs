@@ -20,6 +20,7 @@ mod memory;
 mod realtime;
 mod reload;
 mod secrets;
+mod streams;
 mod tls;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};

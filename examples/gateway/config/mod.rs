@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backends::Backend;
-use behaviour::{ApiVersion, Circuit, Failover, FrontDoor, Limits, Selection, Telemetry, Timeouts};
+use behaviour::{ApiVersion, Circuit, Failover, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts};
 use clients::Client;
 use entra::Entra;
 use problem::Problem;
@@ -58,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) entra: Option<Entra>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
+    pub(crate) stream: Stream,
     pub(crate) circuit: Circuit,
     pub(crate) api_version: ApiVersion,
     pub(crate) front_door: FrontDoor,
@@ -127,6 +128,7 @@ impl Config {
             entra: s.given_section("entra", Entra::read),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
+            stream: s.section("stream", Stream::read),
             circuit: s.section("circuit", Circuit::read),
             api_version: s.section("api_version", ApiVersion::read),
             front_door: s.section("front_door", FrontDoor::read),

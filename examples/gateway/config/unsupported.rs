@@ -22,7 +22,6 @@ enum Known {
     NoTables,
     /// An empty table.
     NoTable,
-    Size(&'static str),
     Text(&'static str),
     /// The first word of a vocabulary.
     Word(&'static [&'static str]),
@@ -38,9 +37,6 @@ const KEYS: &[(&str, Known)] = &[
     ("clients[].tokens_per_day", Known::Count(0)),
     ("releases", Known::NoTables),
     ("selection.slow_start", Known::Duration("10s")),
-    ("stream.preamble_events", Known::Count(64)),
-    ("stream.preamble_bytes", Known::Size("256KiB")),
-    ("stream.preamble_time", Known::Duration("30s")),
     ("session.cookie", Known::Text("aoai-session")),
     ("session.key", Known::AnySessionKey),
     ("session.key_env", Known::AnySessionKey),
@@ -90,9 +86,6 @@ impl Known {
             Self::Flag(default) => section.flag(key, default) != default,
             Self::NoTable => section.table(key).is_some_and(|table| !table.is_empty()),
             Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
-            Self::Size(default) => {
-                section.parsed(key, units::size).is_some_and(|value| Ok(value) != units::size(default))
-            }
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
             Self::Word(words) => {
                 section.choice(key, &vocabulary(words)).is_some_and(|word| words.first() != Some(&word))

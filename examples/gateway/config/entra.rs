@@ -30,7 +30,8 @@ impl Entra {
         if s.require("audience") && s.is_empty("audience") {
             s.problem("audience", "must not be empty");
         }
-        let tenant_id = s.required_name("tenant_id");
+        s.require("tenant_id");
+        let tenant_id = s.parsed("tenant_id", tenant).unwrap_or_default();
         let filled = |text: &str| text.replace("{tenant_id}", &tenant_id);
         Self {
             audience: s.names("audience"),
@@ -40,6 +41,16 @@ impl Entra {
                 .unwrap_or_else(|| filled(&format!("{AUTHORITY}/discovery/v2.0/keys"))),
             tenant_id,
         }
+    }
+}
+
+/// It becomes part of URLs.
+fn tenant(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+    if is_plain && !text.is_empty() {
+        Ok(text.to_owned())
+    } else {
+        Err("must be the id of a tenant, a GUID".to_owned())
     }
 }
 

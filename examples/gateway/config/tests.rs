@@ -812,6 +812,10 @@ fn entra_is_checked() {
         "[entra]\ntenant_id = \"t\"\naudience = \"a\"",
         "entra.audience: must be an array of strings, not a string",
     );
+    for wrong in ["", "a b", "a/b", "{tenant_id}"] {
+        let text = ENTRA.replace("\"t\"", &format!("{wrong:?}"));
+        refuses("# end", &text, "entra.tenant_id: must be the id of a tenant, a GUID");
+    }
     for wrong in ["", "keys", "http://login.example/keys", "https://a:b@login.example/", "ftp://localhost/"] {
         refuses("# end", &format!("{ENTRA}jwks_url = \"{wrong}\""), url);
     }

@@ -1,10 +1,13 @@
 //! Requests that two parsers could read differently, as raw bytes: refused, or forwarded in one reading.
 
+use http::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::{Fault, SimulatedBackend};
 
-use crate::http_support::{CHAT, HELLO, chat, chat_head, connect, raw, soon};
+use crate::http_support::{Answer, CHAT, HELLO, chat, chat_head, connect, raw, soon};
 use crate::process::{self, Gateway, LISTEN};
 use crate::{KEY, gateway_before, serve};
 
@@ -271,4 +274,24 @@ async fn a_second_request_on_a_connection_is_read_where_the_first_ended() {
     soon("the end of the connection", stream.read_to_string(&mut answers)).await.unwrap();
     assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
     assert!(east.requests().iter().all(|request| request.body == HELLO));
+}
+
+#[tokio::test]
+async fn over_http2_too_an_authority_must_be_the_host() {
+    let (east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "").await;
+    let io = TokioIo::new(connect(&gateway.url).await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    for (host, status) in [("other.example", 400), ("gateway.example:8080", 400), ("Gateway.Example", 200)] {
+        let request = Request::post(format!("http://gateway.example{CHAT}"))
+            .header("host", host)
+            .header("api-key", KEY)
+            .header("content-type", "application/json")
+            .body(Body::from(HELLO));
+        let answer = soon("an answer", sender.send_request(request.unwrap())).await.unwrap();
+        assert_eq!(Answer::read(answer).await.status, status, "{host}");
+    }
+    assert_eq!(east.request_count(), 1);
+    gateway.is_well().await;
 }

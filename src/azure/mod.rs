@@ -4,10 +4,16 @@
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
 //! - [`outcome`]: status, headers and error body → what an answer means
+//! - [`prompt`]: a request body → what its prompt's cache is kept under
+//! - [`signals`]: how much room a backend says it has left
 
 pub mod envelope;
 pub mod hint;
 pub mod operation;
 pub mod outcome;
+pub mod prompt;
+pub mod signals;
+mod stable_hash;
 
 pub use self::outcome::{Outcome, Phase};
+pub(crate) use self::stable_hash::stable_hash;

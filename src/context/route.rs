@@ -5,6 +5,7 @@ use http::{Extensions, Method, Uri};
 
 use crate::azure::operation::{self, Call, Operation, Repeat, Surface};
 use crate::error::{Error, ErrorKind};
+use crate::pool::RouteKind;
 
 /// What one request asks for. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -14,6 +15,7 @@ pub struct Route(Arc<Inner>);
 struct Inner {
     call: Call,
     streaming: bool,
+    affinity: Option<u64>,
 }
 
 impl Route {
@@ -23,7 +25,7 @@ impl Route {
     /// The path lies outside the API, or two parsers could read it differently.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Error> {
         match operation::parse(method, uri.path()) {
-            Ok(call) => Ok(Self(Arc::new(Inner { call, streaming: false }))),
+            Ok(call) => Ok(Self(Arc::new(Inner { call, streaming: false, affinity: None }))),
             Err(error) if error.is_outside() => {
                 Err(Error::new(ErrorKind::PathNotFound, "Resource not found").with_source(error))
             }
@@ -45,6 +47,14 @@ impl Route {
         if streaming != self.0.streaming {
             Arc::make_mut(&mut self.0).streaming = streaming;
         }
+        self
+    }
+
+    /// The same route, of which those with the same `affinity` are better served by the same target, such as the
+    /// [digest](crate::azure::prompt::CacheKey::digest) of what its prompt is cached under.
+    #[must_use]
+    pub fn with_affinity(mut self, affinity: u64) -> Self {
+        Arc::make_mut(&mut self.0).affinity = Some(affinity);
         self
     }
 
@@ -76,6 +86,18 @@ impl Route {
     #[must_use]
     pub fn repeat(&self) -> Repeat {
         self.0.call.repeat()
+    }
+
+    /// What it has in common with routes that are better served by the same target.
+    #[must_use]
+    pub fn affinity(&self) -> Option<u64> {
+        self.0.affinity
+    }
+
+    /// What kind of answer it gets: latencies are compared within one kind.
+    #[must_use]
+    pub fn kind(&self) -> RouteKind {
+        if self.is_streaming() { RouteKind::Streamed } else { RouteKind::Whole }
     }
 
     /// Whether the client asked for a stream.

@@ -68,6 +68,8 @@ pub struct DeploymentStatus {
     pub throttled: u64,
     /// Failures among them: 5xx, timeouts, broken and refused connections.
     pub failures: u64,
+    /// Answers among them that Azure itself had another deployment of the resource give.
+    pub spilled_over: u64,
 }
 
 impl Resource {
@@ -109,6 +111,7 @@ impl Target {
             requests: live.counters.requests.load(Relaxed),
             throttled: live.counters.throttled.load(Relaxed),
             failures: live.counters.failures.load(Relaxed),
+            spilled_over: live.counters.spilled_over.load(Relaxed),
         })
     }
 }

@@ -12,6 +12,7 @@ use super::endpoint::Endpoint;
 use super::live::Live;
 use super::target::{Inner, Resource, Served};
 use super::{Backend, CircuitConfig, Deployment, Target};
+use crate::azure::stable_hash;
 
 /// Everything but what RFC 3986 calls unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -148,6 +149,7 @@ impl Maker<'_> {
         Target(Arc::new(Inner {
             live,
             slot,
+            identity: stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]),
             priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
             weight,
             max_in_flight: backend.max_in_flight,

@@ -4,7 +4,7 @@
 //! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
 //!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible.
-//! 4. Inside the group the [`Policy`] decides: [`RoundRobin`], [`Weighted`], or your own closure. Choosing and taking the
+//! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
 //! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target;
 //!    [`Target`](crate::pool::Target) and [`PermitCell`] are put into the extensions.
@@ -51,6 +51,20 @@
 //! # }
 //! ```
 //!
+//! # Policies
+//!
+//! | policy | chooses |
+//! |---|---|
+//! | [`RoundRobin`] | whoever was chosen longest ago |
+//! | [`Weighted`] | by weight, evenly spread |
+//! | [`LeastLoad`] | the better of two that are drawn by weight: latency × (requests in flight + 1) |
+//! | [`LowestLatency`] | whoever is fastest to the first content |
+//! | [`PromptCache`] | one target for each prompt, until that is busy |
+//! | [`SlowStart`] | as the policy inside, with less for targets that are just back after failures |
+//!
+//! Each of them decides inside one priority group, may be called without the layer, looks at [live figures](crate::pool::load)
+//! where it needs them, and takes its random numbers from a seed where a test gives one.
+//!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
 //! or full, else 503; the path's own errors. Errors of the service below pass.
 //!
@@ -58,9 +72,14 @@
 
 mod body;
 mod future;
+mod least_load;
+mod lowest_latency;
 mod policy;
+mod prompt_cache;
+mod random;
 mod rewrite;
 mod round_robin;
+mod slow_start;
 mod weighted;
 
 use std::fmt;
@@ -76,8 +95,12 @@ use tower_service::Service;
 
 pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
+pub use self::least_load::LeastLoad;
+pub use self::lowest_latency::LowestLatency;
 pub use self::policy::Policy;
+pub use self::prompt_cache::{BUSY, PromptCache};
 pub use self::round_robin::RoundRobin;
+pub use self::slow_start::SlowStart;
 pub use self::weighted::Weighted;
 use crate::body::Body;
 use crate::context::{Attempts, Client, Route, query};
@@ -138,9 +161,10 @@ impl<S, P: Policy> SelectBackend<S, P> {
     fn point<B>(&self, request: &mut Request<B>) -> Result<(Permit, Route), Error> {
         let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
-        let permit = self.permit(&route, &attempts, request)?;
+        let mut permit = self.permit(&route, &attempts, request)?;
         attempts.sent_to(permit.target(), &self.pool);
         rewrite::point_at(permit.target(), &route, request)?;
+        permit.sent(route.kind());
         Ok((permit, route))
     }
 

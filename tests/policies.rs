@@ -494,6 +494,45 @@ mod through_the_layers {
     }
 }
 
+mod prompts {
+    use super::*;
+
+    async fn served_by<P: Policy>(policy: P, bodies: impl IntoIterator<Item = String>) -> Vec<String> {
+        let backend = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+        let service =
+            ServiceBuilder::new().layer(SelectBackendLayer::new(three()).with_policy(policy)).service(backend);
+        let mut chosen = Vec::new();
+        for body in bodies {
+            let request = Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::from(body)).unwrap();
+            let answer = service.clone().oneshot(request).await.unwrap();
+            chosen.push(answer.extensions().get::<Target>().unwrap().backend().to_owned());
+        }
+        chosen
+    }
+
+    fn with_key(key: impl std::fmt::Display) -> String {
+        format!(r#"{{"messages":[],"prompt_cache_key":"{key}"}}"#)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_layer_reads_the_key_for_the_policy_that_wants_it() {
+        let wrapped = || SlowStart::new(Box::new(PromptCache::default()) as Box<dyn Policy>, Duration::from_secs(10));
+        let same = served_by(wrapped(), (0..20).map(|_| with_key("a"))).await;
+        assert_eq!(counts(same).len(), 1);
+        let different = served_by(wrapped(), (0..60).map(with_key)).await;
+        assert_eq!(counts(different).len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_else_has_the_body_read() {
+        let unread = |route: &Route, _: &[&Target]| {
+            assert_eq!(route.affinity(), None);
+            0
+        };
+        served_by(unread, [with_key("a")]).await;
+    }
+}
+
 mod any_run_of_events {
     use super::*;
 

@@ -70,6 +70,7 @@
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 
+mod affinity;
 mod body;
 mod future;
 mod least_load;
@@ -158,8 +159,14 @@ pub struct SelectBackend<S, P = RoundRobin> {
 }
 
 impl<S, P: Policy> SelectBackend<S, P> {
-    fn point<B>(&self, request: &mut Request<B>) -> Result<(Permit, Route), Error> {
-        let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    fn point(&self, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
+        let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+        if route.affinity().is_none()
+            && self.policy.wants_affinity()
+            && let Some(affinity) = affinity::of(&route, request.body())
+        {
+            route = route.with_affinity(affinity);
+        }
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
         let mut permit = self.permit(&route, &attempts, request)?;
         attempts.sent_to(permit.target(), &self.pool);
@@ -196,7 +203,8 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let mut request = request.map(Body::new);
         let (permit, route) = match self.point(&mut request) {
             Ok(chosen) => chosen,
             Err(error) => return ResponseFuture::refused(error),
@@ -206,7 +214,7 @@ where
         let client = request.extensions().get::<Client>().cloned();
         request.extensions_mut().insert(target.clone());
         request.extensions_mut().insert(cell.clone());
-        let future = self.inner.call(request.map(Body::new));
+        let future = self.inner.call(request);
         ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client })
     }
 }

@@ -11,6 +11,12 @@ pub trait Policy: Send + Sync + 'static {
     ///
     /// Called once for every attempt, and again when the chosen target gave its last place to another request meanwhile.
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize;
+
+    /// Whether the layer should find out the [affinity](Route::affinity) of a route that has none, by reading what the prompt of
+    /// a collected body [is cached under](crate::azure::prompt::CacheKey). Default: no, for it costs a pass over the body.
+    fn wants_affinity(&self) -> bool {
+        false
+    }
 }
 
 impl<F> Policy for F
@@ -25,6 +31,10 @@ where
 impl Policy for Box<dyn Policy> {
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
         self.as_ref().choose(route, eligible)
+    }
+
+    fn wants_affinity(&self) -> bool {
+        self.as_ref().wants_affinity()
     }
 }
 

@@ -13,7 +13,9 @@ use crate::pool::Target;
 /// more than [`load_factor`](Self::load_factor) times its share of the requests in flight, and more than [`BUSY`] of them, is
 /// passed over for the next in its order, so that a hot key spills over and comes back.
 ///
-/// A route without affinity is for another policy: [`LeastLoad`] by default.
+/// The layer reads the affinity from the prompts of chats, completions and responses whose body is in hand, as it is below
+/// [inspection](crate::inspect); or it is put on the [`Route`] above. A route without affinity is for another policy:
+/// [`LeastLoad`] by default.
 #[derive(Debug)]
 pub struct PromptCache<P = LeastLoad> {
     otherwise: P,
@@ -57,6 +59,10 @@ impl<P: Policy> Policy for PromptCache<P> {
             }
             _ => home,
         }
+    }
+
+    fn wants_affinity(&self) -> bool {
+        true
     }
 }
 

@@ -54,6 +54,10 @@ impl<P: Policy> Policy for SlowStart<P> {
             _ => first,
         }
     }
+
+    fn wants_affinity(&self) -> bool {
+        self.policy.wants_affinity()
+    }
 }
 
 impl<P: Policy> SlowStart<P> {

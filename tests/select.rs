@@ -114,6 +114,27 @@ mod choosing {
         assert_eq!(choice(&gateway, "a").await, "ptu", "back with the first request after the hint");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_own_region_comes_first_inside_its_priority() {
+        let backends = [
+            serving("far", ["a"]).region("westus"),
+            serving("near", ["a"]).region("eastus"),
+            serving("nowhere", ["a"]),
+            serving("near-later", ["a"]).region("eastus").priority(1),
+        ];
+        let described = backends.into_iter().fold(Pool::builder(), PoolBuilder::add_backend);
+        let pool = described.region("eastus").build().unwrap();
+        let gateway = served(SelectBackendLayer::new(pool.clone()));
+        assert_eq!(choices(&gateway, "a", 3).await, ["near"; 3]);
+        throttle(&pool, "a", "near", 300);
+        assert_eq!(choices(&gateway, "a", 2).await, ["far", "nowhere"], "the priority goes before the region");
+        pool.drain("far").unwrap();
+        pool.drain("nowhere").unwrap();
+        assert_eq!(choices(&gateway, "a", 2).await, ["near-later"; 2]);
+        advance(Duration::from_millis(300)).await;
+        assert_eq!(choice(&gateway, "a").await, "near");
+    }
+
     #[tokio::test]
     async fn a_deployment_may_have_a_priority_of_its_own() {
         let east = Backend::new("east", "https://east.example").add_deployment(Deployment::new("a").priority(5));

@@ -16,17 +16,22 @@ use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
-use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::select::{
+    LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
-use crate::config::behaviour::{self, Circuit, Condition};
+use crate::config::behaviour::{self, Circuit, Condition, Selection};
 use crate::config::{Authentication, Config};
 
 /// The description of the pool that a configuration asks for.
 pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
-    let described = Pool::builder().circuit(circuit(&config.circuit));
+    let mut described = Pool::builder().circuit(circuit(&config.circuit));
+    if let Some(region) = &config.region {
+        described = described.region(region);
+    }
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
 }
 
@@ -36,10 +41,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
         Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
         Authentication::None => TerminateCredentialsLayer::without_clients(),
     };
-    let policy: Box<dyn Policy> = match config.selection.policy {
-        behaviour::Policy::RoundRobin => Box::new(RoundRobin::default()),
-        behaviour::Policy::Weighted => Box::new(Weighted::default()),
-    };
+    let policy = SlowStart::new(policy(&config.selection), config.selection.slow_start);
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
@@ -60,6 +62,16 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
         )
         .select(SelectBackendLayer::new(pool).with_policy(policy))
         .build(client(config)?))
+}
+
+fn policy(described: &Selection) -> Box<dyn Policy> {
+    match described.policy {
+        behaviour::Policy::LeastLoad => Box::new(LeastLoad::default()),
+        behaviour::Policy::LowestLatency => Box::new(LowestLatency::default()),
+        behaviour::Policy::PromptCache => Box::new(PromptCache::default()),
+        behaviour::Policy::RoundRobin => Box::new(RoundRobin::default()),
+        behaviour::Policy::Weighted => Box::new(Weighted::default()),
+    }
 }
 
 fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {

@@ -62,7 +62,7 @@ impl Backend {
         self
     }
 
-    /// Shown in the status.
+    /// Shown in the status, and compared with the [gateway's own](super::PoolBuilder::region).
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self

@@ -17,6 +17,7 @@ pub const MAX_PRIORITY: u32 = 1_000_000;
 pub struct PoolBuilder {
     pub(super) backends: Vec<Backend>,
     pub(super) circuit: CircuitConfig,
+    pub(super) region: Option<String>,
 }
 
 impl PoolBuilder {
@@ -29,6 +30,13 @@ impl PoolBuilder {
     /// Sets when circuits open and for how long.
     pub const fn circuit(mut self, config: CircuitConfig) -> Self {
         self.circuit = config;
+        self
+    }
+
+    /// Where the gateway runs: inside each priority group, targets of this region come first, and others only while none of
+    /// them can take a request. Default: regions do not matter.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
         self
     }
 

@@ -133,7 +133,7 @@ impl Pool {
         self.0.table.load().deployed().any(|target| !target.is_drained() && usable(target) && !target.is_down(now))
     }
 
-    /// The targets that serve an alias, in the order of priority and then of configuration.
+    /// The targets that serve an alias, in the order of priority, the own region first, and then of configuration.
     #[must_use]
     pub fn targets(&self, alias: &str) -> Vec<Target> {
         self.0.table.load().group(Some(alias)).map_or_else(Vec::new, |group| group.targets().cloned().collect())

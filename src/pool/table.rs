@@ -27,16 +27,17 @@ pub(super) struct Table {
     next_slot: usize,
 }
 
-/// The targets of an alias by priority, the lowest number first.
+/// The targets of an alias by priority, the lowest number first, and inside a priority those of the own region first.
 #[derive(Default)]
 pub(super) struct Group {
     tiers: Vec<Vec<Target>>,
 }
 
 impl Group {
-    fn new(mut targets: Vec<Target>) -> Self {
-        targets.sort_by_key(Target::priority);
-        let tiers = targets.chunk_by(|a, b| a.priority() == b.priority()).map(<[Target]>::to_vec).collect();
+    fn new(mut targets: Vec<Target>, region: Option<&str>) -> Self {
+        let rank = |target: &Target| (target.priority(), region.is_some() && target.region() != region);
+        targets.sort_by_key(rank);
+        let tiers = targets.chunk_by(|a, b| rank(a) == rank(b)).map(<[Target]>::to_vec).collect();
         Self { tiers }
     }
 
@@ -69,12 +70,13 @@ impl Table {
                 aliases.entry(served.alias.clone()).or_default().push(target.clone());
             }
         }
+        let region = description.region.as_deref();
         Self {
             next_slot: maker.next_slot,
             resources,
             targets: unnamed.iter().chain(&deployed).cloned().collect(),
-            aliases: aliases.into_iter().map(|(alias, targets)| (alias, Group::new(targets))).collect(),
-            unnamed: Group::new(unnamed),
+            aliases: aliases.into_iter().map(|(alias, targets)| (alias, Group::new(targets, region))).collect(),
+            unnamed: Group::new(unnamed, region),
             description,
         }
     }

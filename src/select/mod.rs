@@ -3,7 +3,8 @@
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
 //!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`.
-//! 3. The lowest priority number goes first; the next group only when this one has nobody eligible.
+//! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
+//!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
 //! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target;

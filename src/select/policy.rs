@@ -6,8 +6,8 @@ use crate::pool::Target;
 /// Pure but for its own state: it does no I/O, does not block, and may look at the live figures of the candidates. Closures
 /// are accepted.
 pub trait Policy: Send + Sync + 'static {
-    /// The index of the choice among `eligible`, which holds at least one target, all of one priority, in the order of
-    /// configuration. An index out of range stands for the last.
+    /// The index of the choice among `eligible`, which holds at least one target, all of one priority and nearness, in
+    /// the order of configuration. An index out of range stands for the last.
     ///
     /// Called once for every attempt, and again when the chosen target gave its last place to another request meanwhile.
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize;

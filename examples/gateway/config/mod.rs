@@ -37,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) authentication: Authentication,
     pub(crate) shutdown_grace: Duration,
+    /// Where this gateway runs.
+    pub(crate) region: Option<String>,
     /// At least one.
     pub(crate) backends: Vec<Backend>,
     pub(crate) clients: Vec<Client>,
@@ -102,6 +104,7 @@ impl Config {
             admin,
             authentication: authentication(s),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
+            region: s.name("region"),
             backends: backends::read(s),
             clients: clients::read(s),
             selection: s.section("selection", Selection::read),

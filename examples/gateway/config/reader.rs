@@ -161,15 +161,14 @@ impl<'a> Section<'a> {
     /// One word of a vocabulary.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, vocabulary: &[(&str, T)]) -> Option<T> {
         let word = self.text(key)?;
-        self.ok(key, choose(&word, vocabulary, &self.shape(key)))
+        self.ok(key, choose(&word, vocabulary))
     }
 
     /// Words of a vocabulary.
     pub(super) fn choices<T: Copy>(&mut self, key: &str, vocabulary: &[(&str, T)]) -> Option<Vec<T>> {
-        let shape = self.shape(key);
         let words = self.texts(key)?;
         let chosen = words.into_iter().filter_map(|(place, word)| {
-            choose(&word, vocabulary, &shape).map_err(|text| self.findings.problem(place, text)).ok()
+            choose(&word, vocabulary).map_err(|text| self.findings.problem(place, text)).ok()
         });
         Some(chosen.collect())
     }
@@ -326,12 +325,9 @@ fn ratio(value: &Value) -> Result<f64, String> {
     if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("must be a number from 0 to 1".to_owned()) }
 }
 
-fn choose<T: Copy>(word: &str, vocabulary: &[(&str, T)], shape: &str) -> Result<T, String> {
+fn choose<T: Copy>(word: &str, vocabulary: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, choice)) = vocabulary.iter().find(|(known, _)| *known == word) {
         return Ok(*choice);
-    }
-    if unsupported::is_word_of(shape, word) {
-        return Err(format!("{word:?} is not supported yet"));
     }
     let known: Vec<String> = vocabulary.iter().map(|(known, _)| format!("{known:?}")).collect();
     Err(format!("{word:?} is unknown, must be {}", join(&known, "or")))

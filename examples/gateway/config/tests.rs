@@ -723,7 +723,8 @@ fn words_are_those_of_the_contract() {
         (
             "# end",
             "[selection]\npolicy = \"random\"",
-            "selection.policy: \"random\" is unknown, must be \"round-robin\" or \"weighted\"",
+            "selection.policy: \"random\" is unknown, must be \"round-robin\", \"weighted\", \"least-load\", \
+             \"lowest-latency\" or \"prompt-cache\"",
         ),
         (
             "# end",
@@ -755,13 +756,31 @@ fn words_are_those_of_the_contract() {
 }
 
 #[test]
+fn every_policy_of_the_contract_can_be_chosen() {
+    for (name, policy) in [
+        ("round-robin", Policy::RoundRobin),
+        ("weighted", Policy::Weighted),
+        ("least-load", Policy::LeastLoad),
+        ("lowest-latency", Policy::LowestLatency),
+        ("prompt-cache", Policy::PromptCache),
+    ] {
+        let selection = valid(&with("# end", &format!("[selection]\npolicy = {name:?}"))).config.selection;
+        assert_eq!((selection.policy, selection.slow_start), (policy, Duration::from_secs(10)));
+    }
+    let at_once = valid(&with("# end", "[selection]\nslow_start = \"0s\"")).config.selection;
+    assert_eq!((at_once.policy, at_once.slow_start), (Policy::RoundRobin, Duration::ZERO));
+}
+
+#[test]
+fn a_gateway_may_know_where_it_runs() {
+    assert_eq!(valid(BASE).config.region, None);
+    assert_eq!(valid(&with("# top", "region = \"eastus\"")).config.region.as_deref(), Some("eastus"));
+}
+
+#[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        (
-            "# top",
-            "",
-            &["base_path = \"/x\"", "region = \"eastus\"", "tls = {}", "redis = { url = \"redis://x\" }"][..],
-        ),
+        ("# top", "", &["base_path = \"/x\"", "tls = {}", "redis = { url = \"redis://x\" }"][..]),
         ("# top", "", &["entra = {}", "releases = [{ alias = \"m\" }]"]),
         ("# backend", "backends[0].", &["kind = \"openai\""]),
         (
@@ -775,7 +794,6 @@ fn features_that_are_not_built_are_refused_by_name() {
                 "tokens_per_day = 1",
             ],
         ),
-        ("# end", "selection.", &["slow_start = \"0s\""]),
         ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
         (
             "# end",
@@ -800,10 +818,6 @@ fn features_that_are_not_built_are_refused_by_name() {
             assert_eq!(problems(&with(piece, &format!("{section}{key}"))), format!("{place}{name}: not supported yet"));
         }
     }
-    for policy in ["least-load", "lowest-latency", "prompt-cache"] {
-        let found = problems(&with("# end", &format!("[selection]\npolicy = \"{policy}\"")));
-        assert_eq!(found, format!("selection.policy: {policy:?} is not supported yet"));
-    }
     refuses(&[
         (KEY, "entra = { app_id = \"x\" }", "clients[0].entra: not supported yet"),
         (CREDENTIAL, "credential = { pass_through = true }", "backends[0].credential.pass_through: not supported yet"),
@@ -816,10 +830,7 @@ fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
         ("# top", "base_path = \"\"\nreleases = []"),
         ("# backend", "kind = \"azure\""),
         ("# client", "operations = []\nroute = {}\ntokens_per_day = 0"),
-        (
-            "# end",
-            "[selection]\nslow_start = \"10000ms\"\n[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]",
-        ),
+        ("# end", "[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]"),
     ]);
 }
 

@@ -11,8 +11,6 @@ use super::units;
 enum Known {
     /// A table whose presence asks for the feature.
     AnyTable,
-    /// A string without a default.
-    AnyText,
     /// A secret of at least 32 bytes, without a default.
     AnySessionKey,
     Count(u32),
@@ -34,7 +32,6 @@ enum Known {
 
 const KEYS: &[(&str, Known)] = &[
     ("base_path", Known::Text("")),
-    ("region", Known::AnyText),
     ("tls", Known::AnyTable),
     ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("backends[].credential.pass_through", Known::Flag(false)),
@@ -46,7 +43,6 @@ const KEYS: &[(&str, Known)] = &[
     ("clients[].tokens_per_day", Known::Count(0)),
     ("entra", Known::AnyTable),
     ("releases", Known::NoTables),
-    ("selection.slow_start", Known::Duration("10s")),
     ("stream.preamble_events", Known::Count(64)),
     ("stream.preamble_bytes", Known::Size("256KiB")),
     ("stream.preamble_time", Known::Duration("30s")),
@@ -65,13 +61,6 @@ const KEYS: &[(&str, Known)] = &[
     ("telemetry.otlp_endpoint", Known::Text("")),
     ("redis", Known::AnyTable),
 ];
-
-/// Words of keys that are read, of which some are not built yet.
-const WORDS: &[(&str, &[&str])] = &[("selection.policy", &["least-load", "lowest-latency", "prompt-cache"])];
-
-pub(super) fn is_word_of(shape: &str, word: &str) -> bool {
-    WORDS.iter().any(|(key, words)| *key == shape && words.contains(&word))
-}
 
 /// Takes a key that nobody has read and reports it, unless it holds the default of a feature that is not built yet.
 pub(super) fn refuse(section: &mut Section<'_>, key: &str) {
@@ -93,7 +82,6 @@ impl Known {
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
             Self::AnyTable => section.table(key).is_some(),
-            Self::AnyText => section.text(key).is_some(),
             Self::AnySessionKey => session_key(section, key),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
             Self::Duration(default) => {

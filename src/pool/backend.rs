@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Credential, Deployment};
+use super::{Credential, Deployment, Obstacle};
 
 /// One Azure OpenAI resource: an endpoint, a credential, where it stands, and what it serves.
 ///
@@ -159,5 +159,12 @@ impl Constraints {
     pub(super) fn allow(&self, geography: Option<&str>, processing: Processing) -> bool {
         self.geography.as_deref().is_none_or(|wanted| geography == Some(wanted))
             && self.processing.as_ref().is_none_or(|scopes| scopes.contains(&processing))
+    }
+
+    pub(super) fn violations(&self, geography: Option<&str>, processing: Processing) -> Vec<Obstacle> {
+        let stays = self.geography.clone().filter(|wanted| geography != Some(wanted));
+        let elsewhere = stays.map(|wanted| Obstacle::Geography { is: geography.map(Into::into), wanted });
+        let unaccepted = self.processing.as_ref().is_some_and(|scopes| !scopes.contains(&processing));
+        elsewhere.into_iter().chain(unaccepted.then_some(Obstacle::Processing { is: processing })).collect()
     }
 }

@@ -45,7 +45,7 @@ impl<'a> Query<'a> {
         self
     }
 
-    fn is_new(&self, target: &Target) -> bool {
+    pub(super) fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::load::LATENCY_DECAY;
-use super::{CircuitState, Constraints, Credential, Endpoint, Processing, RouteKind};
+use super::{CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, RouteKind};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
@@ -177,6 +177,12 @@ impl Target {
     pub(super) fn complies(&self, constraints: Option<&Constraints>) -> bool {
         let backend = &self.0.backend;
         constraints.is_none_or(|c| c.allow(backend.geography.as_deref(), backend.processing))
+    }
+
+    /// Which of a client's constraints it does not meet.
+    pub(super) fn violations(&self, constraints: Option<&Constraints>) -> Vec<Obstacle> {
+        let backend = &self.0.backend;
+        constraints.map_or_else(Vec::new, |c| c.violations(backend.geography.as_deref(), backend.processing))
     }
 
     pub(super) fn is_full(&self) -> bool {

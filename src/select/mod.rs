@@ -66,6 +66,11 @@
 //! Each of them decides inside one priority group, may be called without the layer, looks at [live figures](crate::pool::load)
 //! where it needs them, and takes its random numbers from a seed where a test gives one.
 //!
+//! # Why not?
+//!
+//! [`Pool::explain`] says for every target what stands between it and a request; the same is logged at `debug` for a request
+//! that finds no target.
+//!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
 //! or full, else 503; the path's own errors. Errors of the service below pass.
 //!
@@ -183,7 +188,11 @@ impl<S, P: Policy> SelectBackend<S, P> {
         }
         let tried = attempts.tried();
         let query = query(route, request.extensions().get()).tried(&tried);
-        Ok(self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible))?)
+        let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible));
+        acquired.map_err(|none| {
+            tracing::debug!(reason = ?none.reason, targets = %self.pool.explain_query(&query), "no target");
+            none.into()
+        })
     }
 }
 

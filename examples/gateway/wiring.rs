@@ -109,6 +109,9 @@ fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
         if let Some(allow) = &described.allow {
             client = client.allow(allow.iter().map(String::as_str));
         }
+        for (alias, stands_for) in &described.route {
+            client = client.route(alias.as_str(), stands_for.as_str());
+        }
         if let Some(geography) = &described.geography {
             client = client.geography(geography.as_str());
         }

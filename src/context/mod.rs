@@ -35,9 +35,8 @@ pub struct FreshCredential;
 
 /// What a request of this client with this route asks of its target.
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
-    let query = Query::new(route.alias());
     match client {
-        Some(client) => query.constraints(client.constraints()),
-        None => query,
+        Some(client) => Query::new(route.alias().map(|alias| client.resolve(alias))).constraints(client.constraints()),
+        None => Query::new(route.alias()),
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Client {
     pub(crate) keys: Vec<KeyDigest>,
     /// Aliases; `None` is all.
     pub(crate) allow: Option<Vec<String>>,
+    /// Names that this client uses, with the aliases that they stand for.
+    pub(crate) route: Vec<(String, String)>,
     /// Where the backends of this client must be; `None` is anywhere.
     pub(crate) geography: Option<String>,
     /// Processing scopes that it accepts; `None` is all.
@@ -39,6 +41,7 @@ impl Client {
             id: s.required_name("id"),
             keys,
             allow: s.texts("allow").map(|aliases| aliases.into_iter().map(|(_, alias)| alias).collect()),
+            route: s.texts_by_name("route"),
             geography: s.name("geography"),
             processing: s.choices("processing", Processing::VOCABULARY),
         }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::backends::{Backend, Deployment};
 use super::clients::Client;
-use super::reader::Findings;
+use super::reader::{Findings, quoted};
 use super::served::{Target, aliases};
 use super::{Authentication, Config};
 
@@ -76,15 +76,26 @@ fn unanswered_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Finding
         return;
     }
     for (at, client) in config.clients.iter().enumerate() {
-        for (of, alias) in client.allow.iter().flatten().enumerate().filter(|(_, alias)| !known.contains(&***alias)) {
-            findings.problem(format!("clients[{at}].allow[{of}]"), format!("no backend serves the alias {alias:?}"));
+        let unserved = |alias: &str| !known.contains(alias);
+        for (of, alias) in
+            client.allow.iter().flatten().enumerate().filter(|(_, alias)| unserved(client.resolve(alias)))
+        {
+            // Reported where it stands for something else.
+            if !client.renames(alias) {
+                findings
+                    .problem(format!("clients[{at}].allow[{of}]"), format!("no backend serves the alias {alias:?}"));
+            }
+        }
+        for (name, alias) in client.route.iter().filter(|(_, alias)| unserved(alias)) {
+            let place = format!("clients[{at}].route.{}", quoted(name));
+            findings.problem(place, format!("no backend serves the alias {alias:?}"));
         }
     }
 }
 
 fn unservable_clients(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
     for (at, client) in config.clients.iter().enumerate() {
-        for (alias, targets) in aliases.iter().filter(|(alias, _)| client.allows(alias)) {
+        for (alias, targets) in aliases.iter().filter(|(alias, _)| client.reaches(alias)) {
             let mut near = targets.iter().filter(|(_, backend, _)| client.accepts_geography(backend)).peekable();
             let key = if near.peek().is_none() {
                 "geography"
@@ -104,6 +115,21 @@ fn unservable_clients(config: &Config, aliases: &Aliases<'_>, findings: &Finding
 impl Client {
     fn allows(&self, alias: &str) -> bool {
         self.allow.as_ref().is_none_or(|allow| allow.iter().any(|allowed| allowed == alias))
+    }
+
+    fn renames(&self, name: &str) -> bool {
+        self.route.iter().any(|(renamed, _)| renamed == name)
+    }
+
+    /// What a name of this client stands for.
+    fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
+        self.route.iter().find(|(renamed, _)| renamed == name).map_or(name, |(_, alias)| alias)
+    }
+
+    /// Whether any name that it may use stands for the alias.
+    fn reaches(&self, alias: &str) -> bool {
+        let mut names = self.route.iter().map(|(name, _)| name.as_str()).chain([alias]);
+        names.any(|name| self.allows(name) && self.resolve(name) == alias)
     }
 
     fn accepts_geography(&self, backend: &Backend) -> bool {

@@ -201,6 +201,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A table of strings by names of the file's own choice.
+    pub(super) fn texts_by_name(&mut self, key: &str) -> Vec<(String, String)> {
+        self.section(key, |s| {
+            let names: Vec<String> = s.table.keys().cloned().collect();
+            names.into_iter().filter_map(|name| s.name(&name).map(|text| (name, text))).collect()
+        })
+    }
+
     fn each_text(&self, key: &str, values: Vec<Value>) -> Vec<(String, String)> {
         let place = |at| format!("{}[{at}]", self.place(key));
         let each = values.into_iter().enumerate();
@@ -282,7 +290,7 @@ fn below(place: &str, key: &str) -> String {
 }
 
 /// As in TOML: quoted unless bare.
-fn quoted(key: &str) -> String {
+pub(super) fn quoted(key: &str) -> String {
     let bare = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if bare && !key.is_empty() { key.to_owned() } else { format!("{key:?}") }
 }

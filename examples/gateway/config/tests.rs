@@ -708,6 +708,37 @@ fn clients_whose_constraints_nothing_meets_are_warned_of() {
 }
 
 #[test]
+fn a_name_of_a_client_may_stand_for_another_alias() {
+    assert_eq!(valid(BASE).config.clients[0].route, []);
+    let loaded = valid(&with("# client", "route = { \"gpt 4\" = \"m\" }\nallow = [\"gpt 4\"]"));
+    assert_eq!(loaded.config.clients[0].route, [("gpt 4".to_owned(), "m".to_owned())]);
+    refuses(&[
+        ("# client", "route = { x = \"y\" }", "clients[0].route.x: no backend serves the alias \"y\""),
+        (
+            "# client",
+            "route = { \"gpt 4\" = \"y\" }\nallow = [\"gpt 4\"]",
+            "clients[0].route.\"gpt 4\": no backend serves the alias \"y\"",
+        ),
+        ("# client", "route = { x = \"\" }", "clients[0].route.x: must not be empty"),
+        ("# client", "route = { x = 1 }", "clients[0].route.x: must be a string, not an integer"),
+        ("# client", "route = true", "clients[0].route: must be a table, not a boolean"),
+    ]);
+}
+
+#[test]
+fn constraints_are_checked_for_what_a_client_reaches() {
+    let abroad = "geography = \"eu\"";
+    for (client, warned) in [
+        ("allow = [\"x\"]\nroute = { x = \"m\" }", true),
+        ("allow = []\nroute = { x = \"m\" }", false),
+        ("allow = [\"x\", \"m\"]\nroute = { x = \"m\" }", true),
+    ] {
+        let loaded = valid(&with("# client", &format!("{abroad}\n{client}")));
+        assert_eq!(loaded.warnings.to_string().lines().count(), usize::from(warned), "{client}");
+    }
+}
+
+#[test]
 fn words_are_those_of_the_contract() {
     refuses(&[
         (
@@ -786,13 +817,7 @@ fn features_that_are_not_built_are_refused_by_name() {
         (
             "# client",
             "clients[0].",
-            &[
-                "operations = [\"batches\"]",
-                "route = { m = \"m\" }",
-                "tokens_per_minute = 1",
-                "requests_per_minute = 1",
-                "tokens_per_day = 1",
-            ],
+            &["operations = [\"batches\"]", "tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"],
         ),
         ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
         (
@@ -829,7 +854,7 @@ fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
     accepts(&[
         ("# top", "base_path = \"\"\nreleases = []"),
         ("# backend", "kind = \"azure\""),
-        ("# client", "operations = []\nroute = {}\ntokens_per_day = 0"),
+        ("# client", "operations = []\ntokens_per_day = 0"),
         ("# end", "[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]"),
     ]);
 }

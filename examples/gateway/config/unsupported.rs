@@ -18,8 +18,6 @@ enum Known {
     Flag(bool),
     /// No tables.
     NoTables,
-    /// An empty table.
-    NoTable,
     /// No strings.
     NoTexts,
     /// No words of a vocabulary.
@@ -36,7 +34,6 @@ const KEYS: &[(&str, Known)] = &[
     ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("backends[].credential.pass_through", Known::Flag(false)),
     ("clients[].operations", Known::NoWords(&["batches", "fine_tuning", "evals", "other"])),
-    ("clients[].route", Known::NoTable),
     ("clients[].entra", Known::AnyTable),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
@@ -88,7 +85,6 @@ impl Known {
                 section.parsed(key, units::duration).is_some_and(|value| Ok(value) != units::duration(default))
             }
             Self::Flag(default) => section.flag(key, default) != default,
-            Self::NoTable => section.table(key).is_some_and(|table| !table.is_empty()),
             Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
             Self::NoTexts => section.texts(key).is_some_and(|texts| !texts.is_empty()),
             Self::NoWords(words) => section.choices(key, &vocabulary(words)).is_some_and(|words| !words.is_empty()),

@@ -48,6 +48,8 @@ pub enum ErrorKind {
     NoTargetDown,
     /// Every eligible target is throttled or full, or some are and the others down.
     NoTargetThrottled,
+    /// The gateway cannot serve this kind of call.
+    NotSupported,
     /// The client may not make this kind of call.
     OperationNotAllowed,
     /// The path lies outside the API.
@@ -58,6 +60,8 @@ pub enum ErrorKind {
     RequestTooLarge,
     /// No credential that identifies a client.
     Unauthenticated,
+    /// The body is encoded, and would have to be read.
+    UnsupportedEncoding,
     /// The client broke its upload off.
     UploadFailed,
 }

@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! Outermost first: respond, terminate credentials, inspect, authorise, fail over, select, circuit breaker, re-issue
+//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, fail over, select, circuit breaker, re-issue
 //! credentials. Each has a setter that takes a layer of the same kind with other settings, or any other layer in its place; a
 //! tuple `(mine, theirs)` of layers puts one of yours above one of these.
 //!
@@ -47,10 +47,17 @@ use crate::body::Body;
 use crate::circuit::CircuitBreakerLayer;
 use crate::failover::FailoverLayer;
 use crate::inspect::InspectLayer;
+use crate::models::ListModelsLayer;
 use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
 use crate::respond::RespondLayer;
 use crate::select::SelectBackendLayer;
+
+/// WebSockets need the feature `client`; without it they are not forwarded.
+#[cfg(feature = "client")]
+type DefaultUpgrade = crate::upgrade::UpgradeLayer;
+#[cfg(not(feature = "client"))]
+type DefaultUpgrade = tower_layer::Identity;
 
 /// Starts the usual stack over a pool.
 ///
@@ -61,8 +68,10 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
     Builder {
         respond: RespondLayer::new(),
         terminate,
+        upgrade: DefaultUpgrade::new(),
         inspect: InspectLayer::new(),
         authorize: AuthorizeLayer::new(),
+        models: ListModelsLayer::new(pool.clone()),
         failover: FailoverLayer::new(),
         select: SelectBackendLayer::new(pool),
         circuit: CircuitBreakerLayer::adopting(),
@@ -76,8 +85,10 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
 pub struct Builder<
     Terminate,
     Respond = RespondLayer,
+    Upgrade = DefaultUpgrade,
     Inspect = InspectLayer,
     Authorize = AuthorizeLayer,
+    Models = ListModelsLayer,
     Failover = FailoverLayer,
     Select = SelectBackendLayer,
     Circuit = CircuitBreakerLayer,
@@ -85,65 +96,56 @@ pub struct Builder<
 > {
     respond: Respond,
     terminate: Terminate,
+    upgrade: Upgrade,
     inspect: Inspect,
     authorize: Authorize,
+    models: Models,
     failover: Failover,
     select: Select,
     circuit: Circuit,
     reissue: Reissue,
 }
 
-macro_rules! setter {
-    ($(#[$doc:meta])* $field:ident -> <$($types:ident),*>, keeping $($kept:ident)*) => {
-        $(#[$doc])*
-        pub fn $field<L>(self, layer: L) -> Builder<$($types),*> {
-            Builder { $field: layer, $($kept: self.$kept),* }
+/// A setter for each slot, which changes the type of that slot alone.
+macro_rules! setters {
+    ([$($before:ident: $B:ident,)*]) => {};
+    ([$($before:ident: $B:ident,)*] $slot:ident: $T:ident = $doc:literal, $($after:ident: $A:ident = $docs:literal,)*) => {
+        impl<$($B,)* $T, $($A,)*> Builder<$($B,)* $T, $($A,)*> {
+            #[doc = $doc]
+            pub fn $slot<L>(self, layer: L) -> Builder<$($B,)* L, $($A,)*> {
+                Builder { $slot: layer, $($before: self.$before,)* $($after: self.$after,)* }
+            }
         }
+        setters! { [$($before: $B,)* $slot: $T,] $($after: $A = $docs,)* }
     };
 }
 
-impl<T, R, I, A, F, S, C, X> Builder<T, R, I, A, F, S, C, X> {
-    setter! {
-        /// Replaces what turns causes into answers. The error above it must be [`Infallible`].
-        respond -> <T, L, I, A, F, S, C, X>, keeping terminate inspect authorize failover select circuit reissue
-    }
-    setter! {
-        /// Replaces what finds out what is asked for.
-        inspect -> <T, R, L, A, F, S, C, X>, keeping respond terminate authorize failover select circuit reissue
-    }
-    setter! {
-        /// Replaces what holds clients to their aliases.
-        authorize -> <T, R, I, L, F, S, C, X>, keeping respond terminate inspect failover select circuit reissue
-    }
-    setter! {
-        /// Replaces what sends a refused request on.
-        failover -> <T, R, I, A, L, S, C, X>, keeping respond terminate inspect authorize select circuit reissue
-    }
-    setter! {
-        /// Replaces what chooses targets.
-        select -> <T, R, I, A, F, L, C, X>, keeping respond terminate inspect authorize failover circuit reissue
-    }
-    setter! {
-        /// Replaces what learns from outcomes.
-        circuit -> <T, R, I, A, F, S, L, X>, keeping respond terminate inspect authorize failover select reissue
-    }
-    setter! {
-        /// Replaces what shows backends their credentials.
-        reissue -> <T, R, I, A, F, S, C, L>, keeping respond terminate inspect authorize failover select circuit
-    }
+setters! {
+    [terminate: Terminate,]
+    respond: Respond = "Replaces what turns causes into answers. The error above it must be [`Infallible`].",
+    upgrade: Upgrade = "Replaces what forwards WebSockets, so that it can be asked for its connections.",
+    inspect: Inspect = "Replaces what finds out what is asked for.",
+    authorize: Authorize = "Replaces what holds clients to their aliases.",
+    models: Models = "Replaces what lists the models.",
+    failover: Failover = "Replaces what sends a refused request on.",
+    select: Select = "Replaces what chooses targets.",
+    circuit: Circuit = "Replaces what learns from outcomes.",
+    reissue: Reissue = "Replaces what shows backends their credentials.",
+}
 
+impl<T, R, U, I, A, M, F, S, C, X> Builder<T, R, U, I, A, M, F, S, C, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        (R, T, I, A, F, S, C, X): Layer<H>,
-        <(R, T, I, A, F, S, C, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        (R, U, T, I, A, M, F, S, C, X): Layer<H>,
+        <(R, U, T, I, A, M, F, S, C, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
     {
-        let Self { respond, terminate, inspect, authorize, failover, select, circuit, reissue } = self;
-        let layers = (respond, terminate, inspect, authorize, failover, select, circuit, reissue);
+        let Self { respond, upgrade, terminate, inspect, authorize, models, failover, select, circuit, reissue } = self;
+        let layers = (respond, upgrade, terminate, inspect, authorize, models, failover, select, circuit, reissue);
         Gateway(BoxCloneSyncService::new(layers.layer(client)))
     }
 }

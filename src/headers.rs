@@ -3,10 +3,11 @@
 //! Azure OpenAI answers 431 to more than ten custom headers, so what only concerned the way to the gateway ends here.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 
 /// The header of Azure's API keys.
@@ -58,10 +59,31 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_protocol_key(headers);
 }
 
-/// Removes what concerned only the way from the backend to the gateway.
-pub(crate) fn strip_answer(headers: &mut HeaderMap) {
+/// The same for the handshake of a WebSocket: upgrading, and nothing else that stood in `Connection`, concerns the backend too.
+pub(crate) fn strip_handshake(headers: &mut HeaderMap) {
+    strip_request(headers);
+    upgrade_to_websocket(headers);
+}
+
+/// Removes what concerned only the way from the backend to the gateway. A 101 stays a 101.
+pub(crate) fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS && names_websocket(headers);
     let named = named_in_connection(headers);
     remove_if(headers, |name| HOP_BY_HOP.contains(&name) || INFRASTRUCTURE.contains(&name) || names(&named, name));
+    if switches {
+        upgrade_to_websocket(headers);
+    }
+}
+
+/// Whether `Connection` and `Upgrade` ask for a WebSocket, or grant one.
+pub(crate) fn names_websocket(headers: &HeaderMap) -> bool {
+    let has = |name, token: &str| tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token));
+    has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
+}
+
+fn upgrade_to_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// One look at each header there is, rather than a search for each that there could be.
@@ -73,9 +95,14 @@ fn remove_if(headers: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
 
 /// What `Connection` declares to be hop-by-hop; never `Host`, without which there is no request.
 fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::try_from(name.trim()).ok());
+    let named = tokens(headers, CONNECTION).filter_map(|name| HeaderName::try_from(name).ok());
     named.filter(|name| *name != HOST).collect()
+}
+
+/// The elements of a header that is a list.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
 fn names(named: &[HeaderName], name: &str) -> bool {
@@ -85,10 +112,11 @@ fn names(named: &[HeaderName], name: &str) -> bool {
 /// The request target without the parameters that carry keys; `None` when there are none.
 pub(crate) fn without_query_keys(uri: &Uri) -> Option<Uri> {
     let query = uri.query()?;
-    if !parameters(query).any(|(name, _)| is_query_key(&name)) {
+    if !query_parameters(query).any(|(name, ..)| is_query_key(&name)) {
         return None;
     }
-    let kept: Vec<_> = query.split('&').filter(|pair| !is_query_key(&parameter(pair).0)).collect();
+    let carries_key = |pair: &str| query_parameters(pair).any(|(name, ..)| is_query_key(&name));
+    let kept: Vec<_> = query.split('&').filter(|pair| !carries_key(pair)).collect();
     let path = uri.path();
     let path_and_query = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
     let mut parts = uri.clone().into_parts();
@@ -97,14 +125,19 @@ pub(crate) fn without_query_keys(uri: &Uri) -> Option<Uri> {
     Some(Uri::from_parts(parts).unwrap_or_default())
 }
 
-/// The parameters of a query, decoded.
-pub(crate) fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(parameter)
-}
-
-fn parameter(pair: &str) -> (Cow<'_, str>, Cow<'_, str>) {
-    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (decoded(name), decoded(value))
+/// The parameters of a query: name and value decoded, and where the value stands in the query as it was sent.
+pub(crate) fn query_parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>, Range<usize>)> {
+    let mut next = 0;
+    let pairs = query.split('&').map(move |pair| {
+        let start = next;
+        next += pair.len() + 1;
+        (start, pair)
+    });
+    pairs.filter(|(_, pair)| !pair.is_empty()).map(|(start, pair)| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let end = start + pair.len();
+        (decoded(name), decoded(value), end - value.len()..end)
+    })
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
@@ -136,8 +169,7 @@ fn carries_protocol_key(bytes: &[u8]) -> bool {
 
 /// The offered WebSocket subprotocols.
 pub(crate) fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|protocol| !protocol.is_empty())
+    tokens(headers, SEC_WEBSOCKET_PROTOCOL)
 }
 
 #[cfg(test)]
@@ -176,6 +208,45 @@ mod tests {
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["aoai-evals", "host", "openai-beta", "x-ms-client-request-id"]);
+    }
+
+    #[test]
+    fn a_handshake_keeps_its_upgrade_and_nothing_else_of_its_connection() {
+        let mut map = headers(&[
+            ("connection", "keep-alive, Upgrade, x-private"),
+            ("upgrade", "WebSocket"),
+            ("x-private", "1"),
+            ("api-key", "1"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ]);
+        assert!(names_websocket(&map));
+        strip_handshake(&mut map);
+        let mut left: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        left.sort_unstable();
+        assert_eq!(
+            left,
+            [
+                ("connection", "upgrade"),
+                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("sec-websocket-version", "13"),
+                ("upgrade", "websocket"),
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_101_to_a_websocket_stays_an_upgrade() {
+        let answer = [("connection", "Upgrade, x-private"), ("upgrade", "websocket"), ("x-private", "1")];
+        let left = |status: u16, pairs| {
+            let mut map = headers(pairs);
+            strip_answer(StatusCode::from_u16(status).unwrap(), &mut map);
+            (names_websocket(&map), map.len())
+        };
+        assert_eq!(left(101, &answer), (true, 2));
+        assert_eq!(left(200, &answer), (false, 0));
+        assert_eq!(left(101, &[("connection", "upgrade"), ("upgrade", "h2c")]), (false, 0));
+        assert_eq!(left(101, &[("upgrade", "websocket")]), (false, 0));
     }
 
     #[test]

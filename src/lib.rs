@@ -5,9 +5,11 @@
 //! ```text
 //! client
 //!   │  respond     typed causes become answers; the error type becomes Infallible
+//!   │  upgrade     carries an accepted WebSocket until it ends (feature `client`)
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
 //!   │  inspect     what is asked for? collects the body, inserts Route
 //!   │  authorize   may this client use this alias?
+//!   │  models      lists the aliases of this client
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt, takes its permit, points the request at it
 //!   │  circuit     learns from the outcome
@@ -33,14 +35,15 @@
 //! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
 //! below it, where it adopts the permit that selection took. [`terminate`] stands above everything that looks at the client,
 //! [`inspect`] above [`failover`], which can only repeat bodies that are in hand. [`reissue`] stands next to the client, so that
-//! nothing in between ever sees a backend's credential.
+//! nothing in between ever sees a backend's credential. `upgrade` stands directly under [`respond`], so that what a request
+//! holds is held for as long as its WebSocket.
 //!
 //! # Features
 //!
 //! | feature | adds |
 //! |---|---|
 //! | none | every layer, API keys; no TLS, no Azure SDK, no C code |
-//! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots |
+//! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots; `upgrade`: WebSockets |
 //! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
@@ -58,6 +61,7 @@ pub mod gateway;
 mod headers;
 pub mod health;
 pub mod inspect;
+pub mod models;
 pub mod pool;
 pub mod reissue;
 pub mod respond;
@@ -65,6 +69,8 @@ pub mod select;
 pub mod terminate;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(feature = "client")]
+pub mod upgrade;
 
 pub use self::error::{Error, ErrorKind};
 

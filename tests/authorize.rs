@@ -6,7 +6,10 @@ use http::{Method, Request, Response};
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_azure_openai::authorize::AuthorizeLayer;
+use tower_azure_openai::azure::operation::Operation;
+use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::{Error, ErrorKind};
 use tower_test::mock;
 
@@ -53,9 +56,14 @@ async fn a_restricted_client_uses_what_it_may_and_nothing_else() {
         ("POST", "/openai/threads/thread_1/runs", Some(OperationNotAllowed)),
         ("PATCH", "/openai/new-thing", Some(OperationNotAllowed)),
         ("CONNECT", "/openai/responses", Some(OperationNotAllowed)),
-        ("OPTIONS", "/openai/responses", Some(OperationNotAllowed)),
+        ("POST", "/openai/deployments/gpt-4o/batches", Some(OperationNotAllowed)),
+        ("POST", "/openai/deployments/gpt-4o/threads/thread_1/runs", None),
+        ("OPTIONS", "/openai/responses", None),
         ("GET", "/openai/realtime?deployment=o3", Some(OperationNotAllowed)),
-        ("GET", "/openai/batches/batch_1", None),
+        ("GET", "/openai/batches/batch_1", Some(OperationNotAllowed)),
+        ("GET", "/openai/new-thing", Some(OperationNotAllowed)),
+        ("POST", "/openai/threads/thread_1/messages", None),
+        ("POST", "/openai/threads/thread_1/runs/run_1/submit_tool_outputs", None),
         ("HEAD", "/openai/models", None),
         ("DELETE", "/openai/assistants/asst_1", None),
         ("POST", "/openai/files", None),
@@ -65,6 +73,45 @@ async fn a_restricted_client_uses_what_it_may_and_nothing_else() {
         ("POST", "/elsewhere", Some(PathNotFound)),
     ] {
         assert_eq!(refusal(request(method, path, Some(restricted()))).await, expected, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn calls_of_which_nobody_sees_the_model_need_their_operation() {
+    let client = restricted().operations([Operation::Batches]);
+    assert_eq!(refusal(request("POST", "/openai/batches", Some(client.clone()))).await, None);
+    assert_eq!(refusal(request("GET", "/openai/batches/batch_1", Some(client.clone()))).await, None);
+    for path in ["/openai/fine_tuning/jobs", "/openai/evals", "/openai/new-thing"] {
+        let refused = refusal(request("POST", path, Some(client.clone()))).await;
+        assert_eq!(refused, Some(ErrorKind::OperationNotAllowed), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_is_judged_wherever_it_stands() {
+    let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\n{}\r\n--b--";
+    for (method, path, content_type, body) in [
+        ("POST", "/openai/v1/chat/completions", "application/json", r#"{"model":"{}"}"#),
+        ("POST", "/openai/v1/chat/completions", "text/plain", r#"{"model":"{}"}"#),
+        ("POST", "/openai/responses?api-version=x", "application/json", r#"{"model":"{}"}"#),
+        ("POST", "/openai/v1/realtime/client_secrets", "application/json", r#"{"session":{"model":"{}"}}"#),
+        ("POST", "/openai/v1/audio/transcriptions", "multipart/form-data; boundary=b", form),
+        ("POST", "/openai/threads/runs", "application/json", r#"{"model":"{}"}"#),
+        ("POST", "/openai/deployments/{}/responses", "application/json", r#"{"model":"o1"}"#),
+        ("POST", "/openai/deployments/{}/chat/completions", "application/json", r#"{"model":"o1"}"#),
+        ("GET", "/openai/v1/realtime?model={}", "", ""),
+        ("GET", "/openai/realtime?deployment={}&api-version=x", "", ""),
+    ] {
+        for (alias, expected) in [("gpt-4o", None), ("o3", Some(ErrorKind::AliasNotAllowed))] {
+            let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(())));
+            let service = (InspectLayer::new(), AuthorizeLayer::new()).layer(inner);
+            let request = Request::builder().method(method).uri(path.replace("{}", alias)).extension(restricted());
+            let request =
+                request.header("content-type", content_type).body(Body::from(body.replace("{}", alias))).unwrap();
+            let refused = service.oneshot(request).await.err();
+            let refused = refused.map(|error| Error::find(error.as_ref()).expect("a cause of the crate").kind());
+            assert_eq!(refused, expected, "{method} {path} {alias}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http::{Request, Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -22,11 +23,13 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::{WebSocketStream, accept_async};
 use tower::{BoxError, ServiceExt};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient};
-use tower_azure_openai::context::AttemptFailed;
+use tower_azure_openai::context::{AttemptFailed, Handshake};
 use tower_azure_openai::{Error, ErrorKind};
 
 /// A server that echoes the body and tells protocol and authority in headers.
@@ -183,6 +186,56 @@ async fn tls_with_its_own_ca_at_another_address_speaks_http2_under_its_own_name(
         assert_eq!(answer.headers()[name], expected, "{name}");
     }
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "abc");
+}
+
+#[tokio::test]
+async fn a_handshake_speaks_http1_over_a_connection_of_its_own() {
+    let (acceptor, ca_pem) = tls();
+    let server = server(Some(acceptor)).await;
+    let destination = Destination::new("https://contoso.example").address(server.address.to_string()).ca_pem(ca_pem);
+    let client = HttpClient::builder().add_destination(destination).build().unwrap();
+    for connections in 1..=3 {
+        let request = Request::get("https://contoso.example/").extension(Handshake).body(Body::empty()).unwrap();
+        let answer = client.clone().oneshot(request).await.unwrap();
+        assert_eq!(
+            (answer.version(), &answer.headers()["x-version"]),
+            (Version::HTTP_11, &"HTTP/1.1".parse().unwrap())
+        );
+        answer.into_body().collect().await.unwrap();
+        assert_eq!(server.connections.load(SeqCst), connections);
+    }
+    let answer = client.oneshot(post("https://contoso.example/", "abc")).await.unwrap();
+    assert_eq!(answer.version(), Version::HTTP_2, "others are not concerned");
+}
+
+#[tokio::test]
+async fn an_accepted_handshake_gives_the_connection() {
+    let (acceptor, ca_pem) = tls();
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut socket = accept_async(acceptor.accept(tcp).await.unwrap()).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() {
+                socket.send(message).await.unwrap();
+            }
+        }
+    });
+    let destination = Destination::new("https://contoso.example").address(address.to_string()).ca_pem(ca_pem);
+    let client = HttpClient::builder().add_destination(destination).build().unwrap();
+    let request = Request::get("https://contoso.example/")
+        .extension(Handshake)
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let mut answer = client.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 101);
+    let upgraded = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await;
+    socket.send("hello".into()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), "hello");
+    socket.close(None).await.unwrap();
 }
 
 #[tokio::test]

@@ -209,7 +209,8 @@ async fn streaming_is_read_from_the_top_level_only() {
         (CHAT, json, "nonsense", false),
         (CHAT, "text/plain", r#"{"stream":true}"#, false),
         ("/openai/threads/thread_1/runs", json, r#"{"stream":true}"#, true),
-        ("/openai/responses", json, r#"{"stream":true}"#, true),
+        ("/openai/responses", json, r#"{"stream":true,"model":"m"}"#, true),
+        ("/openai/v1/chat/completions", json, r#"{"stream":true,"model":"m"}"#, true),
         ("/openai/deployments/e/embeddings", json, r#"{"stream":true}"#, false),
         ("/openai/deployments/w/audio/transcriptions", "multipart/form-data", r#"{"stream":true}"#, false),
     ] {

@@ -28,7 +28,7 @@ async fn of(cause: impl Into<BoxError>) -> Response<Body> {
 }
 
 /// Every cause with its row of the contract.
-const ROWS: [(ErrorKind, u16, &str, &str); 15] = [
+const ROWS: [(ErrorKind, u16, &str, &str); 16] = [
     (ErrorKind::AliasNotAllowed, 403, "alias_not_allowed", "permission_error"),
     (ErrorKind::AmbiguousRequest, 400, "ambiguous_request", "invalid_request_error"),
     (ErrorKind::BackendFailed, 502, "backend_failed", "gateway_error"),
@@ -38,6 +38,7 @@ const ROWS: [(ErrorKind, u16, &str, &str); 15] = [
     (ErrorKind::InvalidBody, 400, "invalid_body", "invalid_request_error"),
     (ErrorKind::NoTargetDown, 503, "no_target_available", "gateway_error"),
     (ErrorKind::NoTargetThrottled, 429, "no_target_available", "rate_limit_error"),
+    (ErrorKind::NotSupported, 501, "not_supported", "invalid_request_error"),
     (ErrorKind::OperationNotAllowed, 403, "operation_not_allowed", "permission_error"),
     (ErrorKind::PathNotFound, 404, "404", "invalid_request_error"),
     (ErrorKind::RequestTimeout, 408, "request_timeout", "timeout_error"),

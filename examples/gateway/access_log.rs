@@ -15,7 +15,8 @@ use tower_azure_openai::context::{Attempts, Client, Route};
 const BACKEND: HeaderName = HeaderName::from_static("x-gateway-backend");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gateway-attempts");
 
-/// What is known of a request so far. The line is written when it is dropped: after the last byte, or when the client left.
+/// What is known of a request so far. The line is written when it is dropped: after the last byte, when the client left, or
+/// with the handshake of a WebSocket.
 #[derive(Debug)]
 pub(crate) struct Entry {
     started: Instant,

@@ -19,6 +19,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::health::{Health, PROBE};
 use tower_azure_openai::pool::Pool;
+use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log::{Entry, Logged};
 use crate::config::Config;
@@ -51,7 +52,9 @@ pub(crate) async fn serve(
 ) -> Result<(), BoxError> {
     let mut signals = Signals::new()?;
     let pool = wiring::pool(&config)?.build()?;
-    let gateway = wiring::gateway(&config, pool.clone())?;
+    // A reload replaces everything but this: a WebSocket that was there before is waited for like any other.
+    let upgrade = UpgradeLayer::new();
+    let gateway = wiring::gateway(&config, pool.clone(), upgrade.clone())?;
     let health = Health::new(pool.clone());
     let front =
         Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, gateway))), health: health.clone() };
@@ -75,7 +78,7 @@ pub(crate) async fn serve(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = signals.reload.recv() => reload(file.as_deref(), &pool, &front),
+            _ = signals.reload.recv() => reload(file.as_deref(), &pool, &upgrade, &front),
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
         }
@@ -83,14 +86,18 @@ pub(crate) async fn serve(
     drop(listener);
     health.start_draining();
     tracing::info!("stopping: running requests are finished");
-    if tokio::time::timeout(config.shutdown_grace, running.shutdown()).await.is_err() {
+    let finished = async {
+        running.shutdown().await;
+        upgrade.connections().closed().await;
+    };
+    if tokio::time::timeout(config.shutdown_grace, finished).await.is_err() {
         tracing::warn!("shutdown_grace is over: what still runs is cut off");
     }
     Ok(())
 }
 
 /// Takes the file as it is now; an invalid one is reported and changes nothing.
-fn reload(file: Option<&Path>, pool: &Pool, front: &Front) {
+fn reload(file: Option<&Path>, pool: &Pool, upgrade: &UpgradeLayer, front: &Front) {
     let Some(file) = file else { return };
     let config = match load(file) {
         Ok(config) => config,
@@ -100,7 +107,7 @@ fn reload(file: Option<&Path>, pool: &Pool, front: &Front) {
         }
     };
     let replaced = wiring::pool(&config).and_then(|description| {
-        let gateway = wiring::gateway(&config, pool.clone())?;
+        let gateway = wiring::gateway(&config, pool.clone(), upgrade.clone())?;
         pool.replace(description)?;
         front.current.store(Arc::new(Current::new(&config, gateway)));
         Ok(())
@@ -153,7 +160,7 @@ impl Front {
         }
         let front = self.clone();
         let service = service_fn(move |request| front.clone().answer(request));
-        let connection = http(request_head).serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = http(request_head).serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let watched = running.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = watched.await {

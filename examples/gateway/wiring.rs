@@ -9,7 +9,7 @@ use tower::util::MapRequestLayer;
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient};
-use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
@@ -20,6 +20,7 @@ use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
@@ -36,7 +37,7 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
 }
 
 /// The stack of layers over a pool.
-pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> {
+pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
         Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
         Authentication::None => TerminateCredentialsLayer::without_clients(),
@@ -45,7 +46,12 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
-        .respond((RespondLayer::new(), FilterLayer::new(api_only)))
+        .respond((
+            RespondLayer::new(),
+            MapRequestLayer::new(without(config.base_path.clone())),
+            FilterLayer::new(api_only),
+        ))
+        .upgrade(upgrade)
         .inspect(
             InspectLayer::new()
                 .request_body(config.limits.request_body as u64)
@@ -71,6 +77,16 @@ fn policy(described: &Selection) -> Box<dyn Policy> {
         behaviour::Policy::PromptCache => Box::new(PromptCache::default()),
         behaviour::Policy::RoundRobin => Box::new(RoundRobin::default()),
         behaviour::Policy::Weighted => Box::new(Weighted::default()),
+    }
+}
+
+/// Clients reach the API under this prefix too.
+fn without(base_path: Option<BasePath>) -> impl Fn(Request<Body>) -> Request<Body> + Clone {
+    move |mut request| {
+        if let Some(base_path) = &base_path {
+            base_path.strip(&mut request);
+        }
+        request
     }
 }
 
@@ -112,6 +128,7 @@ fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
         for (alias, stands_for) in &described.route {
             client = client.route(alias.as_str(), stands_for.as_str());
         }
+        client = client.operations(described.operations.iter().copied());
         if let Some(geography) = &described.geography {
             client = client.geography(geography.as_str());
         }

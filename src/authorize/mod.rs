@@ -1,10 +1,14 @@
 //! May this client use this alias?
 //!
 //! 1. A request without a [`Client`] extension, or of a client that is not held to a list of aliases, passes.
-//! 2. The [`Route`] extension says what is asked for; without one it is read from the path.
-//! 3. An alias that the client may not use is refused, whether or not a backend serves it.
-//! 4. A request that names no alias could reach any model. It passes if it only looks (`GET`, `HEAD`), deletes, or handles
-//!    files, uploads or vector stores, and is refused otherwise. A `GET` that opens a WebSocket does not only look.
+//! 2. The [`Route`] extension says what is asked for; without one it is read from the path, and an alias in body or query is
+//!    not known. A route says the same wherever the alias stood: path, body, form or query.
+//! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
+//!    names: batches (their models stand inside a file), fine-tuning, evals, unknown paths.
+//! 4. An alias that the client may not use is refused, whether or not a backend serves it.
+//! 5. A call that uses a model and names none is refused: an assistant's own model, say, may be any. So is a realtime session
+//!    without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
+//!    messages, and what goes on with a run or a response that was allowed when it began.
 //!
 //! It does not ask who the client is (that is the matter of credential termination), reads no body, and inserts nothing.
 //!
@@ -54,14 +58,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::Request;
 use http::header::UPGRADE;
-use http::{Method, Request};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::azure::operation::Operation;
+use crate::azure::operation::ModelPlace;
 use crate::context::{Client, Route};
 use crate::error::{Error, ErrorKind, polled_again};
 
@@ -119,22 +123,24 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         return Ok(());
     };
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
-    match route.alias() {
-        Some(alias) if client.may_use(alias) => Ok(()),
-        Some(_) => Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment.")),
-        None if reaches_no_model(request, route.operation()) => Ok(()),
-        None => Err(Error::new(
+    let place = match route.model_place() {
+        // What is said over a WebSocket is not seen.
+        ModelPlace::Nowhere if request.headers().contains_key(UPGRADE) => ModelPlace::Elsewhere,
+        place => place,
+    };
+    match (place, route.alias()) {
+        (ModelPlace::Elsewhere, _) if !client.may_call(route.operation()) => Err(Error::new(
             ErrorKind::OperationNotAllowed,
-            "This client may use certain deployments only, and this call names none in its path.",
+            "This client may use certain deployments only, and this kind of call could use any.",
         )),
-    }
-}
-
-fn reaches_no_model<B>(request: &Request<B>, operation: Operation) -> bool {
-    match *request.method() {
-        Method::GET | Method::HEAD => operation != Operation::Realtime && !request.headers().contains_key(UPGRADE),
-        Method::DELETE => true,
-        _ => matches!(operation, Operation::Files | Operation::Uploads | Operation::VectorStores),
+        (_, Some(alias)) if !client.may_use(alias) => {
+            Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment."))
+        }
+        (_, Some(_)) | (ModelPlace::Elsewhere | ModelPlace::Nowhere, None) => Ok(()),
+        (_, None) => Err(Error::new(
+            ErrorKind::OperationNotAllowed,
+            "This client may use certain deployments only, and this call does not say which it uses. Name it as `model`.",
+        )),
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`hint`]: how long a backend asks us to wait
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
+//! - [`request_body`]: the fields of a request body by which a gateway decides
 //! - [`outcome`]: status, headers and error body → what an answer means
 //! - [`prompt`]: a request body → what its prompt's cache is kept under
 //! - [`signals`]: how much room a backend says it has left
@@ -12,6 +13,7 @@ pub mod hint;
 pub mod operation;
 pub mod outcome;
 pub mod prompt;
+pub mod request_body;
 pub mod signals;
 mod stable_hash;
 

@@ -128,11 +128,38 @@ pub enum Repeat {
     Safe,
 }
 
+/// Where a call says which model it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModelPlace {
+    /// As `model` of the body, a JSON object or a form; without it the call is incomplete.
+    Body,
+    /// The call uses models that are named in a file, in an object or not at all, or nobody knows whether it does.
+    Elsewhere,
+    /// The call uses no model, or only goes on with what another call began.
+    Nowhere,
+    /// As `model` of the body; without it an assistant's own model is used.
+    OptionalBody,
+    /// As the deployment segment of the path.
+    Path,
+    /// As `model` or `deployment` of the query.
+    Query,
+    /// As `model` of the `session` in the JSON body.
+    Session,
+}
+
+impl ModelPlace {
+    const fn elsewhere_or_nowhere(self) -> Self {
+        if matches!(self, Self::Elsewhere) { self } else { Self::Nowhere }
+    }
+}
+
 /// What a method and a path say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     surface: Surface,
     operation: Operation,
+    model: ModelPlace,
     deployment: Option<Deployment>,
     object_ids: Vec<String>,
     repeat: Repeat,
@@ -142,6 +169,7 @@ pub struct Call {
 struct Deployment {
     name: String,
     span: Range<usize>,
+    surplus: bool,
 }
 
 impl Call {
@@ -171,9 +199,24 @@ impl Call {
         self.deployment.as_ref().map(|deployment| deployment.span.clone())
     }
 
+    /// What to take out of the path: a deployment where Azure serves the family without one, in bytes.
+    ///
+    /// What is left of the path is what the backend serves; the model then stands where [`model_place`](Self::model_place) says.
+    #[must_use]
+    pub fn surplus_span(&self) -> Option<Range<usize>> {
+        let deployment = self.deployment.as_ref().filter(|deployment| deployment.surplus)?;
+        Some(PREFIX.len()..deployment.span.end + 1)
+    }
+
+    /// Where the call says which model it uses.
+    #[must_use]
+    pub const fn model_place(&self) -> ModelPlace {
+        self.model
+    }
+
     /// The ids of stored objects in the path, percent-decoded, in their order: thread, run, step.
     ///
-    /// Names of models are not among them.
+    /// Below `models` it is the name of a model.
     pub fn object_ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.object_ids.iter().map(String::as_str)
     }
@@ -291,8 +334,8 @@ enum Place {
     Family(&'static Family),
     /// After the id of an object.
     Object(&'static Family),
-    /// After what is asked of an object: a collection inside it, or an action.
-    Collection(&'static Family),
+    /// After what is asked of an object: a collection inside it, or an action, and where that names its model.
+    Collection(&'static Family, ModelPlace),
     /// Below a family whose ids are not known.
     Below(&'static Family),
     /// Where nothing is known.
@@ -313,12 +356,12 @@ impl Reader {
             Place::Prefix if segment.eq_ignore_ascii_case("deployments") => Place::Deployments,
             Place::Prefix => self.below(&ROOT, segment),
             Place::Deployments => {
-                self.deployment = Some(Deployment { name: segment.into_owned(), span });
+                self.deployment = Some(Deployment { name: segment.into_owned(), span, surplus: false });
                 Place::Family(&ROOT)
             }
             Place::Family(family) => self.below(family, segment),
-            Place::Object(family) => Place::Collection(family),
-            Place::Collection(family) => self.object(family, segment),
+            Place::Object(family) => Place::Collection(family, family.model_within(&segment)),
+            Place::Collection(family, _) => self.object(family, segment),
             Place::Below(family) => Place::Below(family),
             Place::Unknown => Place::Unknown,
         };
@@ -339,14 +382,42 @@ impl Reader {
     }
 
     fn finish(self, method: &Method) -> Call {
-        let (operation, stateless) = match self.place {
-            Place::Family(family) => (family.operation, family.stateless),
-            Place::Object(family) | Place::Collection(family) | Place::Below(family) => (family.operation, false),
-            Place::Prefix | Place::Deployments | Place::Unknown => (Operation::Other, false),
+        let (operation, stateless, in_deployment, model) = match self.place {
+            Place::Family(family) => (family.operation, family.stateless, family.in_deployment, family.model),
+            Place::Object(family) => (family.operation, false, family.in_deployment, family.object_model),
+            Place::Collection(family, model) => (family.operation, false, family.in_deployment, model),
+            Place::Below(family) => {
+                (family.operation, false, family.in_deployment, family.model.elsewhere_or_nowhere())
+            }
+            Place::Prefix | Place::Deployments | Place::Unknown => {
+                (Operation::Other, false, true, ModelPlace::Elsewhere)
+            }
         };
         let safe = method.is_safe() || (stateless && method == Method::POST);
-        let Self { surface, deployment, object_ids, .. } = self;
-        Call { surface, operation, deployment, object_ids, repeat: if safe { Repeat::Safe } else { Repeat::Creates } }
+        let Self { surface, mut deployment, object_ids, .. } = self;
+        let model = match &mut deployment {
+            Some(_) if in_deployment => ModelPlace::Path,
+            deployment => {
+                deployment.iter_mut().for_each(|deployment| deployment.surplus = true);
+                model_asked_for(method, operation, model)
+            }
+        };
+        let repeat = if safe { Repeat::Safe } else { Repeat::Creates };
+        Call { surface, operation, model, deployment, object_ids, repeat }
+    }
+}
+
+/// What only reads or deletes uses no model; a realtime session is opened by reading.
+fn model_asked_for(method: &Method, operation: Operation, model: ModelPlace) -> ModelPlace {
+    match (method, operation, model) {
+        (&Method::GET, Operation::Realtime, ModelPlace::Elsewhere) => ModelPlace::Query,
+        (&Method::GET | &Method::HEAD, Operation::Models, _) => ModelPlace::Nowhere,
+        (_, _, ModelPlace::Elsewhere) => ModelPlace::Elsewhere,
+        (&Method::GET | &Method::HEAD | &Method::DELETE | &Method::OPTIONS, ..) | (_, _, ModelPlace::Nowhere) => {
+            ModelPlace::Nowhere
+        }
+        (&Method::POST, ..) => model,
+        _ => ModelPlace::Elsewhere,
     }
 }
 

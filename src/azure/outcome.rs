@@ -43,7 +43,7 @@ pub enum Outcome {
         /// How long to wait.
         hint: Option<Duration>,
     },
-    /// 1xx, 2xx or 3xx.
+    /// 1xx, 2xx or 3xx; 101 begins a WebSocket.
     Success,
     /// 429.
     Throttled {

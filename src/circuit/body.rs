@@ -20,10 +20,14 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn new(inner: Body, watch: Option<Watch>, classify: &Arc<dyn ClassifyError>) -> Self {
-        let watch = watch.map(|watch| (watch, classify.clone()));
-        let mut body = Self { inner, watch };
+        let mut body = Self::lasting(inner, watch, classify);
         body.notice_end();
         body
+    }
+
+    /// A body that has not ended before it is asked, although it is empty: that of an answer that switches protocols.
+    pub(super) fn lasting(inner: Body, watch: Option<Watch>, classify: &Arc<dyn ClassifyError>) -> Self {
+        Self { inner, watch: watch.map(|watch| (watch, classify.clone())) }
     }
 
     /// Servers need not ask a body for more once it says that it has ended.
@@ -71,7 +75,7 @@ impl HttpBody for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.watch.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
@@ -140,7 +140,9 @@ fn settle(
     let (mut answer, outcome) = read?;
     answer.extensions_mut().insert(outcome);
     let classify = classify.ok_or_else(polled_again)?;
-    Ok(answer.map(|body| ResponseBody::new(body, watch, &classify)))
+    let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let watched = if switches { ResponseBody::lasting } else { ResponseBody::new };
+    Ok(answer.map(|body| watched(body, watch, &classify)))
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

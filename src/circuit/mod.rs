@@ -6,7 +6,8 @@
 //! 2. The head of the answer says what the answer means ([`Outcome`]); where the body decides (a 404, or a 429 without a
 //!    wait header) up to [`REFUSED_BODY`] bytes of it are read, for [`REFUSED_BODY_TIME`] at most.
 //! 3. A refusal or failure is recorded at the head. A success is recorded when its body has ended; a body that breaks is a
-//!    failure, one that the client drops teaches nothing. A probe's place is free once the head is there.
+//!    failure, one that the client drops teaches nothing. A probe's place is free once the head is there. The body of a 101
+//!    stands for the connection that follows: it has not ended before it is read to its end or dropped.
 //! 4. The `Outcome` is put on the answer. An error of the service below becomes
 //!    [`AttemptFailed`](crate::context::AttemptFailed) with the outcome that [`ClassifyError`] reads from it.
 //! 5. The permit, and with it the place in flight, is held until the body has ended.

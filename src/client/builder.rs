@@ -105,7 +105,8 @@ impl HttpClientBuilder {
         }
         let trust = Trust::new(roots).map_err(|_| BuildError(vec!["TLS could not be set up".to_owned()]))?;
         let dial = Dial::new(addresses, self.limits.connect);
-        Ok(HttpClient(Exchange::new(Connector::new(dial, trust, self.limits.connect), self.limits)))
+        let handshakes = Connector::new(dial.clone(), trust.http1_only(), self.limits.connect);
+        Ok(HttpClient(Exchange::new(Connector::new(dial, trust, self.limits.connect), handshakes, self.limits)))
     }
 }
 

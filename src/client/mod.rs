@@ -11,6 +11,9 @@
 //!    nothing was sent (name, TCP, TLS, connect timeout), `TimedOut`, `Reset` when it broke after that, and `Abandoned` when
 //!    the request's own body failed; the cause of that is in the chain of sources.
 //!
+//! 5. The [`Handshake`] of a WebSocket gets a connection of its own that speaks nothing but HTTP/1.1. The time for a streamed
+//!    head holds for it, and after a 101, whose extensions hold hyper's `OnUpgrade`, no clock at all.
+//!
 //! No error and no `Debug` holds the name or address of a host. It does not follow redirects, decode bodies, use a proxy or
 //! repeat what was sent.
 //!
@@ -80,7 +83,7 @@ use self::timeouts::{AnswerBody, HeadClock};
 use self::upload::UploadBody;
 use crate::azure::Phase;
 use crate::body::Body;
-use crate::context::{AttemptFailed, Route};
+use crate::context::{AttemptFailed, Handshake, Route};
 
 /// How long the name, TCP and TLS may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -132,6 +135,7 @@ impl fmt::Debug for HttpClient {
 #[derive(Clone)]
 struct Exchange<C> {
     http: legacy::Client<C, UploadBody>,
+    handshakes: legacy::Client<C, UploadBody>,
     limits: Limits,
 }
 
@@ -139,7 +143,9 @@ impl<C> Exchange<C>
 where
     C: Connect + Clone + Send + Sync + 'static,
 {
-    fn new(connector: C, limits: Limits) -> Self {
+    /// `handshakes` connects for WebSockets.
+    fn new(connector: C, handshakes: C, limits: Limits) -> Self {
+        let handshakes = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(handshakes);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -148,17 +154,22 @@ where
             .http2_keep_alive_interval(HTTP2_PING)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .build(connector);
-        Self { http, limits }
+        Self { http, handshakes, limits }
     }
 
     fn send(&self, request: Request<Body>) -> ResponseFuture {
+        let is_handshake = request.extensions().get::<Handshake>().is_some();
         let streaming = request.extensions().get().is_some_and(Route::is_streaming);
-        let (phase, limit) =
-            if streaming { (Phase::FirstByte, self.limits.first_byte) } else { (Phase::Answer, self.limits.answer) };
+        let (phase, limit) = if streaming || is_handshake {
+            (Phase::FirstByte, self.limits.first_byte)
+        } else {
+            (Phase::Answer, self.limits.answer)
+        };
+        let client = if is_handshake { &self.handshakes } else { &self.http };
         let (parts, body) = request.into_parts();
         let (body, upload) = upload::watch(body);
         ResponseFuture {
-            answer: self.http.request(Request::from_parts(parts, body)),
+            answer: client.request(Request::from_parts(parts, body)),
             clock: HeadClock::new(upload, phase, limit),
             idle: self.limits.idle,
         }

@@ -23,7 +23,7 @@ use super::tls::Trust;
 use super::{Exchange, HttpClient};
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;
-use crate::context::{AttemptFailed, ClassifyError, DefaultClassify, Route};
+use crate::context::{AttemptFailed, ClassifyError, DefaultClassify, Handshake, Route};
 use crate::error::{Error, ErrorKind};
 
 /// Connects in memory, or never.
@@ -80,7 +80,8 @@ impl rt::Write for Stream {
 
 fn exchange(dial: Memory) -> Exchange<Connector<Memory>> {
     let limits = HttpClient::builder().limits;
-    Exchange::new(Connector::new(dial, Trust::new([].into()).unwrap(), limits.connect), limits)
+    let connector = |dial| Connector::new(dial, Trust::new([].into()).unwrap(), limits.connect);
+    Exchange::new(connector(dial.clone()), connector(dial), limits)
 }
 
 /// A client, and the far ends of its connections.
@@ -117,6 +118,10 @@ fn streaming() -> Request<Body> {
     request
 }
 
+fn handshake() -> Request<Body> {
+    Request::get("http://contoso.example/").extension(Handshake).body(Body::empty()).unwrap()
+}
+
 fn upload(frames: impl futures_core::Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
     use futures_util::TryStreamExt;
     Body::new(StreamBody::new(frames.map_ok(Frame::data)))
@@ -128,9 +133,12 @@ fn seconds(since: Instant) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_streamed_head_has_less_time_than_another() {
-    for (request, phase, limit) in
-        [(streaming(), Phase::FirstByte, 60), (request("{}"), Phase::Answer, 600), (request(""), Phase::Answer, 600)]
-    {
+    for (request, phase, limit) in [
+        (streaming(), Phase::FirstByte, 60),
+        (handshake(), Phase::FirstByte, 60),
+        (request("{}"), Phase::Answer, 600),
+        (request(""), Phase::Answer, 600),
+    ] {
         let (client, accepted) = client();
         serve(accepted, &[]);
         let start = Instant::now();
@@ -181,6 +189,24 @@ async fn a_body_may_pause_but_not_for_too_long() {
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(DefaultClassify.classify(error.as_ref()), Outcome::TimedOut(Phase::Idle));
     assert_eq!(seconds(start), 120, "the wait counts from the moment somebody waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_clock_runs_on_a_connection_that_stands() {
+    let (client, accepted) = client();
+    serve(accepted, &[(59, "HTTP/1.1 101 Switching\r\nconnection: upgrade\r\n\r\n"), (100_000, "late")]);
+    let mut answer = client.send(handshake()).await.unwrap();
+    let mut connection = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
+    let mut heard = [0; 4];
+    connection.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_for_a_handshake_that_never_comes_is_unreachable() {
+    let start = Instant::now();
+    let failed = exchange(Memory(None)).send(handshake()).await.unwrap_err();
+    assert_eq!((failed.outcome(), seconds(start)), (Outcome::Unreachable, 5));
 }
 
 #[tokio::test(start_paused = true)]

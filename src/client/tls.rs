@@ -10,6 +10,8 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::destination::Origin;
 
+const HTTP1: &[u8] = b"http/1.1";
+
 /// The TLS configuration of each destination: the system's roots, and a CA of its own where one was given.
 pub(super) struct Trust {
     common: Arc<ClientConfig>,
@@ -28,6 +30,17 @@ impl Trust {
         });
         let own = own.collect::<Result<_, rustls::Error>>()?;
         Ok(Self { common: config(roots)?, own })
+    }
+
+    /// The same without HTTP/2, on which a connection cannot become a WebSocket.
+    pub(super) fn http1_only(&self) -> Self {
+        let http1_only = |config: &Arc<ClientConfig>| {
+            let mut config = ClientConfig::clone(config);
+            config.alpn_protocols = vec![HTTP1.to_vec()];
+            Arc::new(config)
+        };
+        let own = self.own.iter().map(|(origin, config)| (origin.clone(), http1_only(config))).collect();
+        Self { common: http1_only(&self.common), own }
     }
 
     pub(super) fn of(&self, uri: &Uri) -> &Arc<ClientConfig> {
@@ -63,6 +76,6 @@ fn config(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), HTTP1.to_vec()];
     Ok(Arc::new(config))
 }

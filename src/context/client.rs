@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::azure::operation::Operation;
 use crate::pool::{Constraints, Processing};
 
 /// Who calls, and what it may do. Cheap to clone.
@@ -20,6 +21,7 @@ struct Inner {
     id: Box<str>,
     allow: Option<BTreeSet<Box<str>>>,
     routes: BTreeMap<Box<str>, Box<str>>,
+    operations: Vec<Operation>,
     constraints: Constraints,
 }
 
@@ -30,6 +32,7 @@ impl Client {
             id: id.into(),
             allow: None,
             routes: BTreeMap::new(),
+            operations: Vec::new(),
             constraints: Constraints::default(),
         }))
     }
@@ -52,6 +55,12 @@ impl Client {
     /// ```
     pub fn route(self, alias: impl Into<Box<str>>, stands_for: impl Into<Box<str>>) -> Self {
         self.with(|inner| drop(inner.routes.insert(alias.into(), stands_for.into())))
+    }
+
+    /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases: batches,
+    /// fine-tuning, evals, or [`Other`](Operation::Other) for unknown paths. Default: none.
+    pub fn operations(self, operations: impl IntoIterator<Item = Operation>) -> Self {
+        self.with(|inner| inner.operations = operations.into_iter().collect())
     }
 
     /// Residency: only backends of this geography, ever.
@@ -86,6 +95,12 @@ impl Client {
     #[must_use]
     pub fn is_restricted(&self) -> bool {
         self.0.allow.is_some()
+    }
+
+    /// Whether the client may make a call of which nobody can see which models it uses.
+    #[must_use]
+    pub fn may_call(&self, operation: Operation) -> bool {
+        !self.is_restricted() || self.0.operations.contains(&operation)
     }
 
     /// What it demands of every backend.

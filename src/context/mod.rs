@@ -2,6 +2,7 @@
 //!
 //! | extension | put by | used by |
 //! |---|---|---|
+//! | [`BasePath`] | inspection, when it took the prefix off | credential re-issue, for the paths in answers |
 //! | [`Client`] | credential termination | authorisation, selection |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Attempts`] | failover, or selection | failover, selection |
@@ -9,11 +10,13 @@
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
 //! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer | failover |
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
+//! | [`Handshake`] | WebSocket pass-through | credential re-issue, the HTTP client |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own.
 
 mod attempt_failed;
 mod attempts;
+mod base_path;
 mod classify;
 mod client;
 mod observe;
@@ -22,16 +25,23 @@ pub(crate) mod wait;
 
 pub use self::attempt_failed::AttemptFailed;
 pub use self::attempts::Attempts;
+pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::classify::{ClassifyError, DefaultClassify};
 pub use self::client::Client;
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
+pub(crate) use self::route::NamePlace;
 pub use self::route::Route;
 use crate::pool::Query;
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreshCredential;
+
+/// On a request: the handshake of a WebSocket that may be passed through. Its answer 101 is the beginning of a connection, not
+/// the end of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake;
 
 /// What a request of this client with this route asks of its target.
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use http::{Extensions, Method, Uri};
 
-use crate::azure::operation::{self, Call, Operation, Repeat, Surface};
+use crate::azure::operation::{self, Call, ModelPlace, Operation, Repeat, Surface};
+use crate::azure::request_body::Opening;
 use crate::error::{Error, ErrorKind};
 use crate::pool::RouteKind;
 
@@ -16,16 +17,43 @@ struct Inner {
     call: Call,
     streaming: bool,
     affinity: Option<u64>,
+    repeat: Repeat,
+    named: Option<Named>,
+}
+
+/// What body or query say of the model.
+#[derive(Clone, Debug)]
+struct Named {
+    /// The alias, unless the path names one.
+    alias: Option<String>,
+    place: NamePlace,
+}
+
+/// Where a deployment's name is put besides the path, in bytes of the body or of the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NamePlace {
+    /// In place of a form field's value.
+    Form(Range<usize>),
+    /// In place of a JSON value.
+    Json(Range<usize>),
+    /// As a first member of a JSON object.
+    JsonMember(Opening),
+    /// In place of a parameter's value.
+    Query(Range<usize>),
 }
 
 impl Route {
-    /// Reads what the path tells; whether the answer will be a stream stands in the body and is `false` here.
+    /// Reads what the path tells. What stands in body or query is not known here: a model, and whether the answer will be a
+    /// stream.
     ///
     /// # Errors
     /// The path lies outside the API, or two parsers could read it differently.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Error> {
         match operation::parse(method, uri.path()) {
-            Ok(call) => Ok(Self(Arc::new(Inner { call, streaming: false, affinity: None }))),
+            Ok(call) => {
+                let repeat = call.repeat();
+                Ok(Self(Arc::new(Inner { repeat, call, streaming: false, affinity: None, named: None })))
+            }
             Err(error) if error.is_outside() => {
                 Err(Error::new(ErrorKind::PathNotFound, "Resource not found").with_source(error))
             }
@@ -58,6 +86,21 @@ impl Route {
         self
     }
 
+    /// The same route, whose repeat is not safe: the body asks for something that the client can name.
+    #[must_use]
+    pub(crate) fn that_creates(mut self) -> Self {
+        Arc::make_mut(&mut self.0).repeat = Repeat::Creates;
+        self
+    }
+
+    /// The same route, with the model that body or query name and where it stands. A model that the path names stays the alias.
+    #[must_use]
+    pub(crate) fn with_name(mut self, name: Option<String>, place: NamePlace) -> Self {
+        let alias = name.filter(|_| self.0.call.deployment().is_none());
+        Arc::make_mut(&mut self.0).named = Some(Named { alias, place });
+        self
+    }
+
     /// Which call of the API it is.
     #[must_use]
     pub fn operation(&self) -> Operation {
@@ -71,9 +114,12 @@ impl Route {
     }
 
     /// The name of the deployment that the client uses.
+    ///
+    /// One that stands in body or query is known below an [`InspectLayer`](crate::inspect::InspectLayer).
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
-        self.0.call.deployment()
+        let named = || self.0.named.as_ref()?.alias.as_deref();
+        self.0.call.deployment().or_else(named)
     }
 
     /// Where the alias stands in the path of the request, as bytes.
@@ -82,10 +128,34 @@ impl Route {
         self.0.call.deployment_span()
     }
 
+    /// What to take out of the path, as bytes: a deployment where Azure serves the family without one.
+    #[must_use]
+    pub fn surplus_span(&self) -> Option<Range<usize>> {
+        self.0.call.surplus_span()
+    }
+
+    /// The ids of stored objects in the path, in their order; below `models`, the name of a model.
+    #[must_use]
+    pub fn object_ids(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.call.object_ids()
+    }
+
+    /// Where the call says which model it uses.
+    #[must_use]
+    pub fn model_place(&self) -> ModelPlace {
+        self.0.call.model_place()
+    }
+
+    /// Where a deployment's name has to be put, unless the same name stands there already.
+    pub(crate) fn place_of(&self, deployment: &str) -> Option<&NamePlace> {
+        let named = self.0.named.as_ref()?;
+        (named.alias.as_deref() != Some(deployment)).then_some(&named.place)
+    }
+
     /// Whether it may be sent to another target after an outcome that is unknown.
     #[must_use]
     pub fn repeat(&self) -> Repeat {
-        self.0.call.repeat()
+        self.0.repeat
     }
 
     /// What it has in common with routes that are better served by the same target.

@@ -36,6 +36,11 @@ impl Collect {
         Self { upload: Some(upload), held: Held::new(reservation), limit, pass_on }
     }
 
+    /// How many bytes are held at most.
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The body: bytes when it was collected whole, otherwise a stream of what was read and of what is still to come.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, BoxError>> {
         let Some(upload) = &mut self.upload else { return Poll::Ready(Ok(Body::empty())) };

@@ -5,6 +5,7 @@ use tower_layer::Layer;
 
 use super::account::Account;
 use super::{Inspect, REPLAY_LIMIT, REPLAY_MEMORY, REQUEST_BODY, REQUEST_TIMEOUT};
+use crate::context::BasePath;
 
 /// What is asked for? See the [module docs](super).
 ///
@@ -19,6 +20,7 @@ pub(super) struct Settings {
     pub(super) replay_limit: usize,
     pub(super) account: Account,
     pub(super) request_timeout: Duration,
+    pub(super) base_path: Option<BasePath>,
 }
 
 impl InspectLayer {
@@ -29,6 +31,7 @@ impl InspectLayer {
             replay_limit: REPLAY_LIMIT,
             account: Account::new(REPLAY_MEMORY),
             request_timeout: REQUEST_TIMEOUT,
+            base_path: None,
         })
     }
 
@@ -55,6 +58,15 @@ impl InspectLayer {
     /// How long a body may take, from the arrival of its head. Default: [`REQUEST_TIMEOUT`].
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.0.request_timeout = timeout;
+        self
+    }
+
+    /// A prefix under which clients reach the API too; it is taken off the path. Default: none.
+    ///
+    /// What stands above this layer sees it. For the WebSockets of an [upgrade layer](crate::gateway::Builder::upgrade) take it off
+    /// above, with [`BasePath::strip`].
+    pub fn base_path(mut self, base_path: BasePath) -> Self {
+        self.0.base_path = Some(base_path);
         self
     }
 
@@ -92,6 +104,7 @@ impl fmt::Debug for Settings {
             .field("replay_limit", &self.replay_limit)
             .field("replay_memory_in_use", &self.account.in_use())
             .field("request_timeout", &self.request_timeout)
+            .field("base_path", &self.base_path)
             .finish()
     }
 }

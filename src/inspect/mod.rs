@@ -13,11 +13,21 @@
 //! 6. A client that is waited for when `request_timeout` has passed since the head arrived is refused. So is one that breaks
 //!    its upload off. While the body is collected nothing has been sent to anybody; while it is streamed, the stream ends with
 //!    the same error.
-//! 7. In a JSON body of a `POST` that was collected, and whose operation may stream, `stream` is read and noted in the route.
-//!    A body that cannot be read is passed on as not streaming, for the backend to answer.
+//! 7. Where the call names its model in the body ([`ModelPlace`]), as every v1 call and every family without a deployment
+//!    segment does, the body is read: `model` becomes the alias, and where it stands is noted for selection, which puts each
+//!    target's deployment in its place. What is read besides are `stream`, and for responses `background` and `conversation`,
+//!    which make a repeat unsafe. No tree is built. Such a body must be JSON or a form, must not be encoded, and must fit into
+//!    `replay_limit`; it is refused when two readers could see two values in it: a field given twice, `Model` beside `model`.
+//! 8. A realtime session names its model in the query, as `model` or `deployment`; twice is refused.
+//! 9. A deployment in the path is the alias, whatever the body says. Where Azure serves the family without one, as some client
+//!    libraries send `/openai/deployments/{name}/responses`, selection takes the segment out and puts the deployment into the
+//!    body.
+//! 10. In other JSON bodies of a `POST` whose operation may stream, `stream` is read if the word is there at all. A body that
+//!     cannot be read is passed on as not streaming, for the backend to answer.
+//! 11. A `base_path` in front of `/openai/` is taken off.
 //!
-//! It does not change the body, does not read audio, forms or encoded bodies, and does not judge what the client may do. The
-//! `stream` of a body that is handed on as a stream stays unknown.
+//! It does not change the body and does not judge what the client may do. What stands in a body that is handed on as a stream
+//! stays unknown.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -59,12 +69,19 @@
 //! ```
 //!
 //! # Errors
-//! Those of [`Route::parse`](crate::context::Route::parse); [`RequestTooLarge`], [`RequestTimeout`] and [`UploadFailed`], from
+//! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for
+//! a body or query that would have to be read; [`NoTargetDown`], with a time to wait, when such a body finds no room in the
+//! account; [`RequestTooLarge`], [`RequestTimeout`] and [`UploadFailed`], from
 //! the future or, once the body is streamed, from the body; those of the service below.
 //!
 //! # Cancellation
 //! Dropping the future drops what was read, gives its charge back, and drops the request below.
 //!
+//! [`AmbiguousRequest`]: crate::ErrorKind::AmbiguousRequest
+//! [`InvalidBody`]: crate::ErrorKind::InvalidBody
+//! [`ModelPlace`]: crate::azure::operation::ModelPlace
+//! [`NoTargetDown`]: crate::ErrorKind::NoTargetDown
+//! [`UnsupportedEncoding`]: crate::ErrorKind::UnsupportedEncoding
 //! [`RequestTooLarge`]: crate::ErrorKind::RequestTooLarge
 //! [`RequestTimeout`]: crate::ErrorKind::RequestTimeout
 //! [`UploadFailed`]: crate::ErrorKind::UploadFailed
@@ -72,8 +89,8 @@
 mod account;
 mod collect;
 mod layer;
+mod naming;
 mod service;
-mod streaming;
 mod upload;
 
 use std::time::Duration;

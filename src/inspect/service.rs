@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::collect::Collect;
 use super::layer::Settings;
-use super::streaming;
+use super::naming;
 use super::upload::{self, Upload};
 use crate::body::Body;
 use crate::context::Route;
@@ -42,7 +42,10 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture<S> {
+    fn call(&mut self, mut request: Request<ReqBody>) -> ResponseFuture<S> {
+        if let Some(base_path) = &self.settings.base_path {
+            base_path.strip(&mut request);
+        }
         let (parts, body) = request.into_parts();
         let state = match self.admit(&parts, Body::new(body)) {
             Ok((route, collect)) => {
@@ -63,7 +66,7 @@ impl<S> Inspect<S> {
         if names_two_hosts(&parts.uri, &parts.headers) {
             return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));
         }
-        let Settings { request_body, replay_limit, ref account, request_timeout } = self.settings;
+        let Settings { request_body, replay_limit, ref account, request_timeout, .. } = self.settings;
         if body.size_hint().lower().max(announced(&parts.headers)) > request_body {
             return Err(upload::too_large());
         }
@@ -118,11 +121,10 @@ struct Waiting<S> {
 }
 
 impl<S: Service<Request<Body>>> Waiting<S> {
-    fn call(mut self, body: Body) -> S::Future {
-        let streaming = streaming::is_asked_for(&self.parts, &self.route, &body);
-        let route = if streaming { self.route.with_streaming(true) } else { self.route };
+    fn call(mut self, body: Body, limit: usize) -> Result<S::Future, Error> {
+        let route = naming::complete(&self.parts, self.route, &body, limit)?;
         self.parts.extensions.insert(route);
-        self.service.call(Request::from_parts(self.parts, body))
+        Ok(self.service.call(Request::from_parts(self.parts, body)))
     }
 }
 
@@ -139,8 +141,10 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Collecting { collect, waiting } => {
                     let body = ready!(collect.poll(cx))?;
-                    match waiting.take() {
-                        Some(waiting) => State::Called { future: waiting.call(body) },
+                    let limit = collect.limit();
+                    match waiting.take().map(|waiting| waiting.call(body, limit)) {
+                        Some(Ok(future)) => State::Called { future },
+                        Some(Err(error)) => State::Refused { error: Some(error) },
                         None => State::Refused { error: None },
                     }
                 }

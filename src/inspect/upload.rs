@@ -14,6 +14,9 @@ use tower::BoxError;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 
+/// How long a client is told to wait while all replay memory is in use.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// The body as the client sends it.
 pub(super) struct Upload {
     body: Body,
@@ -49,6 +52,18 @@ impl Upload {
 
 pub(super) fn too_large() -> Error {
     Error::new(ErrorKind::RequestTooLarge, "The request body is above the size limit of this gateway.")
+}
+
+/// Why a body that has to be read is a stream: it is above `limit`, or the account had no room for it.
+pub(super) fn not_collected(body: &Body, limit: usize) -> Error {
+    if body.size_hint().lower() > limit as u64 {
+        return Error::new(
+            ErrorKind::RequestTooLarge,
+            format!("The body names the deployment, so it must be read: send at most {limit} bytes."),
+        );
+    }
+    Error::new(ErrorKind::NoTargetDown, "The gateway holds as many requests as it can. Wait as the headers say.")
+        .with_retry_after(BUSY)
 }
 
 fn late() -> Error {

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::locations;
 use crate::azure::Outcome;
-use crate::context::{AttemptFailed, FreshCredential};
+use crate::context::{AttemptFailed, BasePath, FreshCredential};
 use crate::error::polled_again;
 use crate::headers;
 use crate::pool::{BearerTokens, BoxFuture, Target};
@@ -38,14 +38,20 @@ pin_project! {
         /// For a first token.
         Waiting { wait: BoxFuture<Result<HeaderValue, BoxError>>, call: Option<Call<S, Req>> },
         /// For the answer.
-        Sent { #[pin] future: S::Future, target: Option<Target>, shown: Option<Shown> },
+        Sent { #[pin] future: S::Future, way: Option<Way>, shown: Option<Shown> },
         /// For another token than the refused one.
         Refused { wait: BoxFuture<bool>, answer: Option<S::Response> },
     }
 }
 
 /// The service that was ready, and what it will be called with.
-type Call<S, Req> = (S, Req, Target, Arc<dyn BearerTokens>);
+type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
+
+/// Where the request goes, and under which prefix the client reaches the API.
+pub(super) struct Way {
+    pub(super) target: Target,
+    pub(super) base_path: Option<BasePath>,
+}
 
 /// The token that the backend was shown, and whom to tell that it was refused.
 pub(super) struct Shown {
@@ -76,16 +82,16 @@ where
                 StateProj::Waiting { wait, call } => {
                     let token = ready!(wait.as_mut().poll(cx));
                     let token = token.map_err(|error| AttemptFailed::new(Outcome::CredentialUnavailable, error))?;
-                    let Some((mut ready, mut request, target, tokens)) = call.take() else { return again() };
+                    let Some((mut ready, mut request, way, tokens)) = call.take() else { return again() };
                     request.headers_mut().insert(AUTHORIZATION, token.clone());
                     let (future, shown) = (ready.call(request), Some(Shown { token, tokens }));
-                    State::Sent { future, target: Some(target), shown }
+                    State::Sent { future, way: Some(way), shown }
                 }
-                StateProj::Sent { future, target, shown } => {
+                StateProj::Sent { future, way, shown } => {
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                    if let Some(target) = target {
-                        headers::strip_answer(answer.headers_mut());
-                        locations::make_relative(answer.headers_mut(), target.endpoint());
+                    if let Some(Way { target, base_path }) = way {
+                        headers::strip_answer(answer.status(), answer.headers_mut());
+                        locations::make_relative(answer.headers_mut(), target.endpoint(), base_path.as_ref());
                     }
                     match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
                         Some(Shown { token, tokens }) => {

@@ -3,23 +3,25 @@
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use crate::context::BasePath;
 use crate::pool::Endpoint;
 
 const LOCATIONS: [HeaderName; 3] =
     [LOCATION, HeaderName::from_static("operation-location"), HeaderName::from_static("azure-asyncoperation")];
 
 /// Makes what names the backend relative to the gateway, and drops what names anybody else.
-pub(super) fn make_relative(headers: &mut HeaderMap, endpoint: &Endpoint) {
+pub(super) fn make_relative(headers: &mut HeaderMap, endpoint: &Endpoint, base_path: Option<&BasePath>) {
+    let base_path = base_path.map_or("", BasePath::as_str);
     for name in &LOCATIONS {
         let Some(value) = headers.get(name) else { continue };
-        match relative(value, endpoint) {
+        match relative(value, endpoint, base_path) {
             Some(relative) => headers.insert(name, relative),
             None => headers.remove(name),
         };
     }
 }
 
-fn relative(value: &HeaderValue, endpoint: &Endpoint) -> Option<HeaderValue> {
+fn relative(value: &HeaderValue, endpoint: &Endpoint, base_path: &str) -> Option<HeaderValue> {
     let text = value.to_str().ok().filter(|text| !text.starts_with("//"))?;
     let uri: Uri = text.parse().ok()?;
     if uri.authority().is_some_and(|authority| host_and_port(authority) != host_and_port(endpoint.authority())) {
@@ -27,7 +29,8 @@ fn relative(value: &HeaderValue, endpoint: &Endpoint) -> Option<HeaderValue> {
     }
     let path = uri.path_and_query()?.as_str();
     let inside = path.strip_prefix(endpoint.prefix()).filter(|rest| rest.starts_with('/'));
-    HeaderValue::from_str(inside.unwrap_or(path)).ok()
+    let path = inside.unwrap_or(path);
+    if base_path.is_empty() { HeaderValue::from_str(path) } else { [base_path, path].concat().try_into() }.ok()
 }
 
 fn host_and_port(authority: &http::uri::Authority) -> (String, Option<u16>) {

@@ -1,10 +1,11 @@
 //! Shows a backend its own credential, and none of the client's.
 //!
 //! 1. From a request with a [`Target`] every inbound credential is removed, in headers and query, with all that concerned
-//!    only the way to the gateway. `Host` and `accept-encoding: identity` are set.
+//!    only the way to the gateway. `Host` and `accept-encoding: identity` are set. A [`Handshake`] keeps its upgrade.
 //! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`. A token that is valid is there
 //!    without waiting; otherwise the request waits for the fetch that all share.
-//! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed. `Location`,
+//! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed; a 101 to a
+//!    WebSocket keeps its upgrade. `Location`,
 //!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
 //! 4. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
 //!    that one repeat on the same target makes sense.
@@ -63,12 +64,13 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::future::ResponseFuture;
-use self::future::{Shown, State};
+use self::future::{Shown, State, Way};
 pub use self::keeper::{
     FETCH_TIMEOUT, FORCED_INTERVAL, LONGEST_BACKOFF, MARGIN, REFRESH_BEFORE, Token, TokenKeeper, TokenSource,
 };
 #[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
+use crate::context::{BasePath, Handshake};
 use crate::headers;
 use crate::pool::{Credential, Target};
 
@@ -114,26 +116,28 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let Some(target) = request.extensions().get::<Target>().cloned() else {
-            return ResponseFuture::new(State::Sent { future: self.inner.call(request), target: None, shown: None });
+            return ResponseFuture::new(State::Sent { future: self.inner.call(request), way: None, shown: None });
         };
+        let base_path = request.extensions().get::<BasePath>().cloned();
         strip(&mut request, &target);
         let tokens = match target.credential() {
             Some(credential) => show(&mut request, credential),
             None => None,
         };
+        let way = Way { target, base_path };
         let Some(tokens) = tokens else {
             let future = self.inner.call(request);
-            return ResponseFuture::new(State::Sent { future, target: Some(target), shown: None });
+            return ResponseFuture::new(State::Sent { future, way: Some(way), shown: None });
         };
         if let Some(token) = tokens.current() {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
             let (future, shown) = (self.inner.call(request), Some(Shown { token, tokens }));
-            return ResponseFuture::new(State::Sent { future, target: Some(target), shown });
+            return ResponseFuture::new(State::Sent { future, way: Some(way), shown });
         }
         let next = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, next);
         let wait = tokens.wait();
-        ResponseFuture::new(State::Waiting { wait, call: Some((ready, request, target, tokens)) })
+        ResponseFuture::new(State::Waiting { wait, call: Some((ready, request, way, tokens)) })
     }
 }
 
@@ -141,8 +145,13 @@ fn strip<B>(request: &mut Request<B>, target: &Target) {
     if let Some(uri) = headers::without_query_keys(request.uri()) {
         *request.uri_mut() = uri;
     }
+    let is_handshake = request.extensions().get::<Handshake>().is_some();
     let headers = request.headers_mut();
-    headers::strip_request(headers);
+    if is_handshake {
+        headers::strip_handshake(headers)
+    } else {
+        headers::strip_request(headers)
+    }
     headers.insert(HOST, target.endpoint().host().clone());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }

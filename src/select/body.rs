@@ -21,6 +21,11 @@ impl<B: HttpBody> ResponseBody<B> {
         let permit = permit.filter(|_| !inner.is_end_stream());
         Self { inner, permit }
     }
+
+    /// A body that has not ended before it is asked, although it is empty: that of an answer that switches protocols.
+    pub(super) const fn lasting(inner: B, permit: Option<Permit>) -> Self {
+        Self { inner, permit }
+    }
 }
 
 impl<B: HttpBody> HttpBody for ResponseBody<B> {
@@ -37,7 +42,7 @@ impl<B: HttpBody> HttpBody for ResponseBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.permit.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -2,7 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
@@ -62,7 +62,9 @@ impl Sent {
         {
             wait::set(answer.headers_mut(), soonest);
         }
-        answer.map(|body| ResponseBody::new(body, permit))
+        let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let held = if switches { ResponseBody::lasting } else { ResponseBody::new };
+        answer.map(|body| held(body, permit))
     }
 }
 

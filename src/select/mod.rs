@@ -13,7 +13,7 @@
 //!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
 //!    breaker below, from which alone the pool learns, they stay as the backend sent them.
 //!
-//! The permit is held until the body of the answer ends, is dropped, or fails: by the
+//! The permit is held until the body of the answer ends, is dropped, or fails (that of a 101 ends with the connection): by the
 //! [circuit breaker](crate::circuit) below, which adopts it, or else by this layer, which then learns nothing from outcomes.
 //!
 //! It does not repeat anything ([`FailoverLayer`](crate::failover::FailoverLayer) does) and adds no credential.

@@ -1,39 +1,92 @@
 //! Pointing a request at its target.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 
-use crate::context::Route;
+use crate::body::Body;
+use crate::context::{NamePlace, Route};
 use crate::error::{Error, ErrorKind};
 use crate::pool::Target;
 
-/// Sets scheme, authority, `Host`, path prefix, deployment segment and HTTP version.
-pub(super) fn point_at<B>(target: &Target, route: &Route, request: &mut Request<B>) -> Result<(), Error> {
+/// Up to here a body that changes is copied into one piece: 64 KiB. A larger one is sent as the pieces it is made of.
+const COPIED: usize = 64 * 1024;
+
+/// Sets scheme, authority, `Host`, path prefix, the deployment's name wherever it stands, and the HTTP version.
+pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Body>) -> Result<(), Error> {
     let endpoint = target.endpoint();
+    let place = target.deployment().and_then(|deployment| Some((route.place_of(deployment)?, deployment)));
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(endpoint.scheme().clone());
     parts.authority = Some(endpoint.authority().clone());
-    parts.path_and_query = Some(path_at(target, route, request.uri()).ok_or_else(unfit)?);
+    parts.path_and_query = Some(path_at(target, route, request.uri(), place).ok_or_else(unfit)?);
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| unfit())?;
     // HTTP/2 needs both sides; which one is spoken is settled with the backend, not by the client.
     *request.version_mut() = Version::HTTP_11;
     request.headers_mut().insert(HOST, endpoint.host().clone());
-    Ok(())
+    match place.and_then(|(place, deployment)| body_edit(place, deployment)) {
+        Some((span, name)) => rename(request, span, &name),
+        None => Ok(()),
+    }
 }
 
-fn path_at(target: &Target, route: &Route, uri: &Uri) -> Option<PathAndQuery> {
+fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<(&NamePlace, &str)>) -> Option<PathAndQuery> {
     let (path, prefix) = (uri.path(), target.endpoint().prefix());
-    let (before, segment, after) = match (route.alias_span(), target.path_segment()) {
-        (Some(span), Some(segment)) => (path.get(..span.start)?, segment, path.get(span.end..)?),
+    let (before, segment, after) = match (route.surplus_span(), route.alias_span(), target.path_segment()) {
+        (Some(span), ..) => (path.get(..span.start)?, "", path.get(span.end..)?),
+        (None, Some(span), Some(segment)) => (path.get(..span.start)?, segment, path.get(span.end..)?),
         _ => (path, "", ""),
     };
-    let query = uri.query().map_or(("", ""), |query| ("?", query));
-    let whole = [prefix, before, segment, after, query.0, query.1].concat();
+    let (mark, query) = uri.query().map_or(("", ""), |query| ("?", query));
+    let (query_before, name, query_after) = match (place, target.path_segment()) {
+        (Some((NamePlace::Query(span), _)), Some(segment)) => {
+            (query.get(..span.start)?, segment, query.get(span.end..)?)
+        }
+        _ => (query, "", ""),
+    };
+    let whole = [prefix, before, segment, after, mark, query_before, name, query_after].concat();
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
 }
 
+/// What to put where in the body, if anything.
+fn body_edit<'a>(place: &NamePlace, deployment: &'a str) -> Option<(Range<usize>, Cow<'a, str>)> {
+    Some(match place {
+        NamePlace::Form(span) => (span.clone(), Cow::Borrowed(deployment)),
+        NamePlace::Json(span) => (span.clone(), Cow::Owned(json_string(deployment))),
+        NamePlace::JsonMember(opening) => {
+            let comma = if opening.is_empty { "" } else { "," };
+            (opening.at..opening.at, Cow::Owned(format!("\"model\":{}{comma}", json_string(deployment))))
+        }
+        NamePlace::Query(_) => return None,
+    })
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Puts a name into the body and leaves every other byte of it as it is.
+fn rename(request: &mut Request<Body>, span: Range<usize>, name: &str) -> Result<(), Error> {
+    let bytes = request.body().as_bytes().filter(|bytes| span.end <= bytes.len()).ok_or_else(unfit)?;
+    let (before, after) = (bytes.slice(..span.start), bytes.slice(span.end..));
+    let length = before.len() + name.len() + after.len();
+    let body = if length <= COPIED {
+        Body::from([&before[..], name.as_bytes(), &after[..]].concat())
+    } else {
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        Body::prefixed(before, Body::prefixed(name, Body::from(after)))
+    };
+    *request.body_mut() = body;
+    if request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    Ok(())
+}
+
 fn unfit() -> Error {
-    Error::new(ErrorKind::AmbiguousRequest, "The path cannot be forwarded.")
+    Error::new(ErrorKind::AmbiguousRequest, "The request cannot be forwarded.")
 }

@@ -4,7 +4,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::error::{Error, ErrorKind};
-use crate::headers::{API_KEY, PROTOCOL_KEY, QUERY_KEYS, SUBSCRIPTION_KEY, parameters, protocols};
+use crate::headers::{API_KEY, PROTOCOL_KEY, QUERY_KEYS, SUBSCRIPTION_KEY, protocols, query_parameters};
 
 /// Where a client put its credential, in the order in which they are asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,8 +129,9 @@ fn bearer(headers: &HeaderMap) -> impl Iterator<Item = Secret> {
 }
 
 fn in_query<'a>(uri: &'a Uri, key: &'a str) -> impl Iterator<Item = Secret> {
-    let found = parameters(uri.query().unwrap_or_default()).filter(move |(name, _)| name.eq_ignore_ascii_case(key));
-    found.map(|(_, value)| Secret::Text(value.into_owned()))
+    let found =
+        query_parameters(uri.query().unwrap_or_default()).filter(move |(name, ..)| name.eq_ignore_ascii_case(key));
+    found.map(|(_, value, _)| Secret::Text(value.into_owned()))
 }
 
 fn in_protocols(headers: &HeaderMap) -> impl Iterator<Item = Secret> {

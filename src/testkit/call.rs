@@ -20,6 +20,8 @@ pub(super) enum Call {
     Infer(Inference),
     /// Lists the models.
     Models,
+    /// Opens a realtime session with a deployment, if the query names one.
+    Realtime(Option<String>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,22 +51,30 @@ impl Call {
     pub(super) fn read(request: &ReceivedRequest) -> Option<Self> {
         let path = request.uri.path().strip_prefix("/openai/")?;
         if let Some(rest) = path.strip_prefix("v1/") {
-            return Self::without_deployment(&request.method, rest).or_else(|| {
-                let operation = Operation::read(&request.method, rest)?;
-                let payload = Payload::read(&request.body);
-                let deployment = payload.text("model").map(str::to_owned);
-                Some(Self::Infer(Inference { operation, api_version: V1.to_owned(), deployment, payload }))
-            });
+            return Self::realtime(request, rest, "model")
+                .or_else(|| Self::without_deployment(&request.method, rest))
+                .or_else(|| {
+                    let operation = Operation::read(&request.method, rest)?;
+                    let payload = Payload::read(&request.body);
+                    let deployment = payload.text("model").map(str::to_owned);
+                    Some(Self::Infer(Inference { operation, api_version: V1.to_owned(), deployment, payload }))
+                });
         }
         let api_version = query(request, "api-version").next().filter(|version| !version.is_empty())?.into_owned();
         let Some(rest) = path.strip_prefix("deployments/") else {
-            return Self::without_deployment(&request.method, path);
+            return Self::realtime(request, path, "deployment")
+                .or_else(|| Self::without_deployment(&request.method, path));
         };
         let (deployment, operation) = rest.split_once('/')?;
         let operation = Operation::read(&request.method, operation)?;
         let deployment = Some(percent_decode_str(deployment).decode_utf8().ok()?.into_owned());
         let payload = Payload::read(&request.body);
         Some(Self::Infer(Inference { operation, api_version, deployment, payload }))
+    }
+
+    fn realtime(request: &ReceivedRequest, path: &str, parameter: &str) -> Option<Self> {
+        let is_realtime = request.method == Method::GET && path == "realtime";
+        is_realtime.then(|| Self::Realtime(query(request, parameter).next().map(Cow::into_owned)))
     }
 
     fn without_deployment(method: &Method, path: &str) -> Option<Self> {
@@ -80,6 +90,7 @@ impl Call {
     pub(super) fn deployment(&self) -> Option<&str> {
         match self {
             Self::Infer(inference) => inference.deployment.as_deref(),
+            Self::Realtime(deployment) => deployment.as_deref(),
             Self::Create(_) | Self::Models => None,
         }
     }
@@ -260,6 +271,10 @@ mod tests {
         assert_eq!(read(Method::GET, "/openai/v1/models", ""), Some(Call::Models));
         assert_eq!(read(Method::GET, "/openai/models?api-version=1", ""), Some(Call::Models));
         assert_eq!(read(Method::POST, "/openai/threads?api-version=1", ""), Some(Call::Create(Object::Thread)));
+        let realtime = |deployment: Option<&str>| Some(Call::Realtime(deployment.map(str::to_owned)));
+        assert_eq!(read(Method::GET, "/openai/v1/realtime?model=a%20b", ""), realtime(Some("a b")));
+        assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&deployment=gpt", ""), realtime(Some("gpt")));
+        assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&model=gpt", ""), realtime(None));
     }
 
     #[test]
@@ -272,6 +287,8 @@ mod tests {
             (Method::POST, "/openai/deployments/gpt/threads?api-version=1"),
             (Method::POST, "/openai/deployments/gpt?api-version=1"),
             (Method::POST, "/openai/chat/completions?api-version=1"),
+            (Method::GET, "/openai/realtime?deployment=gpt"),
+            (Method::POST, "/openai/v1/realtime?model=gpt"),
             (Method::GET, "/v1/models"),
             (Method::GET, "/"),
         ] {

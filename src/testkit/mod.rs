@@ -21,7 +21,8 @@
 //!
 //! Served are chat completions, completions (both streamed on request) and embeddings, on classic paths
 //! (`/openai/deployments/{deployment}/…?api-version=…`) and on v1 paths (`/openai/v1/…`, with the deployment in `model`);
-//! the list of models; and, so that calls that create objects have a target, `POST` to `threads`, `files` and `batches`,
+//! realtime sessions (`GET /openai/realtime?api-version=…&deployment=…` and `/openai/v1/realtime?model=…`) over WebSocket on
+//! loopback, which say what they hear; the list of models; and, so that calls that create objects have a target, `POST` to `threads`, `files` and `batches`,
 //! which answer with a new id and keep nothing.
 //!
 //! # What it does not do
@@ -104,6 +105,7 @@ mod deployment;
 mod error;
 mod fault;
 mod limits;
+mod realtime;
 mod received;
 mod resource;
 mod server;

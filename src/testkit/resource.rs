@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -20,6 +20,7 @@ use super::credentials::Credentials;
 use super::deployment::Deployment;
 use super::error::TransportError;
 use super::fault::{Action, Faults};
+use super::realtime;
 use super::received::ReceivedRequest;
 use crate::body::Body;
 
@@ -75,6 +76,9 @@ impl Resource {
         if delay > Duration::ZERO {
             sleep(delay).await;
         }
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(realtime::accepted(answer, in_flight));
+        }
         let body = AnswerBody::new(answer.chunks, answer.streams, in_flight);
         let body = match action {
             Some(Action::CutBody(after)) => body.cut(after),
@@ -104,7 +108,19 @@ impl Resource {
             Some(Call::Create(object)) => answer::created(*object, &self.object_id(*object, request)),
             Some(Call::Infer(inference)) => self.infer(inference, in_flight),
             Some(Call::Models) => answer::models(self.deployments.iter().map(|deployment| deployment.model.as_str())),
+            Some(Call::Realtime(deployment)) => self.converse(request, deployment.as_deref()),
             None => answer::not_found(),
+        }
+    }
+
+    fn converse(&self, request: &ReceivedRequest, deployment: Option<&str>) -> Answer {
+        let Some(name) = deployment else {
+            return answer::invalid(Some("model"), "You must provide a model parameter.");
+        };
+        if self.deployments.iter().any(|deployment| deployment.name == name) {
+            realtime::answer(request)
+        } else {
+            answer::deployment_not_found()
         }
     }
 

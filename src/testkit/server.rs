@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::backend::SimulatedBackend;
+use super::realtime::Session;
 
 impl SimulatedBackend {
     /// Serves on a free port of `127.0.0.1`: HTTP/1.1, and HTTP/2 with prior knowledge, both in plain text.
@@ -86,7 +87,7 @@ impl SimulatedServer {
     }
 
     /// Stops gracefully: refuses new connections, and returns when all requests have been answered. One that
-    /// [hangs](super::Fault::hang) keeps it waiting.
+    /// [hangs](super::Fault::hang) keeps it waiting. WebSockets are reset then.
     ///
     /// Cancelling it is the same as [`stop`](Self::stop).
     pub async fn shutdown(self) {
@@ -148,12 +149,20 @@ impl Acceptor {
         let closed = Arc::new(AtomicBool::new(false));
         let socket = TokioIo::new(Socket { stream, closed: Arc::clone(&closed) });
         let fault = Arc::new(Notify::new());
-        let service = service_fn(|request: Request<Incoming>| {
+        let session = Arc::new(Mutex::new(None));
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let upgrade = hyper::upgrade::on(&mut request);
             let answer = self.backend.answer(request, self.address.clone());
-            let fault = Arc::clone(&fault);
+            let (fault, session) = (Arc::clone(&fault), Arc::clone(&session));
             async move {
                 match answer.await {
-                    Ok(response) => Ok::<_, Infallible>(response),
+                    Ok(mut response) => {
+                        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                            let begun = Session::begin(upgrade, &mut response);
+                            *session.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+                        }
+                        Ok::<_, Infallible>(response)
+                    }
                     Err(_) => {
                         fault.notify_one();
                         std::future::pending().await
@@ -162,11 +171,19 @@ impl Acceptor {
             }
         });
         let server = auto::Builder::new(TokioExecutor::new());
-        let mut connection = pin!(watcher.watch(server.serve_connection(socket, service).into_owned()));
+        let connection = watcher.watch(server.serve_connection_with_upgrades(socket, service).into_owned());
+        let mut connection = pin!(async {
+            drop(connection.await);
+            let begun = session.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match begun {
+                Some(session) => session.run().await,
+                None => None,
+            }
+        });
         tokio::select! {
             biased;
             () = fault.notified() => {}
-            _ = &mut connection => closed.store(true, Ordering::Relaxed),
+            _socket = &mut connection => closed.store(true, Ordering::Relaxed),
         }
     }
 }

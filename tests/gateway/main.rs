@@ -6,11 +6,14 @@
 mod http_support;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/websocket.rs"]
+mod websocket;
 
 mod leaving;
 mod lifecycle;
 mod malformed;
 mod memory;
+mod realtime;
 mod secrets;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};

@@ -135,7 +135,8 @@ where
                     async { Ok::<_, Infallible>(answered.await) }
                 });
                 // A client that leaves is its own affair.
-                drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
+                let server = auto::Builder::new(TokioExecutor::new());
+                drop(server.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
             });
         }
     });

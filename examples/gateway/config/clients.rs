@@ -2,9 +2,18 @@
 
 use std::collections::HashMap;
 
+use tower_azure_openai::azure::operation::Operation;
+
 use super::backends::Processing;
 use super::reader::Section;
 use super::secret::{Form, KeyDigest, resolve};
+
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("batches", Operation::Batches),
+    ("fine_tuning", Operation::FineTuning),
+    ("evals", Operation::Evals),
+    ("other", Operation::Other),
+];
 
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -16,6 +25,8 @@ pub(crate) struct Client {
     pub(crate) allow: Option<Vec<String>>,
     /// Names that this client uses, with the aliases that they stand for.
     pub(crate) route: Vec<(String, String)>,
+    /// Calls beside inference, where nobody sees the model.
+    pub(crate) operations: Vec<Operation>,
     /// Where the backends of this client must be; `None` is anywhere.
     pub(crate) geography: Option<String>,
     /// Processing scopes that it accepts; `None` is all.
@@ -42,6 +53,7 @@ impl Client {
             keys,
             allow: s.texts("allow").map(|aliases| aliases.into_iter().map(|(_, alias)| alias).collect()),
             route: s.texts_by_name("route"),
+            operations: s.choices("operations", OPERATIONS).unwrap_or_default(),
             geography: s.name("geography"),
             processing: s.choices("processing", Processing::VOCABULARY),
         }

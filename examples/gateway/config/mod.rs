@@ -1,6 +1,6 @@
 //! The configuration file: TOML in, either a complete [`Config`] or everything that is wrong with the file.
 //!
-//! `gateway.example.toml` in the folder above is the contract. Nothing in here knows the library that is configured.
+//! `gateway.example.toml` in the folder above is the contract. Of the library that is configured only values are known here.
 
 pub(crate) mod backends;
 pub(crate) mod behaviour;
@@ -28,6 +28,13 @@ use clients::Client;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
+use tower_azure_openai::context::{BasePath, InvalidBasePath};
+
+/// Empty is none.
+fn base_path(text: &str) -> Result<Option<BasePath>, String> {
+    let read = |text| BasePath::new(text).map(Some).map_err(|error: InvalidBasePath| error.to_string());
+    if text.is_empty() { Ok(None) } else { read(text) }
+}
 
 /// Everything that the file says, with every default filled in.
 #[derive(Debug)]
@@ -39,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
     /// Where this gateway runs.
     pub(crate) region: Option<String>,
+    pub(crate) base_path: Option<BasePath>,
     /// At least one.
     pub(crate) backends: Vec<Backend>,
     pub(crate) clients: Vec<Client>,
@@ -105,6 +113,7 @@ impl Config {
             authentication: authentication(s),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
             region: s.name("region"),
+            base_path: s.parsed("base_path", base_path).flatten(),
             backends: backends::read(s),
             clients: clients::read(s),
             selection: s.section("selection", Selection::read),

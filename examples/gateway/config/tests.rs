@@ -2,6 +2,7 @@ use std::io;
 use std::path::Path;
 
 use proptest::prelude::*;
+use tower_azure_openai::azure::operation::Operation;
 
 use super::backends::{Credential, Processing, TokenSource};
 use super::behaviour::{Condition, LogFormat, Policy};
@@ -809,16 +810,28 @@ fn a_gateway_may_know_where_it_runs() {
 }
 
 #[test]
+fn the_base_path_is_a_plain_path_or_nothing() {
+    accepts(&[("# top", "base_path = \"\"")]);
+    let config = valid(&with("# top", "base_path = \"/azure-openai\"")).config;
+    assert_eq!(config.base_path.expect("a base path").as_str(), "/azure-openai");
+    let wrong = "base_path: a base path starts with a slash, does not end with one, and holds nothing but a plain path";
+    refuses(&[("# top", "base_path = \"/a/\"", wrong), ("# top", "base_path = \"a\"", wrong)]);
+}
+
+#[test]
+fn operations_are_read() {
+    let config = valid(&with("# client", "operations = [\"batches\", \"fine_tuning\", \"evals\", \"other\"]")).config;
+    let expected = [Operation::Batches, Operation::FineTuning, Operation::Evals, Operation::Other];
+    assert_eq!(config.clients[0].operations, expected);
+}
+
+#[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["base_path = \"/x\"", "tls = {}", "redis = { url = \"redis://x\" }"][..]),
+        ("# top", "", &["tls = {}", "redis = { url = \"redis://x\" }"][..]),
         ("# top", "", &["entra = {}", "releases = [{ alias = \"m\" }]"]),
         ("# backend", "backends[0].", &["kind = \"openai\""]),
-        (
-            "# client",
-            "clients[0].",
-            &["operations = [\"batches\"]", "tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"],
-        ),
+        ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
         ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
         (
             "# end",
@@ -852,9 +865,9 @@ fn features_that_are_not_built_are_refused_by_name() {
 #[test]
 fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
     accepts(&[
-        ("# top", "base_path = \"\"\nreleases = []"),
+        ("# top", "releases = []"),
         ("# backend", "kind = \"azure\""),
-        ("# client", "operations = []\ntokens_per_day = 0"),
+        ("# client", "tokens_per_day = 0"),
         ("# end", "[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]"),
     ]);
 }

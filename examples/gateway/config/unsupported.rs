@@ -20,8 +20,6 @@ enum Known {
     NoTables,
     /// No strings.
     NoTexts,
-    /// No words of a vocabulary.
-    NoWords(&'static [&'static str]),
     Size(&'static str),
     Text(&'static str),
     /// The first word of a vocabulary.
@@ -29,11 +27,9 @@ enum Known {
 }
 
 const KEYS: &[(&str, Known)] = &[
-    ("base_path", Known::Text("")),
     ("tls", Known::AnyTable),
     ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("backends[].credential.pass_through", Known::Flag(false)),
-    ("clients[].operations", Known::NoWords(&["batches", "fine_tuning", "evals", "other"])),
     ("clients[].entra", Known::AnyTable),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
@@ -87,7 +83,6 @@ impl Known {
             Self::Flag(default) => section.flag(key, default) != default,
             Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
             Self::NoTexts => section.texts(key).is_some_and(|texts| !texts.is_empty()),
-            Self::NoWords(words) => section.choices(key, &vocabulary(words)).is_some_and(|words| !words.is_empty()),
             Self::Size(default) => {
                 section.parsed(key, units::size).is_some_and(|value| Ok(value) != units::size(default))
             }

@@ -1,6 +1,6 @@
 //! The families of the API as a tree of path segments, below `/openai/`, `/openai/v1/` and `/openai/deployments/{name}/`.
 
-use super::Operation;
+use super::{ModelPlace, Operation};
 
 /// A segment of a family's name.
 #[derive(Debug)]
@@ -10,6 +10,14 @@ pub(super) struct Family {
     /// A POST to exactly this path leaves nothing behind that a client could name.
     pub(super) stateless: bool,
     pub(super) tail: Tail,
+    /// Whether Azure serves it below `deployments/{name}/`.
+    pub(super) in_deployment: bool,
+    /// Where a call to exactly this path names its model, unless it only reads or deletes.
+    pub(super) model: ModelPlace,
+    /// The same for a call to one of its objects.
+    pub(super) object_model: ModelPlace,
+    /// The same for what is asked of an object, by name; nowhere for everything that is not listed.
+    within: &'static [(&'static str, ModelPlace)],
     children: &'static [Self],
 }
 
@@ -29,16 +37,40 @@ impl Family {
         self.children.iter().find(|child| child.name.eq_ignore_ascii_case(segment))
     }
 
+    pub(super) fn model_within(&self, segment: &str) -> ModelPlace {
+        let known = self.within.iter().find(|(name, _)| name.eq_ignore_ascii_case(segment));
+        known.map_or(self.object_model.elsewhere_or_nowhere(), |(_, place)| *place)
+    }
+
+    /// A call reaches models only where it says so.
     const fn new(name: &'static str, operation: Operation, tail: Tail) -> Self {
-        Self { name, operation, stateless: false, tail, children: &[] }
+        Self {
+            name,
+            operation,
+            stateless: false,
+            tail,
+            in_deployment: false,
+            model: ModelPlace::Nowhere,
+            object_model: ModelPlace::Nowhere,
+            within: &[],
+            children: &[],
+        }
     }
 
+    /// A segment above families.
     const fn part(name: &'static str, children: &'static [Self]) -> Self {
-        Self::new(name, Operation::Other, Tail::Nothing).with(children)
+        Self { in_deployment: true, ..Self::new(name, Operation::Other, Tail::Nothing).hidden() }.with(children)
     }
 
+    /// A deployment answers here, and nothing is kept.
     const fn stateless(name: &'static str, operation: Operation) -> Self {
-        Self { stateless: true, ..Self::new(name, operation, Tail::Nothing) }
+        let family = Self::new(name, operation, Tail::Nothing).model(ModelPlace::Body);
+        Self { stateless: true, in_deployment: true, ..family }
+    }
+
+    /// A deployment answers here, and its answers may be kept as objects.
+    const fn storing(name: &'static str, operation: Operation) -> Self {
+        Self { stateless: true, ..Self::objects(name, operation).model(ModelPlace::Body) }
     }
 
     const fn objects(name: &'static str, operation: Operation) -> Self {
@@ -49,9 +81,25 @@ impl Family {
         Self::new(name, operation, Tail::Anything)
     }
 
-    /// Answers are made here, and may be kept as objects.
-    const fn storing(name: &'static str, operation: Operation) -> Self {
-        Self { stateless: true, ..Self::objects(name, operation) }
+    const fn in_deployment(self) -> Self {
+        Self { in_deployment: true, ..self }
+    }
+
+    const fn model(self, model: ModelPlace) -> Self {
+        Self { model, ..self }
+    }
+
+    const fn object_model(self, object_model: ModelPlace) -> Self {
+        Self { object_model, ..self }
+    }
+
+    /// Uses models that stand in files or in objects.
+    const fn hidden(self) -> Self {
+        self.model(ModelPlace::Elsewhere).object_model(ModelPlace::Elsewhere)
+    }
+
+    const fn within(self, within: &'static [(&'static str, ModelPlace)]) -> Self {
+        Self { within, ..self }
     }
 
     const fn with(self, children: &'static [Self]) -> Self {
@@ -63,14 +111,16 @@ impl Family {
 pub(super) static ROOT: Family = Family::part(
     "",
     &[
-        Family::part("chat", &[Family::storing("completions", Operation::ChatCompletions)]),
+        Family::part("chat", &[Family::storing("completions", Operation::ChatCompletions).in_deployment()]),
         Family::storing("responses", Operation::Responses).with(&[
-            Family::anything("compact", Operation::Responses),
-            Family::anything("input_tokens", Operation::Responses),
+            Family::anything("compact", Operation::Responses).model(ModelPlace::Body),
+            Family::anything("input_tokens", Operation::Responses).model(ModelPlace::Body),
         ]),
         Family::stateless("embeddings", Operation::Embeddings),
         Family::stateless("completions", Operation::Completions),
-        Family::objects("assistants", Operation::Assistants),
+        Family::objects("assistants", Operation::Assistants)
+            .model(ModelPlace::Body)
+            .object_model(ModelPlace::OptionalBody),
         Family::part(
             "audio",
             &[
@@ -79,18 +129,18 @@ pub(super) static ROOT: Family = Family::part(
                 Family::stateless("translations", Operation::AudioTranslations),
             ],
         ),
-        Family::objects("batches", Operation::Batches),
+        Family::objects("batches", Operation::Batches).hidden(),
         Family::objects("containers", Operation::Containers),
         Family::objects("conversations", Operation::Conversations),
-        Family::objects("evals", Operation::Evals),
+        Family::objects("evals", Operation::Evals).hidden(),
         Family::part(
             "extensions",
             &[Family::part("chat", &[Family::stateless("completions", Operation::ChatCompletions)])],
         ),
         Family::objects("files", Operation::Files).with(&[Family::anything("import", Operation::Files)]),
-        Family::anything("fine_tuning", Operation::FineTuning).with(&[
-            Family::objects("checkpoints", Operation::FineTuning),
-            Family::objects("jobs", Operation::FineTuning),
+        Family::anything("fine_tuning", Operation::FineTuning).hidden().with(&[
+            Family::objects("checkpoints", Operation::FineTuning).hidden(),
+            Family::objects("jobs", Operation::FineTuning).hidden(),
         ]),
         Family::part(
             "images",
@@ -99,15 +149,24 @@ pub(super) static ROOT: Family = Family::part(
                 Family::stateless("generations", Operation::ImagesGenerations),
             ],
         ),
-        Family::anything("models", Operation::Models),
-        Family::anything("realtime", Operation::Realtime).with(&[Family::objects("calls", Operation::Realtime)]),
-        Family::objects("threads", Operation::Threads).with(&[Family::anything("runs", Operation::Threads)]),
+        Family::objects("models", Operation::Models).hidden(),
+        Family::anything("realtime", Operation::Realtime).hidden().with(&[
+            Family::objects("calls", Operation::Realtime).hidden(),
+            Family::anything("client_secrets", Operation::Realtime).model(ModelPlace::Session),
+            Family::anything("sessions", Operation::Realtime).model(ModelPlace::Body),
+        ]),
+        Family::objects("threads", Operation::Threads)
+            .within(&[("runs", ModelPlace::OptionalBody)])
+            .with(&[Family::anything("runs", Operation::Threads).model(ModelPlace::OptionalBody)]),
         Family::objects("uploads", Operation::Uploads),
         Family::objects("vector_stores", Operation::VectorStores),
         Family::part(
             "video",
-            &[Family::objects("generations", Operation::Videos).with(&[Family::objects("jobs", Operation::Videos)])],
+            &[Family::objects("generations", Operation::Videos)
+                .with(&[Family::objects("jobs", Operation::Videos).model(ModelPlace::Body)])],
         ),
-        Family::objects("videos", Operation::Videos),
+        Family::objects("videos", Operation::Videos)
+            .model(ModelPlace::Body)
+            .within(&[("remix", ModelPlace::Elsewhere)]),
     ],
 );

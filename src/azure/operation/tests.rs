@@ -158,7 +158,7 @@ fn lists_the_ids_in_the_path() {
         ("/openai/v1/realtime/calls/rtc_1/hangup", &["rtc_1"]),
         ("/openai/v1/video/generations/jobs/task_1", &["task_1"]),
         ("/openai/v1/videos/video_1/content", &["video_1"]),
-        ("/openai/models/gpt-4o", &[]),
+        ("/openai/models/gpt-4o", &["gpt-4o"]),
     ] {
         assert_eq!(ids(path), expected, "{path}");
     }
@@ -222,6 +222,75 @@ fn everything_else_may_create() {
         for method in [Method::POST, Method::DELETE, Method::PUT, Method::PATCH] {
             assert_eq!(call(&method, &format!("/openai/{path}")).repeat(), Repeat::Creates, "{method} {path}");
         }
+    }
+}
+
+#[test]
+fn tells_where_a_call_names_its_model() {
+    use ModelPlace::{Body, Elsewhere, Nowhere, OptionalBody, Path, Query, Session};
+    for (method, path, place) in [
+        (Method::POST, "v1/chat/completions", Body),
+        (Method::POST, "v1/images/edits", Body),
+        (Method::POST, "v1/audio/transcriptions", Body),
+        (Method::POST, "v1/responses", Body),
+        (Method::POST, "responses", Body),
+        (Method::POST, "responses/compact", Body),
+        (Method::POST, "assistants", Body),
+        (Method::POST, "assistants/asst_1", OptionalBody),
+        (Method::POST, "threads/runs", OptionalBody),
+        (Method::POST, "threads/thread_1/runs", OptionalBody),
+        (Method::POST, "v1/videos", Body),
+        (Method::POST, "deployments/d/chat/completions", Path),
+        (Method::POST, "deployments/d/images/edits", Path),
+        (Method::GET, "deployments/d/chat/completions", Path),
+        (Method::POST, "deployments/d/unknown", Path),
+        (Method::POST, "deployments/d/responses", Body),
+        (Method::POST, "deployments/d/threads/thread_1/runs", OptionalBody),
+        (Method::POST, "deployments/d/threads", Nowhere),
+        (Method::POST, "deployments/d/batches", Elsewhere),
+        (Method::GET, "realtime", Query),
+        (Method::GET, "v1/realtime", Query),
+        (Method::POST, "v1/realtime/client_secrets", Session),
+        (Method::POST, "v1/realtime/calls", Elsewhere),
+        (Method::POST, "batches", Elsewhere),
+        (Method::GET, "batches/batch_1", Elsewhere),
+        (Method::POST, "fine_tuning/jobs", Elsewhere),
+        (Method::POST, "fine_tuning/alpha/graders/run", Elsewhere),
+        (Method::GET, "v1/evals", Elsewhere),
+        (Method::GET, "unknown", Elsewhere),
+        (Method::DELETE, "models/gpt-4o", Elsewhere),
+        (Method::PUT, "responses", Elsewhere),
+        (Method::POST, "videos/video_1/remix", Elsewhere),
+        (Method::GET, "models", Nowhere),
+        (Method::GET, "responses/resp_1", Nowhere),
+        (Method::OPTIONS, "responses", Nowhere),
+        (Method::DELETE, "assistants/asst_1", Nowhere),
+        (Method::POST, "responses/resp_1/cancel", Nowhere),
+        (Method::POST, "chat/completions/chatcmpl-1", Nowhere),
+        (Method::POST, "threads/thread_1/messages", Nowhere),
+        (Method::POST, "threads/thread_1/runs/run_1/submit_tool_outputs", Nowhere),
+        (Method::POST, "files", Nowhere),
+        (Method::PATCH, "vector_stores/vs_1", Nowhere),
+    ] {
+        assert_eq!(call(&method, &format!("/openai/{path}")).model_place(), place, "{method} {path}");
+    }
+}
+
+#[test]
+fn a_deployment_where_azure_has_none_is_surplus() {
+    for (path, left) in [
+        ("/openai/deployments/d/responses", Some("/openai/responses")),
+        ("/openai/deployments/a%20b/threads/thread_1/runs/", Some("/openai/threads/thread_1/runs/")),
+        ("/openai/deployments/d/models", Some("/openai/models")),
+        ("/openai/deployments/d/batches", Some("/openai/batches")),
+        ("/openai/deployments/d/chat/completions", None),
+        ("/openai/deployments/d/unknown", None),
+        ("/openai/deployments/d", None),
+        ("/openai/responses", None),
+    ] {
+        let call = call(&Method::POST, path);
+        let surplus = call.surplus_span().map(|span| [&path[..span.start], &path[span.end..]].concat());
+        assert_eq!(surplus.as_deref(), left, "{path}");
     }
 }
 

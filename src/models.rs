@@ -1,0 +1,199 @@
+//! Which models are there? Lists the aliases instead of what one backend happens to have.
+//!
+//! 1. `GET` and `HEAD` of `/openai/models` and `/openai/v1/models` are answered here: one entry for each alias that the client
+//!    may use and that a configured backend serves within its constraints, whether or not that backend is able at the moment.
+//! 2. `…/models/{alias}` is answered with that entry, or refused when there is none.
+//! 3. Everything else passes.
+//!
+//! An entry is what client libraries read: `id`, `object`, `created` and `owned_by`. When the model was made is not known here;
+//! `created` is 0.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use http_body_util::BodyExt;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::{body::Body, models::ListModelsLayer, pool::{Backend, Deployment, Pool}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let east = Backend::new("east", "https://east.example");
+//! let pool = Pool::builder().add_backend(east.add_deployment(Deployment::new("d1").alias("gpt-4o"))).build()?;
+//! let backend = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+//! let service = ServiceBuilder::new().layer(ListModelsLayer::new(pool)).service(backend);
+//!
+//! let answer = service.oneshot(Request::get("/openai/v1/models").body(Body::empty())?).await?;
+//! let body = answer.into_body().collect().await?.to_bytes();
+//! assert!(body.starts_with(br#"{"object":"list","data":[{"id":"gpt-4o","#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//! [`DeploymentNotFound`](ErrorKind::DeploymentNotFound), those of [`Route::parse`], and those of the service below.
+//!
+//! # Cancellation
+//! Dropping the future drops the request below; there is nothing else to cancel.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use serde::Serialize;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::azure::operation::Operation;
+use crate::body::Body;
+use crate::context::{Client, Route};
+use crate::error::{Error, ErrorKind, polled_again};
+use crate::pool::{NoTargetReason, Pool, Query};
+
+/// Which models are there? See the [module docs](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ListModelsLayer {
+    pool: Pool,
+}
+
+impl ListModelsLayer {
+    /// Lists the aliases of a pool, as they are at the time of each request.
+    pub const fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+}
+
+impl<S> Layer<S> for ListModelsLayer {
+    type Service = ListModels<S>;
+
+    fn layer(&self, inner: S) -> ListModels<S> {
+        ListModels { inner, pool: self.pool.clone() }
+    }
+}
+
+/// Which models are there? See the [module docs](self).
+#[derive(Clone, Debug)]
+pub struct ListModels<S> {
+    inner: S,
+    pool: Pool,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ListModels<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let state = match answer(&self.pool, &request).transpose() {
+            Some(answer) => State::Answered { answer: Some(answer) },
+            None => State::Called { future: self.inner.call(request) },
+        };
+        ResponseFuture { state }
+    }
+}
+
+/// The answer, if the request asks for models.
+fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>, Error> {
+    let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    if route.operation() != Operation::Models || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(None);
+    }
+    let aliases = pool.aliases();
+    let mut seen =
+        aliases.iter().filter(|alias| is_for(request.extensions().get(), alias, pool)).map(|id| Model::new(id));
+    let body = match route.object_ids().next() {
+        None => serde_json::to_vec(&List { object: "list", data: seen.collect() }),
+        Some(name) => match seen.find(|model| model.id == name) {
+            Some(model) => serde_json::to_vec(&model),
+            None => return Err(Error::new(ErrorKind::DeploymentNotFound, "There is no such model for this client.")),
+        },
+    };
+    let body = body.map_err(|error| Error::new(ErrorKind::BackendFailed, "The list failed.").with_source(error))?;
+    let mut answer = Response::new(Body::from(body));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(Some(answer))
+}
+
+fn is_for(client: Option<&Client>, alias: &str, pool: &Pool) -> bool {
+    let mut query = Query::new(Some(alias));
+    if let Some(client) = client {
+        query = query.constraints(client.constraints());
+    }
+    client.is_none_or(|client| client.may_use(alias)) && pool.outlook(&query).reason != NoTargetReason::NotServed
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Model<'a>>,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
+impl<'a> Model<'a> {
+    const fn new(id: &'a str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: "azure-openai" }
+    }
+}
+
+pin_project! {
+    /// The future of [`ListModels`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjection]
+    enum State<F> {
+        Answered { answer: Option<Result<Response<Body>, Error>> },
+        Called { #[pin] future: F },
+    }
+}
+
+impl<F, ResBody, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    E: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Answered { answer } => {
+                Poll::Ready(answer.take().map_or_else(|| Err(polled_again()), |answer| answer.map_err(Into::into)))
+            }
+            StateProjection::Called { future } => {
+                let answer = ready!(future.poll(cx)).map_err(Into::into)?;
+                Poll::Ready(Ok(answer.map(Body::new)))
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A realtime session over WebSocket, in which the backend says what it hears.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
+
+use super::answer::{self, Answer};
+use super::body::InFlight;
+use super::received::ReceivedRequest;
+use crate::body::Body;
+
+/// What every key is hashed with: RFC 6455, section 1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// The subprotocol that the API knows.
+const PROTOCOL: &str = "realtime";
+
+/// The answer to a handshake.
+pub(super) fn answer(request: &ReceivedRequest) -> Answer {
+    let headers = &request.headers;
+    let asks = has(headers, CONNECTION, "upgrade") && has(headers, UPGRADE, "websocket");
+    let Some(accept) = headers.get(SEC_WEBSOCKET_KEY).filter(|_| asks).and_then(accept) else {
+        return answer::invalid(None, "The request is not the handshake of a WebSocket.");
+    };
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let mut answer = answer::of_status(StatusCode::UPGRADE_REQUIRED);
+        answer.headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return answer;
+    }
+    let mut answer = answer::of_status(StatusCode::SWITCHING_PROTOCOLS);
+    answer.headers = HeaderMap::from_iter([
+        (CONNECTION, HeaderValue::from_static("Upgrade")),
+        (UPGRADE, HeaderValue::from_static("websocket")),
+        (SEC_WEBSOCKET_ACCEPT, accept),
+    ]);
+    if has(headers, SEC_WEBSOCKET_PROTOCOL, PROTOCOL) {
+        answer.headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    }
+    answer
+}
+
+fn has(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
+}
+
+fn accept(key: &HeaderValue) -> Option<HeaderValue> {
+    let digest = Sha1::new().chain_update(key.as_bytes()).chain_update(GUID).finalize();
+    HeaderValue::try_from(STANDARD.encode(digest)).ok()
+}
+
+/// The body of a 101: holds the place in flight until it is dropped.
+struct Held(#[expect(dead_code, reason = "a guard")] InFlight);
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+}
+
+pub(super) fn accepted(answer: Answer, in_flight: InFlight) -> Response<Body> {
+    let mut response = Response::new(Body::new(Held(in_flight)));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+// ===== impl Session =====
+
+/// A session whose handshake a server is about to answer.
+pub(super) struct Session {
+    upgrade: OnUpgrade,
+    held: Body,
+}
+
+impl Session {
+    /// Takes over from a response.
+    pub(super) fn begin(upgrade: OnUpgrade, response: &mut Response<Body>) -> Self {
+        Self { upgrade, held: std::mem::take(response.body_mut()) }
+    }
+
+    /// Says what it hears until either side closes. Gives the socket, for its owner to end.
+    pub(super) async fn run(self) -> Option<BufStream<TokioIo<Upgraded>>> {
+        let mut socket = BufStream::new(TokioIo::new(self.upgrade.await.ok()?));
+        let ended = echo(&mut socket).await;
+        drop(self.held);
+        ended.ok().map(|()| socket)
+    }
+}
+
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
+const MASKED: u8 = 0x80;
+/// How much of a frame is in hand at a time.
+const PIECE: usize = 8 * 1024;
+
+/// Returns every frame as it came, unmasked; pings as pongs. Ends after the closing frame, or where frames end.
+async fn echo(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let Some(head) = Head::read(socket).await? else { return socket.shutdown().await };
+        let is_heard = head.opcode() != PONG;
+        if is_heard {
+            head.write(socket).await?;
+        }
+        let (mut left, mut mask) = (head.length, head.mask.into_iter().cycle());
+        while left > 0 {
+            let size = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            let (piece, _) = buffer.split_at_mut(size);
+            socket.read_exact(piece).await?;
+            piece.iter_mut().zip(&mut mask).for_each(|(byte, mask)| *byte ^= mask);
+            if is_heard {
+                socket.write_all(piece).await?;
+            }
+            left -= size as u64;
+        }
+        socket.flush().await?;
+        if head.opcode() == CLOSE {
+            return socket.shutdown().await;
+        }
+    }
+}
+
+/// The head of a client's frame: RFC 6455, section 5.2.
+struct Head {
+    first: u8,
+    length: u64,
+    mask: [u8; 4],
+}
+
+impl Head {
+    /// `None` where the client has ended without a frame more.
+    async fn read(socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
+        let mut first = [0];
+        if socket.read(&mut first).await? == 0 {
+            return Ok(None);
+        }
+        let second = socket.read_u8().await?;
+        if second & MASKED == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a client's frame without a mask"));
+        }
+        let length = match second & !MASKED {
+            126 => socket.read_u16().await?.into(),
+            127 => socket.read_u64().await?,
+            length => length.into(),
+        };
+        let mut mask = [0; 4];
+        socket.read_exact(&mut mask).await?;
+        Ok(Some(Self { first: first[0], length, mask }))
+    }
+
+    const fn opcode(&self) -> u8 {
+        self.first & 0xf
+    }
+
+    async fn write(&self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        socket.write_u8(if self.opcode() == PING { self.first ^ PING ^ PONG } else { self.first }).await?;
+        match self.length {
+            length @ 0..126 => socket.write_u8(length as u8).await,
+            length @ 126..=0xffff => {
+                socket.write_u8(126).await?;
+                socket.write_u16(length as u16).await
+            }
+            length => {
+                socket.write_u8(127).await?;
+                socket.write_u64(length).await
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_the_rfc_is_accepted_as_the_rfc_says() {
+        let accepted = accept(&HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==")).unwrap();
+        assert_eq!(accepted, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+}

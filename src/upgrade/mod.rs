@@ -1,0 +1,202 @@
+//! Carries the WebSockets of the realtime API between clients and backends.
+//!
+//! 1. The handshake of a WebSocket is a `GET` over HTTP/1.1 without a body, with `Upgrade: websocket` and
+//!    `Connection: upgrade`. For `/openai/realtime` and `/openai/v1/realtime` the layer keeps the client's connection in hand and
+//!    passes the request on, marked as a [`Handshake`]. To the layers below it is a request like any other: the client must be
+//!    known and allowed, a target is selected, and a backend that refuses is followed by the next one.
+//! 2. An answer 101 goes to the client with the backend's own handshake headers. From then on bytes are carried both ways,
+//!    unread, with 8 KiB in hand for each way: a side that does not read holds the other one up.
+//! 3. When one side ends its sending, what it sent is flushed and the other side is told. That one has [`CLOSING_TIME`] to end
+//!    too. A side that breaks ends both at once.
+//! 4. The body of the backend's 101, and with it the place in flight and the permit, is held until then. It is read to its end
+//!    when the connection ended well, which the circuit counts as a success, and dropped otherwise, which teaches nothing.
+//! 5. Any other answer, such as 401 or 429, passes unchanged.
+//! 6. A handshake for `/openai/responses` or `/openai/v1/responses` is refused with 501: the model is named inside its frames,
+//!    where nothing could be authorised or chosen.
+//! 7. An upgrade that is asked for elsewhere, or to something else, is not passed on: the request goes its way without it. A 101
+//!    that nobody asked for is an answer of no use, 502.
+//! 8. Below another such layer it lets everything pass that is carried there.
+//!
+//! No clock runs on a connection that stands: `connect` and `first_byte` of the client hold for the handshake. A client that
+//! vanished without a word is noticed when something is sent to it. HTTP/2 and its extended CONNECT are not supported, and
+//! messages are not looked at.
+//!
+//! It belongs directly under [`RespondLayer`](crate::respond::RespondLayer), above whatever holds something for the time of a
+//! request. Both ends must be hyper's: a server that serves connections *with upgrades*, and a client that leaves `OnUpgrade` on
+//! its answers, as [`HttpClient`](crate::client::HttpClient) does.
+//!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::{body::Body, respond::RespondLayer, upgrade::UpgradeLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let gateway = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+//! let service = ServiceBuilder::new().layer(RespondLayer::new()).layer(UpgradeLayer::new()).service(gateway);
+//!
+//! let handshake = Request::get("/openai/v1/responses").header("connection", "upgrade").header("upgrade", "websocket");
+//! let refused = service.oneshot(handshake.body(Body::empty())?).await?;
+//! assert_eq!(refused.status(), StatusCode::NOT_IMPLEMENTED);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A whole stack, and the end of its connections:
+//!
+//! ```no_run
+//! use tower::ServiceBuilder;
+//! use tower_azure_openai::client::HttpClient;
+//! use tower_azure_openai::{body::Body, pool::Pool, respond::RespondLayer, upgrade::UpgradeLayer};
+//! use tower_azure_openai::{circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
+//!
+//! # async fn stack(pool: Pool) -> Result<(), Box<dyn std::error::Error>> {
+//! let upgrade = UpgradeLayer::new();
+//! let websockets = upgrade.connections();
+//! let service = ServiceBuilder::new()
+//!     .layer(RespondLayer::new())
+//!     .layer(upgrade)
+//!     .layer(FailoverLayer::new())
+//!     .layer(SelectBackendLayer::new(pool))
+//!     .layer(CircuitBreakerLayer::adopting())
+//!     .service(HttpClient::builder().build()?);
+//! // Serve it with hyper_util's `serve_connection_with_upgrades`. In the end, after its graceful shutdown:
+//! websockets.closed().await;
+//! # tower::ServiceExt::oneshot(service, http::Request::new(Body::empty())).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A server that shuts down gracefully has forgotten about the connections that were upgraded: [`Connections`] counts them.
+//!
+//! # Errors
+//! [`NotSupported`](crate::ErrorKind::NotSupported), [`BackendFailed`](crate::ErrorKind::BackendFailed) for a 101 that leads
+//! nowhere, and those of the service below.
+//!
+//! # Cancellation
+//! Dropping the future drops the request below. After a 101 the connection is carried by a task of its own, spawned on tokio; it
+//! ends with either side, or with the runtime.
+
+mod connections;
+mod future;
+mod pump;
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, Version};
+use http_body::Body as HttpBody;
+use hyper::upgrade::OnUpgrade;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::connections::Connections;
+pub use self::future::ResponseFuture;
+pub use self::pump::CLOSING_TIME;
+use crate::azure::operation::Operation;
+use crate::body::Body;
+use crate::context::{Handshake, Route};
+use crate::error::{Error, ErrorKind};
+use crate::headers;
+
+/// Carries WebSockets between clients and backends. See the [module docs](self).
+///
+/// All clones of a layer, and all services made from them, count their connections together.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct UpgradeLayer {
+    connections: Connections,
+}
+
+impl UpgradeLayer {
+    /// The layer, without any connection yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The connections that are open, to wait for their end.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+}
+
+impl<S> Layer<S> for UpgradeLayer {
+    type Service = Upgrade<S>;
+
+    fn layer(&self, inner: S) -> Upgrade<S> {
+        Upgrade { inner, connections: self.connections.clone() }
+    }
+}
+
+/// Carries WebSockets between clients and backends. See the [module docs](self).
+#[derive(Clone, Debug)]
+pub struct Upgrade<S> {
+    inner: S,
+    connections: Connections,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Upgrade<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ReqBody: HttpBody,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        if request.extensions().get::<Handshake>().is_some() {
+            return ResponseFuture::carried_above(self.inner.call(request));
+        }
+        match take(&mut request) {
+            Ok(client) => ResponseFuture::called(self.inner.call(request), client, self.connections.clone()),
+            Err(error) => ResponseFuture::refused(error),
+        }
+    }
+}
+
+/// The connection of a client that asks for a WebSocket where there may be one; marks the request.
+fn take<B: HttpBody>(request: &mut Request<B>) -> Result<Option<OnUpgrade>, Error> {
+    if !is_handshake(request) {
+        return Ok(None);
+    }
+    match endpoint(request) {
+        Some((Operation::Realtime, "realtime")) => {
+            let client = request.extensions_mut().remove::<OnUpgrade>();
+            if client.is_some() {
+                request.extensions_mut().insert(Handshake);
+            }
+            Ok(client)
+        }
+        Some((Operation::Responses, "responses")) => Err(Error::new(
+            ErrorKind::NotSupported,
+            "Responses over WebSocket is not supported: the model is named inside its frames, where this gateway can \
+             neither authorise nor choose. Use HTTP, streamed if need be.",
+        )),
+        _ => Ok(None),
+    }
+}
+
+/// A body would be read by one side as part of the request, by the other as the first bytes of the connection.
+fn is_handshake<B: HttpBody>(request: &Request<B>) -> bool {
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && headers::names_websocket(request.headers())
+        && request.body().is_end_stream()
+}
+
+/// The family that the path leads to, and where in it the path ends.
+fn endpoint<B>(request: &Request<B>) -> Option<(Operation, &str)> {
+    let path = request.uri().path();
+    let route = Route::find_or_parse(request.extensions(), request.method(), request.uri()).ok()?;
+    Some((route.operation(), path.strip_suffix('/').unwrap_or(path).rsplit('/').next()?))
+}

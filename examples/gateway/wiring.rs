@@ -13,7 +13,7 @@ use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
-use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
+use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release};
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
@@ -25,6 +25,7 @@ use tower_azure_openai::upgrade::UpgradeLayer;
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
 use crate::config::behaviour::{self, Circuit, Condition, Selection};
+use crate::config::releases;
 use crate::config::{Authentication, Config};
 
 /// The description of the pool that a configuration asks for.
@@ -33,6 +34,7 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
     if let Some(region) = &config.region {
         described = described.region(region);
     }
+    let described = config.releases.iter().fold(described, |pool, described| pool.add_release(release(described)));
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
 }
 
@@ -158,6 +160,10 @@ fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
         backend = backend.geography(geography);
     }
     Ok(described.deployments.iter().fold(backend, |backend, described| backend.add_deployment(deployment(described))))
+}
+
+fn release(described: &releases::Release) -> Release {
+    Release::new(&described.alias, &described.model, &described.version).share(described.share)
 }
 
 fn deployment(described: &backends::Deployment) -> Deployment {

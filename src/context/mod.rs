@@ -45,8 +45,7 @@ pub struct Handshake;
 
 /// What a request of this client with this route asks of its target.
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
-    match client {
-        Some(client) => Query::new(route.alias().map(|alias| client.resolve(alias))).constraints(client.constraints()),
-        None => Query::new(route.alias()),
-    }
+    let Some(client) = client else { return Query::new(route.alias()) };
+    let alias = route.alias().map(|alias| client.resolve(alias));
+    Query::new(alias).constraints(client.constraints()).client(client.id())
 }

@@ -9,6 +9,7 @@ mod consistency;
 mod endpoint;
 mod problem;
 mod reader;
+pub(crate) mod releases;
 pub(crate) mod secret;
 mod served;
 mod syntax;
@@ -28,6 +29,7 @@ use clients::Client;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
+use releases::Release;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
 /// Empty is none.
@@ -50,6 +52,7 @@ pub(crate) struct Config {
     /// At least one.
     pub(crate) backends: Vec<Backend>,
     pub(crate) clients: Vec<Client>,
+    pub(crate) releases: Vec<Release>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
     pub(crate) circuit: Circuit,
@@ -116,6 +119,7 @@ impl Config {
             base_path: s.parsed("base_path", base_path).flatten(),
             backends: backends::read(s),
             clients: clients::read(s),
+            releases: releases::read(s),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
             circuit: s.section("circuit", Circuit::read),

@@ -739,6 +739,68 @@ fn constraints_are_checked_for_what_a_client_reaches() {
     }
 }
 
+/// Two versions behind one alias.
+const RELEASED: &str = r#"
+[[backends.deployments]]
+name = "m2"
+alias = "m"
+version = "2"
+[[releases]]
+alias = "m"
+model = "m"
+version = "1"
+share = 90
+[[releases]]
+alias = "m"
+model = "m"
+version = "2"
+share = 10
+"#;
+
+fn released(from: &str, to: &str) -> String {
+    assert!(RELEASED.contains(from), "{from}");
+    with("# deployment", &format!("version = \"1\"\n{}", RELEASED.replacen(from, to, 1)))
+}
+
+#[test]
+fn an_alias_may_have_releases() {
+    assert_eq!(valid(BASE).config.releases, []);
+    let config = valid(&released("", "")).config;
+    assert_eq!(config.releases.iter().map(|release| release.share).collect::<Vec<_>>(), [90, 10]);
+    assert_eq!(
+        config.served(),
+        "m m 1 (share 90): a/m (priority 0, weight 1)\nm m 2 (share 10): a/m2 (priority 0, weight 1)\n"
+    );
+}
+
+#[test]
+fn releases_and_deployments_must_fit_each_other() {
+    for (from, to, problem) in [
+        (
+            "version = \"2\"\n[[releases]]",
+            "version = \"3\"\n[[releases]]",
+            "releases[1]: no backend serves \"m\" in version \"2\" as \"m\"\n\
+             backends[0].deployments[1].version: a/m2 is m with version 3, which is no release of \"m\"",
+        ),
+        ("share = 10", "", "releases[1].share: is missing"),
+        ("share = 10", "share = 1000001", "releases[1].share: must be from 0 to 1000000"),
+        (
+            "share = 10",
+            "share = 10\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 0",
+            "releases[2]: is already releases[1]",
+        ),
+        (
+            "90\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 10",
+            "0\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 0",
+            "releases[0].share: no release of \"m\" has a share",
+        ),
+        ("[[releases]]\nalias = \"m\"", "[[releases]]", "releases[0].alias: is missing"),
+    ] {
+        let found = problems(&released(from, to));
+        assert!(found.contains(problem), "{to}: {found}");
+    }
+}
+
 #[test]
 fn words_are_those_of_the_contract() {
     refuses(&[
@@ -829,7 +891,7 @@ fn operations_are_read() {
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         ("# top", "", &["tls = {}", "redis = { url = \"redis://x\" }"][..]),
-        ("# top", "", &["entra = {}", "releases = [{ alias = \"m\" }]"]),
+        ("# top", "", &["entra = {}"]),
         ("# backend", "backends[0].", &["kind = \"openai\""]),
         ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
         ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
@@ -865,7 +927,6 @@ fn features_that_are_not_built_are_refused_by_name() {
 #[test]
 fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
     accepts(&[
-        ("# top", "releases = []"),
         ("# backend", "kind = \"azure\""),
         ("# client", "tokens_per_day = 0"),
         ("# end", "[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]"),

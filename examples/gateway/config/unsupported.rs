@@ -16,8 +16,6 @@ enum Known {
     Count(u32),
     Duration(&'static str),
     Flag(bool),
-    /// No tables.
-    NoTables,
     /// No strings.
     NoTexts,
     Size(&'static str),
@@ -35,7 +33,6 @@ const KEYS: &[(&str, Known)] = &[
     ("clients[].requests_per_minute", Known::Count(0)),
     ("clients[].tokens_per_day", Known::Count(0)),
     ("entra", Known::AnyTable),
-    ("releases", Known::NoTables),
     ("stream.preamble_events", Known::Count(64)),
     ("stream.preamble_bytes", Known::Size("256KiB")),
     ("stream.preamble_time", Known::Duration("30s")),
@@ -81,7 +78,6 @@ impl Known {
                 section.parsed(key, units::duration).is_some_and(|value| Ok(value) != units::duration(default))
             }
             Self::Flag(default) => section.flag(key, default) != default,
-            Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
             Self::NoTexts => section.texts(key).is_some_and(|texts| !texts.is_empty()),
             Self::Size(default) => {
                 section.parsed(key, units::size).is_some_and(|value| Ok(value) != units::size(default))

@@ -296,9 +296,8 @@ mod lowest_latency {
         ] {
             takes(&pool, backend, kind, ms(latency)).await;
         }
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         assert_eq!(shares(&pool, &policy, &streamed(), 15), [("x".to_owned(), 15)].into());
-        choice(&pool, &policy, &route());
         assert_eq!(shares(&pool, &policy, &route(), 15), [("y".to_owned(), 15)].into());
     }
 
@@ -307,7 +306,7 @@ mod lowest_latency {
         let pool = pool(["x", "y"].map(serving));
         takes(&pool, "x", RouteKind::Whole, ms(20_000)).await;
         takes(&pool, "y", RouteKind::Whole, ms(500)).await;
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         let mut on_x = 0;
         for _ in 0..2_000 {
             let permit = send(&pool, &policy, &route()).unwrap();
@@ -324,7 +323,7 @@ mod lowest_latency {
         takes(&pool, "slow", RouteKind::Whole, ms(10_000)).await;
         takes(&pool, "fast", RouteKind::Whole, ms(500)).await;
         advance(Duration::from_secs(60)).await;
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         let held: Vec<_> = (0..160).map(|_| send(&pool, &policy, &route()).unwrap()).collect();
         let counts = counts(held.iter().map(|permit| permit.target().backend().to_owned()));
         assert!(counts.get("slow").is_none_or(|slow| *slow <= 1), "{counts:?}");
@@ -333,7 +332,7 @@ mod lowest_latency {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_first_before_anything_is_known() {
         let pool = three();
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         let held: Vec<_> = (0..9).map(|_| send(&pool, &policy, &route()).unwrap()).collect();
         let counts = counts(held.iter().map(|permit| permit.target().backend().to_owned()));
         assert_eq!(counts.values().copied().collect::<Vec<_>>(), [3, 3, 3]);
@@ -576,9 +575,9 @@ mod any_run_of_events {
             ("round robin", Box::new(RoundRobin::default())),
             ("weighted", Box::new(Weighted::default())),
             ("least load", Box::new(LeastLoad::with_seed(7))),
-            ("lowest latency", Box::new(LowestLatency::default())),
+            ("lowest latency", Box::new(LowestLatency::with_seed(12))),
             ("prompt cache", Box::new(PromptCache::or_else(LeastLoad::with_seed(8)))),
-            ("slow start", Box::new(SlowStart::new(LowestLatency::default(), Duration::from_secs(10)).seed(9))),
+            ("slow start", Box::new(SlowStart::new(LowestLatency::with_seed(12), Duration::from_secs(10)).seed(9))),
             ("out of range", Box::new(|_: &Route, _: &[&Target]| usize::MAX)),
         ]
     }

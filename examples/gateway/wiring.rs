@@ -13,7 +13,9 @@ use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
-use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release};
+use tower_azure_openai::pool::{
+    self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
+};
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
@@ -149,6 +151,7 @@ fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
         .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
     let mut backend = Backend::new(&described.name, described.endpoint.to_string())
         .credential(credential)
+        .kind(kind(described.kind))
         .priority(described.priority)
         .weight(described.weight)
         .processing(processing(described.processing))
@@ -209,6 +212,13 @@ fn circuit(described: &Circuit) -> CircuitConfig {
     config.window = described.window;
     config.min_requests = described.min_requests;
     config
+}
+
+const fn kind(described: backends::Kind) -> BackendKind {
+    match described {
+        backends::Kind::Azure => BackendKind::Azure,
+        backends::Kind::OpenAi => BackendKind::OpenAi,
+    }
 }
 
 const fn processing(described: backends::Processing) -> pool::Processing {

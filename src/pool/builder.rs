@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::endpoint::Endpoint;
-use super::{Backend, CircuitConfig, Deployment, Pool, Release};
+use super::{Backend, BackendKind, CircuitConfig, Deployment, Pool, Release};
 
 /// The largest weight of a backend or deployment.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -133,6 +133,9 @@ impl Problems {
         let endpoint =
             Endpoint::parse(&backend.endpoint).map_err(|why| self.add(format_args!("endpoint of {name}"), why));
         let endpoint = endpoint.ok()?;
+        if backend.kind == BackendKind::OpenAi && endpoint.prefix().ends_with("/v1") {
+            self.add(format_args!("endpoint of {name}"), "must not end in /v1, which is put there");
+        }
         let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_bearer().is_some());
         if has_tokens && !endpoint.may_carry_tokens() {
             self.add(format_args!("endpoint of {name}"), "must be https: tokens are not sent in the clear");

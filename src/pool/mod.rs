@@ -55,7 +55,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-pub use self::backend::{Backend, Constraints, Processing};
+pub use self::backend::{Backend, BackendKind, Constraints, Processing};
 pub use self::breaker::{Breaker, BreakerPermit};
 pub use self::builder::{BuildError, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder};
 pub use self::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};

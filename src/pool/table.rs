@@ -158,6 +158,7 @@ impl Maker<'_> {
         let in_flight = known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.0.backend.in_flight.clone());
         Arc::new(Resource {
             name: backend.name.as_str().into(),
+            kind: backend.kind,
             endpoint,
             credential: backend.credential.clone(),
             priority: backend.priority,

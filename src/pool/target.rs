@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::load::LATENCY_DECAY;
-use super::{CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, Release, RouteKind};
+use super::{BackendKind, CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, Release, RouteKind};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
@@ -36,6 +36,7 @@ pub(super) struct Inner {
 /// A backend as it was built.
 pub(super) struct Resource {
     pub(super) name: Arc<str>,
+    pub(super) kind: BackendKind,
     pub(super) endpoint: Endpoint,
     pub(super) credential: Option<Credential>,
     pub(super) priority: u32,
@@ -77,6 +78,12 @@ impl Target {
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
         self.0.deployment.as_ref().map(|served| &*served.alias)
+    }
+
+    /// Which form of the API its backend speaks.
+    #[must_use]
+    pub fn kind(&self) -> BackendKind {
+        self.0.backend.kind
     }
 
     /// Where requests go.

@@ -4,7 +4,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use tower_azure_openai::azure::operation::Operation;
 
-use super::backends::{Credential, Processing, TokenSource};
+use super::backends::{Credential, Kind, Processing, TokenSource};
 use super::behaviour::{Condition, LogFormat, Policy};
 use super::*;
 
@@ -866,6 +866,19 @@ fn every_policy_of_the_contract_can_be_chosen() {
 }
 
 #[test]
+fn a_backend_may_speak_openais_own_form() {
+    assert_eq!(valid(&with("# backend", "kind = \"azure\"")).config.backends[0].kind, Kind::Azure);
+    assert_eq!(valid(&with("# backend", "kind = \"openai\"")).config.backends[0].kind, Kind::OpenAi);
+    refuses(&[(
+        "# backend",
+        "kind = \"other\"",
+        "backends[0].kind: \"other\" is unknown, must be \"azure\" or \"openai\"",
+    )]);
+    let twice = with("# backend", "kind = \"openai\"").replace("https://a.example", "https://a.example/v1/");
+    assert_eq!(problems(&twice), "backends[0].endpoint: must not end in /v1, which is put there");
+}
+
+#[test]
 fn a_gateway_may_know_where_it_runs() {
     assert_eq!(valid(BASE).config.region, None);
     assert_eq!(valid(&with("# top", "region = \"eastus\"")).config.region.as_deref(), Some("eastus"));
@@ -892,7 +905,6 @@ fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         ("# top", "", &["tls = {}", "redis = { url = \"redis://x\" }"][..]),
         ("# top", "", &["entra = {}"]),
-        ("# backend", "backends[0].", &["kind = \"openai\""]),
         ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
         ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
         (
@@ -927,7 +939,6 @@ fn features_that_are_not_built_are_refused_by_name() {
 #[test]
 fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
     accepts(&[
-        ("# backend", "kind = \"azure\""),
         ("# client", "tokens_per_day = 0"),
         ("# end", "[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]"),
     ]);

@@ -26,7 +26,6 @@ enum Known {
 
 const KEYS: &[(&str, Known)] = &[
     ("tls", Known::AnyTable),
-    ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("backends[].credential.pass_through", Known::Flag(false)),
     ("clients[].entra", Known::AnyTable),
     ("clients[].tokens_per_minute", Known::Count(0)),

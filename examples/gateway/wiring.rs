@@ -21,12 +21,13 @@ use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
+use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
-use crate::config::behaviour::{self, Circuit, Condition, Selection};
+use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
 use crate::config::releases;
 use crate::config::{Authentication, Config};
 
@@ -71,6 +72,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Res
                 .on(failover.on.iter().filter_map(condition)),
         )
         .select(SelectBackendLayer::new(pool).with_policy(policy))
+        .stream_commit(stream_commit(&config.stream))
         .build(client(config)?))
 }
 
@@ -199,6 +201,13 @@ fn credential(described: &backends::Credential) -> Result<Credential, BoxError> 
         TokenSource::WorkloadIdentity => Identity::workload_identity(),
     };
     Ok(Credential::bearer(Arc::new(identity.scope(scope).keeper()?)))
+}
+
+fn stream_commit(described: &Stream) -> StreamCommitLayer {
+    StreamCommitLayer::new()
+        .preamble_events(usize::try_from(described.preamble_events).unwrap_or(usize::MAX))
+        .preamble_bytes(described.preamble_bytes)
+        .preamble_time(described.preamble_time)
 }
 
 fn circuit(described: &Circuit) -> CircuitConfig {

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backends::Backend;
-use behaviour::{Circuit, Failover, Limits, Selection, Telemetry, Timeouts};
+use behaviour::{Circuit, Failover, Limits, Selection, Stream, Telemetry, Timeouts};
 use clients::Client;
 use problem::Problem;
 pub(crate) use problem::Problems;
@@ -55,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) releases: Vec<Release>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
+    pub(crate) stream: Stream,
     pub(crate) circuit: Circuit,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
@@ -122,6 +123,7 @@ impl Config {
             releases: releases::read(s),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
+            stream: s.section("stream", Stream::read),
             circuit: s.section("circuit", Circuit::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),

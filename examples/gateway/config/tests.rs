@@ -130,6 +130,10 @@ replay_limit = "12B"
 replay_memory = "13B"
 budget = 0.14
 on = ["connect"]
+[stream]
+preamble_events = 15
+preamble_bytes = "16B"
+preamble_time = "17s"
 [circuit]
 min_open = "21s"
 max_open = "22s"
@@ -177,6 +181,9 @@ backend_header = true
     let Failover { attempts, replay_limit, replay_memory, budget, on } = config.failover;
     assert_eq!((attempts, replay_limit, replay_memory, budget), (11, 12, 13, 0.14));
     assert_eq!(on, [Condition::Connect]);
+
+    let Stream { preamble_events, preamble_bytes, preamble_time } = config.stream;
+    assert_eq!((preamble_events, preamble_bytes, preamble_time), (15, 16, seconds(17)));
 
     let Circuit { min_open, max_open, default_open, probe_interval, window, .. } = config.circuit;
     assert_eq!([min_open, max_open, default_open, probe_interval, window], [21, 22, 23, 24, 27].map(seconds));
@@ -355,6 +362,8 @@ fn numbers_durations_and_sizes_stay_in_range() {
         ("# end", "[circuit]\nwindow = \"0s\"", "circuit.window: must be longer than nothing"),
         ("# end", "[timeouts]\nidle = \"120\"", "timeouts.idle: has no unit: ms, s, m or h"),
         ("# end", "[timeouts]\nconnect = \"0ms\"", "timeouts.connect: must be longer than nothing"),
+        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
+        ("# end", "[stream]\npreamble_events = -1", "stream.preamble_events: must be from 0 to 4294967295"),
         ("# end", "[timeouts]\nanswer = \"999999999h\"", "timeouts.answer: is too long: at most \"8760h\""),
         (
             "# end",
@@ -368,6 +377,7 @@ fn numbers_durations_and_sizes_stay_in_range() {
         ("# deployment", "weight = 0\npriority = 0"),
         ("# end", "[failover]\nbudget = 0\nreplay_limit = \"0B\""),
         ("# end", "[failover]\nbudget = 1\n[circuit]\nfailure_ratio = 1.0\nmin_open = \"0s\""),
+        ("# end", "[stream]\npreamble_events = 0\npreamble_bytes = \"0B\"\npreamble_time = \"0s\""),
         ("# top", "shutdown_grace = \"0s\""),
     ]);
 }
@@ -906,7 +916,6 @@ fn features_that_are_not_built_are_refused_by_name() {
         ("# top", "", &["tls = {}", "redis = { url = \"redis://x\" }"][..]),
         ("# top", "", &["entra = {}"]),
         ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
-        ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
         (
             "# end",
             "session.",
@@ -938,10 +947,7 @@ fn features_that_are_not_built_are_refused_by_name() {
 
 #[test]
 fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
-    accepts(&[
-        ("# client", "tokens_per_day = 0"),
-        ("# end", "[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]"),
-    ]);
+    accepts(&[("# client", "tokens_per_day = 0"), ("# end", "[session]\n[front_door]")]);
 }
 
 #[test]
@@ -960,7 +966,6 @@ fn features_that_are_not_built_are_typed() {
         ("# end", "[session]\nkey = \"x\"", &format!("session.key: {too_short}")),
         ("# end", "[session]\nkey_env = \"SHORT\"", &format!("session.key_env: {too_short}")),
         ("# end", "[session]\nkey_file = \"missing\"", "session.key_file: cannot read \"missing\": entity not found"),
-        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
     ]);
 }
 

@@ -52,6 +52,8 @@ pub enum ErrorKind {
     OperationNotAllowed,
     /// The path lies outside the API.
     PathNotFound,
+    /// The backend that holds what the request refers to is down.
+    PinnedUnavailable,
     /// The body did not arrive in time.
     RequestTimeout,
     /// The body is above the limit.
@@ -177,6 +179,16 @@ impl From<NoTarget> for Error {
                     "No backend that this client may use serves the deployment. Check its name, or ask for it to be configured.",
                 );
             }
+            NoTargetReason::NotServedThere => {
+                return Self::new(
+                    ErrorKind::DeploymentNotFound,
+                    "The backend that holds what this request refers to does not serve the deployment. Use one that it serves.",
+                );
+            }
+            NoTargetReason::Pinned => (
+                ErrorKind::PinnedUnavailable,
+                "The backend that holds what this request refers to is not available. Wait as the headers say.",
+            ),
             NoTargetReason::Throttled => (
                 ErrorKind::NoTargetThrottled,
                 "Every backend that could serve this is at its limit. Wait as the headers say.",

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Client`] | credential termination | authorisation, selection |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
+//! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
@@ -27,15 +28,15 @@ pub use self::client::Client;
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub use self::route::Route;
-use crate::pool::Query;
+use crate::pool::{Pin, Query};
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreshCredential;
 
 /// What a request of this client with this route asks of its target.
-pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
-    let query = Query::new(route.alias());
+pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>, pin: Option<&'a Pin>) -> Query<'a> {
+    let query = Query::new(route.alias()).pinned(pin);
     match client {
         Some(client) => query.constraints(client.constraints()),
         None => query,

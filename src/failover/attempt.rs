@@ -17,7 +17,7 @@ use crate::azure::operation::Repeat;
 use crate::body::Body;
 use crate::context::{Attempts, Client, FreshCredential, Route, of_body, of_head, query};
 use crate::error::{Error, ErrorKind};
-use crate::pool::{Target, TargetSet};
+use crate::pool::{Pin, Target, TargetSet};
 
 /// Sends the request until an answer belongs to the client.
 pub(super) async fn run<S, ResBody>(
@@ -35,10 +35,11 @@ where
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
     let client = request.extensions().get::<Client>().cloned();
+    let pin = request.extensions().get::<Pin>().cloned();
     budget.deposit();
 
     let (replay, mut request) = Replay::of(request);
-    let mut ending = Ending::new(&route, client.as_ref(), &attempts);
+    let mut ending = Ending::new(query(&route, client.as_ref(), pin.as_ref()), &route, &attempts);
     let (mut failures, mut refreshed) = (0, TargetSet::default());
     loop {
         let sent = attempts.sent();
@@ -66,7 +67,7 @@ where
             failures += u32::from(costs);
             ending.keep(answer, outcome).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on = || attempts.can_go_on(query(&route, client.as_ref())) && budget.withdraw();
+            let goes_on = || attempts.can_go_on(query(&route, client.as_ref(), pin.as_ref())) && budget.withdraw();
             if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }
@@ -115,7 +116,9 @@ fn meaning(error: BoxError, config: &Config) -> Meaning {
     let error = match error.downcast::<Error>() {
         Ok(cause) => {
             return match cause.kind() {
-                ErrorKind::NoTargetDown | ErrorKind::NoTargetThrottled => Meaning::NothingLeft(*cause),
+                ErrorKind::NoTargetDown | ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
+                    Meaning::NothingLeft(*cause)
+                }
                 _ => Meaning::Pass(cause),
             };
         }

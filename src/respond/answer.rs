@@ -51,7 +51,9 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::DeploymentNotFound => (StatusCode::NOT_FOUND, "DeploymentNotFound", REQUEST),
         ErrorKind::InvalidBody | ErrorKind::UploadFailed => (StatusCode::BAD_REQUEST, "invalid_body", REQUEST),
         ErrorKind::NoTargetDown => (StatusCode::SERVICE_UNAVAILABLE, "no_target_available", GATEWAY),
-        ErrorKind::NoTargetThrottled => (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT),
+        ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
+            (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT)
+        }
         ErrorKind::OperationNotAllowed => (StatusCode::FORBIDDEN, "operation_not_allowed", PERMISSION),
         ErrorKind::PathNotFound => (StatusCode::NOT_FOUND, "404", REQUEST),
         ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", TIMEOUT),

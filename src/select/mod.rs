@@ -2,7 +2,8 @@
 //!
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
-//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`.
+//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`; with a
+//!    [`Pin`], only the backends that it names, in their order.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible.
 //! 4. Inside the group the [`Policy`] decides: [`RoundRobin`], [`Weighted`], or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
@@ -52,7 +53,7 @@
 //! ```
 //!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
-//! or full, else 503; the path's own errors. Errors of the service below pass.
+//! or full, or the pinned backend cannot serve, else 503; the path's own errors. Errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 
@@ -82,7 +83,7 @@ pub use self::weighted::Weighted;
 use crate::body::Body;
 use crate::context::{Attempts, Client, Route, query};
 use crate::error::Error;
-use crate::pool::{Permit, PermitCell, Pool};
+use crate::pool::{Permit, PermitCell, Pin, Pool};
 
 /// Chooses the target of each attempt. See the [module docs](self).
 ///
@@ -150,7 +151,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
             return Ok(permit);
         }
         let tried = attempts.tried();
-        let query = query(route, request.extensions().get()).tried(&tried);
+        let query = query(route, request.extensions().get(), request.extensions().get()).tried(&tried);
         Ok(self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible))?)
     }
 }
@@ -180,10 +181,11 @@ where
         let target = permit.target().clone();
         let cell = PermitCell::new(permit);
         let client = request.extensions().get::<Client>().cloned();
+        let pin = request.extensions().get::<Pin>().cloned();
         request.extensions_mut().insert(target.clone());
         request.extensions_mut().insert(cell.clone());
         let future = self.inner.call(request.map(Body::new));
-        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client })
+        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client, pin })
     }
 }
 

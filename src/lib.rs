@@ -62,6 +62,7 @@ pub mod pool;
 pub mod reissue;
 pub mod respond;
 pub mod select;
+pub mod session;
 pub mod terminate;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -42,12 +42,16 @@ pub enum ErrorKind {
     CredentialRejected,
     /// No configured backend that complies serves the alias.
     DeploymentNotFound,
+    /// The request refers to objects of two backends.
+    IdsOnDifferentBackends,
     /// The body is not what the operation needs.
     InvalidBody,
     /// Every eligible target is down.
     NoTargetDown,
     /// Every eligible target is throttled or full, or some are and the others down.
     NoTargetThrottled,
+    /// No object that this client may use has the id.
+    ObjectNotFound,
     /// The client may not make this kind of call.
     OperationNotAllowed,
     /// The path lies outside the API.

@@ -3,6 +3,7 @@
 //! | extension | put by | used by |
 //! |---|---|---|
 //! | [`Client`] | credential termination | authorisation, selection |
+//! | [`Cookies`] | credential termination, which removes the header | sticky sessions |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
 //! | [`Attempts`] | failover, or selection | failover, selection |
@@ -17,6 +18,7 @@ mod attempt_failed;
 mod attempts;
 mod classify;
 mod client;
+mod cookies;
 mod observe;
 mod route;
 pub(crate) mod wait;
@@ -25,6 +27,7 @@ pub use self::attempt_failed::AttemptFailed;
 pub use self::attempts::Attempts;
 pub use self::classify::{ClassifyError, DefaultClassify};
 pub use self::client::Client;
+pub use self::cookies::Cookies;
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub use self::route::Route;

@@ -66,6 +66,11 @@ impl Route {
         self.0.call.deployment()
     }
 
+    /// The ids of stored objects in the path, decoded, in their order.
+    pub fn object_ids(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.call.object_ids()
+    }
+
     /// Where the alias stands in the path of the request, as bytes.
     #[must_use]
     pub fn alias_span(&self) -> Option<Range<usize>> {

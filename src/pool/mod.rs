@@ -145,6 +145,12 @@ impl Pool {
         self.0.table.load().aliases()
     }
 
+    /// The names of all backends, in the order of configuration.
+    #[must_use]
+    pub fn backends(&self) -> Vec<Arc<str>> {
+        self.0.table.load().resources.iter().map(|resource| resource.name.clone()).collect()
+    }
+
     /// A snapshot for people and probes.
     #[must_use]
     pub fn status(&self) -> PoolStatus {

@@ -59,6 +59,10 @@ impl Target {
         &self.0.backend.name
     }
 
+    pub(crate) fn backend_name(&self) -> Arc<str> {
+        self.0.backend.name.clone()
+    }
+
     /// The deployment's name on that backend.
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {
@@ -118,7 +122,7 @@ impl Target {
         self.0.slot
     }
 
-    pub(super) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.0.drained
     }
 

@@ -106,11 +106,6 @@ impl SessionCookie {
         self
     }
 
-    /// Whether a `Cookie` header holds ours.
-    pub(super) fn is_in(&self, header: &HeaderValue) -> bool {
-        header.to_str().is_ok_and(|text| self.values(text).next().is_some())
-    }
-
     /// A `Cookie` header without ours, and `None` when nothing else is in it.
     pub(super) fn removed_from(&self, header: &HeaderValue) -> Option<HeaderValue> {
         let Ok(text) = header.to_str() else { return Some(header.clone()) };

@@ -2,14 +2,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::timeout;
 use tower::BoxError;
 
-use super::store::{ObjectKey, Remembered, SessionStore};
+use super::store::{ObjectKey, Remembered, SessionStore, in_time, warn};
 use crate::azure::object_id::{Answered, Family, ObjectId};
 use crate::azure::sse;
 use crate::body::{Body, Joined};
@@ -19,8 +17,6 @@ use crate::pool::BoxFuture;
 pub const LEARNED_BODY: usize = 256 * 1024;
 /// The longest event that is read for ids.
 pub const LEARNED_EVENT: usize = 256 * 1024;
-/// How long an id may wait to be remembered before it is passed on all the same.
-pub const REMEMBER_TIME: Duration = Duration::from_secs(1);
 
 /// Where what an answer tells is remembered, and for whom.
 #[derive(Clone, Debug)]
@@ -31,19 +27,17 @@ pub(super) struct Notebook {
 }
 
 impl Notebook {
-    /// Remembers ids, for as long as it may take.
+    /// Remembers ids; the first that the store does not take in time ends it.
     pub(super) async fn remember(self, ids: Vec<ObjectId>) {
-        let all = async {
-            for id in &ids {
-                let object = Remembered { backend: self.backend.clone(), owner: self.owner.clone() };
-                self.store.remember(ObjectKey::of(id.as_str()), object, id.family().lifetime()).await?;
+        for id in &ids {
+            let object = Remembered { backend: self.backend.clone(), owner: self.owner.clone() };
+            let written =
+                in_time(self.store.remember(ObjectKey::of(id.as_str()), object, id.family().lifetime())).await;
+            let is_out_of_reach = written.is_err();
+            warn(written);
+            if is_out_of_reach {
+                break;
             }
-            Ok::<_, BoxError>(())
-        };
-        match timeout(REMEMBER_TIME, all).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the session store cannot be reached"),
-            Err(_) => tracing::warn!("the session store takes too long"),
         }
     }
 }

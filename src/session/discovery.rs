@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 use tower::{BoxError, ServiceExt};
 use tower_service::Service;
 
-use super::store::{ObjectKey, Remembered, SessionStore};
+use super::body::Notebook;
+use super::store::{ObjectKey, SessionStore};
 use crate::azure::envelope;
 use crate::azure::object_id::ObjectId;
 use crate::body::{Body, Collected};
@@ -131,11 +132,8 @@ impl Discovery {
             tracing::debug!(family = ?id.family(), ?finding, "looked for an object");
             match &finding {
                 Finding::At(backend) => {
-                    let object = Remembered::on(backend.clone());
-                    let remembered = store.remember(ObjectKey::of(id.as_str()), object, id.family().lifetime()).await;
-                    if let Err(error) = remembered {
-                        tracing::warn!(%error, "the session store cannot be reached");
-                    }
+                    let notebook = Notebook { store, backend: backend.clone(), owner: None };
+                    notebook.remember(vec![id]).await;
                 }
                 Finding::Nowhere => flight.discovery.nowhere.insert(key, Instant::now() + UNKNOWN_TIME),
                 Finding::Misdirected | Finding::Unanswered { .. } => {}

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 use tower::BoxError;
 
 /// Remembers which backend holds an object, and whose it is.
@@ -90,6 +91,21 @@ impl Remembered {
     pub fn owner(mut self, owner: Option<Arc<str>>) -> Self {
         self.owner = owner;
         self
+    }
+}
+
+/// How long a store may take for one answer: 1 s. One that takes longer counts as out of reach.
+pub const STORE_TIME: Duration = Duration::from_secs(1);
+
+/// What a store says, if it says it in time.
+pub(super) async fn in_time<T: Unpin>(said: StoreFuture<'_, T>) -> Result<T, BoxError> {
+    timeout(STORE_TIME, said).await.unwrap_or_else(|_| Err("the session store takes too long".into()))
+}
+
+/// What is written is of use, but nothing depends on it.
+pub(super) fn warn(written: Result<(), BoxError>) {
+    if let Err(error) = written {
+        tracing::warn!(%error, "the session store cannot be reached");
     }
 }
 

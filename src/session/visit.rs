@@ -14,7 +14,7 @@ use super::body::{LearningBody, Notebook};
 use super::cookie::COOKIE_LIFETIME;
 use super::discovery::{Finding, MAX_UNKNOWN, Question};
 use super::layer::{Ownership, Settings, WhenUnavailable};
-use super::store::{ObjectKey, Remembered};
+use super::store::{ObjectKey, Remembered, in_time, warn};
 use super::subject::{Lesson, Named, Subject, not_found};
 use super::{home, list};
 use crate::azure::object_id::{Answered, Family, ObjectId};
@@ -153,7 +153,7 @@ impl Visit {
         let name = String::from_utf8_lossy(session.as_bytes());
         let key = ObjectKey::of_parts(&["session", &self.who, &name]);
         let moved = match self.settings.when_unavailable {
-            WhenUnavailable::Move => self.settings.store.look_up(key).await.ok().flatten(),
+            WhenUnavailable::Move => in_time(self.settings.store.look_up(key)).await.ok().flatten(),
             WhenUnavailable::Refuse => None,
         };
         let moved =
@@ -207,13 +207,13 @@ impl Visit {
     }
 
     async fn remembered(&self, id: &ObjectId) -> Result<Option<Remembered>, Error> {
-        match self.settings.store.look_up(ObjectKey::of(id.as_str())).await {
+        match in_time(self.settings.store.look_up(ObjectKey::of(id.as_str()))).await {
             Ok(known) => Ok(known),
             Err(error) if self.settings.ownership == Ownership::Enforce => {
                 Err(unanswered(false, RETRY).with_source(error))
             }
             Err(error) => {
-                tracing::warn!(%error, "the session store cannot be reached");
+                warn(Err(error));
                 Ok(None)
             }
         }
@@ -282,9 +282,7 @@ impl Visit {
         let notebook = Notebook { store: self.settings.store.clone(), backend, owner };
         match &self.subject.lesson {
             Lesson::Gone(id) => {
-                if let Err(error) = self.settings.store.forget(ObjectKey::of(id.as_str())).await {
-                    tracing::warn!(%error, "the session store cannot be reached");
-                }
+                warn(in_time(self.settings.store.forget(ObjectKey::of(id.as_str()))).await);
                 answer
             }
             Lesson::Ids(family) if !self.filters() => observed(answer, *family, notebook).await,
@@ -298,9 +296,7 @@ impl Visit {
         let stayed = place.pin.as_ref().is_none_or(|pin| pin.backends().contains(backend));
         if !stayed {
             let moved = Remembered::on(backend.clone());
-            if let Err(error) = self.settings.store.remember(key, moved, COOKIE_LIFETIME).await {
-                tracing::warn!(%error, "the session store cannot be reached");
-            }
+            warn(in_time(self.settings.store.remember(key, moved, COOKIE_LIFETIME)).await);
         }
     }
 

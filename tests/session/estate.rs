@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{BoxError, ServiceBuilder, service_fn};
@@ -147,6 +147,11 @@ impl Estate {
         self.resources.iter().for_each(|resource| resource.seen.lock().unwrap().clear());
     }
 
+    /// An object of resource `i` whose id begins so.
+    pub fn made(&self, i: usize, prefix: &str) -> Option<String> {
+        self.resources[i].objects.lock().unwrap().keys().find(|id| id.starts_with(prefix)).cloned()
+    }
+
     /// The resource that holds an object.
     pub fn owner(&self, id: &str) -> usize {
         let holds = |resource: &Resource| resource.objects.lock().unwrap().contains_key(id);
@@ -169,12 +174,12 @@ impl Resource {
                 answer.headers_mut().insert("retry-after", seconds.into());
                 Ok(answer)
             }
-            _ => Ok(self.answer(&parts.method, parts.uri.path(), &body)),
+            _ => Ok(self.answer(&parts.method, &parts.uri, &body)),
         }
     }
 
-    fn answer(&self, method: &Method, path: &str, body: &Bytes) -> Response<Body> {
-        let path = path.trim_start_matches("/openai").trim_start_matches("/v1").trim_start_matches('/');
+    fn answer(&self, method: &Method, uri: &Uri, body: &Bytes) -> Response<Body> {
+        let path = uri.path().trim_start_matches("/openai").trim_start_matches("/v1").trim_start_matches('/');
         let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         if let Some(parent) = body["previous_response_id"].as_str() {
             let missed = self.trouble.lock().unwrap().take_if(|trouble| *trouble == Trouble::MissesParent);
@@ -201,7 +206,7 @@ impl Resource {
         let mut inside = path[name.len()..].trim_matches('/').split('/').filter(|part| !part.is_empty());
         match (method, inside.next(), inside.next()) {
             (&Method::POST, None, _) => found(&json!({"id": self.make(name, prefix), "object": name})),
-            (_, None, _) => self.list(name),
+            (_, None, _) => self.list(name, uri.query().unwrap_or_default()),
             (_, Some(id), _) if !self.holds(id) => failure(404, None, &format!("No object found with id '{id}'.")),
             (&Method::DELETE, Some(id), None) => {
                 self.objects.lock().unwrap().remove(id);
@@ -234,14 +239,19 @@ impl Resource {
         response
     }
 
-    fn list(&self, collection: &str) -> Response<Body> {
+    fn list(&self, collection: &str, query: &str) -> Response<Body> {
+        let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let (after, limit) =
+            (parameter("after").unwrap_or_default(), parameter("limit").map_or(100, |n| n.parse().unwrap()));
         let objects = self.objects.lock().unwrap();
-        let ids: Vec<_> =
-            objects.iter().filter(|(_, lies_in)| *lies_in == collection).map(|(id, _)| id.clone()).collect();
-        let data: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
-        found(
-            &json!({"object": "list", "data": data, "first_id": ids.first(), "last_id": ids.last(), "has_more": false}),
-        )
+        let left = objects.iter().filter(|(id, lies_in)| *lies_in == collection && id.as_str() > after);
+        let left: Vec<_> = left.map(|(id, _)| id).collect();
+        let page = &left[..left.len().min(limit)];
+        let data: Vec<_> = page.iter().map(|id| json!({"id": id})).collect();
+        let has_more = page.len() < left.len();
+        found(&json!({
+            "object": "list", "data": data, "first_id": page.first(), "last_id": page.last(), "has_more": has_more,
+        }))
     }
 
     fn make(&self, collection: &str, prefix: &str) -> String {
@@ -320,4 +330,10 @@ pub async fn ok(stack: &Stack, request: Request<Body>) -> Value {
 
 pub fn id(value: &Value) -> String {
     value["id"].as_str().unwrap_or_else(|| panic!("no id in {value}")).to_owned()
+}
+
+/// The status of an answer, in a runtime of its own.
+pub fn send_to(stack: Stack, request: Request<Body>) -> u16 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async move { send(&stack, request).await.status().as_u16() })
 }

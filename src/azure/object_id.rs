@@ -20,7 +20,7 @@ mod answer;
 mod json;
 mod request;
 
-pub use self::answer::{Answered, stored_id};
+pub use self::answer::Answered;
 pub use self::request::{MAX_REFERENCES, References, Unreadable};
 
 /// The longest text that can be an id, in bytes.
@@ -44,8 +44,6 @@ pub enum Family {
     Container,
     /// `conv_…`.
     Conversation,
-    /// `ek_…`: a client secret of the realtime API. The id is a credential.
-    EphemeralKey,
     /// `eval_…`.
     Eval,
     /// `file-…`, or `assistant-…` for a file whose purpose is assistants.
@@ -67,14 +65,13 @@ pub enum Family {
 }
 
 /// Prefixes of objects with a family of their own.
-const PREFIXES: [(&str, Family); 16] = [
+const PREFIXES: [(&str, Family); 15] = [
     ("asst_", Family::Assistant),
     ("assistant-", Family::File),
     ("batch_", Family::Batch),
     ("chatcmpl-", Family::Completion),
     ("cntr_", Family::Container),
     ("conv_", Family::Conversation),
-    ("ek_", Family::EphemeralKey),
     ("eval_", Family::Eval),
     ("file-", Family::File),
     ("ftjob-", Family::FineTuningJob),
@@ -119,7 +116,7 @@ impl Family {
     pub const fn lifetime(self) -> Duration {
         match self {
             Self::Container | Self::Video => DAY,
-            Self::EphemeralKey | Self::Upload => HOUR.saturating_mul(2),
+            Self::Upload => HOUR.saturating_mul(2),
             _ => DAY.saturating_mul(30),
         }
     }
@@ -140,7 +137,7 @@ impl Family {
             Self::Thread => "threads",
             Self::VectorStore => "vector_stores",
             Self::Video => "videos",
-            Self::EphemeralKey | Self::Item | Self::Upload => return None,
+            Self::Item | Self::Upload => return None,
         })
     }
 }

@@ -67,6 +67,7 @@ impl Route {
     }
 
     /// The ids of stored objects in the path, decoded, in their order.
+    #[must_use]
     pub fn object_ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.0.call.object_ids()
     }

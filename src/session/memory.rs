@@ -36,7 +36,7 @@ impl MemoryStore {
         self.0.is_empty()
     }
 
-    fn put(&self, key: ObjectKey, object: Remembered, lifetime: Duration) {
+    fn put(&self, key: ObjectKey, object: &Remembered, lifetime: Duration) {
         let now = Instant::now();
         let expires = now + lifetime;
         let renew = |entry: &mut Entry| {
@@ -64,7 +64,7 @@ impl SessionStore for MemoryStore {
     }
 
     fn remember(&self, key: ObjectKey, object: Remembered, lifetime: Duration) -> StoreFuture<'_, ()> {
-        self.put(key, object, lifetime);
+        self.put(key, &object, lifetime);
         StoreFuture::ready(())
     }
 

@@ -73,9 +73,7 @@ impl Subject {
         }
         let surface = subject.route.surface();
         let readable = |id: &ObjectId| id.read_path(surface);
-        let stands_there =
-            |read: &String| uri.path().contains(read.trim_start_matches("/openai").trim_start_matches("/v1"));
-        let in_path = in_path.map(|id| (readable(&id).filter(stands_there), id));
+        let in_path = in_path.map(|id| (readable(&id).filter(|_| stands_in(uri.path(), &id)), id));
         let elsewhere = in_query.into_iter().chain(references.ids().iter().cloned()).map(|id| (readable(&id), id));
         for (path, id) in in_path.into_iter().chain(elsewhere) {
             if !subject.named.iter().any(|named| named.id == id) {
@@ -135,6 +133,11 @@ impl Subject {
         let is_collection = || Family::of_operation(self.route.operation()).is_some_and(own);
         self.route.operation() == Operation::Other || (self.is_list && !is_collection())
     }
+}
+
+/// Whether a path leads to an object where its family lies, and not to something else that is called alike.
+fn stands_in(path: &str, id: &ObjectId) -> bool {
+    id.family().collection().is_some_and(|collection| path.contains(&format!("/{collection}/{}", id.as_str())))
 }
 
 /// Whether objects are made, changed or listed that stay.

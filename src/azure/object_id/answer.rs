@@ -60,12 +60,6 @@ impl Answered {
     }
 }
 
-/// The id of an object of a list: of `{"id":"file-1",…}`.
-#[must_use]
-pub fn stored_id(object: &[u8], family: Family) -> Option<ObjectId> {
-    Answered::read(object, Some(family)).ids.into_iter().next()
-}
-
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     /// An answer or an object of a list, and what its `id` names where the prefix does not say.
@@ -87,10 +81,9 @@ enum Meaning {
     Output,
     Reference(Family),
     Store,
-    Value,
 }
 
-const KEYS: [(&str, Meaning); 16] = [
+const KEYS: [(&str, Meaning); 15] = [
     ("assistant_id", Meaning::Reference(Family::Assistant)),
     ("container_id", Meaning::Reference(Family::Container)),
     ("conversation", Meaning::Reference(Family::Conversation)),
@@ -105,7 +98,6 @@ const KEYS: [(&str, Meaning); 16] = [
     ("result_files", Meaning::Reference(Family::File)),
     ("store", Meaning::Store),
     ("thread_id", Meaning::Reference(Family::Thread)),
-    ("value", Meaning::Value),
     ("vector_store_id", Meaning::Reference(Family::VectorStore)),
 ];
 
@@ -166,7 +158,6 @@ impl Walk for Walker<'_> {
                     }
                     continue;
                 }
-                (Place::Answer(Some(Family::EphemeralKey)), Meaning::Value) => Some(Place::Id(Family::EphemeralKey)),
                 (Place::Answer(_), Meaning::Data | Meaning::Nested) => Some(place),
                 (Place::Answer(_), Meaning::Output) => Some(Place::Output),
                 (Place::Answer(_), Meaning::Store) => Some(Place::Store),

@@ -185,7 +185,7 @@ impl Walker<'_> {
         }
     }
 
-    fn finish(self, object: Object) {
+    fn finish(self, object: &Object) {
         for id in &object.ids {
             match self.place {
                 Place::Id(family) => self.found.refer(family, id),
@@ -266,7 +266,7 @@ impl Walk for Walker<'_> {
                 }
             }
         }
-        self.finish(object);
+        self.finish(&object);
         Ok(())
     }
 }

@@ -144,8 +144,6 @@ fn answers_tell_ids_where_the_api_puts_them() {
             let item = |id: &str| (Family::Item, id.to_owned());
             vec![item("rs_1"), item("ci_1"), (Family::Container, "cntr_1".to_owned())]
         }),
-        (r#"{"value":"ek_1","session":{"id":"x"}}"#, Some(Family::EphemeralKey), one(Family::EphemeralKey, "ek_1")),
-        (r#"{"value":"ek_1"}"#, Some(Family::File), vec![]),
         (r#"{"id":"resp_1","store":false}"#, None, vec![]),
         (r#"{"metadata":{"thread_id":"thread_1"},"tools":[{"container_id":"cntr_1"}]}"#, None, vec![]),
         (r#"{"id":"resp_1","output":[{"id":"rs_"#, None, one(Family::Response, "resp_1")),

@@ -8,6 +8,7 @@
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
 //!   │  inspect     what is asked for? collects the body, inserts Route
 //!   │  authorize   may this client use this alias?
+//!   │  session     where is the state that it refers to? learns ids from answers, inserts Pin
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt, takes its permit, points the request at it
 //!   │  circuit     learns from the outcome

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
-use tower_azure_openai::session::{Ownership, SESSION_HEADER, SessionCookie};
+use tower_azure_openai::session::{
+    MemoryStore, ObjectKey, Ownership, Remembered, SESSION_HEADER, SessionCookie, SessionStore,
+};
 
 use super::estate::{Estate, call, send_to};
 use super::support::send;
@@ -131,4 +133,19 @@ proptest! {
             assert_only_api_paths(&estate);
         }
     }
+}
+
+#[test]
+fn a_hundred_thousand_ids_fit_in_forty_mebibytes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let memory = allocation_counter::measure(|| {
+        let store = MemoryStore::new(100_000);
+        for i in 0..150_000 {
+            let object = Remembered::on(format!("backend-{i}")).owner(Some(format!("client-{i}").into()));
+            let id = ObjectKey::of(&format!("thread_{i}"));
+            runtime.block_on(store.remember(id, object, std::time::Duration::from_secs(60))).unwrap();
+        }
+        std::mem::forget(store);
+    });
+    assert!(memory.bytes_current < 40 << 20, "{} bytes, with names of their own for each id", memory.bytes_current);
 }

@@ -22,6 +22,7 @@ use tower_azure_openai::pool::Pool;
 
 use crate::access_log::{Entry, Logged};
 use crate::config::Config;
+use crate::wiring::Memory;
 use crate::{load, wiring};
 
 /// How long a listener that cannot accept (no file descriptors left) waits before it tries again.
@@ -51,7 +52,8 @@ pub(crate) async fn serve(
 ) -> Result<(), BoxError> {
     let mut signals = Signals::new()?;
     let pool = wiring::pool(&config)?.build()?;
-    let gateway = wiring::gateway(&config, pool.clone())?;
+    let memory = Memory::new(&config)?;
+    let gateway = wiring::gateway(&config, pool.clone(), &memory)?;
     let health = Health::new(pool.clone());
     let front =
         Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, gateway))), health: health.clone() };
@@ -75,7 +77,7 @@ pub(crate) async fn serve(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = signals.reload.recv() => reload(file.as_deref(), &pool, &front),
+            _ = signals.reload.recv() => reload(file.as_deref(), &pool, &memory, &front),
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
         }
@@ -90,7 +92,7 @@ pub(crate) async fn serve(
 }
 
 /// Takes the file as it is now; an invalid one is reported and changes nothing.
-fn reload(file: Option<&Path>, pool: &Pool, front: &Front) {
+fn reload(file: Option<&Path>, pool: &Pool, memory: &Memory, front: &Front) {
     let Some(file) = file else { return };
     let config = match load(file) {
         Ok(config) => config,
@@ -100,7 +102,7 @@ fn reload(file: Option<&Path>, pool: &Pool, front: &Front) {
         }
     };
     let replaced = wiring::pool(&config).and_then(|description| {
-        let gateway = wiring::gateway(&config, pool.clone())?;
+        let gateway = wiring::gateway(&config, pool.clone(), memory)?;
         pool.replace(description)?;
         front.current.store(Arc::new(Current::new(&config, gateway)));
         Ok(())

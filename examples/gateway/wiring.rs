@@ -17,12 +17,16 @@ use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deploym
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::session::{
+    DISCOVERY_RATE, MemoryStore, Ownership, SessionCookie, StickySessionLayer, WhenUnavailable,
+};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
 use crate::config::behaviour::{self, Circuit, Condition};
-use crate::config::{Authentication, Config};
+use crate::config::session::Session;
+use crate::config::{self, Authentication, Config};
 
 /// The description of the pool that a configuration asks for.
 pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
@@ -30,8 +34,28 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
 }
 
+/// What a reload must not forget.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    sessions: Arc<MemoryStore>,
+    /// Signed with a key of this process.
+    cookie: SessionCookie,
+}
+
+impl Memory {
+    pub(crate) fn new(config: &Config) -> Result<Self, BoxError> {
+        if config.session.cookie.is_some() && config.session.key.is_none() {
+            tracing::warn!(
+                "session.key: there is none, so cookies are worth nothing after a restart and to other replicas"
+            );
+        }
+        let sessions = Arc::new(MemoryStore::new(config.session.remember as usize));
+        Ok(Self { sessions, cookie: SessionCookie::with_random_key()? })
+    }
+}
+
 /// The stack of layers over a pool.
-pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> {
+pub(crate) fn gateway(config: &Config, pool: Pool, memory: &Memory) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
         Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
         Authentication::None => TerminateCredentialsLayer::without_clients(),
@@ -52,14 +76,36 @@ pub(crate) fn gateway(config: &Config, pool: Pool) -> Result<Gateway, BoxError> 
                 .request_timeout(config.timeouts.request_body),
         )
         .authorize((MapRequestLayer::new(access_log::note), AuthorizeLayer::new()))
-        .failover(
+        .failover((
+            session(&config.session, pool.clone(), memory)?,
             FailoverLayer::new()
                 .attempts(failover.attempts)
                 .budget(RetryBudget::new(failover.budget))
                 .on(failover.on.iter().filter_map(condition)),
-        )
+        ))
         .select(SelectBackendLayer::new(pool).with_policy(policy))
         .build(client(config)?))
+}
+
+fn session(described: &Session, pool: Pool, memory: &Memory) -> Result<StickySessionLayer, BoxError> {
+    let layer = StickySessionLayer::new(pool)
+        .store(memory.sessions.clone())
+        .header(described.header.clone())
+        .discover(described.discover.then_some(DISCOVERY_RATE))
+        .when_unavailable(match described.when_unavailable {
+            config::session::WhenUnavailable::Move => WhenUnavailable::Move,
+            config::session::WhenUnavailable::Refuse => WhenUnavailable::Refuse,
+        })
+        .ownership(match described.ownership {
+            config::session::Ownership::Enforce => Ownership::Enforce,
+            config::session::Ownership::Off => Ownership::Off,
+        });
+    let Some(name) = &described.cookie else { return Ok(layer) };
+    let cookie = match &described.key {
+        Some(key) => SessionCookie::new(key.expose().as_bytes())?,
+        None => memory.cookie.clone(),
+    };
+    Ok(layer.cookie(cookie.name(name.as_str()).path("/openai")))
 }
 
 fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {

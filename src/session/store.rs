@@ -31,6 +31,20 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     fn forget(&self, key: ObjectKey) -> StoreFuture<'_, ()>;
 }
 
+impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
+    fn look_up(&self, key: ObjectKey) -> StoreFuture<'_, Option<Remembered>> {
+        (**self).look_up(key)
+    }
+
+    fn remember(&self, key: ObjectKey, object: Remembered, lifetime: Duration) -> StoreFuture<'_, ()> {
+        (**self).remember(key, object, lifetime)
+    }
+
+    fn forget(&self, key: ObjectKey) -> StoreFuture<'_, ()> {
+        (**self).forget(key)
+    }
+}
+
 /// What stands for an id in a store: the first 128 bits of its SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectKey([u8; 16]);

@@ -238,25 +238,8 @@ async fn a_store_that_cannot_be_reached_closes_what_is_owned_and_nothing_else() 
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_forgets_owners_and_a_kept_store_does_not() {
-    #[derive(Clone, Debug)]
-    struct Kept(std::sync::Arc<MemoryStore>);
-
-    impl SessionStore for Kept {
-        fn look_up(&self, key: ObjectKey) -> StoreFuture<'_, Option<Remembered>> {
-            self.0.look_up(key)
-        }
-
-        fn remember(&self, key: ObjectKey, object: Remembered, lifetime: std::time::Duration) -> StoreFuture<'_, ()> {
-            self.0.remember(key, object, lifetime)
-        }
-
-        fn forget(&self, key: ObjectKey) -> StoreFuture<'_, ()> {
-            self.0.forget(key)
-        }
-    }
-
     let estate = Estate::new();
-    let kept = Kept(std::sync::Arc::new(MemoryStore::new(100)));
+    let kept = std::sync::Arc::new(MemoryStore::new(100));
     let gateway = || estate.with(estate.layer().store(kept.clone()).ownership(Ownership::Enforce));
     let thread = id(&ok(&gateway(), call_as("a", "POST", "/openai/threads", &json!({}))).await);
     let read = || call_as("a", "GET", &format!("/openai/threads/{thread}"), &NONE);

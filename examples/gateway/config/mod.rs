@@ -11,6 +11,7 @@ mod problem;
 mod reader;
 pub(crate) mod secret;
 mod served;
+pub(crate) mod session;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use clients::Client;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
+use session::Session;
 
 /// Everything that the file says, with every default filled in.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
     pub(crate) circuit: Circuit,
+    pub(crate) session: Session,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) telemetry: Telemetry,
@@ -107,6 +110,7 @@ impl Config {
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
             circuit: s.section("circuit", Circuit::read),
+            session: s.section("session", Session::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
             telemetry: s.section("telemetry", Telemetry::read),

@@ -3,7 +3,6 @@
 //! A feature that arrives reads its keys like any other and deletes their lines here.
 
 use super::reader::Section;
-use super::secret::{Form, resolve};
 use super::units;
 
 /// What a key may hold, and the default from which it must not differ yet.
@@ -13,8 +12,6 @@ enum Known {
     AnyTable,
     /// A string without a default.
     AnyText,
-    /// A secret of at least 32 bytes, without a default.
-    AnySessionKey,
     Count(u32),
     Duration(&'static str),
     Flag(bool),
@@ -50,15 +47,6 @@ const KEYS: &[(&str, Known)] = &[
     ("stream.preamble_events", Known::Count(64)),
     ("stream.preamble_bytes", Known::Size("256KiB")),
     ("stream.preamble_time", Known::Duration("30s")),
-    ("session.cookie", Known::Text("aoai-session")),
-    ("session.key", Known::AnySessionKey),
-    ("session.key_env", Known::AnySessionKey),
-    ("session.key_file", Known::AnySessionKey),
-    ("session.header", Known::Text("x-session-affinity")),
-    ("session.when_unavailable", Known::Word(&["refuse", "move"])),
-    ("session.discover", Known::Flag(true)),
-    ("session.remember", Known::Count(100_000)),
-    ("session.ownership", Known::Word(&["off", "enforce"])),
     ("api_version.allow", Known::NoTexts),
     ("api_version.default", Known::Text("")),
     ("front_door.ids", Known::NoTexts),
@@ -94,7 +82,6 @@ impl Known {
         match self {
             Self::AnyTable => section.table(key).is_some(),
             Self::AnyText => section.text(key).is_some(),
-            Self::AnySessionKey => session_key(section, key),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
             Self::Duration(default) => {
                 section.parsed(key, units::duration).is_some_and(|value| Ok(value) != units::duration(default))
@@ -117,13 +104,4 @@ impl Known {
 
 fn vocabulary(words: &[&'static str]) -> Vec<(&'static str, &'static str)> {
     words.iter().map(|word| (*word, *word)).collect()
-}
-
-fn session_key(section: &mut Section<'_>, key: &str) -> bool {
-    let sources = section.findings.sources;
-    let long_enough = section.parsed(key, |text| {
-        let secret = resolve(Form::of(key), text, sources)?;
-        if secret.expose().len() < 32 { Err("must be 32 bytes or more".to_owned()) } else { Ok(()) }
-    });
-    long_enough.is_some()
 }

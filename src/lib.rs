@@ -33,7 +33,8 @@
 //!
 //! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
 //! below it, where it adopts the permit that selection took. [`terminate`] stands above everything that looks at the client,
-//! [`inspect`] above [`failover`], which can only repeat bodies that are in hand. [`reissue`] stands next to the client, so that
+//! [`inspect`] above [`session`] and [`failover`], which can only search and repeat bodies that are in hand, and [`session`]
+//! above [`failover`], which follows its pins. [`reissue`] stands next to the client, so that
 //! nothing in between ever sees a backend's credential.
 //!
 //! # Features

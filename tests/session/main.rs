@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "tests have no outside")]
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
+mod answers;
 mod cookies;
 mod discovery;
 mod estate;

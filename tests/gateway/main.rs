@@ -12,6 +12,7 @@ mod lifecycle;
 mod malformed;
 mod memory;
 mod secrets;
+mod sessions;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

@@ -5,7 +5,7 @@
 //! | [`Client`] | credential termination | authorisation, selection |
 //! | [`Cookies`] | credential termination, which removes the header | sticky sessions |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
-//! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
+//! | [`Pin`] | sticky sessions | failover, selection |
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |

@@ -52,7 +52,7 @@
 //!
 //! ```
 //! use http::{Request, Response};
-//! use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_azure_openai::pool::{Backend, Pool, Target};
 //! use tower_azure_openai::{body::Body, select::SelectBackendLayer, session::StickySessionLayer};
 //!
@@ -66,15 +66,15 @@
 //!     let thread = Body::from(r#"{"id":"thread_1","object":"thread"}"#);
 //!     Ok::<_, BoxError>(Response::builder().header("content-type", "application/json").body(thread)?)
 //! });
-//! let mut service = ServiceBuilder::new()
+//! let service = ServiceBuilder::new()
 //!     .layer(StickySessionLayer::new(pool.clone()))
 //!     .layer(SelectBackendLayer::new(pool))
 //!     .service(azure);
-//! let made = service.ready().await?.call(Request::post("/openai/threads").body(Body::from("{}"))?).await?;
+//! let made = service.clone().oneshot(Request::post("/openai/threads").body(Body::from("{}"))?).await?;
 //! let home = made.extensions().get::<Target>().cloned();
 //! for _ in 0..5 {
 //!     let used = Request::get("/openai/threads/thread_1/messages").body(Body::empty())?;
-//!     let used = service.ready().await?.call(used).await?;
+//!     let used = service.clone().oneshot(used).await?;
 //!     assert_eq!(used.extensions().get::<Target>(), home.as_ref());
 //! }
 //! # Ok(())

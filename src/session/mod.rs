@@ -53,14 +53,14 @@
 //! ```
 //! use http::{Request, Response};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_azure_openai::pool::{Backend, Pool, Target};
+//! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 //! use tower_azure_openai::{body::Body, select::SelectBackendLayer, session::StickySessionLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
 //! let pool = Pool::builder()
-//!     .add_backend(Backend::new("east", "https://east.example"))
-//!     .add_backend(Backend::new("west", "https://west.example"))
+//!     .add_backend(Backend::new("east", "https://east.example").add_deployment(Deployment::new("gpt-4o")))
+//!     .add_backend(Backend::new("west", "https://west.example").add_deployment(Deployment::new("gpt-4o")))
 //!     .build()?;
 //! let azure = service_fn(async |_: Request<Body>| {
 //!     let thread = Body::from(r#"{"id":"thread_1","object":"thread"}"#);

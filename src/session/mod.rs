@@ -52,6 +52,7 @@
 //!
 //! ```
 //! use http::{Request, Response};
+//! use http_body_util::BodyExt;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 //! use tower_azure_openai::{body::Body, select::SelectBackendLayer, session::StickySessionLayer};
@@ -72,6 +73,7 @@
 //!     .service(azure);
 //! let made = service.clone().oneshot(Request::post("/openai/threads").body(Body::from("{}"))?).await?;
 //! let home = made.extensions().get::<Target>().cloned();
+//! made.into_body().collect().await?; // Its id is learned as it passes.
 //! for _ in 0..5 {
 //!     let used = Request::get("/openai/threads/thread_1/messages").body(Body::empty())?;
 //!     let used = service.clone().oneshot(used).await?;

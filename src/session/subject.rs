@@ -63,7 +63,6 @@ impl Subject {
             is_list: false,
             route,
         };
-        let api_version = api_version(uri);
         let in_path = subject.in_path(strict)?;
         let in_query = if in_path.is_none() && method == Method::GET { subject.cursors(uri) } else { Vec::new() };
         subject.lesson = subject.lesson_of(method, uri.path(), in_path.as_ref(), references.store());
@@ -75,9 +74,11 @@ impl Subject {
         let readable = |id: &ObjectId| id.read_path(surface);
         let in_path = in_path.map(|id| (readable(&id).filter(|_| stands_in(uri.path(), &id)), id));
         let elsewhere = in_query.into_iter().chain(references.ids().iter().cloned()).map(|id| (readable(&id), id));
+        let mut query = None;
         for (path, id) in in_path.into_iter().chain(elsewhere) {
             if !subject.named.iter().any(|named| named.id == id) {
-                let read = path.and_then(|path| Uri::try_from(format!("{path}{api_version}")).ok());
+                let query = query.get_or_insert_with(|| api_version(uri));
+                let read = path.and_then(|path| Uri::try_from(format!("{path}{query}")).ok());
                 subject.named.push(Named { id, read });
             }
         }

@@ -46,6 +46,8 @@ pub enum ErrorKind {
     DeploymentNotFound,
     /// It did not come through the right Azure Front Door.
     FrontDoorRequired,
+    /// The request refers to objects of two backends.
+    IdsOnDifferentBackends,
     /// The body is not what the operation needs.
     InvalidBody,
     /// Every eligible target is down.
@@ -54,10 +56,14 @@ pub enum ErrorKind {
     NoTargetThrottled,
     /// The gateway cannot serve this kind of call.
     NotSupported,
+    /// No object that this client may use has the id.
+    ObjectNotFound,
     /// The client may not make this kind of call.
     OperationNotAllowed,
     /// The path lies outside the API.
     PathNotFound,
+    /// The backend that holds what the request refers to is down.
+    PinnedUnavailable,
     /// The body did not arrive in time.
     RequestTimeout,
     /// The body is above the limit.
@@ -185,6 +191,16 @@ impl From<NoTarget> for Error {
                     "No backend that this client may use serves the deployment. Check its name, or ask for it to be configured.",
                 );
             }
+            NoTargetReason::NotServedThere => {
+                return Self::new(
+                    ErrorKind::DeploymentNotFound,
+                    "The backend that holds what this request refers to does not serve the deployment. Use one that it serves.",
+                );
+            }
+            NoTargetReason::Pinned => (
+                ErrorKind::PinnedUnavailable,
+                "The backend that holds what this request refers to is not available. Wait as the headers say.",
+            ),
             NoTargetReason::Throttled => (
                 ErrorKind::NoTargetThrottled,
                 "Every backend that could serve this is at its limit. Wait as the headers say.",

@@ -22,8 +22,8 @@
 //! # }
 //! ```
 //!
-//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, fail over, select, circuit
-//! breaker, stream commit, re-issue credentials. Each has a setter that takes a layer of the same kind with other settings, or
+//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, keep sessions, fail over,
+//! select, circuit breaker, stream commit, re-issue credentials. Each has a setter that takes a layer of the same kind with other settings, or
 //! any other layer in its place; a tuple `(mine, theirs)` of layers puts one of yours above one of these.
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
@@ -52,6 +52,7 @@ use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
 use crate::respond::RespondLayer;
 use crate::select::SelectBackendLayer;
+use crate::session::StickySessionLayer;
 use crate::stream_commit::StreamCommitLayer;
 
 /// WebSockets need the feature `client`; without it they are not forwarded.
@@ -75,6 +76,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
         api_version: Identity::new(),
         authorize: AuthorizeLayer::new(),
         models: ListModelsLayer::new(pool.clone()),
+        session: StickySessionLayer::new(pool.clone()),
         failover: FailoverLayer::new(),
         select: SelectBackendLayer::new(pool),
         circuit: CircuitBreakerLayer::adopting(),
@@ -95,6 +97,7 @@ pub struct Builder<
     ApiVersion = Identity,
     Authorize = AuthorizeLayer,
     Models = ListModelsLayer,
+    Session = StickySessionLayer,
     Failover = FailoverLayer,
     Select = SelectBackendLayer,
     Circuit = CircuitBreakerLayer,
@@ -109,6 +112,7 @@ pub struct Builder<
     api_version: ApiVersion,
     authorize: Authorize,
     models: Models,
+    session: Session,
     failover: Failover,
     select: Select,
     circuit: Circuit,
@@ -139,6 +143,7 @@ setters! {
     api_version: ApiVersion = "Adds what checks or adds the version of the API.",
     authorize: Authorize = "Replaces what holds clients to their aliases.",
     models: Models = "Replaces what lists the models.",
+    session: Session = "Replaces what keeps requests where their state is.",
     failover: Failover = "Replaces what sends a refused request on.",
     select: Select = "Replaces what chooses targets.",
     circuit: Circuit = "Replaces what learns from outcomes.",
@@ -147,15 +152,15 @@ setters! {
 }
 
 type Admission<R, U, D, T, I, V, A, M> = (R, U, D, T, I, V, A, M);
-type Attempts<F, S, C, Q, X> = (F, S, C, Q, X);
-type Stack<R, U, D, T, I, V, A, M, F, S, C, Q, X> = (Admission<R, U, D, T, I, V, A, M>, Attempts<F, S, C, Q, X>);
+type Attempts<P, F, S, C, Q, X> = (P, F, S, C, Q, X);
+type Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, X> = (Admission<R, U, D, T, I, V, A, M>, Attempts<P, F, S, C, Q, X>);
 
-impl<T, R, U, D, I, V, A, M, F, S, C, Q, X> Builder<T, R, U, D, I, V, A, M, F, S, C, Q, X> {
+impl<T, R, U, D, I, V, A, M, P, F, S, C, Q, X> Builder<T, R, U, D, I, V, A, M, P, F, S, C, Q, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        Stack<R, U, D, T, I, V, A, M, F, S, C, Q, X>: Layer<H>,
-        <Stack<R, U, D, T, I, V, A, M, F, S, C, Q, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, X>: Layer<H>,
+        <Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
@@ -165,7 +170,7 @@ impl<T, R, U, D, I, V, A, M, F, S, C, Q, X> Builder<T, R, U, D, I, V, A, M, F, S
             let Self { respond, upgrade, front_door, terminate, inspect, api_version, authorize, models, .. } = self;
             (respond, upgrade, front_door, terminate, inspect, api_version, authorize, models)
         };
-        let attempts = (self.failover, self.select, self.circuit, self.stream_commit, self.reissue);
+        let attempts = (self.session, self.failover, self.select, self.circuit, self.stream_commit, self.reissue);
         Gateway(BoxCloneSyncService::new((admission, attempts).layer(client)))
     }
 }

@@ -12,6 +12,7 @@
 //!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
 //!   │  models      lists the aliases of this client
+//!   │  session     where is the state that it refers to? learns ids from answers, inserts Pin
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt, takes its permit, points the request at it
 //!   │  circuit     learns from the outcome
@@ -37,10 +38,10 @@
 //!
 //! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
 //! below it, where it adopts the permit that selection took; [`stream_commit`] belongs below [`circuit`], which learns from what
-//! a refused stream becomes. [`terminate`] stands above everything that looks at the client,
-//! [`inspect`] above [`failover`], which can only repeat bodies that are in hand. [`reissue`] stands next to the client, so that
-//! nothing in between ever sees a backend's credential. `upgrade` stands directly under [`respond`], so that what a request
-//! holds is held for as long as its WebSocket.
+//! a refused stream becomes. [`terminate`] stands above everything that looks at the client, [`inspect`] above [`session`] and
+//! [`failover`], which can only search and repeat bodies that are in hand, and [`session`] above [`failover`], which follows its
+//! pins. [`reissue`] stands next to the client, so that nothing in between ever sees a backend's credential. `upgrade` stands
+//! directly under [`respond`], so that what a request holds is held for as long as its WebSocket.
 //!
 //! # Features
 //!
@@ -74,6 +75,7 @@ mod refusable;
 pub mod reissue;
 pub mod respond;
 pub mod select;
+pub mod session;
 pub mod stream_commit;
 pub mod terminate;
 #[cfg(feature = "testkit")]

@@ -1,12 +1,14 @@
 //! What outlives a reload, as long as the part of the configuration that it was made from stays the same: connections to
-//! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets.
+//! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets, remembered ids.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tower::BoxError;
 use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::session::{MemoryStore, SessionCookie};
 use tower_azure_openai::terminate::entra::KeySet;
 use tower_azure_openai::upgrade::UpgradeLayer;
 
@@ -23,6 +25,10 @@ pub(crate) struct Kept {
     /// By its budget.
     failover: Made<f64, FailoverLayer>,
     upgrade: UpgradeLayer,
+    /// By how many ids it remembers.
+    sessions: Made<u32, Arc<MemoryStore>>,
+    /// Signed with a key of this process.
+    cookie: SessionCookie,
 }
 
 impl Kept {
@@ -43,6 +49,10 @@ impl Kept {
                 Ok(FailoverLayer::new().budget(RetryBudget::new(*ratio)))
             })?,
             upgrade: before.map_or_else(UpgradeLayer::new, |before| before.upgrade.clone()),
+            sessions: Made::or_before(before.map(|before| &before.sessions), config.session.remember, |ids| {
+                Ok(Arc::new(MemoryStore::new(*ids as usize)))
+            })?,
+            cookie: before.map_or_else(SessionCookie::with_random_key, |before| Ok(before.cookie.clone()))?,
             client,
         })
     }
@@ -68,6 +78,15 @@ impl Kept {
 
     pub(crate) fn upgrade(&self) -> UpgradeLayer {
         self.upgrade.clone()
+    }
+
+    pub(crate) fn sessions(&self) -> Arc<MemoryStore> {
+        self.sessions.it.clone()
+    }
+
+    /// With a key that nobody else has.
+    pub(crate) fn cookie(&self) -> SessionCookie {
+        self.cookie.clone()
     }
 }
 

@@ -21,6 +21,7 @@ use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
+use tower_azure_openai::session::{DISCOVERY_RATE, Ownership, SessionCookie, StickySessionLayer, WhenUnavailable};
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
@@ -88,6 +89,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
                 .request_timeout(config.timeouts.request_body),
         )
         .api_version((MapRequestLayer::new(access_log::note), api_version(config)))
+        .session(session(config, pool.clone(), kept)?)
         .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
         .select(SelectBackendLayer::new(pool).with_policy(policy))
         .stream_commit(stream_commit(&config.stream))
@@ -126,6 +128,35 @@ fn without(base_path: Option<BasePath>) -> impl Fn(Request<Body>) -> Request<Bod
         }
         request
     }
+}
+
+fn session(config: &Config, pool: Pool, kept: &Kept) -> Result<StickySessionLayer, BoxError> {
+    let described = &config.session;
+    let layer = StickySessionLayer::new(pool)
+        .store(kept.sessions())
+        .header(described.header.clone())
+        .discover(described.discover.then_some(DISCOVERY_RATE))
+        .when_unavailable(match described.when_unavailable {
+            config::session::WhenUnavailable::Move => WhenUnavailable::Move,
+            config::session::WhenUnavailable::Refuse => WhenUnavailable::Refuse,
+        })
+        .ownership(match described.ownership {
+            config::session::Ownership::Enforce => Ownership::Enforce,
+            config::session::Ownership::Off => Ownership::Off,
+        });
+    let Some(name) = &described.cookie else { return Ok(layer) };
+    let key = match &described.key {
+        Some(key) => SessionCookie::new(key.expose().as_bytes())?,
+        None => kept.cookie(),
+    };
+    let base_path = config.base_path.as_ref().map_or("", BasePath::as_str);
+    let mut cookie = key.name(name.as_str()).path(format!("{base_path}/openai"));
+    if config.tls.is_some() {
+        cookie = cookie.secure();
+    } else if !config.front_door.ids.is_empty() {
+        cookie = cookie.trust_forwarded_proto();
+    }
+    Ok(layer.cookie(cookie))
 }
 
 fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {

@@ -1,6 +1,7 @@
 //! What Azure OpenAI says on the wire, as pure functions and types: no service, no I/O, no state, no clock of its own.
 //!
 //! - [`hint`]: how long a backend asks us to wait
+//! - [`object_id`]: ids of stored objects, and where they stand in bodies, answers and events
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
 //! - [`request_body`]: the fields of a request body by which a gateway decides
@@ -12,6 +13,7 @@
 
 pub mod envelope;
 pub mod hint;
+pub mod object_id;
 pub mod operation;
 pub mod outcome;
 pub mod prompt;

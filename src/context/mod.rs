@@ -4,7 +4,9 @@
 //! |---|---|---|
 //! | [`BasePath`] | inspection, when it took the prefix off | credential re-issue, for the paths in answers |
 //! | [`Client`] | credential termination | authorisation, selection |
+//! | [`Cookies`] | credential termination, which removes the header | sticky sessions |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
+//! | [`Pin`] | sticky sessions | failover, selection |
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
@@ -20,6 +22,7 @@ mod attempts;
 mod base_path;
 mod classify;
 mod client;
+mod cookies;
 mod observe;
 mod route;
 pub(crate) mod wait;
@@ -29,11 +32,12 @@ pub use self::attempts::Attempts;
 pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::classify::{ClassifyError, DefaultClassify};
 pub use self::client::Client;
+pub use self::cookies::Cookies;
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::route::NamePlace;
 pub use self::route::Route;
-use crate::pool::Query;
+use crate::pool::{Pin, Query};
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +56,8 @@ pub struct Handshake;
 pub struct InPreamble;
 
 /// What a request of this client with this route asks of its target.
-pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
-    let Some(client) = client else { return Query::new(route.alias()) };
+pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>, pin: Option<&'a Pin>) -> Query<'a> {
+    let Some(client) = client else { return Query::new(route.alias()).pinned(pin) };
     let alias = route.alias().map(|alias| client.resolve(alias));
-    Query::new(alias).constraints(client.constraints()).client(client.id())
+    Query::new(alias).constraints(client.constraints()).client(client.id()).pinned(pin)
 }

@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tower::{BoxError, ServiceExt};
 use tower_service::Service;
 
 use super::ending::Ending;
 use super::{Config, FailoverLayer};
 use crate::azure::Outcome;
+use crate::azure::envelope;
 use crate::azure::operation::Repeat;
-use crate::body::Body;
-use crate::context::{AttemptFailed, Attempts, Client, FreshCredential, InPreamble, Route, of_body, of_head, query};
+use crate::body::{Body, Collected};
+use crate::context::{
+    AttemptFailed, Attempts, Client, FreshCredential, InPreamble, REFUSED_BODY, REFUSED_BODY_TIME, Route, of_body,
+    of_head, query,
+};
 use crate::error::{Error, ErrorKind, causes};
-use crate::pool::{Target, TargetSet};
+use crate::pool::{Pin, Strength, Target, TargetSet};
 
 /// Sends the request until an answer belongs to the client.
 pub(super) async fn run<S, ResBody>(
@@ -36,11 +40,12 @@ where
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
     let client = request.extensions().get::<Client>().cloned();
+    let pin = request.extensions().get::<Pin>().cloned();
     budget.deposit();
 
     let (replay, mut request) = Replay::of(request);
-    let mut ending = Ending::new(&route, client.as_ref(), &attempts);
-    let (mut failures, mut refreshed) = (0, TargetSet::default());
+    let mut ending = Ending::new(query(&route, client.as_ref(), pin.as_ref()), &route, &attempts);
+    let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
     loop {
         let sent = attempts.sent();
         let (answer, outcome, in_preamble) = match send(&mut service, request, &config).await {
@@ -58,8 +63,20 @@ where
         tracing::debug!(target = ?attempts.last().filter(|_| selected), ?outcome, "attempt");
 
         let Some(replay) = &replay else { return ending.pass(answer, outcome) };
+        let holds_parent = pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
+        let (answer, orphan) = match answer {
+            Some(answer) if holds_parent && !waited_for_parent && answer.status() == StatusCode::BAD_REQUEST => {
+                let (answer, orphan) = misses_parent(answer).await?;
+                (Some(answer), orphan)
+            }
+            answer => (answer, None),
+        };
         let again = answer.as_ref().and_then(|answer| repeat_target(answer, &mut refreshed));
-        if let Some(target) = again {
+        if let Some(target) = orphan {
+            waited_for_parent = true;
+            sleep(PARENT_PAUSE).await;
+            attempts.repeat_on(target);
+        } else if let Some(target) = again {
             attempts.repeat_on(target);
         } else {
             // A refusal that comes after a stream has announced something does not prove that nothing was done.
@@ -71,7 +88,7 @@ where
             failures += u32::from(costs);
             ending.keep(answer, outcome).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on = || attempts.can_go_on(query(&route, client.as_ref())) && budget.withdraw();
+            let goes_on = || attempts.can_go_on(query(&route, client.as_ref(), pin.as_ref())) && budget.withdraw();
             if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }
@@ -120,7 +137,9 @@ fn meaning(error: BoxError, config: &Config) -> Meaning {
     let error = match error.downcast::<Error>() {
         Ok(cause) => {
             return match cause.kind() {
-                ErrorKind::NoTargetDown | ErrorKind::NoTargetThrottled => Meaning::NothingLeft(*cause),
+                ErrorKind::NoTargetDown | ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
+                    Meaning::NothingLeft(*cause)
+                }
                 _ => Meaning::Pass(cause),
             };
         }
@@ -144,6 +163,25 @@ fn repeat_target(answer: &Response<Body>, refreshed: &mut TargetSet) -> Option<T
     answer.extensions().get::<FreshCredential>()?;
     let target = answer.extensions().get::<Target>()?;
     refreshed.insert(target).then(|| target.clone())
+}
+
+/// How long the backend that holds a response is given to find it.
+const PARENT_PAUSE: Duration = Duration::from_millis(250);
+
+/// The target that does not find the response that its request goes on from, though it made it: for a moment after a streamed
+/// answer that happens.
+async fn misses_parent(answer: Response<Body>) -> Result<(Response<Body>, Option<Target>), BoxError> {
+    let (parts, body) = answer.into_parts();
+    let collected = body.collect_up_to(REFUSED_BODY, REFUSED_BODY_TIME).await;
+    let collected = collected.map_err(|error| AttemptFailed::new(Outcome::Reset, error))?;
+    let is_missed = match &collected {
+        Collected::Whole(body) => {
+            envelope::read(body).is_some_and(|said| said.code() == Some("previous_response_not_found"))
+        }
+        Collected::Partial(_) => false,
+    };
+    let target = parts.extensions.get::<Target>().filter(|_| is_missed).cloned();
+    Ok((Response::from_parts(parts, collected.into()), target))
 }
 
 /// A request that can be sent again, because its body is in hand.

@@ -8,13 +8,14 @@ use tower::BoxError;
 use crate::azure::Outcome;
 use crate::azure::operation::Repeat;
 use crate::body::Body;
-use crate::context::{Attempts, Client, InPreamble, Route, keep, query, wait};
+use crate::context::{Attempts, InPreamble, Route, keep, wait};
 use crate::error::{Error, ErrorKind};
+use crate::pool::Query;
 
 /// Remembers the best answer so far, and ends a request with it.
 pub(super) struct Ending<'a> {
+    query: Query<'a>,
     route: &'a Route,
-    client: Option<&'a Client>,
     attempts: &'a Attempts,
     kept: Option<(Response<Body>, Outcome)>,
     /// Of the latest attempt that ended without an answer.
@@ -23,8 +24,8 @@ pub(super) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    pub(super) const fn new(route: &'a Route, client: Option<&'a Client>, attempts: &'a Attempts) -> Self {
-        Self { route, client, attempts, kept: None, unanswered: None, credential_refused: false }
+    pub(super) const fn new(query: Query<'a>, route: &'a Route, attempts: &'a Attempts) -> Self {
+        Self { query, route, attempts, kept: None, unanswered: None, credential_refused: false }
     }
 
     /// Keeps an answer that another attempt may better: a 429 before any other, else the latest.
@@ -55,7 +56,7 @@ impl<'a> Ending<'a> {
 
     /// Ends with the best that is there; `nothing_left` is how selection put it, if it was asked.
     pub(super) fn give_up(self, nothing_left: Option<Error>) -> Result<Response<Body>, BoxError> {
-        let outlook = || self.attempts.outlook(&query(self.route, self.client));
+        let outlook = || self.attempts.outlook(&self.query);
         if let Some((mut answer, outcome)) = self.kept {
             if wait::is_due(answer.status()) {
                 let soonest = outlook().and_then(|none| none.retry_after);

@@ -1,6 +1,6 @@
 //! Sends a request that one target refused to the next.
 //!
-//! 1. Each target is tried at most once per request, and never after a pause.
+//! 1. Each target is tried at most once per request, and never after a pause, but for 5.
 //! 2. A *refusal* proves that nothing was processed: 429, no connection, 401 or 403 to the gateway's own credential, 404 of a
 //!    deployment. It moves on to the next eligible target always, and costs neither attempts nor budget.
 //! 3. An *unknown* outcome (a timeout or reset after sending, 408, 5xx) moves on only where a repeat costs tokens but changes
@@ -13,6 +13,8 @@
 //!    [`on`](FailoverLayer::on) leaves out.
 //! 5. After a 401, when a token other than the refused one is in hand
 //!    ([`FreshCredential`](crate::context::FreshCredential)), the same target is asked once more. That costs nothing either.
+//!    So is a backend that a required [`Pin`](crate::pool::Pin) names and that answers `previous_response_not_found`: a moment
+//!    later, since right after a streamed answer it may not find that answer yet.
 //! 6. When nothing is left to try the client gets a real answer if there was one: a 429 before any other, else the latest.
 //!    Without one: 429 if a target is merely throttled or full, 502 if every backend refused the gateway's credential, 504
 //!    after a timeout, 502 after a reset, else 503.

@@ -73,6 +73,8 @@ pub enum Obstacle {
     },
     /// It serves another alias, or none.
     NotServed,
+    /// The state that the request refers to is at another backend.
+    PinnedElsewhere,
     /// Its circuit is open.
     Open {
         /// The backend asked to wait, rather than failed.
@@ -140,7 +142,7 @@ impl Pool {
     /// Says for every target why a request of this client with this route would, or would not, be given to it now.
     #[must_use]
     pub fn explain(&self, route: &Route, client: Option<&Client>) -> Explanation {
-        self.explain_query(&query(route, client))
+        self.explain_query(&query(route, client, None))
     }
 
     /// The same for a query, with what was tried.
@@ -185,11 +187,12 @@ impl Query<'_> {
             CircuitState::Closed | CircuitState::HalfOpen => Obstacle::Probing { wait },
         });
         let tried = (!self.is_new(target)).then_some(Obstacle::Tried);
-        let drained = target.is_drained().then_some(Obstacle::Drained);
+        let drained = (target.is_drained() && !self.is_required()).then_some(Obstacle::Drained);
+        let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
         target
             .violations(self.constraints)
             .into_iter()
-            .chain([drained, circuit, full, tried].into_iter().flatten())
+            .chain([elsewhere, drained, circuit, full, tried].into_iter().flatten())
             .collect()
     }
 }
@@ -229,6 +232,7 @@ impl fmt::Display for Obstacle {
             Self::OtherRelease => f.write_str("is of another release"),
             Self::Open { throttled: true, wait } => write!(f, "asked to wait, {} ms left", ceil_ms(*wait)),
             Self::Open { throttled: false, wait } => write!(f, "failed, {} ms until it is probed", ceil_ms(*wait)),
+            Self::PinnedElsewhere => f.write_str("the state is elsewhere"),
             Self::Probing { wait } => write!(f, "being probed, {} ms until the next", ceil_ms(*wait)),
             Self::Processing { is } => write!(f, "processing is {}, which the client does not accept", is.as_str()),
             Self::Tried => f.write_str("tried already"),

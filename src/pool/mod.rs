@@ -41,6 +41,7 @@ mod explain;
 mod live;
 pub mod load;
 mod permit;
+mod pin;
 mod release;
 pub(crate) mod rendezvous;
 mod select;
@@ -66,6 +67,7 @@ pub use self::endpoint::Endpoint;
 pub use self::explain::{Explained, Explanation, Obstacle};
 pub use self::load::RouteKind;
 pub use self::permit::{Permit, PermitCell};
+pub use self::pin::{Pin, Strength};
 pub use self::release::Release;
 pub use self::select::{NoTarget, NoTargetReason, Query};
 pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus, ReleaseStatus};
@@ -181,6 +183,12 @@ impl Pool {
     #[must_use]
     pub fn aliases(&self) -> Vec<Arc<str>> {
         self.0.table.load().aliases()
+    }
+
+    /// The names of all backends, in the order of configuration.
+    #[must_use]
+    pub fn backends(&self) -> Vec<Arc<str>> {
+        self.0.table.load().resources.iter().map(|resource| resource.name.clone()).collect()
     }
 
     /// A snapshot for people and probes.

@@ -89,7 +89,8 @@ impl Alias {
         let begun = tried.and_then(|tried| {
             self.releases.iter().find(|release| release.group.targets().any(|target| tried.contains(target)))
         });
-        begun.or_else(|| self.assigned(query.constraints, key))
+        // State stays where it is, whatever release the client has by now.
+        begun.or_else(|| if query.is_required() { None } else { self.assigned(query.constraints, key) })
     }
 
     /// Among those that could ever serve the client.

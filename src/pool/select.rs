@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::live::Live;
 use super::permit::Permit;
 use super::table::Group;
-use super::{Constraints, Pool, Target, TargetSet};
+use super::{Constraints, Pin, Pool, Strength, Target, TargetSet};
 
 /// How soon a place of a target that is full is worth asking for again: nobody can know when it will be free.
 const FULL_RETRY: Duration = Duration::from_secs(1);
@@ -24,6 +24,8 @@ pub struct Query<'a> {
     pub tried: Option<&'a TargetSet>,
     /// Whose request it is: decides the [release](super::Release) where the alias has several.
     pub client: Option<&'a str>,
+    /// Where the state is that the request refers to.
+    pub pin: Option<&'a Pin>,
 }
 
 impl<'a> Query<'a> {
@@ -54,17 +56,65 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Only where the pin leads.
+    #[must_use]
+    pub const fn pinned(mut self, pin: Option<&'a Pin>) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// Whether a pin leaves no choice but its backend.
+    pub(super) fn is_required(&self) -> bool {
+        self.pin.is_some_and(|pin| pin.strength() == Strength::Required)
+    }
+
+    pub(super) fn may_go_to(&self, target: &Target) -> bool {
+        let leads_to = |pin: &Pin| pin.backends().iter().any(|backend| **backend == *target.backend());
+        self.pin.is_none_or(|pin| pin.strength() == Strength::Movable || leads_to(pin))
+    }
+
     pub(super) fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
 
     #[inline]
-    fn can_take(&self, target: &Target, since: u64) -> bool {
+    fn can_take(&self, scope: Scope<'_>, target: &Target, since: u64) -> bool {
         target.0.live.admits(since)
             && self.is_new(target)
-            && !target.is_drained()
+            && scope.is_open_to(target)
             && !target.is_full()
             && target.complies(self.constraints)
+    }
+
+    /// Where to look, one after the other.
+    fn scopes(&self) -> impl Iterator<Item = Scope<'a>> + use<'a> {
+        let (backends, strength) =
+            self.pin.map_or((&[][..], Strength::Movable), |pin| (pin.backends(), pin.strength()));
+        let drained = strength == Strength::Required;
+        let pinned = backends.iter().map(move |backend| Scope { backend: Some(backend), drained });
+        pinned.chain((strength == Strength::Movable).then_some(Scope::ALL))
+    }
+}
+
+/// A part of the pool.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    /// `None`: all of them.
+    backend: Option<&'a str>,
+    /// Whether drained targets may be used.
+    drained: bool,
+}
+
+impl Scope<'_> {
+    const ALL: Self = Self { backend: None, drained: false };
+
+    fn holds(&self, target: &Target) -> bool {
+        self.backend.is_none_or(|backend| target.backend() == backend)
+    }
+
+    #[inline]
+    fn is_open_to(&self, target: &Target) -> bool {
+        (self.drained || !target.is_drained()) && self.holds(target)
     }
 }
 
@@ -86,6 +136,10 @@ pub enum NoTargetReason {
     Down,
     /// Nobody that complies serves the alias.
     NotServed,
+    /// The backend that the request is pinned to does not serve the alias, or does not comply.
+    NotServedThere,
+    /// The backend that the request is pinned to is down or drained.
+    Pinned,
     /// At least one is merely throttled, or full.
     Throttled,
 }
@@ -101,27 +155,57 @@ impl Pool {
     pub fn acquire(&self, query: &Query<'_>, mut choose: impl FnMut(&[&Target]) -> usize) -> Result<Permit, NoTarget> {
         let (table, now) = (self.0.table.load(), Instant::now());
         let group = self.group_of(&table, query).ok_or(NoTarget::not_served())?;
+        let permit = self.first(group, query, now, |scope| self.take(group, query, scope, now, &mut choose));
+        permit.ok_or_else(|| self.why_not(group, query, now))
+    }
+
+    /// What `find` finds in the first part of the pool that has it. A preferred backend that is merely throttled is waited for.
+    fn first<T>(
+        &self,
+        group: &Group,
+        query: &Query<'_>,
+        now: Instant,
+        mut find: impl FnMut(Scope<'_>) -> Option<T>,
+    ) -> Option<T> {
+        for scope in query.scopes() {
+            let found = find(scope);
+            if found.is_some() || waits(query) && is_throttled(group, query, scope, now) {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn take(
+        &self,
+        group: &Group,
+        query: &Query<'_>,
+        scope: Scope<'_>,
+        now: Instant,
+        mut choose: impl FnMut(&[&Target]) -> usize,
+    ) -> Option<Permit> {
         for tier in group.tiers() {
-            let mut candidates = self.eligible(tier, query, now);
+            let mut candidates = self.eligible(tier, query, scope, now);
             while !candidates.is_empty() {
                 let chosen = choose(&candidates).min(candidates.len() - 1);
-                if let Some(permit) = Permit::take(self, candidates[chosen], now) {
-                    return Ok(permit);
+                let permit = Permit::take(self, candidates[chosen], now);
+                if permit.is_some() {
+                    return permit;
                 }
                 candidates.remove(chosen);
             }
         }
-        Err(self.why_not(group, query, now))
+        None
     }
 
     /// Apart from [`acquire`](Self::acquire), which is compiled where it is used, so that the little that is asked of every
     /// target is inlined.
-    fn eligible<'t>(&self, tier: &'t [Target], query: &Query<'_>, now: Instant) -> Vec<&'t Target> {
+    fn eligible<'t>(&self, tier: &'t [Target], query: &Query<'_>, scope: Scope<'_>, now: Instant) -> Vec<&'t Target> {
         let since = Live::since(self.0.epoch, now);
         let mut eligible = Vec::with_capacity(tier.len());
         // With a thousand targets a plain loop takes two thirds of the time of `extend` with a filter.
         for target in tier {
-            if query.can_take(target, since) {
+            if query.can_take(scope, target, since) {
                 eligible.push(target);
             }
         }
@@ -131,9 +215,22 @@ impl Pool {
     /// Whether [`acquire`](Self::acquire) would find a target now.
     #[must_use]
     pub fn has_eligible(&self, query: &Query<'_>) -> bool {
-        let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, Instant::now()));
-        self.known_group_of(&table, query)
-            .is_some_and(|group| group.targets().any(|target| query.can_take(target, since)))
+        let (table, now) = (self.0.table.load(), Instant::now());
+        let since = Live::since(self.0.epoch, now);
+        let found = |group: &Group| {
+            let any =
+                |scope: Scope<'_>| group.targets().any(|target| query.can_take(scope, target, since)).then_some(());
+            self.first(group, query, now, any).is_some()
+        };
+        self.known_group_of(&table, query).is_some_and(found)
+    }
+
+    /// Every target that may serve the request at some time: drained, throttled, full and tried ones too.
+    #[must_use]
+    pub fn compliant(&self, query: &Query<'_>) -> Vec<Target> {
+        let table = self.0.table.load();
+        let targets = table.group(query.alias).into_iter().flat_map(Group::targets);
+        targets.filter(|target| target.complies(query.constraints)).cloned().collect()
     }
 
     /// Takes the permit of one target, if its circuit and its limit allow it.
@@ -149,9 +246,9 @@ impl Pool {
         self.known_group_of(&table, query).map_or(NoTarget::not_served(), |group| self.why_not(group, query, now))
     }
 
-    fn soonest_of(&self, group: &Group, query: &Query<'_>, now: Instant) -> Option<Duration> {
+    fn soonest_of(&self, group: &Group, query: &Query<'_>, scope: Scope<'_>, now: Instant) -> Option<Duration> {
         let since = Live::since(self.0.epoch, now);
-        let able = group.targets().filter(|target| !target.is_drained() && target.complies(query.constraints));
+        let able = group.targets().filter(|target| scope.is_open_to(target) && target.complies(query.constraints));
         let waits = able.map(|target| {
             let full = if target.is_full() { FULL_RETRY } else { Duration::ZERO };
             target.0.live.admits_in(since).max(full)
@@ -160,13 +257,46 @@ impl Pool {
     }
 
     fn why_not(&self, group: &Group, query: &Query<'_>, now: Instant) -> NoTarget {
-        let mut compliant = group.targets().filter(|target| target.complies(query.constraints)).peekable();
-        if compliant.peek().is_none() {
-            return NoTarget::not_served();
+        let scope = verdict(group, query, now);
+        let mut compliant = group.targets().filter(|target| scope.holds(target) && target.complies(query.constraints));
+        if compliant.next().is_none() {
+            return NoTarget { reason: scope.reason(NoTargetReason::NotServed), retry_after: None };
         }
-        let throttled = compliant.any(|target| !target.is_drained() && target.is_throttled(now));
-        let reason = if throttled { NoTargetReason::Throttled } else { NoTargetReason::Down };
-        NoTarget { reason, retry_after: self.soonest_of(group, query, now) }
+        let throttled = is_throttled(group, query, scope, now);
+        let reason = if throttled { NoTargetReason::Throttled } else { scope.reason(NoTargetReason::Down) };
+        NoTarget { reason, retry_after: self.soonest_of(group, query, scope, now) }
+    }
+}
+
+/// Which part of the pool tells why there is no target: the one that is waited for, else all of it.
+fn verdict<'a>(group: &Group, query: &Query<'a>, now: Instant) -> Scope<'a> {
+    let alone = query.pin.is_some_and(|pin| pin.strength() != Strength::Movable && pin.backends().len() == 1);
+    let mut scopes = query.scopes();
+    let waited_for = if alone {
+        scopes.next()
+    } else {
+        scopes.find(|scope| waits(query) && is_throttled(group, query, *scope, now))
+    };
+    waited_for.unwrap_or(Scope::ALL)
+}
+
+fn waits(query: &Query<'_>) -> bool {
+    query.pin.is_some_and(|pin| pin.strength() == Strength::Preferred)
+}
+
+fn is_throttled(group: &Group, query: &Query<'_>, scope: Scope<'_>, now: Instant) -> bool {
+    let mut able = group.targets().filter(|target| scope.is_open_to(target) && target.complies(query.constraints));
+    able.any(|target| target.is_throttled(now))
+}
+
+impl Scope<'_> {
+    /// The same reason, said of one backend.
+    const fn reason(&self, reason: NoTargetReason) -> NoTargetReason {
+        match (self.backend, reason) {
+            (Some(_), NoTargetReason::Down) => NoTargetReason::Pinned,
+            (Some(_), NoTargetReason::NotServed) => NoTargetReason::NotServedThere,
+            (_, reason) => reason,
+        }
     }
 }
 

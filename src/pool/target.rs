@@ -63,6 +63,10 @@ impl Target {
         &self.0.backend.name
     }
 
+    pub(crate) fn backend_name(&self) -> Arc<str> {
+        self.0.backend.name.clone()
+    }
+
     /// The deployment's name on that backend.
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {
@@ -177,7 +181,7 @@ impl Target {
         self.0.slot
     }
 
-    pub(super) fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.0.drained
     }
 

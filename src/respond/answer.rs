@@ -51,10 +51,14 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::CredentialRejected => (StatusCode::BAD_GATEWAY, "backend_credential_rejected", GATEWAY),
         ErrorKind::DeploymentNotFound => (StatusCode::NOT_FOUND, "DeploymentNotFound", REQUEST),
         ErrorKind::FrontDoorRequired => (StatusCode::FORBIDDEN, "front_door_required", PERMISSION),
+        ErrorKind::IdsOnDifferentBackends => (StatusCode::BAD_REQUEST, "ids_on_different_backends", REQUEST),
         ErrorKind::InvalidBody | ErrorKind::UploadFailed => (StatusCode::BAD_REQUEST, "invalid_body", REQUEST),
         ErrorKind::NoTargetDown => (StatusCode::SERVICE_UNAVAILABLE, "no_target_available", GATEWAY),
-        ErrorKind::NoTargetThrottled => (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT),
+        ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
+            (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT)
+        }
         ErrorKind::NotSupported => (StatusCode::NOT_IMPLEMENTED, "not_supported", REQUEST),
+        ErrorKind::ObjectNotFound => (StatusCode::NOT_FOUND, "not_found", REQUEST),
         ErrorKind::OperationNotAllowed => (StatusCode::FORBIDDEN, "operation_not_allowed", PERMISSION),
         ErrorKind::PathNotFound => (StatusCode::NOT_FOUND, "404", REQUEST),
         ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", TIMEOUT),

@@ -2,7 +2,8 @@
 //!
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
-//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`.
+//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`; with a
+//!    [`Pin`], only the backends that it names, in their order.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
@@ -73,7 +74,7 @@
 //! that finds no target.
 //!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
-//! or full, else 503; the path's own errors. Errors of the service below pass.
+//! or full, or the pinned backend cannot serve, else 503; the path's own errors. Errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 
@@ -114,7 +115,7 @@ pub use self::weighted::Weighted;
 use crate::body::Body;
 use crate::context::{Attempts, Client, Route, query};
 use crate::error::Error;
-use crate::pool::{Permit, PermitCell, Pool};
+use crate::pool::{Permit, PermitCell, Pin, Pool};
 
 /// Chooses the target of each attempt. See the [module docs](self).
 ///
@@ -191,7 +192,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
             return Ok(permit);
         }
         let tried = attempts.tried();
-        let query = query(route, request.extensions().get()).tried(&tried);
+        let query = query(route, request.extensions().get(), request.extensions().get()).tried(&tried);
         let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible));
         acquired.map_err(|none| {
             tracing::debug!(reason = ?none.reason, targets = %self.pool.explain_query(&query), "no target");
@@ -226,10 +227,11 @@ where
         let target = permit.target().clone();
         let cell = PermitCell::new(permit);
         let client = request.extensions().get::<Client>().cloned();
+        let pin = request.extensions().get::<Pin>().cloned();
         request.extensions_mut().insert(target.clone());
         request.extensions_mut().insert(cell.clone());
         let future = self.inner.call(request);
-        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client })
+        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client, pin })
     }
 }
 

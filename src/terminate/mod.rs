@@ -8,7 +8,8 @@
 //! 3. The [`Authenticate`] strategy is asked about one after the other; the first that identifies a client wins.
 //! 4. If none does, the request is refused.
 //! 5. All forms, `Authorization` of any scheme and `Cookie` are removed, whether or not they identified anybody, and the
-//!    request is passed on with its `Client`. No credential that stood in the request leaves this layer.
+//!    request is passed on with its `Client`. No credential that stood in the request leaves this layer in its head; cookies
+//!    are kept as an extension ([`Cookies`](crate::context::Cookies)) for the gateway's own.
 //!
 //! It does not decide what a client may do, does not read the body, and does not remove hop-by-hop headers.
 //!

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::Authenticate;
 use super::presented::{self, Credentials};
-use crate::context::Client;
+use crate::context::{Client, Cookies};
 use crate::error::{Error, ErrorKind, polled_again};
 use crate::headers::{strip_credentials, without_query_keys};
 
@@ -55,6 +55,9 @@ where
 }
 
 fn strip<B>(request: &mut Request<B>) {
+    if let Some(cookies) = Cookies::of(request.headers()) {
+        request.extensions_mut().insert(cookies);
+    }
     strip_credentials(request.headers_mut());
     if let Some(uri) = without_query_keys(request.uri()) {
         *request.uri_mut() = uri;

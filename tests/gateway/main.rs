@@ -20,6 +20,7 @@ mod memory;
 mod realtime;
 mod reload;
 mod secrets;
+mod sessions;
 mod streams;
 mod tls;
 

@@ -13,6 +13,7 @@ mod reader;
 pub(crate) mod releases;
 pub(crate) mod secret;
 mod served;
+pub(crate) mod session;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
 use releases::Release;
+use session::Session;
 use tls::Tls;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
@@ -65,6 +67,7 @@ pub(crate) struct Config {
     pub(crate) failover: Failover,
     pub(crate) stream: Stream,
     pub(crate) circuit: Circuit,
+    pub(crate) session: Session,
     pub(crate) api_version: ApiVersion,
     pub(crate) front_door: FrontDoor,
     pub(crate) timeouts: Timeouts,
@@ -137,6 +140,7 @@ impl Config {
             failover: s.section("failover", Failover::read),
             stream: s.section("stream", Stream::read),
             circuit: s.section("circuit", Circuit::read),
+            session: s.section("session", Session::read),
             api_version: s.section("api_version", ApiVersion::read),
             front_door: s.section("front_door", FrontDoor::read),
             timeouts: s.section("timeouts", Timeouts::read),

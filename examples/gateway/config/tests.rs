@@ -1046,19 +1046,6 @@ fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         ("# top", "", &["redis = { url = \"redis://x\" }"][..]),
         ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
-        (
-            "# end",
-            "session.",
-            &[
-                "cookie = \"\"",
-                "key_env = \"LONG\"",
-                "header = \"x\"",
-                "when_unavailable = \"move\"",
-                "discover = false",
-                "remember = 1",
-                "ownership = \"enforce\"",
-            ],
-        ),
         ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),
     ] {
         for key in keys {
@@ -1081,7 +1068,6 @@ fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
 
 #[test]
 fn features_that_are_not_built_are_typed() {
-    let too_short = "must be 32 bytes or more";
     refuses(&[
         ("# top", "redis = true", "redis: must be a table, not a boolean"),
         ("# top", "releases = 1", "releases: must be an array of tables, not an integer"),
@@ -1092,10 +1078,35 @@ fn features_that_are_not_built_are_typed() {
             "clients[0].operations[0]: \"x\" is unknown, must be \"batches\", \"fine_tuning\", \"evals\" or \"other\"",
         ),
         ("# client", "tokens_per_day = -1", "clients[0].tokens_per_day: must be from 0 to 4294967295"),
+        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
+    ]);
+}
+
+#[test]
+fn session_keys_are_checked() {
+    let too_short = "must be 32 bytes or more";
+    refuses(&[
         ("# end", "[session]\nkey = \"x\"", &format!("session.key: {too_short}")),
         ("# end", "[session]\nkey_env = \"SHORT\"", &format!("session.key_env: {too_short}")),
         ("# end", "[session]\nkey_file = \"missing\"", "session.key_file: cannot read \"missing\": entity not found"),
+        ("# end", "[session]\ncookie = \"a b\"", "session.cookie: must be the name of a cookie, or \"\" for none"),
+        ("# end", "[session]\nheader = \"a b\"", "session.header: must be the name of a header, or \"\" for none"),
+        ("# end", "[session]\nremember = 0", "session.remember: must be from 1 to 4294967295"),
+        (
+            "# end",
+            "[session]\nownership = \"on\"",
+            "session.ownership: \"on\" is unknown, must be \"off\" or \"enforce\"",
+        ),
     ]);
+    accepts(&[
+        ("# end", "[session]\ncookie = \"\"\nheader = \"\"\nkey_env = \"LONG\"\ndiscover = false"),
+        ("# end", "[session]\nwhen_unavailable = \"move\"\nownership = \"off\"\nremember = 1"),
+    ]);
+    let warnings = valid(&with("# end", "[session]\nownership = \"enforce\"")).warnings;
+    assert_eq!(
+        lines(&warnings),
+        "session.ownership: warning: owners are kept in memory: a restart forgets them, and their objects"
+    );
 }
 
 /// Lines that are likely to lie about the reader's assumptions.

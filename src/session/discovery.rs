@@ -1,0 +1,342 @@
+//! Asking the backends who holds an object.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as HttpBody;
+use quick_cache::sync::Cache;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tower::{BoxError, ServiceExt};
+use tower_service::Service;
+
+use super::body::Notebook;
+use super::store::{ObjectKey, SessionStore};
+use crate::azure::envelope;
+use crate::azure::object_id::ObjectId;
+use crate::body::{Body, Collected};
+use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
+use crate::error::{Error, ErrorKind};
+use crate::pool::Pin;
+
+/// How many unknown ids of one request are asked for.
+pub const MAX_UNKNOWN: usize = 4;
+/// How many calls may be made in a second to find objects, unless it is told.
+pub const DISCOVERY_RATE: u32 = 300;
+/// How long it is remembered that nobody has an id.
+pub const UNKNOWN_TIME: Duration = Duration::from_secs(5);
+/// How long backends may take to say whether they have an id.
+pub const DISCOVERY_TIME: Duration = Duration::from_secs(10);
+
+/// How many ids are known to be nobody's.
+const UNKNOWN_IDS: usize = 10_000;
+
+const OPENAI_BETA: &str = "openai-beta";
+
+/// What the backends say of an id.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Finding {
+    /// This one has it.
+    At(Arc<str>),
+    /// The call means nothing to any of them.
+    Misdirected,
+    /// All of them say that they do not have it.
+    Nowhere,
+    /// Nobody has it who answered, and not everybody did.
+    Unanswered { throttled: bool, wait: Duration },
+}
+
+/// Who asks, and what.
+pub(super) struct Question<'a> {
+    pub(super) id: &'a ObjectId,
+    pub(super) read: &'a Uri,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) backends: &'a [Arc<str>],
+}
+
+pub(super) struct Discovery {
+    flights: Mutex<HashMap<ObjectKey, watch::Receiver<Option<Finding>>>>,
+    /// Until when nobody has an id.
+    nowhere: Cache<ObjectKey, Instant>,
+    rate: Mutex<Rate>,
+}
+
+/// What will be found.
+pub(super) enum Search {
+    Known(Finding),
+    Running(watch::Receiver<Option<Finding>>),
+}
+
+impl Search {
+    pub(super) async fn finding(self) -> Finding {
+        match self {
+            Self::Known(finding) => finding,
+            Self::Running(mut found) => {
+                let found = found.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+                found.unwrap_or(Finding::Unanswered { throttled: false, wait: Duration::from_secs(1) })
+            }
+        }
+    }
+}
+
+impl Discovery {
+    pub(super) fn new(rate: u32) -> Self {
+        let rate = f64::from(rate.max(1));
+        Self {
+            flights: Mutex::default(),
+            nowhere: Cache::new(UNKNOWN_IDS),
+            rate: Mutex::new(Rate { per_second: rate, left: rate, at: Instant::now() }),
+        }
+    }
+
+    /// Joins the search for an id that is running, or starts one. A search goes on when nobody waits for it any more, so that
+    /// a client who leaves does not make the next one ask again.
+    pub(super) fn search<S, ResBody>(
+        self: &Arc<Self>,
+        question: &Question<'_>,
+        service: &S,
+        store: &Arc<dyn SessionStore>,
+    ) -> Search
+    where
+        S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        ResBody: HttpBody<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<BoxError>,
+    {
+        let key = question.key();
+        let mut flights = self.flights();
+        if let Some(running) = flights.get(&key) {
+            return Search::Running(running.clone());
+        }
+        if self.nowhere.get(&key).is_some_and(|until| until > Instant::now()) {
+            return Search::Known(Finding::Nowhere);
+        }
+        if let Err(wait) = self.take(question.backends.len()) {
+            return Search::Known(Finding::Unanswered { throttled: true, wait });
+        }
+        let (tell, told) = watch::channel(None);
+        flights.insert(key, told.clone());
+        drop(flights);
+
+        let flight = Flight { discovery: self.clone(), key };
+        let asked = ask(question, service);
+        let (store, id) = (store.clone(), question.id.clone());
+        tokio::spawn(async move {
+            let finding = asked.await;
+            tracing::debug!(family = ?id.family(), ?finding, "looked for an object");
+            match &finding {
+                Finding::At(backend) => {
+                    let notebook = Notebook { store, backend: backend.clone(), owner: None };
+                    notebook.remember(vec![id]).await;
+                }
+                Finding::Nowhere => flight.discovery.nowhere.insert(key, Instant::now() + UNKNOWN_TIME),
+                Finding::Misdirected | Finding::Unanswered { .. } => {}
+            }
+            drop(flight);
+            tell.send_replace(Some(finding));
+        });
+        Search::Running(told)
+    }
+
+    fn take(&self, calls: usize) -> Result<(), Duration> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(calls as f64, Instant::now())
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<ObjectKey, watch::Receiver<Option<Finding>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").field("running", &self.flights().len()).finish_non_exhaustive()
+    }
+}
+
+/// A search that is entered as running.
+struct Flight {
+    discovery: Arc<Discovery>,
+    key: ObjectKey,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.discovery.flights().remove(&self.key);
+    }
+}
+
+impl Question<'_> {
+    /// The same for whoever asks the same backends in the same way.
+    fn key(&self) -> ObjectKey {
+        let read = self.read.to_string();
+        let parts: Vec<_> = [read.as_str()].into_iter().chain(self.backends.iter().map(|name| &**name)).collect();
+        ObjectKey::of_parts(&parts)
+    }
+
+    fn request(&self, backend: &Arc<str>) -> Request<Body> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = self.read.clone();
+        if let Some(beta) = self.headers.get(OPENAI_BETA) {
+            request.headers_mut().insert(OPENAI_BETA, beta.clone());
+        }
+        request.extensions_mut().insert(Pin::required(backend.clone()));
+        request
+    }
+}
+
+/// Asks all backends at once; the first that has it ends the search.
+fn ask<S, ResBody>(question: &Question<'_>, service: &S) -> impl Future<Output = Finding> + Send + use<S, ResBody>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    let requests: Vec<_> = question.backends.iter().map(|name| (name.clone(), question.request(name))).collect();
+    let service = service.clone();
+    async move {
+        let mut asked = JoinSet::new();
+        for (backend, request) in requests {
+            let service = service.clone();
+            asked.spawn(async move {
+                let answer = match service.oneshot(request).await.map_err(Into::into) {
+                    Ok(answer) => Reply::of_answer(answer.map(Body::new)).await,
+                    Err(error) => Reply::of_error(&error),
+                };
+                (backend, answer)
+            });
+        }
+        let late = Finding::Unanswered { throttled: false, wait: Duration::from_secs(1) };
+        timeout(DISCOVERY_TIME, conclude(asked)).await.unwrap_or(late)
+    }
+}
+
+/// What the replies together say.
+async fn conclude(mut asked: JoinSet<(Arc<str>, Reply)>) -> Finding {
+    let (mut understood, mut missing) = (false, None);
+    while let Some(reply) = asked.join_next().await {
+        match reply {
+            Ok((backend, Reply::Here)) => return Finding::At(backend),
+            Ok((_, Reply::Absent)) => understood = true,
+            Ok((_, Reply::NoSuchCall)) => {}
+            Ok((_, Reply::Unable { throttled, wait })) => {
+                let (before, longest) = missing.unwrap_or((false, Duration::ZERO));
+                missing = Some((before || throttled, longest.max(wait)));
+            }
+            Err(_) => missing = missing.or(Some((false, Duration::from_secs(1)))),
+        }
+    }
+    match missing {
+        Some((throttled, wait)) => Finding::Unanswered { throttled, wait },
+        None if understood => Finding::Nowhere,
+        None => Finding::Misdirected,
+    }
+}
+
+/// What one backend says.
+enum Reply {
+    Absent,
+    Here,
+    /// It does not know the path or the version.
+    NoSuchCall,
+    Unable {
+        throttled: bool,
+        wait: Duration,
+    },
+}
+
+impl Reply {
+    async fn of_answer(answer: Response<Body>) -> Self {
+        match answer.status() {
+            status if status.is_success() => Self::Here,
+            StatusCode::BAD_REQUEST | StatusCode::GONE => Self::Absent,
+            StatusCode::NOT_FOUND => match answer.into_body().collect_up_to(REFUSED_BODY, REFUSED_BODY_TIME).await {
+                Ok(Collected::Whole(body)) if is_routing_error(&body) => Self::NoSuchCall,
+                _ => Self::Absent,
+            },
+            status => Self::Unable { throttled: status == StatusCode::TOO_MANY_REQUESTS, wait: wait(answer.headers()) },
+        }
+    }
+
+    fn of_error(error: &BoxError) -> Self {
+        let cause = Error::find(error.as_ref());
+        let wait = cause.and_then(Error::retry_after).unwrap_or(Duration::from_secs(1));
+        match cause.map(Error::kind) {
+            // The backend has left the pool meanwhile.
+            Some(ErrorKind::DeploymentNotFound) => Self::Absent,
+            kind => Self::Unable { throttled: kind == Some(ErrorKind::NoTargetThrottled), wait },
+        }
+    }
+}
+
+/// A 404 that is about the path or the version, and not about an object.
+fn is_routing_error(body: &[u8]) -> bool {
+    let said = envelope::read(body);
+    said.is_some_and(|said| {
+        said.code() == Some("404") && said.message().is_some_and(|m| m.starts_with("Resource not found"))
+    })
+}
+
+/// Selection and failover below have made one of all the forms of a hint.
+fn wait(headers: &HeaderMap) -> Duration {
+    let ms = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.parse().ok());
+    ms.map_or(Duration::from_secs(1), Duration::from_millis)
+}
+
+/// How many calls may be made: so many in a second, saved up for one.
+struct Rate {
+    per_second: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Rate {
+    /// Takes the calls, or says how long to wait for them. More than a second's worth are allowed when all of them are left.
+    fn take(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed * self.per_second).min(self.per_second);
+        self.at = now;
+        let needed = calls.min(self.per_second);
+        if self.left < needed {
+            return Err(Duration::from_secs_f64((needed - self.left) / self.per_second));
+        }
+        self.left -= calls;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_bounded_in_every_second() {
+        let mut rate = Rate { per_second: 10.0, left: 10.0, at: Instant::now() };
+        assert!((0..3).all(|_| rate.take(3.0, Instant::now()).is_ok()));
+        assert_eq!(rate.take(3.0, Instant::now()), Err(Duration::from_millis(200)));
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert_eq!(rate.take(3.0, Instant::now()), Ok(()));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(rate.take(40.0, Instant::now()), Ok(()), "a pool may be larger than a second's worth");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(rate.take(1.0, Instant::now()).is_err(), "and pays for it afterwards");
+    }
+
+    #[test]
+    fn an_unknown_path_is_no_unknown_object() {
+        assert!(is_routing_error(br#"{"error":{"code":"404","message":"Resource not found"}}"#));
+        assert!(!is_routing_error(br#"{"error":{"code":"404","message":"No thread found with id 'thread_1'."}}"#));
+        assert!(!is_routing_error(
+            br#"{"error":{"message":"No thread found","type":"invalid_request_error","code":null}}"#
+        ));
+        assert!(!is_routing_error(b""));
+    }
+}

@@ -1,0 +1,117 @@
+use std::sync::Arc;
+
+use http::HeaderName;
+use tower_layer::Layer;
+
+use super::cookie::SessionCookie;
+use super::discovery::{DISCOVERY_RATE, Discovery};
+use super::memory::MemoryStore;
+use super::service::StickySession;
+use super::store::SessionStore;
+use crate::pool::Pool;
+
+/// How many ids are remembered in memory, unless it is told.
+pub const REMEMBER: usize = 100_000;
+/// The header by which a client names a session, unless it is told.
+pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-affinity");
+
+/// Keeps requests on the backend that holds what they refer to. See the [module docs](super).
+///
+/// All services made from one layer, and from its clones, share one store and one discovery.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StickySessionLayer(Arc<Settings>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) pool: Pool,
+    pub(super) store: Arc<dyn SessionStore>,
+    pub(super) discovery: Option<Arc<Discovery>>,
+    pub(super) cookie: Option<SessionCookie>,
+    pub(super) header: Option<HeaderName>,
+    pub(super) when_unavailable: WhenUnavailable,
+    pub(super) ownership: Ownership,
+}
+
+/// What becomes of a request whose cookie, header or home leads to a backend that cannot take it. What an id requires is never
+/// moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenUnavailable {
+    /// It goes elsewhere, and its session with it.
+    Move,
+    /// It is answered 429 with the time to wait.
+    #[default]
+    Refuse,
+}
+
+/// Whether an id is of use to any client or only to the one that made the object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ownership {
+    /// Only to that one. Unknown ids are refused, and lists hold a client's own objects only.
+    Enforce,
+    /// To any, as at a backend whose key they all share.
+    #[default]
+    Off,
+}
+
+impl StickySessionLayer {
+    /// Over the backends of a pool, with a [`MemoryStore`] of [`REMEMBER`] ids and the [`SESSION_HEADER`]; it discovers, sets
+    /// no cookie, and enforces no ownership.
+    pub fn new(pool: Pool) -> Self {
+        Self(Arc::new(Settings {
+            pool,
+            store: Arc::new(MemoryStore::new(REMEMBER)),
+            discovery: Some(Arc::new(Discovery::new(DISCOVERY_RATE))),
+            cookie: None,
+            header: Some(SESSION_HEADER),
+            when_unavailable: WhenUnavailable::default(),
+            ownership: Ownership::default(),
+        }))
+    }
+
+    /// Remembers elsewhere.
+    pub fn store(self, store: impl SessionStore + 'static) -> Self {
+        self.with(|settings| settings.store = Arc::new(store))
+    }
+
+    /// Sets this cookie, and follows it.
+    pub fn cookie(self, cookie: SessionCookie) -> Self {
+        self.with(|settings| settings.cookie = Some(cookie))
+    }
+
+    /// The header by which clients name a session; `None` for none.
+    pub fn header(self, header: Option<HeaderName>) -> Self {
+        self.with(|settings| settings.header = header)
+    }
+
+    /// What becomes of a request whose cookie, header or home leads to a backend that cannot take it.
+    pub fn when_unavailable(self, when_unavailable: WhenUnavailable) -> Self {
+        self.with(|settings| settings.when_unavailable = when_unavailable)
+    }
+
+    /// At most so many calls in a second to find the backends of ids that are not remembered; `None` never asks. Default
+    /// [`DISCOVERY_RATE`]. Under [`Ownership::Enforce`] nothing is asked for.
+    pub fn discover(self, calls_per_second: Option<u32>) -> Self {
+        self.with(|settings| settings.discovery = calls_per_second.map(|rate| Arc::new(Discovery::new(rate))))
+    }
+
+    /// Whether an id is of use to the client only that made the object.
+    pub fn ownership(self, ownership: Ownership) -> Self {
+        self.with(|settings| settings.ownership = ownership)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+}
+
+impl<S> Layer<S> for StickySessionLayer {
+    type Service = StickySession<S>;
+
+    fn layer(&self, inner: S) -> StickySession<S> {
+        StickySession { inner, settings: self.0.clone() }
+    }
+}

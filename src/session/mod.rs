@@ -1,0 +1,127 @@
+//! Keeps requests where their state lives: on the backend that holds what they refer to.
+//!
+//! Threads, files, stored responses and everything else that has an id lie on one resource. A request that reaches another
+//! one fails or, worse, starts over. What leads a request is looked for in this order, and the first that is found counts:
+//!
+//! | what | leads | to | when that backend cannot serve |
+//! |---|---|---|---|
+//! | ids in the path, of a page's cursor, in the body | every call | the backend that holds them all | 429 with the time to wait |
+//! | ids of items that a body only repeats | every call | as above, if one is remembered | as above |
+//! | the cookie ([`SessionCookie`]) | calls that make or list objects that stay | the backend where the client was | [`WhenUnavailable`] |
+//! | the session header ([`SESSION_HEADER`]) | every call | the backend to which that name hashes | [`WhenUnavailable`] |
+//! | the client's home | calls that make or list objects that stay | the first in its order of backends | passed over while down or drained; throttled: [`WhenUnavailable`] |
+//! | nothing | chat and other calls without state, new responses | any | failover as usual |
+//!
+//! 1. Ids are learned from successful answers as they pass, JSON and streamed. Only a frame that tells an id waits, until the
+//!    [`SessionStore`] has it and for [`STORE_TIME`] at most. An answer that is not stored teaches nothing.
+//! 2. An id that is not remembered is *discovered*: its own GET goes to all backends that this client may use at once, with the
+//!    backends' own credentials and nothing of the client but the version of the API. Concurrent requests share one search; of
+//!    one request [`MAX_UNKNOWN`] ids at most are looked for, and all searches together make [`DISCOVERY_RATE`] calls a second.
+//!    An id that is not made of unreserved characters is never asked for.
+//! 3. An id that every backend answers 404 for is 404 `not_found`, for [`UNKNOWN_TIME`] without asking again. If none has it
+//!    and one could not answer, nothing is known: 429 or 503. A 404 that is about the path or the version is not about the id,
+//!    and the request goes on without a pin.
+//! 4. Ids of two backends in one request: 400 `ids_on_different_backends`.
+//! 5. A pin is an extension, [`Pin`](crate::pool::Pin), which selection and failover follow. An alias that the pinned backend
+//!    does not serve is 404 `DeploymentNotFound`.
+//! 6. A home is found by weighted rendezvous hashing of the client's id, the lowest priority number first: a change of the pool
+//!    moves as few clients as possible. All requests without a [`Client`](crate::context::Client) are one client.
+//! 7. The cookie is set only when something was pinned, and the gateway's own cookie and session header are not passed on.
+//!
+//! It sends nothing but discovery's GETs and the pages of a list that it filters, and repeats nothing. Below it belong
+//! [`FailoverLayer`](crate::failover::FailoverLayer) and [`SelectBackendLayer`](crate::select::SelectBackendLayer); above it
+//! [`InspectLayer`](crate::inspect::InspectLayer), since only a body that is in hand can be searched for ids.
+//!
+//! # A restart, a second replica, a drained and a removed backend
+//!
+//! A restart empties the [`MemoryStore`]; the next use of an id discovers its owner. A second replica does the same: neither
+//! needs a database. What has no GET of its own (uploads, items of responses) goes where the client's home is until then. Homes
+//! and session names are the same in every process; cookies are if the processes share a key.
+//!
+//! A drained backend's objects stay reachable by their ids, and nothing new is placed there. What was remembered of a removed
+//! backend counts no more: its ids are looked for elsewhere, and not found.
+//!
+//! # Ownership
+//!
+//! A backend sees one identity, so that any client could read another's thread by its id. With [`Ownership::Enforce`] an id is
+//! of use to the client only that made the object. Another's id is answered like one that never existed, unknown ids are
+//! refused without asking anybody, and lists hold a client's own objects. Whatever could hide an id is refused: bodies
+//! that cannot be searched, paths that nobody here knows. With the in-memory store a restart forgets all owners, and with them
+//! all objects become unreachable through the gateway: give it a store that lasts. Not seen are ids inside files, such as the
+//! lines of a batch's input.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use http_body_util::BodyExt;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
+//! use tower_azure_openai::{body::Body, select::SelectBackendLayer, session::StickySessionLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let pool = Pool::builder()
+//!     .add_backend(Backend::new("east", "https://east.example").add_deployment(Deployment::new("gpt-4o")))
+//!     .add_backend(Backend::new("west", "https://west.example").add_deployment(Deployment::new("gpt-4o")))
+//!     .build()?;
+//! let azure = service_fn(async |_: Request<Body>| {
+//!     let thread = Body::from(r#"{"id":"thread_1","object":"thread"}"#);
+//!     Ok::<_, BoxError>(Response::builder().header("content-type", "application/json").body(thread)?)
+//! });
+//! let service = ServiceBuilder::new()
+//!     .layer(StickySessionLayer::new(pool.clone()))
+//!     .layer(SelectBackendLayer::new(pool))
+//!     .service(azure);
+//! let made = service.clone().oneshot(Request::post("/openai/threads").body(Body::from("{}"))?).await?;
+//! let home = made.extensions().get::<Target>().cloned();
+//! made.into_body().collect().await?; // Its id is learned as it passes.
+//! for _ in 0..5 {
+//!     let used = Request::get("/openai/threads/thread_1/messages").body(Body::empty())?;
+//!     let used = service.clone().oneshot(used).await?;
+//!     assert_eq!(used.extensions().get::<Target>(), home.as_ref());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With a cookie, and every client's objects for itself:
+//!
+//! ```
+//! # use tower_azure_openai::{pool::Pool, session::{InvalidKey, MemoryStore, Ownership, SessionCookie, StickySessionLayer}};
+//! # fn layer(pool: Pool, key: &[u8]) -> Result<StickySessionLayer, InvalidKey> {
+//! let layer = StickySessionLayer::new(pool)
+//!     .store(MemoryStore::new(1_000_000))
+//!     .cookie(SessionCookie::new(key)?.path("/openai").secure())
+//!     .ownership(Ownership::Enforce);
+//! # Ok(layer)
+//! # }
+//! ```
+//!
+//! **Errors.** [`Error`](crate::Error) as above, and with `Enforce` what could not be judged; errors of the service below pass.
+//!
+//! **Cancellation.** Dropping the future ends the request below. A search goes on without it, so that the next one need not ask
+//! again. Dropping a body leaves what it has not told unremembered.
+
+mod body;
+#[cfg(feature = "testkit")]
+pub mod conformance;
+mod cookie;
+mod discovery;
+mod future;
+mod home;
+mod layer;
+mod list;
+mod memory;
+mod service;
+mod store;
+mod subject;
+mod visit;
+
+pub use self::body::{LEARNED_BODY, LEARNED_EVENT};
+pub use self::cookie::{COOKIE_LIFETIME, COOKIE_NAME, InvalidKey, MIN_KEY, SessionCookie};
+pub use self::discovery::{DISCOVERY_RATE, DISCOVERY_TIME, MAX_UNKNOWN, UNKNOWN_TIME};
+pub use self::future::ResponseFuture;
+pub use self::layer::{Ownership, REMEMBER, SESSION_HEADER, StickySessionLayer, WhenUnavailable};
+pub use self::list::{LIST_BODY, LIST_PAGES};
+pub use self::memory::MemoryStore;
+pub use self::service::StickySession;
+pub use self::store::{ObjectKey, Remembered, STORE_TIME, SessionStore, StoreFuture};

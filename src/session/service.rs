@@ -1,0 +1,87 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::COOKIE;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::future::ResponseFuture;
+use super::layer::{Ownership, Settings};
+use super::subject::Subject;
+use super::visit::{Hints, Visit};
+use crate::body::Body;
+use crate::context::{Client, Cookies};
+use crate::error::Error;
+
+/// Keeps requests on the backend that holds what they refer to. See the [module docs](super).
+#[derive(Clone, Debug)]
+pub struct StickySession<S> {
+    pub(super) inner: S,
+    pub(super) settings: Arc<Settings>,
+}
+
+impl<S> StickySession<S> {
+    /// What there is to do for a request, if anything. What is the gateway's own is taken out of it.
+    fn visit(&self, request: &mut Request<Body>) -> Result<Option<Visit>, Error> {
+        let hints = self.hints(request);
+        let subject = Subject::read(request, self.settings.ownership == Ownership::Enforce)?;
+        if subject.is_stateless() && hints.session.is_none() {
+            return Ok(None);
+        }
+        let client = request.extensions().get::<Client>().cloned();
+        Ok(Some(Visit::new(self.settings.clone(), subject, client, hints)))
+    }
+
+    fn hints(&self, request: &mut Request<Body>) -> Hints {
+        let session = self.settings.header.as_ref().and_then(|name| request.headers_mut().remove(name));
+        let session = session.filter(|session| !session.is_empty());
+        let Some(ours) = &self.settings.cookie else { return Hints { session, ..Hints::default() } };
+        let https = ours.is_https(request);
+        let cookies = request.extensions().get::<Cookies>().cloned().or_else(|| Cookies::of(request.headers()));
+        let Some(cookies) = cookies else { return Hints { session, https, ..Hints::default() } };
+        if request.headers().contains_key(COOKIE) {
+            request.headers_mut().remove(COOKIE);
+            for others in cookies.values().iter().filter_map(|header| ours.removed_from(header)) {
+                request.headers_mut().append(COOKIE, others);
+            }
+        }
+        let backends = self.settings.pool.backends();
+        Hints { session, https, cookie: ours.read(cookies.values(), &backends, SystemTime::now()) }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for StickySession<S>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
+    ReqBody::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        match self.visit(&mut request) {
+            Ok(None) => ResponseFuture::passing(self.inner.call(request)),
+            Ok(Some(visit)) => {
+                let clone = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, clone);
+                ResponseFuture::working(visit.run(ready, request))
+            }
+            Err(error) => ResponseFuture::refused(error),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use std::fmt;
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+use tower::BoxError;
+
+/// Remembers which backend holds an object, and whose it is.
+///
+/// A store never sees an id: it is asked by a digest. It may forget whatever it likes at any time, as one that is bounded
+/// must; an id that is forgotten is looked for again, except under [`Ownership::Enforce`](super::Ownership::Enforce), where it
+/// is refused. The suite in `session::conformance` (feature `testkit`) checks an implementation against what stands here.
+pub trait SessionStore: fmt::Debug + Send + Sync {
+    /// What is remembered of an object, and not yet expired.
+    ///
+    /// Asked once for each id of a request, before it is sent.
+    fn look_up(&self, key: ObjectKey) -> StoreFuture<'_, Option<Remembered>>;
+
+    /// Remembers an object for as long as `lifetime`, from now.
+    ///
+    /// The first owner stays: what is remembered with an owner is not changed by another owner, and keeps its owner when it is
+    /// remembered without one. Checking and writing are one step. An answer that tells an id waits for this, so that its client
+    /// cannot come back earlier.
+    fn remember(&self, key: ObjectKey, object: Remembered, lifetime: Duration) -> StoreFuture<'_, ()>;
+
+    /// Forgets an object; nothing happens when it is not remembered.
+    fn forget(&self, key: ObjectKey) -> StoreFuture<'_, ()>;
+}
+
+impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
+    fn look_up(&self, key: ObjectKey) -> StoreFuture<'_, Option<Remembered>> {
+        (**self).look_up(key)
+    }
+
+    fn remember(&self, key: ObjectKey, object: Remembered, lifetime: Duration) -> StoreFuture<'_, ()> {
+        (**self).remember(key, object, lifetime)
+    }
+
+    fn forget(&self, key: ObjectKey) -> StoreFuture<'_, ()> {
+        (**self).forget(key)
+    }
+}
+
+/// What stands for an id in a store: the first 128 bits of its SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ObjectKey([u8; 16]);
+
+impl ObjectKey {
+    /// The key of an id.
+    #[must_use]
+    pub fn of(id: &str) -> Self {
+        Self::of_parts(&[id])
+    }
+
+    /// The key of several texts together. One text alone is never confused with several.
+    pub(super) fn of_parts(parts: &[&str]) -> Self {
+        let mut digest = Sha256::new();
+        for (i, part) in parts.iter().enumerate() {
+            if i > 0 {
+                digest.update([0xff]);
+            }
+            digest.update(part);
+        }
+        let digest = digest.finalize();
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        Self(key)
+    }
+
+    /// The bytes, for stores that lie outside the process.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectKey").finish_non_exhaustive()
+    }
+}
+
+/// What is remembered of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Remembered {
+    /// The name of the backend that holds it.
+    pub backend: Arc<str>,
+    /// The id of the client that made it; `None` while ownership is not enforced.
+    pub owner: Option<Arc<str>>,
+}
+
+impl Remembered {
+    /// An object of nobody in particular on a backend.
+    pub fn on(backend: impl Into<Arc<str>>) -> Self {
+        Self { backend: backend.into(), owner: None }
+    }
+
+    /// The object belongs to a client.
+    #[must_use]
+    pub fn owner(mut self, owner: Option<Arc<str>>) -> Self {
+        self.owner = owner;
+        self
+    }
+}
+
+/// How long a store may take for one answer: 1 s. One that takes longer counts as out of reach.
+pub const STORE_TIME: Duration = Duration::from_secs(1);
+
+/// What a store says, if it says it in time.
+pub(super) async fn in_time<T: Unpin>(said: StoreFuture<'_, T>) -> Result<T, BoxError> {
+    timeout(STORE_TIME, said).await.unwrap_or_else(|_| Err("the session store takes too long".into()))
+}
+
+/// What is written is of use, but nothing depends on it.
+pub(super) fn warn(written: Result<(), BoxError>) {
+    if let Err(error) = written {
+        tracing::warn!(%error, "the session store cannot be reached");
+    }
+}
+
+/// What a store says, now or later. Dropping it may leave the work undone.
+#[must_use = "futures do nothing unless polled"]
+pub struct StoreFuture<'a, T>(State<'a, T>);
+
+enum State<'a, T> {
+    Ready(Ready<Result<T, BoxError>>),
+    Waiting(Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>),
+}
+
+impl<'a, T> StoreFuture<'a, T> {
+    /// Known already.
+    pub fn ready(value: T) -> Self {
+        Self(State::Ready(ready(Ok(value))))
+    }
+
+    /// Known later; an error says that the store cannot be reached.
+    pub fn new(future: impl Future<Output = Result<T, BoxError>> + Send + 'a) -> Self {
+        Self(State::Waiting(Box::pin(future)))
+    }
+}
+
+impl<T: Unpin> Future for StoreFuture<'_, T> {
+    type Output = Result<T, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            State::Ready(value) => Pin::new(value).poll(cx),
+            State::Waiting(future) => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<T> fmt::Debug for StoreFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,329 @@
+//! What a request is about: which objects it refers to, and whether it makes or lists any.
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, Uri};
+use memchr::memchr2_iter;
+
+use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, is_plain};
+use crate::azure::operation::Operation;
+use crate::body::Body;
+use crate::context::Route;
+use crate::error::{Error, ErrorKind};
+use crate::headers::query_parameters;
+
+/// What a request is about.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) route: Route,
+    /// What the request refers to: the backend must know it.
+    pub(super) named: Vec<Named>,
+    /// What it repeats: the backend may know it.
+    pub(super) repeated: Vec<ObjectId>,
+    /// Whether it makes or lists objects that are kept.
+    pub(super) is_kept: bool,
+    /// What its answer tells.
+    pub(super) lesson: Lesson,
+    /// Whether it asks for a list of objects that belong to somebody.
+    pub(super) is_list: bool,
+}
+
+/// An object that a request refers to.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) id: ObjectId,
+    /// The call that reads it, if there is one.
+    pub(super) read: Option<Uri>,
+}
+
+/// What is learned from a successful answer.
+#[derive(Debug, PartialEq)]
+pub(super) enum Lesson {
+    /// The object is gone.
+    Gone(ObjectId),
+    /// Ids; what the answer itself is called is of this family where its prefix does not say.
+    Ids(Option<Family>),
+    Nothing,
+}
+
+impl Subject {
+    /// Reads a request. With `strict`, nothing may stay unread in which an id could stand.
+    ///
+    /// # Errors
+    /// The route's own; with `strict`, what could not be read.
+    pub(super) fn read(request: &Request<Body>, strict: bool) -> Result<Self, Error> {
+        let (method, uri) = (request.method(), request.uri());
+        let route = Route::find_or_parse(request.extensions(), method, uri)?;
+        let references = references(request, &route, strict)?;
+        let mut subject = Self {
+            named: Vec::new(),
+            repeated: references.repeated().to_vec(),
+            is_kept: is_kept(method, route.operation()),
+            lesson: Lesson::Nothing,
+            is_list: false,
+            route,
+        };
+        let in_path = subject.in_path(strict)?;
+        let in_query = if in_path.is_none() && method == Method::GET { subject.cursors(uri) } else { Vec::new() };
+        subject.lesson = subject.lesson_of(method, uri.path(), in_path.as_ref(), references.store());
+        subject.is_list = subject.is_kept && method == Method::GET && subject.route.object_ids().len() == 0;
+        if strict && subject.is_out_of_sight(uri.path()) {
+            return Err(out_of_sight());
+        }
+        let surface = subject.route.surface();
+        let readable = |id: &ObjectId| id.read_path(surface);
+        let in_path = in_path.map(|id| (readable(&id).filter(|_| stands_in(uri.path(), &id)), id));
+        let elsewhere = in_query.into_iter().chain(references.ids().iter().cloned()).map(|id| (readable(&id), id));
+        let mut query = None;
+        for (path, id) in in_path.into_iter().chain(elsewhere) {
+            if !subject.named.iter().any(|named| named.id == id) {
+                let query = query.get_or_insert_with(|| api_version(uri));
+                let read = path.and_then(|path| Uri::try_from(format!("{path}{query}")).ok());
+                subject.named.push(Named { id, read });
+            }
+        }
+        Ok(subject)
+    }
+
+    /// Whether the request has nothing to do with objects.
+    pub(super) fn is_stateless(&self) -> bool {
+        self.named.is_empty() && self.repeated.is_empty() && self.lesson == Lesson::Nothing && !self.is_kept
+    }
+
+    /// The first id of the path: what lies inside an object is reached through it.
+    fn in_path(&self, strict: bool) -> Result<Option<ObjectId>, Error> {
+        let Some(text) = self.route.object_ids().next() else { return Ok(None) };
+        let family = Family::of_operation(self.route.operation());
+        let id = family.and_then(|family| ObjectId::new(family, text));
+        if strict && id.is_none() { Err(not_found(text)) } else { Ok(id) }
+    }
+
+    /// The ids from which a list goes on.
+    fn cursors(&self, uri: &Uri) -> Vec<ObjectId> {
+        let Some(family) = Family::of_operation(self.route.operation()) else { return Vec::new() };
+        let parameters = query_parameters(uri.query().unwrap_or_default());
+        let cursors = parameters.filter(|(name, ..)| matches!(&**name, "after" | "before"));
+        cursors.filter_map(|(_, id, _)| ObjectId::new(family, &id)).collect()
+    }
+
+    fn lesson_of(&self, method: &Method, path: &str, in_path: Option<&ObjectId>, store: Option<bool>) -> Lesson {
+        let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let alone = self.route.object_ids().len() == 1 && in_path.is_some_and(|id| id.as_str() == last);
+        let family = Family::of_operation(self.route.operation());
+        match self.route.operation() {
+            _ if method == Method::DELETE => {
+                in_path.filter(|_| alone).map_or(Lesson::Nothing, |id| Lesson::Gone(id.clone()))
+            }
+            _ if store == Some(false) => Lesson::Nothing,
+            Operation::ChatCompletions if method == Method::POST && store != Some(true) => Lesson::Nothing,
+            Operation::ChatCompletions | Operation::Responses => Lesson::Ids(family),
+            _ if self.is_kept => {
+                let own = |family: &Family| family.collection().unwrap_or("uploads").ends_with(last) || alone;
+                Lesson::Ids(family.filter(own))
+            }
+            _ => Lesson::Nothing,
+        }
+    }
+
+    /// Whether nobody here knows what a path would reach.
+    fn is_out_of_sight(&self, path: &str) -> bool {
+        let own = |family: Family| {
+            let collection = family.collection().unwrap_or("uploads");
+            path.trim_end_matches('/').to_ascii_lowercase().ends_with(collection)
+        };
+        let is_collection = || Family::of_operation(self.route.operation()).is_some_and(own);
+        self.route.operation() == Operation::Other || (self.is_list && !is_collection())
+    }
+}
+
+/// Whether a path leads to an object where its family lies, and not to something else that is called alike.
+fn stands_in(path: &str, id: &ObjectId) -> bool {
+    id.family().collection().is_some_and(|collection| path.contains(&format!("/{collection}/{}", id.as_str())))
+}
+
+/// Whether objects are made, changed or listed that stay.
+fn is_kept(method: &Method, operation: Operation) -> bool {
+    match operation {
+        Operation::Assistants
+        | Operation::Batches
+        | Operation::Containers
+        | Operation::Conversations
+        | Operation::Evals
+        | Operation::Files
+        | Operation::FineTuning
+        | Operation::Threads
+        | Operation::Uploads
+        | Operation::VectorStores
+        | Operation::Videos => true,
+        // Answers may be made anywhere, and are kept where they were made.
+        Operation::ChatCompletions | Operation::Responses => method != Method::POST,
+        _ => false,
+    }
+}
+
+/// What the body refers to.
+fn references(request: &Request<Body>, route: &Route, strict: bool) -> Result<References, Error> {
+    let (headers, body) = (request.headers(), request.body());
+    if http_body::Body::is_end_stream(body) || is_multipart(headers) {
+        return Ok(References::default());
+    }
+    let Some(bytes) = body.as_bytes() else {
+        return if strict { Err(too_large()) } else { Ok(References::default()) };
+    };
+    if strict && headers.contains_key(CONTENT_ENCODING) {
+        return Err(unreadable());
+    }
+    if !may_refer(route.operation(), bytes) {
+        return Ok(References::default());
+    }
+    match References::read(bytes) {
+        Ok(references) if strict && references.is_oversized() => Err(not_found("")),
+        Ok(references) => Ok(references),
+        Err(_) if strict => Err(unreadable()),
+        Err(_) => Ok(References::default()),
+    }
+}
+
+/// Whether a body is worth reading. Most calls without state name no object at all, which is much quicker to see than to parse.
+fn may_refer(operation: Operation, body: &Bytes) -> bool {
+    let stateless = matches!(
+        operation,
+        Operation::AudioSpeech
+            | Operation::AudioTranscriptions
+            | Operation::AudioTranslations
+            | Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Embeddings
+            | Operation::ImagesEdits
+            | Operation::ImagesGenerations
+    );
+    // `file_id` and the like, `"store"`, and any escape by which they could be spelled.
+    let word =
+        |at: usize, word: &[u8]| body.get(at + 1..at + 1 + word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word));
+    !stateless
+        || memchr2_iter(b'_', b'\\', body).any(|at| word(at, b"id") || word(at, b"u00"))
+        || memchr::memmem::find(body, b"\"store\"").is_some()
+}
+
+fn is_multipart(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("multipart/"))
+}
+
+/// The query of the calls that read objects: the client's own version of the API, if it is nothing but that.
+fn api_version(uri: &Uri) -> String {
+    let found = query_parameters(uri.query().unwrap_or_default()).find(|(name, ..)| name == "api-version");
+    found
+        .filter(|(_, version, _)| is_plain(version))
+        .map_or_else(String::new, |(_, version, _)| format!("?api-version={version}"))
+}
+
+/// Nobody that this client may know of has an object with this id.
+pub(super) fn not_found(id: &str) -> Error {
+    let shown: String = id.chars().filter(|c| !c.is_control()).take(MAX_LEN).collect();
+    Error::new(ErrorKind::ObjectNotFound, format!("No object with id '{shown}' was found. Check the id."))
+}
+
+fn out_of_sight() -> Error {
+    Error::new(
+        ErrorKind::OperationNotAllowed,
+        "This gateway keeps the objects of its clients apart, and does not know which of them this path would reach.",
+    )
+}
+
+fn unreadable() -> Error {
+    Error::new(
+        ErrorKind::InvalidBody,
+        "The body could not be searched for ids of objects. Send JSON that is not encoded.",
+    )
+}
+
+fn too_large() -> Error {
+    Error::new(ErrorKind::RequestTooLarge, "The body is too large to be searched for ids of objects.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(method: Method, uri: &str, body: &'static str) -> Option<Subject> {
+        let request = Request::builder().method(method).uri(uri).body(Body::from(body)).unwrap();
+        Some(Subject::read(&request, false).unwrap()).filter(|subject| !subject.is_stateless())
+    }
+
+    fn named(subject: &Subject) -> Vec<(&str, Option<String>)> {
+        subject.named.iter().map(|named| (named.id.as_str(), named.read.as_ref().map(Uri::to_string))).collect()
+    }
+
+    #[test]
+    fn calls_without_state_are_left_alone() {
+        for (uri, body) in [
+            ("/openai/deployments/d/chat/completions?api-version=1", r#"{"messages":[],"max_tokens":5}"#),
+            ("/openai/v1/embeddings", r#"{"input":"x"}"#),
+            ("/openai/v1/realtime/client_secrets", "{}"),
+        ] {
+            assert!(read(Method::POST, uri, body).is_none(), "{uri}");
+        }
+        assert!(read(Method::GET, "/openai/v1/models", "").is_none());
+    }
+
+    #[test]
+    fn the_first_id_of_a_path_counts_and_is_read_by_its_own_call() {
+        for (uri, id, asked) in [
+            ("/openai/threads/thread_1/runs/run_1?api-version=2", "thread_1", "/openai/threads/thread_1?api-version=2"),
+            ("/openai/v1/files/file-1/content", "file-1", "/openai/v1/files/file-1"),
+            ("/openai/fine_tuning/jobs/ftjob-1", "ftjob-1", "/openai/fine_tuning/jobs/ftjob-1"),
+            ("/openai/deployments/d/threads/t?api-version=a%26b", "t", "/openai/threads/t"),
+        ] {
+            let subject = read(Method::GET, uri, "").unwrap();
+            assert_eq!(named(&subject), [(id, Some(asked.to_owned()))], "{uri}");
+        }
+        for uri in ["/openai/v1/video/generations/jobs/j", "/openai/v1/fine_tuning/checkpoints/c/permissions"] {
+            let subject = read(Method::GET, uri, "").unwrap();
+            assert_eq!(subject.named[0].read, None, "{uri} is not where its family lies");
+        }
+    }
+
+    #[test]
+    fn cursors_are_ids_of_lists_only() {
+        let subject = read(Method::GET, "/openai/v1/files?after=file-1&before=file%2d2&limit=3", "").unwrap();
+        let asked = |id: &str| Some(format!("/openai/v1/files/{id}"));
+        assert_eq!(named(&subject), [("file-1", asked("file-1")), ("file-2", asked("file-2"))]);
+        let inside = read(Method::GET, "/openai/v1/threads/t/messages?after=msg_1", "").unwrap();
+        assert_eq!(inside.named.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_teaches_what_its_call_makes() {
+        let lesson = |method, uri, body| read(method, uri, body).map(|subject| subject.lesson);
+        let post = |uri, body| lesson(Method::POST, uri, body);
+        assert_eq!(post("/openai/v1/files", ""), Some(Lesson::Ids(Some(Family::File))));
+        assert_eq!(post("/openai/threads/runs", "{}"), Some(Lesson::Ids(None)));
+        assert_eq!(post("/openai/threads/t/runs", "{}"), Some(Lesson::Ids(None)));
+        assert_eq!(post("/openai/v1/responses", "{}"), Some(Lesson::Ids(Some(Family::Response))));
+        assert_eq!(post("/openai/v1/responses", r#"{"store":false}"#), None);
+        let chat = "/openai/v1/chat/completions";
+        assert_eq!(post(chat, r#"{"store":true}"#), Some(Lesson::Ids(Some(Family::Completion))));
+        assert_eq!(post(chat, r#"{"store":false}"#), None);
+        let gone = lesson(Method::DELETE, "/openai/threads/t/", "");
+        assert_eq!(gone, ObjectId::new(Family::Thread, "t").map(Lesson::Gone));
+        assert_eq!(lesson(Method::DELETE, "/openai/threads/t/messages/m", ""), Some(Lesson::Nothing));
+    }
+
+    #[test]
+    fn strictly_nothing_stays_unread() {
+        let read = |uri: &str, body: Body| {
+            let request = Request::post(uri).body(body).unwrap();
+            Subject::read(&request, true).map(drop).map_err(|error| error.kind())
+        };
+        let threads = "/openai/threads";
+        assert_eq!(read(threads, Body::from("{}")), Ok(()));
+        assert_eq!(read(threads, Body::from("{")), Err(ErrorKind::InvalidBody));
+        let stream = Body::prefixed(Bytes::from_static(b"{}"), Body::empty());
+        assert_eq!(read(threads, stream), Err(ErrorKind::RequestTooLarge));
+        assert_eq!(read("/openai/v1/unheard/of", Body::empty()), Err(ErrorKind::OperationNotAllowed));
+        assert_eq!(read("/openai/v1/realtime/calls/rtc_1/hangup", Body::empty()), Err(ErrorKind::ObjectNotFound));
+        let long = format!("/openai/threads/{}", "x".repeat(MAX_LEN + 1));
+        assert_eq!(read(&long, Body::empty()), Err(ErrorKind::ObjectNotFound));
+    }
+}

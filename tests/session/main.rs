@@ -1,0 +1,14 @@
+//! Sticky sessions from outside: the layer above failover, selection and circuits, over resources that keep objects.
+#![allow(unreachable_pub, reason = "tests have no outside")]
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
+mod answers;
+mod cookies;
+mod discovery;
+mod estate;
+mod families;
+mod hostile;
+mod ownership;
+mod pins;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,249 @@
+//! A client reaches only what it made.
+
+use http::{Request, Response};
+use serde_json::{Value, json};
+use tower_azure_openai::body::Body;
+use tower_azure_openai::session::{MemoryStore, ObjectKey, Ownership, Remembered, SessionStore, StoreFuture};
+
+use super::estate::{COLLECTIONS, Estate, answered, call_as, id, ok};
+use super::support::{Stack, bytes, header, send};
+
+const NONE: Value = Value::Null;
+const RESPONSES: &str = "/openai/v1/responses";
+
+fn gateway(estate: &Estate) -> Stack {
+    estate.with(estate.layer().ownership(Ownership::Enforce))
+}
+
+/// What a client sees of an answer that names an id, without that id.
+async fn seen(answer: Response<Body>, id: &str) -> (u16, Vec<(String, String)>, String) {
+    let status = answer.status().as_u16();
+    let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+    let headers = headers.filter(|(name, _)| name != "content-length").collect();
+    (status, headers, String::from_utf8(bytes(answer).await.to_vec()).unwrap().replace(id, "ID"))
+}
+
+/// An id like another that nobody has made.
+fn invented(id: &str) -> String {
+    format!("{}0", &id[..id.len() - 1])
+}
+
+/// Client B gets the same for an id of A as for one that nobody has, and no backend hears of it.
+async fn assert_hidden(estate: &Estate, gateway: &Stack, id: &str, request: impl Fn(&str) -> Request<Body>) {
+    estate.forget_seen();
+    let shown = format!("{} {}", request(id).method(), request(id).uri());
+    let theirs = seen(send(gateway, request(id)).await, id).await;
+    let other = invented(id);
+    let nobodys = seen(send(gateway, request(&other)).await, &other).await;
+    assert_eq!(theirs, nobodys, "{shown}");
+    assert_eq!(theirs.0, 404, "{shown}: {}", theirs.2);
+    assert_eq!(estate.counts().into_iter().sum::<usize>(), 0, "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_reaches_what_it_made() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    for (collection, _) in COLLECTIONS {
+        let path = format!("/openai/{collection}");
+        let made = id(&ok(&gateway, call_as("a", "POST", &path, &json!({}))).await);
+        for (method, path) in [
+            ("GET", format!("{path}/{made}")),
+            ("POST", format!("{path}/{made}/x")),
+            ("DELETE", format!("{path}/{made}")),
+        ] {
+            ok(&gateway, call_as("a", method, &path, &NONE)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_client_cannot_tell_it_from_what_never_was() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    for (collection, _) in COLLECTIONS {
+        let path = format!("/openai/{collection}");
+        let made = id(&ok(&gateway, call_as("a", "POST", &path, &json!({}))).await);
+        for (method, rest) in [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/content"), ("GET", "/x/y")] {
+            assert_hidden(&estate, &gateway, &made, |id| call_as("b", method, &format!("{path}/{id}{rest}"), &NONE))
+                .await;
+        }
+        for cursor in ["after", "before"] {
+            assert_hidden(&estate, &gateway, &made, |id| call_as("b", "GET", &format!("{path}?{cursor}={id}"), &NONE))
+                .await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_body_reaches_it() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    let make = async |path: &str| id(&ok(&gateway, call_as("a", "POST", path, &json!({}))).await);
+    let (thread, assistant) = (make("/openai/threads").await, make("/openai/assistants").await);
+    let (file, store) = (make("/openai/files").await, make("/openai/vector_stores").await);
+    let (response, conversation) = (make(RESPONSES).await, make("/openai/v1/conversations").await);
+    let (container, chat) = (make("/openai/v1/containers").await, "/openai/deployments/gpt-4o/chat/completions");
+    let own = id(&ok(&gateway, call_as("b", "POST", "/openai/threads", &json!({}))).await);
+    let run = format!("/openai/threads/{own}/runs");
+    type Make = fn(&str) -> Value;
+    let table: [(&str, &str, Make); 12] = [
+        (&run, &assistant, |id| json!({"assistant_id": id, "stream": true})),
+        ("/openai/threads/runs", &assistant, |id| json!({"assistant_id": id})),
+        ("/openai/vector_stores", &file, |id| json!({"file_ids": [id]})),
+        ("/openai/batches", &file, |id| json!({"input_file_id": id})),
+        ("/openai/fine_tuning/jobs", &file, |id| json!({"training_file": id})),
+        (RESPONSES, &response, |id| json!({"previous_response_id": id, "stream": true})),
+        (RESPONSES, &conversation, |id| json!({"conversation": {"id": id}, "store": false})),
+        (RESPONSES, &store, |id| json!({"tools": [{"type": "file_search", "vector_store_ids": [id]}]})),
+        (RESPONSES, &container, |id| json!({"tools": [{"type": "code_interpreter", "container": id}]})),
+        (RESPONSES, &file, |id| json!({"input": [{"content": [{"type": "input_file", "file_id": id}]}]})),
+        (chat, &file, |id| json!({"messages": [{"content": [{"type": "file", "file": {"File_ID": id}}]}]})),
+        ("/openai/evals", &thread, |id| json!({"metadata": {}, "x": [[{"thread_id": id, "thread_id ": 1}]]})),
+    ];
+    for (path, id, body) in table {
+        assert_hidden(&estate, &gateway, id, |id| call_as("b", "POST", path, &body(id))).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_of_anothers_response_are_not_replayed() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    let made = ok(&gateway, call_as("a", "POST", RESPONSES, &json!({"input": "hi"}))).await;
+    let item = made["output"][0]["id"].as_str().unwrap();
+    for kind in ["item_reference", "reasoning"] {
+        let replay = |id: &str| call_as("b", "POST", RESPONSES, &json!({"input": [{"type": kind, "id": id}]}));
+        assert_hidden(&estate, &gateway, item, replay).await;
+    }
+    ok(&gateway, call_as("a", "POST", RESPONSES, &json!({"input": [{"type": "item_reference", "id": item}]}))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streamed_ids_have_an_owner_too() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    let streamed = send(&gateway, call_as("a", "POST", RESPONSES, &json!({"stream": true}))).await;
+    bytes(streamed).await;
+    let response = estate.seen().len();
+    assert_eq!(response, 1);
+    let made = (0..3).find_map(|i| estate.made(i, "resp_")).unwrap();
+    let follow =
+        |client: &'static str| move |id: &str| call_as(client, "POST", RESPONSES, &json!({"previous_response_id": id}));
+    assert_hidden(&estate, &gateway, &made, follow("b")).await;
+    assert_eq!(answered(&gateway, follow("a")(&made)).await.1, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_hold_a_clients_own_objects_only() {
+    let estate = Estate::of(1);
+    let gateway = gateway(&estate);
+    let mut own = Vec::new();
+    for i in 0..6 {
+        let client = if i % 2 == 0 { "a" } else { "b" };
+        let made = id(&ok(&gateway, call_as(client, "POST", "/openai/files", &json!({}))).await);
+        if client == "b" {
+            own.push(made);
+        }
+    }
+    estate.plant(0, "files", "file-nobodys");
+    own.sort();
+    let answer = send(&gateway, call_as("b", "GET", "/openai/files", &NONE)).await;
+    assert_eq!(header(&answer, "content-type"), Some("application/json"));
+    let listed: Value = serde_json::from_slice(&bytes(answer).await).unwrap();
+    let ids: Vec<_> = listed["data"].as_array().unwrap().iter().map(id).collect();
+    assert_eq!(ids, own);
+    assert_eq!((&listed["first_id"], &listed["last_id"]), (&json!(own[0]), &json!(own[2])));
+
+    let nothing = ok(&gateway, call_as("c", "GET", "/openai/files", &NONE)).await;
+    let empty = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false});
+    assert_eq!(nothing, empty);
+    let page = ok(&gateway, call_as("b", "GET", &format!("/openai/files?after={}", own[0]), &NONE)).await;
+    assert_eq!(page["data"].as_array().unwrap().len(), 2, "a list goes on from an object of one's own");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_others_are_passed_over() {
+    let estate = Estate::of(1);
+    let gateway = gateway(&estate);
+    (0..25).for_each(|i| estate.plant(0, "files", &format!("file-a{i:02}")));
+    let own = id(&ok(&gateway, call_as("b", "POST", "/openai/files", &json!({}))).await);
+    let listed = ok(&gateway, call_as("b", "GET", "/openai/files?limit=5", &NONE)).await;
+    assert_eq!(listed["data"], json!([{"id": own}]));
+    assert!(listed["last_id"] == json!(own) && listed["has_more"] == json!(false), "{listed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_judged_is_refused() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    estate.plant(0, "threads", "thread_1");
+    for (method, path, body, status) in [
+        ("GET", "/openai/threads/thread_1", "", 404),
+        ("POST", "/openai/threads/runs", "{", 400),
+        ("POST", RESPONSES, "\u{feff}{\"previous_response_id\":\"resp_1\"}", 400),
+        ("GET", "/openai/v1/something/new", "", 403),
+        ("GET", "/openai/fine_tuning/all", "", 403),
+        ("POST", "/openai/v1/realtime/calls/rtc_1/hangup", "", 404),
+    ] {
+        let mut request = call_as("a", method, path, &NONE);
+        *request.body_mut() = Body::from(body);
+        assert_eq!(send(&gateway, request).await.status(), status, "{method} {path}");
+    }
+    let mut encoded = call_as("a", "POST", "/openai/threads", &json!({}));
+    encoded.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    assert_eq!(send(&gateway, encoded).await.status(), 400);
+    assert_eq!(estate.counts(), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_takes_an_object_over_by_writing_of_it() {
+    let estate = Estate::of(1);
+    let gateway = gateway(&estate);
+    estate.plant(0, "threads", "thread_1");
+    let claim = json!({"metadata": {"thread_id": "thread_1", "id": "thread_1"}});
+    ok(&gateway, call_as("b", "POST", "/openai/threads", &claim)).await;
+    assert_eq!(answered(&gateway, call_as("b", "GET", "/openai/threads/thread_1", &NONE)).await.1, 404);
+}
+
+/// A store that cannot be reached.
+#[derive(Debug)]
+struct Unreachable;
+
+impl SessionStore for Unreachable {
+    fn look_up(&self, _: ObjectKey) -> StoreFuture<'_, Option<Remembered>> {
+        StoreFuture::new(async { Err("down".into()) })
+    }
+
+    fn remember(&self, _: ObjectKey, _: Remembered, _: std::time::Duration) -> StoreFuture<'_, ()> {
+        StoreFuture::new(std::future::pending())
+    }
+
+    fn forget(&self, _: ObjectKey) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async { Err("down".into()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_cannot_be_reached_closes_what_is_owned_and_nothing_else() {
+    let estate = Estate::new();
+    estate.plant(1, "threads", "thread_1");
+    let read = || call_as("a", "GET", "/openai/threads/thread_1", &NONE);
+    let strict = estate.with(estate.layer().store(Unreachable).ownership(Ownership::Enforce));
+    assert_eq!(send(&strict, read()).await.status(), 503);
+    let open = estate.with(estate.layer().store(Unreachable));
+    ok(&open, read()).await;
+    ok(&open, call_as("a", "DELETE", "/openai/threads/thread_1", &NONE)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_forgets_owners_and_a_kept_store_does_not() {
+    let estate = Estate::new();
+    let kept = std::sync::Arc::new(MemoryStore::new(100));
+    let gateway = || estate.with(estate.layer().store(kept.clone()).ownership(Ownership::Enforce));
+    let thread = id(&ok(&gateway(), call_as("a", "POST", "/openai/threads", &json!({}))).await);
+    let read = || call_as("a", "GET", &format!("/openai/threads/{thread}"), &NONE);
+    ok(&gateway(), read()).await;
+    let fresh = estate.with(estate.layer().ownership(Ownership::Enforce));
+    assert_eq!(answered(&fresh, read()).await.1, 404);
+}

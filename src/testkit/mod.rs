@@ -24,18 +24,20 @@
 //! * below the deployment on a classic path, with the deployment in `model` on a v1 path: chat completions, completions,
 //!   embeddings, audio (transcriptions and translations as forms, speech as bytes), images;
 //! * with the deployment in `model` on both: Responses; runs of assistants, which may leave it to the assistant;
-//! * `GET models`; `POST` to `assistants`, `batches`, `files` and `threads`, and `GET` and `DELETE` of what was made, of
-//!   responses too;
+//! * `GET models`;
+//! * the objects of assistants, batches, containers, conversations, evals, files, fine-tuning jobs, responses, stored chat
+//!   completions, threads, uploads, vector stores and videos, and what lies in them (messages, runs, steps, items, files):
+//!   made, read, changed, cancelled, listed by the page and deleted where the API has a call for it;
 //! * realtime sessions (`GET realtime`, with `model=` on a v1 path and `deployment=` on a classic one) over WebSocket, on loopback
 //!   only, which say what they hear.
 //!
-//! What can be streamed is streamed on request. Each backend has ids of its own: one that it did not give is unknown to it,
-//! as a path with 404, as `previous_response_id` with 400.
+//! What can be streamed is streamed on request. Each backend has ids of its own, and what it did not make is unknown to it:
+//! in a path, as a page's cursor and in a body 404, as `previous_response_id` or as an item of the input 400.
 //!
 //! # What it does not do
 //!
-//! It computes nothing: token counts are a quarter of the characters. What it keeps are the objects themselves, until the
-//! backend is dropped: no messages, no contents. It does not speak TLS.
+//! It computes nothing: token counts are a quarter of the characters, jobs stay as they began, and searches find nothing. What
+//! it keeps are the objects themselves, until the backend is dropped: no contents of files. It does not speak TLS.
 //!
 //! # A throttled backend, in virtual time
 //!

@@ -15,7 +15,7 @@ use tower::BoxError;
 
 use super::answer::{self, Answer, Reply};
 use super::body::{Activity, AnswerBody, InFlight, Spent};
-use super::call::{Call, Inference, Payload};
+use super::call::{Call, Inference};
 use super::credentials::Credentials;
 use super::deployment::Deployment;
 use super::error::TransportError;
@@ -100,14 +100,9 @@ impl Resource {
             return answer::unauthorized(rejection);
         }
         match call {
-            Some(Call::Create(family, payload)) => self.create(*family, payload),
-            Some(Call::Delete(family, id)) => self.delete(*family, id),
             Some(Call::Infer(inference)) => self.infer(inference, in_flight),
             Some(Call::Models) => answer::models(self.deployments.iter().map(|deployment| deployment.model.as_str())),
-            Some(Call::Read(family, id)) => match self.objects.find(*family, id) {
-                Some(object) => answer::object(&object),
-                None => answer::unknown_object(*family, id),
-            },
+            Some(Call::Objects(call, payload, page)) => self.objects.serve(call, payload, page, || self.fresh_id()),
             Some(Call::Realtime(deployment)) => self.converse(request, deployment.as_deref()),
             None => answer::not_found(),
         }
@@ -121,21 +116,6 @@ impl Resource {
             realtime::answer(request)
         } else {
             answer::deployment_not_found()
-        }
-    }
-
-    fn create(&self, family: Family, payload: &Payload) -> Answer {
-        let id = format!("{}{}", family.id_prefix(payload), self.fresh_id());
-        let object = family.object(&id, answer::unix_time(), payload);
-        let answer = answer::object(&object);
-        self.objects.keep(family, object);
-        answer
-    }
-
-    fn delete(&self, family: Family, id: &str) -> Answer {
-        match (self.objects.remove(family, id), family.deleted()) {
-            (Some(_), Some(kind)) => answer::deleted(id, kind),
-            _ => answer::unknown_object(family, id),
         }
     }
 
@@ -182,10 +162,8 @@ impl Resource {
         if inference.input().is_none() {
             return answer::invalid(Some(input), &format!("'{input}' is a required property."));
         }
-        if let Some(previous) = inference.payload.text("previous_response_id")
-            && self.objects.find(Family::Response, previous).is_none()
-        {
-            return answer::previous_response_not_found(previous);
+        if let Some(unknown) = self.objects.unknown_in(&inference.payload) {
+            return unknown;
         }
         if let Some(thread) = &inference.thread
             && self.objects.find(Family::Thread, thread).is_none()
@@ -195,9 +173,7 @@ impl Resource {
         let hello = format!("Hello from {}", self.name);
         let id = self.fresh_id();
         let reply = Reply::new(inference, deployment, &id, deployment.says.as_deref().unwrap_or(&hello));
-        for (family, object) in reply.kept() {
-            self.objects.keep(family, object);
-        }
+        reply.kept().into_iter().for_each(|made| self.objects.keep(made));
         reply.answer()
     }
 

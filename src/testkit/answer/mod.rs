@@ -22,7 +22,7 @@ use self::stream::{Dialect, Events};
 use super::call::{Inference, Operation};
 use super::deployment::Deployment;
 use super::fault::Fault;
-use super::objects::Family;
+use super::objects::{Family, Made};
 use super::stream_error::StreamError;
 
 /// An answer before it is sent.
@@ -57,7 +57,7 @@ impl Answer {
         Self { status, ..Self::new("application/json", vec![Bytes::from(body.to_string())]) }
     }
 
-    fn text(text: String) -> Self {
+    pub(super) fn text(text: String) -> Self {
         Self::new("text/plain; charset=utf-8", vec![text.into()])
     }
 
@@ -114,6 +114,14 @@ pub(super) fn object(object: &Value) -> Answer {
     Answer::json(StatusCode::OK, object)
 }
 
+/// A page of a list.
+pub(super) fn list(objects: &[Value], has_more: bool) -> Answer {
+    let id = |object: Option<&Value>| object.map(|object| object["id"].clone());
+    let (first, last) = (id(objects.first()), id(objects.last()));
+    let list = json!({ "object": "list", "data": objects, "first_id": first, "last_id": last, "has_more": has_more });
+    object(&list)
+}
+
 pub(super) fn deleted(id: &str, kind: &str) -> Answer {
     object(&json!({ "id": id, "object": kind, "deleted": true }))
 }
@@ -158,15 +166,14 @@ impl<'a> Reply<'a> {
     }
 
     /// The objects that it leaves behind.
-    pub(super) fn kept(&self) -> Vec<(Family, Value)> {
+    pub(super) fn kept(&self) -> Vec<Made> {
+        let store = self.inference.payload.flag("store");
         match self.inference.operation {
-            Operation::Responses if self.inference.payload.flag("store") != Some(false) => {
-                vec![(Family::Response, self.response())]
+            Operation::ChatCompletions if store == Some(true) => {
+                vec![Made::new(Family::ChatCompletion, self.completion())]
             }
-            Operation::Runs if self.inference.thread.is_none() => {
-                vec![(Family::Run, self.run("completed")), (Family::Thread, self.thread())]
-            }
-            Operation::Runs => vec![(Family::Run, self.run("completed"))],
+            Operation::Responses if store != Some(false) => self.kept_response(),
+            Operation::Runs => self.kept_run(),
             _ => Vec::new(),
         }
     }

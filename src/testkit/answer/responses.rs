@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::objects::{Family, Made};
 use super::Reply;
 use super::stream::{Dialect, Events, numbered};
 
@@ -13,6 +14,14 @@ impl Reply<'_> {
         response["output"] = json!([self.output(true)]);
         response["usage"] = self.input_and_output();
         response
+    }
+
+    /// The response, and what it put out. That lies in the conversation, if there is one.
+    pub(super) fn kept_response(&self) -> Vec<Made> {
+        let response = self.response();
+        let around = response["conversation"]["id"].as_str().map_or_else(|| self.id("resp_"), str::to_owned);
+        let item = Made::new(Family::Item, self.output(true)).within(around);
+        vec![Made::new(Family::Response, response), item]
     }
 
     /// From `response.created` to `response.completed`, with the text word by word.
@@ -48,12 +57,17 @@ impl Reply<'_> {
     fn unfinished(&self) -> Value {
         let payload = &self.inference.payload;
         let given = |name, default: Value| payload.field(name).cloned().unwrap_or(default);
+        let conversation = match payload.field("conversation") {
+            Some(Value::String(id)) => json!({ "id": id }),
+            other => other.cloned().unwrap_or_default(),
+        };
         json!({
             "id": self.id("resp_"),
             "object": "response",
             "created_at": self.created,
             "status": "in_progress",
             "background": false,
+            "conversation": conversation,
             "error": null,
             "incomplete_details": null,
             "instructions": given("instructions", Value::Null),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::super::objects::Family;
+use super::super::objects::{Family, Made};
 use super::Reply;
 use super::stream::{Dialect, Events, event};
 
@@ -29,8 +29,20 @@ impl Reply<'_> {
         })
     }
 
+    /// The run with its step, what it said, and its own thread if it made one.
+    pub(super) fn kept_run(&self) -> Vec<Made> {
+        let (run, thread) = (self.id("run_"), self.thread_id());
+        let own = self.inference.thread.is_none().then(|| Made::new(Family::Thread, self.thread()));
+        let parts = [
+            Made::new(Family::Run, self.run("completed")).within(&*thread),
+            Made::new(Family::Step, self.step("completed")).within(run),
+            Made::new(Family::Message, self.message("completed", &self.said())).within(thread),
+        ];
+        own.into_iter().chain(parts).collect()
+    }
+
     /// The thread that the run made for itself.
-    pub(super) fn thread(&self) -> Value {
+    fn thread(&self) -> Value {
         Family::Thread.object(&self.thread_id(), self.created, &self.inference.payload)
     }
 
@@ -55,12 +67,15 @@ impl Reply<'_> {
                 json!({ "id": self.id("msg_"), "object": "thread.message.delta", "delta": { "content": content } });
             event("thread.message.delta", &delta)
         }));
-        let content = json!([{ "type": "text", "text": { "value": self.text, "annotations": [] } }]);
-        events.push(event("thread.message.completed", &self.message("completed", &content)));
+        events.push(event("thread.message.completed", &self.message("completed", &self.said())));
         events.push(event("thread.run.step.completed", &self.step("completed")));
         events.push(event("thread.run.completed", &self.run("completed")));
         events.push(done());
         Events { events, preamble, dialect: Dialect::Assistants }
+    }
+
+    fn said(&self) -> Value {
+        json!([{ "type": "text", "text": { "value": self.text, "annotations": [] } }])
     }
 
     fn thread_id(&self) -> String {

@@ -1,6 +1,7 @@
 //! What a request asks for.
 
 mod inference;
+mod page;
 mod payload;
 #[cfg(test)]
 mod tests;
@@ -11,23 +12,20 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 pub(super) use self::inference::{Inference, Operation};
+pub(super) use self::page::Page;
 pub(super) use self::payload::Payload;
-use super::objects::Family;
+use super::objects::ObjectCall;
 use super::received::ReceivedRequest;
 
 /// What one request asks for. A request that no Azure OpenAI resource serves is no call.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
-    /// Makes an object.
-    Create(Family, Payload),
-    /// Forgets an object.
-    Delete(Family, String),
     /// Asks a deployment for an answer.
     Infer(Inference),
     /// Lists the models.
     Models,
-    /// Shows an object.
-    Read(Family, String),
+    /// Does something with objects. A list may be asked for by the page.
+    Objects(ObjectCall, Payload, Page),
     /// Opens a realtime session with a deployment, if the query names one.
     Realtime(Option<String>),
 }
@@ -59,14 +57,7 @@ impl Call {
                 let parameter = if matches!(surface, Surface::V1) { "model" } else { "deployment" };
                 Some(Self::Realtime(query(request, parameter).next().map(Cow::into_owned)))
             }
-            ("POST", [family]) => Some(Self::Create(Family::in_path(family)?, payload())),
-            ("GET", [family, id]) => Some(Self::Read(Family::in_path(family)?, (*id).to_owned())),
-            ("GET", ["threads", _, "runs", id]) => Some(Self::Read(Family::Run, (*id).to_owned())),
-            ("DELETE", [family, id]) => {
-                let family = Family::in_path(family).filter(|family| family.deleted().is_some())?;
-                Some(Self::Delete(family, (*id).to_owned()))
-            }
-            _ => None,
+            (method, path) => Some(Self::Objects(ObjectCall::read(method, path)?, payload(), Page::read(request))),
         }
     }
 
@@ -74,7 +65,7 @@ impl Call {
         match self {
             Self::Infer(inference) => inference.deployment.as_deref(),
             Self::Realtime(deployment) => deployment.as_deref(),
-            Self::Create(..) | Self::Delete(..) | Self::Models | Self::Read(..) => None,
+            Self::Models | Self::Objects(..) => None,
         }
     }
 }

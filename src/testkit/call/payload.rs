@@ -27,6 +27,11 @@ impl Payload {
         self.form
     }
 
+    /// All fields, as an object.
+    pub(in super::super) const fn fields(&self) -> Option<&Value> {
+        self.fields.as_ref()
+    }
+
     pub(in super::super) fn field(&self, name: &str) -> Option<&Value> {
         self.fields.as_ref()?.get(name).filter(|value| !value.is_null())
     }
@@ -37,6 +42,12 @@ impl Payload {
 
     pub(in super::super) fn flag(&self, name: &str) -> Option<bool> {
         self.field(name)?.as_bool()
+    }
+}
+
+impl From<Value> for Payload {
+    fn from(object: Value) -> Self {
+        Self { fields: Some(object), form: false }
     }
 }
 

@@ -79,20 +79,33 @@ fn forms_are_read_like_objects() {
 fn other_calls() {
     assert_eq!(read(Method::GET, "/openai/v1/models", ""), Some(Call::Models));
     assert_eq!(read(Method::GET, "/openai/models?api-version=1", ""), Some(Call::Models));
-    let made = read(Method::POST, "/openai/threads?api-version=1", "{}");
-    assert!(matches!(made, Some(Call::Create(Family::Thread, _))), "{made:?}");
-    let id = || "resp_1".to_owned();
-    assert_eq!(read(Method::GET, "/openai/v1/responses/resp_1", ""), Some(Call::Read(Family::Response, id())));
-    assert_eq!(
-        read(Method::DELETE, "/openai/responses/resp_1?api-version=1", ""),
-        Some(Call::Delete(Family::Response, id())),
-    );
     let realtime = |deployment: Option<&str>| Some(Call::Realtime(deployment.map(str::to_owned)));
     assert_eq!(read(Method::GET, "/openai/v1/realtime?model=a%20b", ""), realtime(Some("a b")));
     assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&deployment=gpt", ""), realtime(Some("gpt")));
     assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&model=gpt", ""), realtime(None));
-    let run = "/openai/threads/thread_1/runs/run_1?api-version=1";
-    assert_eq!(read(Method::GET, run, ""), Some(Call::Read(Family::Run, "run_1".to_owned())));
+}
+
+#[test]
+fn objects_are_named_by_their_paths() {
+    for (method, uri) in [
+        (Method::POST, "/openai/threads?api-version=1"),
+        (Method::GET, "/openai/v1/responses/resp_1"),
+        (Method::DELETE, "/openai/responses/resp_1?api-version=1"),
+        (Method::GET, "/openai/threads/thread_1/runs/run_1/steps?api-version=1"),
+        (Method::POST, "/openai/v1/fine_tuning/jobs/ftjob-1/cancel"),
+        (Method::GET, "/openai/v1/chat/completions"),
+    ] {
+        let call = read(method.clone(), uri, "{}");
+        assert!(matches!(call, Some(Call::Objects(..))), "{method} {uri}: {call:?}");
+    }
+    let page = |query| match read(Method::GET, &format!("/openai/v1/files?{query}"), "") {
+        Some(Call::Objects(_, _, page)) => page,
+        other => panic!("a list is asked for, not {other:?}"),
+    };
+    let plain = Page { after: None, before: None, ascending: false, limit: 20 };
+    assert_eq!(page(""), plain);
+    assert_eq!(page("limit=0&order=asc"), Page { ascending: true, limit: 1, ..plain.clone() });
+    assert_eq!(page("limit=900&after=file-1"), Page { after: Some("file-1".to_owned()), limit: 100, ..plain });
 }
 
 #[test]
@@ -111,6 +124,11 @@ fn what_azure_does_not_serve() {
         (Method::GET, "/openai/realtime?deployment=gpt"),
         (Method::POST, "/openai/v1/realtime?model=gpt"),
         (Method::DELETE, "/openai/v1/batches/batch_1"),
+        (Method::GET, "/openai/v1/threads"),
+        (Method::GET, "/openai/v1/uploads/upload_1"),
+        (Method::GET, "/openai/v1/files/file-1/cancel"),
+        (Method::PUT, "/openai/v1/files"),
+        (Method::POST, "/openai/v1/fine_tuning"),
         (Method::POST, "/openai/deployments/gpt?api-version=1"),
         (Method::POST, "/openai/chat/completions?api-version=1"),
         (Method::GET, "/v1/models"),

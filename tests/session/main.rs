@@ -10,5 +10,6 @@ mod families;
 mod hostile;
 mod ownership;
 mod pins;
+mod stack;
 #[path = "../support/mod.rs"]
 mod support;

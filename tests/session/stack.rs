@@ -1,17 +1,19 @@
 //! The usual stack over simulated resources: what is made on one of them is of use through the gateway, and nowhere else.
 
 use std::cell::Cell;
+use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::time::advance;
 use tower::{ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 use tower_azure_openai::terminate::{Presented, TerminateCredentialsLayer};
-use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment};
+use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
 
 const NAMES: [&str; 3] = ["b0", "b1", "b2"];
 const NONE: Value = Value::Null;
@@ -100,16 +102,21 @@ impl World {
     }
 }
 
-/// The backend that answered, and its answer to a call that succeeds.
-async fn ok(gateway: &Gateway, client: &str, method: &str, uri: &str, body: &Value) -> (String, Value) {
+async fn send(gateway: &Gateway, client: &str, method: &str, uri: &str, body: &Value) -> Response<Body> {
     let text = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     let request = Request::builder().method(method).uri(uri).header("api-key", client);
     let request = request.header("content-type", "application/json").body(text).unwrap();
-    let answer = gateway.clone().oneshot(request).await.unwrap();
+    gateway.clone().oneshot(request).await.unwrap()
+}
+
+/// The backend that answered, and its answer to a call that succeeds; of a stream, what the last event says.
+async fn ok(gateway: &Gateway, client: &str, method: &str, uri: &str, body: &Value) -> (String, Value) {
+    let answer = send(gateway, client, method, uri, body).await;
     let (parts, body) = answer.into_parts();
     let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
     assert_eq!(parts.status, 200, "{method} {uri}: {text}");
-    (parts.extensions.get::<Target>().unwrap().backend().to_owned(), serde_json::from_str(&text).unwrap())
+    let last = text.rsplit("data: ").next().unwrap();
+    (parts.extensions.get::<Target>().unwrap().backend().to_owned(), serde_json::from_str(last).unwrap())
 }
 
 /// Makes an object of every family as one client, and reads and uses it as another. Each call goes through the next gateway.
@@ -212,5 +219,49 @@ async fn a_page_goes_on_where_it_began() {
             cursor = format!("&after={}", page["last_id"].as_str().unwrap());
         }
         assert!(seen.ends_with(&made), "{client} sees {seen:?}, and made {made:?} last");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_stays_where_it_began() {
+    for stream in [false, true] {
+        let world = World::new();
+        let mut gateway = world.gateway();
+        let (owner, first) = ok(&gateway, "team-a", "POST", "/openai/v1/responses", &respond(&json!({})).1).await;
+        let mut parent = first["id"].clone();
+        for turn in 1..20 {
+            if turn == 10 {
+                gateway = world.gateway();
+            }
+            let (_, body) = respond(&json!({ "previous_response_id": parent, "stream": stream }));
+            let (backend, answer) = ok(&gateway, "team-b", "POST", "/openai/v1/responses", &body).await;
+            assert_eq!(backend, owner, "turn {turn}");
+            parent = answer.pointer("/response/id").unwrap_or(&answer["id"]).clone();
+        }
+        assert_eq!(world.calls(), 20 + NAMES.len(), "asked for once, after the restart");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_cannot_serve_is_waited_for() {
+    for (fault, hint) in [(Fault::status(429).header("retry-after-ms", "7000"), Some("7000")), (Fault::refused(), None)]
+    {
+        let world = World::new();
+        let gateway = world.gateway();
+        let (owner, thread) = ok(&gateway, "team-a", "POST", "/openai/v1/threads", &json!({})).await;
+        let messages = format!("/openai/v1/threads/{}/messages", thread["id"].as_str().unwrap());
+        let (owner, others): (Vec<_>, Vec<_>) = NAMES.into_iter().zip(&world.0).partition(|(name, _)| **name == owner);
+        owner[0].1.faults().always(fault);
+        for _ in 0..8 {
+            let answer = send(&gateway, "team-a", "POST", &messages, &json!({})).await;
+            assert_eq!(answer.status(), 429);
+            let told = answer.headers()["retry-after-ms"].to_str().unwrap();
+            assert!(hint.is_none_or(|hint| hint == told), "{told}");
+        }
+        assert!(others.iter().all(|(_, backend)| backend.request_count() == 0), "nobody else is asked");
+
+        owner[0].1.faults().clear();
+        advance(Duration::from_secs(61)).await;
+        ok(&gateway, "team-a", "POST", &messages, &json!({})).await;
     }
 }

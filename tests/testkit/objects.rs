@@ -275,6 +275,11 @@ async fn items_are_known_where_they_were_put_out() {
     assert_eq!(unknown.status(), StatusCode::BAD_REQUEST);
     let message = format!("Item with id '{}' not found.", item.as_str().unwrap());
     assert_eq!(json(unknown).await["error"]["message"], message);
+
+    assert_eq!(status(&east, post(&items, r#"{"items":["Hi",1,null]}"#)).await, StatusCode::OK, "whatever it may be");
+    let gone = format!("/openai/v1/conversations/{conversation}");
+    assert_eq!(status(&east, request("DELETE", &gone)).await, StatusCode::OK);
+    assert_eq!(status(&east, post("/openai/v1/responses", &again)).await, StatusCode::BAD_REQUEST, "gone with it");
 }
 
 #[tokio::test]

@@ -167,7 +167,7 @@ impl Family {
         amend(&mut object, payload.fields());
         match (self, payload.field("file"), payload.text("content")) {
             (Self::ContainerFile | Self::File, file @ Some(_), _) => {
-                object["file"].take();
+                object.as_object_mut().and_then(|object| object.remove("file"));
                 amend(&mut object, file);
             }
             (Self::Message, _, Some(text)) => {
@@ -177,9 +177,7 @@ impl Family {
         }
         object["id"] = id.into();
         object["created_at"] = created_at.into();
-        if self != Self::Item {
-            object["object"] = self.shape().kind.into();
-        }
+        object["object"] = self.shape().kind.into();
         object
     }
 
@@ -194,7 +192,6 @@ impl Family {
             Self::EvalRun | Self::FineTuningJob | Self::Video => json!({ "status": "queued" }),
             Self::File => json!({ "status": "processed", "bytes": 0, "filename": "", "purpose": null }),
             Self::FileBatch | Self::VectorStoreFile => json!({ "status": "in_progress" }),
-            Self::Item => json!({ "type": "message", "status": "completed" }),
             Self::Thread => json!({ "metadata": {}, "tool_resources": {} }),
             Self::Upload => json!({ "status": "pending", "file": null }),
             Self::VectorStore => json!({ "status": "completed", "name": null, "metadata": {} }),

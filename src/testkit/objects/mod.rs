@@ -105,7 +105,8 @@ impl Objects {
             (_, None) => answer::not_found(),
             (Verb::Act(action), Some((key, object))) => self.act(action, &key, object, payload, fresh),
             (Verb::Delete, Some((key, _))) => {
-                self.lock().remove(&key);
+                // What lies in it goes with it.
+                self.lock().retain(|kept, _| *kept != key && kept.2 != key.1);
                 answer::deleted(&key.1, &key.0.deleted())
             }
             (Verb::Read, Some((_, object))) => answer::object(&object),
@@ -137,10 +138,11 @@ impl Objects {
 
     /// Several at once.
     fn create_items(&self, conversation: &str, payload: &Payload, id: impl Fn() -> String) -> Answer {
-        let items = payload.field("items").and_then(Value::as_array).cloned().unwrap_or_default();
+        let items = payload.field("items").and_then(Value::as_array).into_iter().flatten();
         let made: Vec<_> = items
-            .into_iter()
-            .map(|mut item| {
+            .map(|asked| {
+                let mut item = json!({ "type": "message" });
+                amend(&mut item, Some(asked));
                 amend(&mut item, Some(&json!({ "id": id(), "status": "completed" })));
                 self.keep(Made::new(Family::Item, item.clone()).within(conversation));
                 item

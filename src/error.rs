@@ -181,6 +181,12 @@ impl From<NoTarget> for Error {
                     "No backend that this client may use serves the deployment. Check its name, or ask for it to be configured.",
                 );
             }
+            NoTargetReason::TokenMissing => {
+                return Self::new(
+                    ErrorKind::Unauthenticated,
+                    "The backends that serve this take the caller's own Entra token. Send one as `Authorization: Bearer`.",
+                );
+            }
             NoTargetReason::Throttled => (
                 ErrorKind::NoTargetThrottled,
                 "Every backend that could serve this is at its limit. Wait as the headers say.",

@@ -132,9 +132,10 @@ fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>
 fn is_for(client: Option<&Client>, alias: &str, pool: &Pool) -> bool {
     let mut query = Query::new(Some(alias));
     if let Some(client) = client {
-        query = query.constraints(client.constraints());
+        query = query.constraints(client.constraints()).has_token(client.token().is_some());
     }
-    client.is_none_or(|client| client.may_use(alias)) && pool.outlook(&query).reason != NoTargetReason::NotServed
+    let is_served = || !matches!(pool.outlook(&query).reason, NoTargetReason::NotServed | NoTargetReason::TokenMissing);
+    client.is_none_or(|client| client.may_use(alias)) && is_served()
 }
 
 #[derive(Serialize)]

@@ -3,12 +3,12 @@
 //! | extension | put by | used by |
 //! |---|---|---|
 //! | [`BasePath`] | inspection, when it took the prefix off | credential re-issue, for the paths in answers |
-//! | [`Client`] | credential termination | authorisation, selection |
+//! | [`Client`] | credential termination | authorisation, selection; credential re-issue, for the token it may carry |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
-//! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer | failover |
+//! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer, unless re-issue knew it better | failover |
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
 //! | [`Handshake`] | WebSocket pass-through | credential re-issue, the HTTP client |
 //!
@@ -27,7 +27,7 @@ pub use self::attempt_failed::AttemptFailed;
 pub use self::attempts::Attempts;
 pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::classify::{ClassifyError, DefaultClassify};
-pub use self::client::Client;
+pub use self::client::{Client, ClientToken};
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::route::NamePlace;
@@ -47,7 +47,7 @@ pub struct Handshake;
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
     let query = Query::new(route.alias());
     match client {
-        Some(client) => query.constraints(client.constraints()),
+        Some(client) => query.constraints(client.constraints()).has_token(client.token().is_some()),
         None => query,
     }
 }

@@ -113,7 +113,7 @@ impl Problems {
         let endpoint =
             Endpoint::parse(&backend.endpoint).map_err(|why| self.add(format_args!("endpoint of {name}"), why));
         let endpoint = endpoint.ok()?;
-        let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_bearer().is_some());
+        let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_api_key().is_none());
         if has_tokens && !endpoint.may_carry_tokens() {
             self.add(format_args!("endpoint of {name}"), "must be https: tokens are not sent in the clear");
         }

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 
 use super::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
 
+/// How long a target that refused the gateway's token is not tried again while others serve; as long as a token that was
+/// fetched for it is not fetched anew.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
 /// The live state of one target.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -18,6 +22,8 @@ pub(super) struct Live {
     circuit: Mutex<Watched>,
     /// When the circuit admits, in nanoseconds since `epoch`; 0 while it is closed. A copy for reading without the lock.
     gate: AtomicU64,
+    /// When the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is accepted.
+    refused: AtomicU64,
     pub(super) in_flight: AtomicU32,
     pub(super) counters: Counters,
 }
@@ -43,6 +49,7 @@ impl Live {
             epoch,
             circuit: Mutex::new(Watched { circuit: Circuit::new(config), seen: CircuitState::Closed.as_str() }),
             gate: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
             counters: Counters::default(),
         })
@@ -60,6 +67,33 @@ impl Live {
     /// How long until the circuit admits.
     pub(super) fn admits_in(&self, since_epoch: u64) -> Duration {
         Duration::from_nanos(self.gate.load(Relaxed).saturating_sub(since_epoch))
+    }
+
+    pub(super) fn refuse_token(&self, now: Instant) {
+        self.refused.store(Self::since(self.epoch, now + REFUSED_PAUSE), Relaxed);
+    }
+
+    pub(super) fn accept_token(&self) {
+        // Read first: what many requests share is rarely written.
+        if self.refused.load(Relaxed) != 0 {
+            self.refused.store(0, Relaxed);
+        }
+    }
+
+    /// Whether the token was refused, and it is not yet time to try again.
+    pub(super) fn refuses_token(&self, now: Instant) -> bool {
+        self.refused.load(Relaxed) > Self::since(self.epoch, now)
+    }
+
+    /// The same for a request that is about to be sent: when it is time to try again, one does.
+    pub(super) fn turns_away(&self, now: Instant) -> bool {
+        let refused = self.refused.load(Relaxed);
+        if refused == 0 {
+            return false;
+        }
+        let next = Self::since(self.epoch, now + REFUSED_PAUSE);
+        let is_due = refused <= Self::since(self.epoch, now);
+        !is_due || self.refused.compare_exchange(refused, next, Relaxed, Relaxed).is_err()
     }
 
     pub(super) fn waits(&self, now: Instant) -> Duration {
@@ -94,7 +128,9 @@ impl Live {
         self.change(now, |circuit| circuit.fail(true, now));
     }
 
+    /// Whoever changes the configuration may have changed what was refused.
     pub(super) fn configure(&self, config: CircuitConfig, now: Instant) {
+        self.accept_token();
         self.change(now, |circuit| circuit.configure(config));
     }
 

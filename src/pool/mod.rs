@@ -127,8 +127,7 @@ impl Pool {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let now = Instant::now();
-        let usable = |target: &Target| target.credential().is_none_or(Credential::is_usable);
-        self.0.table.load().deployed().any(|target| !target.is_drained() && usable(target) && !target.is_down(now))
+        self.0.table.load().deployed().any(|target| target.is_able(now))
     }
 
     /// The targets that serve an alias, in the order of priority and then of configuration.

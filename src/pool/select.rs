@@ -9,8 +9,8 @@ use super::permit::Permit;
 use super::table::Group;
 use super::{Constraints, Pool, Target, TargetSet};
 
-/// How soon a place of a target that is full is worth asking for again: nobody can know when it will be free.
-const FULL_RETRY: Duration = Duration::from_secs(1);
+/// How soon a target that is full, or without identity, is worth asking for again: nobody can know when that ends.
+const UNCERTAIN_RETRY: Duration = Duration::from_secs(1);
 
 /// What a request asks of its target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Query<'a> {
     pub constraints: Option<&'a Constraints>,
     /// Targets that this request has used up.
     pub tried: Option<&'a TargetSet>,
+    /// Whether the client has a token of its own, which some backends ask for.
+    pub has_token: bool,
 }
 
 impl<'a> Query<'a> {
@@ -45,6 +47,22 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Says whether the client has a token of its own.
+    #[must_use]
+    pub const fn has_token(mut self, has_token: bool) -> Self {
+        self.has_token = has_token;
+        self
+    }
+
+    fn can_show(&self, target: &Target) -> bool {
+        self.has_token || !target.0.pass_through
+    }
+
+    /// Whether the target may ever serve the request.
+    fn suits(&self, target: &Target) -> bool {
+        self.can_show(target) && target.complies(self.constraints)
+    }
+
     fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
@@ -55,7 +73,7 @@ impl<'a> Query<'a> {
             && self.is_new(target)
             && !target.is_drained()
             && !target.is_full()
-            && target.complies(self.constraints)
+            && self.suits(target)
     }
 }
 
@@ -79,10 +97,15 @@ pub enum NoTargetReason {
     NotServed,
     /// At least one is merely throttled, or full.
     Throttled,
+    /// Those that could are shown the client's own token, and it has none.
+    TokenMissing,
 }
 
 impl Pool {
     /// Chooses among the eligible targets of the first priority group that has any, and takes the permit of the choice.
+    ///
+    /// One whose token is not at hand, or that refused it, is passed over like one that is down; only when nobody else could
+    /// take the request is it chosen all the same, for the first token may be on its way.
     ///
     /// `choose` gets at least one candidate and returns an index into them; one out of range stands for the last. Losing
     /// the last place of a target to another request between the two is not an error: the choice is made again.
@@ -92,14 +115,26 @@ impl Pool {
     pub fn acquire(&self, query: &Query<'_>, mut choose: impl FnMut(&[&Target]) -> usize) -> Result<Permit, NoTarget> {
         let (table, now) = (self.0.table.load(), Instant::now());
         let group = table.group(query.alias).ok_or(NoTarget::not_served())?;
-        for tier in group.tiers() {
-            let mut candidates = self.eligible(tier, query, now);
-            while !candidates.is_empty() {
-                let chosen = choose(&candidates).min(candidates.len() - 1);
-                if let Some(permit) = Permit::take(self, candidates[chosen], now) {
-                    return Ok(permit);
+        let mut passed_over = false;
+        for last_resort in [false, true] {
+            for tier in group.tiers() {
+                let mut candidates = self.eligible(tier, query, now);
+                while !candidates.is_empty() {
+                    let chosen = choose(&candidates).min(candidates.len() - 1);
+                    // Asking the chosen one alone keeps tokens out of the loop over all targets.
+                    if !last_resort && !candidates[chosen].admits_identity(now) {
+                        candidates.retain(|target| target.has_identity(now));
+                        passed_over = true;
+                        continue;
+                    }
+                    if let Some(permit) = Permit::take(self, candidates[chosen], now) {
+                        return Ok(permit);
+                    }
+                    candidates.remove(chosen);
                 }
-                candidates.remove(chosen);
+            }
+            if !passed_over {
+                break;
             }
         }
         Err(self.why_not(group, query, now))
@@ -141,10 +176,10 @@ impl Pool {
 
     fn soonest_of(&self, group: &Group, query: &Query<'_>, now: Instant) -> Option<Duration> {
         let since = Live::since(self.0.epoch, now);
-        let able = group.targets().filter(|target| !target.is_drained() && target.complies(query.constraints));
+        let able = group.targets().filter(|target| !target.is_drained() && query.suits(target));
         let waits = able.map(|target| {
-            let full = if target.is_full() { FULL_RETRY } else { Duration::ZERO };
-            target.0.live.admits_in(since).max(full)
+            let is_uncertain = target.is_full() || !target.has_identity(now);
+            target.0.live.admits_in(since).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
         });
         waits.min()
     }
@@ -154,7 +189,11 @@ impl Pool {
         if compliant.peek().is_none() {
             return NoTarget::not_served();
         }
-        let throttled = compliant.any(|target| !target.is_drained() && target.is_throttled(now));
+        let mut suitable = compliant.filter(|target| query.can_show(target)).peekable();
+        if suitable.peek().is_none() {
+            return NoTarget { reason: NoTargetReason::TokenMissing, retry_after: None };
+        }
+        let throttled = suitable.any(|target| !target.is_drained() && target.is_throttled(now));
         let reason = if throttled { NoTargetReason::Throttled } else { NoTargetReason::Down };
         NoTarget { reason, retry_after: self.soonest_of(group, query, now) }
     }

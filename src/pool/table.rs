@@ -11,7 +11,7 @@ use super::builder::{Checked, PoolBuilder};
 use super::endpoint::Endpoint;
 use super::live::Live;
 use super::target::{Inner, Resource, Served};
-use super::{Backend, CircuitConfig, Deployment, Target};
+use super::{Backend, CircuitConfig, Credential, Deployment, Target};
 
 /// Everything but what RFC 3986 calls unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -152,6 +152,7 @@ impl Maker<'_> {
             weight,
             max_in_flight: backend.max_in_flight,
             drained: backend.weight == 0 || weight == 0,
+            pass_through: backend.credential.as_ref().is_some_and(Credential::is_pass_through),
             backend: resource.clone(),
             deployment: deployment.map(|d| Served {
                 name: d.name.as_str().into(),

@@ -2,7 +2,9 @@
 //!
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
-//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`.
+//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`. One whose
+//!    token is not at hand, or that refused it, is passed over while anybody else is eligible; one that is shown the client's
+//!    own token serves only clients that have one.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible.
 //! 4. Inside the group the [`Policy`] decides: [`RoundRobin`], [`Weighted`], or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
@@ -51,7 +53,8 @@
 //! # }
 //! ```
 //!
-//! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
+//! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and
+//! this one has none, 429 when somebody is merely throttled
 //! or full, else 503; the path's own errors. Errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 pub(crate) const USAGE: &str = "\
 The full gateway in front of several Azure OpenAI resources
 
-Usage: gateway [--config FILE [--check]]
+Usage: gateway [--config FILE [--check [--live]]]
 
   --config FILE  read the configuration from FILE; without it, simulated backends are started
   --check        validate FILE, print what would be served, and exit with status 0 or 2
+  --live         ask every backend too, without spending tokens: names, TLS, credentials, deployments
   --help         print this text
 ";
 
@@ -17,6 +18,7 @@ Usage: gateway [--config FILE [--check]]
 pub(crate) struct Args {
     pub(crate) config: Option<PathBuf>,
     pub(crate) check: bool,
+    pub(crate) live: bool,
     pub(crate) help: bool,
 }
 
@@ -29,6 +31,7 @@ impl Args {
             match arg.to_str() {
                 Some("--config") => parsed.set_config(args.next().as_deref())?,
                 Some("--check") => parsed.check = true,
+                Some("--live") => parsed.live = true,
                 Some("--help" | "-h") => parsed.help = true,
                 Some(arg) if arg.starts_with("--config=") => {
                     parsed.set_config(arg.strip_prefix("--config=").map(OsStr::new))?;
@@ -38,6 +41,9 @@ impl Args {
         }
         if parsed.check && parsed.config.is_none() && !parsed.help {
             return Err("--check needs --config FILE".to_owned());
+        }
+        if parsed.live && !parsed.check && !parsed.help {
+            return Err("--live needs --check".to_owned());
         }
         Ok(parsed)
     }
@@ -61,11 +67,12 @@ mod tests {
 
     #[test]
     fn reads_every_form() {
-        let config = |check| Args { config: Some("g.toml".into()), check, help: false };
+        let config = |check| Args { config: Some("g.toml".into()), check, ..Args::default() };
         assert_eq!(parse(&[]), Ok(Args::default()));
         assert_eq!(parse(&["--config", "g.toml"]), Ok(config(false)));
         assert_eq!(parse(&["--config=g.toml", "--check"]), Ok(config(true)));
         assert_eq!(parse(&["--check", "--config", "g.toml"]), Ok(config(true)));
+        assert_eq!(parse(&["--live", "--check", "--config=g.toml"]), Ok(Args { live: true, ..config(true) }));
         assert_eq!(parse(&["--help"]), Ok(Args { help: true, ..Args::default() }));
     }
 
@@ -78,6 +85,9 @@ mod tests {
             (&["--config="], "--config needs a FILE"),
             (&["--config", "a", "--config", "b"], "--config is given twice"),
             (&["--check"], "--check needs --config FILE"),
+            (&["--check", "--live"], "--check needs --config FILE"),
+            (&["--config", "a", "--live"], "--live needs --check"),
+            (&["--live"], "--live needs --check"),
         ] {
             assert_eq!(parse(args), Err(expected.to_owned()), "{args:?}");
         }

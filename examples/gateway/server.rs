@@ -23,6 +23,7 @@ use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log::{Entry, Logged};
 use crate::config::Config;
+use crate::identities::Identities;
 use crate::{load, wiring};
 
 /// How long a listener that cannot accept (no file descriptors left) waits before it tries again.
@@ -51,7 +52,8 @@ pub(crate) async fn serve(
     greet: impl FnOnce(&str, Option<&str>),
 ) -> Result<(), BoxError> {
     let mut signals = Signals::new()?;
-    let pool = wiring::pool(&config)?.build()?;
+    let mut identities = Identities::default();
+    let pool = wiring::pool(&config, &mut identities)?.build()?;
     // A reload replaces everything but this: a WebSocket that was there before is waited for like any other.
     let upgrade = UpgradeLayer::new();
     let gateway = wiring::gateway(&config, pool.clone(), upgrade.clone())?;
@@ -78,7 +80,7 @@ pub(crate) async fn serve(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = signals.reload.recv() => reload(file.as_deref(), &pool, &upgrade, &front),
+            _ = signals.reload.recv() => reload(file.as_deref(), &pool, &mut identities, &upgrade, &front),
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
         }
@@ -97,7 +99,7 @@ pub(crate) async fn serve(
 }
 
 /// Takes the file as it is now; an invalid one is reported and changes nothing.
-fn reload(file: Option<&Path>, pool: &Pool, upgrade: &UpgradeLayer, front: &Front) {
+fn reload(file: Option<&Path>, pool: &Pool, identities: &mut Identities, upgrade: &UpgradeLayer, front: &Front) {
     let Some(file) = file else { return };
     let config = match load(file) {
         Ok(config) => config,
@@ -106,7 +108,7 @@ fn reload(file: Option<&Path>, pool: &Pool, upgrade: &UpgradeLayer, front: &Fron
             return tracing::error!("the configuration was not reloaded: it has problems");
         }
     };
-    let replaced = wiring::pool(&config).and_then(|description| {
+    let replaced = wiring::pool(&config, identities).and_then(|description| {
         let gateway = wiring::gateway(&config, pool.clone(), upgrade.clone())?;
         pool.replace(description)?;
         front.current.store(Arc::new(Current::new(&config, gateway)));

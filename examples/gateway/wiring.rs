@@ -1,7 +1,5 @@
 //! From the configuration to the stack of layers.
 
-use std::sync::Arc;
-
 use http::Request;
 use tower::BoxError;
 use tower::filter::FilterLayer;
@@ -14,21 +12,21 @@ use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
-use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
-use crate::config::backends::{self, TokenSource};
+use crate::config::backends;
 use crate::config::behaviour::{self, Circuit, Condition};
 use crate::config::{Authentication, Config};
+use crate::identities::Identities;
 
 /// The description of the pool that a configuration asks for.
-pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
+pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolBuilder, BoxError> {
     let described = Pool::builder().circuit(circuit(&config.circuit));
-    config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
+    config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described, identities)?)))
 }
 
 /// The stack of layers over a pool.
@@ -84,7 +82,8 @@ fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
     Ok(request)
 }
 
-fn client(config: &Config) -> Result<HttpClient, BoxError> {
+/// What speaks to the backends.
+pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
     let timeouts = &config.timeouts;
     let client = HttpClient::builder()
         .connect_timeout(timeouts.connect)
@@ -127,8 +126,8 @@ fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
     Ok(registry.build()?)
 }
 
-fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
-    let credential = credential(&described.credential)
+fn backend(described: &backends::Backend, identities: &mut Identities) -> Result<Backend, BoxError> {
+    let credential = credential(&described.credential, identities)
         .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
     let mut backend = Backend::new(&described.name, described.endpoint.to_string())
         .credential(credential)
@@ -160,21 +159,12 @@ fn deployment(described: &backends::Deployment) -> Deployment {
     }
 }
 
-fn credential(described: &backends::Credential) -> Result<Credential, BoxError> {
-    let (source, scope) = match described {
-        backends::Credential::ApiKey(key) => return Ok(Credential::api_key(key.expose())?),
-        backends::Credential::Token { source, scope } => (source, scope),
-    };
-    let identity = match source {
-        TokenSource::ClientSecret { tenant_id, client_id, secret } => {
-            Identity::client_secret(tenant_id, client_id, secret.expose())
-        }
-        TokenSource::DeveloperTools => Identity::developer_tools(),
-        TokenSource::ManagedIdentity { client_id: None } => Identity::managed_identity(),
-        TokenSource::ManagedIdentity { client_id: Some(id) } => Identity::managed_identity().client_id(id),
-        TokenSource::WorkloadIdentity => Identity::workload_identity(),
-    };
-    Ok(Credential::bearer(Arc::new(identity.scope(scope).keeper()?)))
+fn credential(described: &backends::Credential, identities: &mut Identities) -> Result<Credential, BoxError> {
+    Ok(match described {
+        backends::Credential::ApiKey(key) => Credential::api_key(key.expose())?,
+        backends::Credential::PassThrough => Credential::pass_through(),
+        backends::Credential::Token { source, scope } => Credential::bearer(identities.keeper(source, scope)?),
+    })
 }
 
 fn circuit(described: &Circuit) -> CircuitConfig {

@@ -127,7 +127,8 @@ impl Pool {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let now = Instant::now();
-        self.0.table.load().deployed().any(|target| target.is_able(now))
+        // All of them, so that the tokens of those that only stand by are kept fresh too.
+        self.0.table.load().deployed().filter(|target| target.is_able(now)).count() > 0
     }
 
     /// The targets that serve an alias, in the order of priority and then of configuration.

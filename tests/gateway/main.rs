@@ -9,8 +9,10 @@ mod process;
 #[path = "../support/websocket.rs"]
 mod websocket;
 
+mod identity;
 mod leaving;
 mod lifecycle;
+mod live;
 mod malformed;
 mod memory;
 mod realtime;

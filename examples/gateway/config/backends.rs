@@ -52,10 +52,15 @@ pub(crate) struct Deployment {
 #[derive(Debug)]
 pub(crate) enum Credential {
     ApiKey(Secret),
-    Token { source: TokenSource, scope: String },
+    /// The client's own token.
+    PassThrough,
+    Token {
+        source: TokenSource,
+        scope: String,
+    },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum TokenSource {
     ClientSecret { tenant_id: String, client_id: String, secret: Secret },
     DeveloperTools,
@@ -78,7 +83,15 @@ impl Processing {
 
 pub(super) fn read(s: &mut Section<'_>) -> Vec<Backend> {
     s.require_sections("backends");
-    s.sections("backends", Backend::read)
+    let backends = s.sections("backends", Backend::read);
+    let knows_tokens = s.has("entra");
+    for (at, backend) in backends.iter().enumerate() {
+        if !knows_tokens && matches!(backend.credential, Credential::PassThrough) {
+            let place = format!("backends[{at}].credential.pass_through");
+            s.findings.problem(place, "needs [entra]: only a client known by its token has one");
+        }
+    }
+    backends
 }
 
 /// What a deployment takes from its backend.
@@ -99,7 +112,8 @@ impl Backend {
         let endpoint = s.parsed("endpoint", endpoint::parse);
         let credential = s.given_section("credential", Credential::read).flatten();
         let address = s.parsed("address", connect_address);
-        if let (Some(endpoint), Some(Credential::Token { .. })) = (&endpoint, &credential) {
+        let has_tokens = matches!(credential, Some(Credential::PassThrough | Credential::Token { .. }));
+        if let (Some(endpoint), true) = (&endpoint, has_tokens) {
             require_safe_for_tokens(s, endpoint, address);
         }
         let defaults = Defaults {
@@ -149,17 +163,13 @@ impl Credential {
         "workload_identity",
         "client_secret",
         "developer_tools",
+        "pass_through",
     ];
 
     /// Stands in for one that is wrong.
     const PLACEHOLDER: Self = Self::Token { source: TokenSource::DeveloperTools, scope: String::new() };
 
     fn read(s: &mut Section<'_>) -> Option<Self> {
-        // Reported as a feature that is not built, which is enough.
-        if s.has("pass_through") && Self::KINDS.iter().all(|kind| !s.has(kind)) {
-            s.take("scope");
-            return None;
-        }
         let kind = s.one_of(Self::KINDS);
         let has_scope = s.has("scope");
         let scope = s.parsed("scope", name).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
@@ -170,6 +180,15 @@ impl Credential {
             "workload_identity" => s.section("workload_identity", |_| TokenSource::WorkloadIdentity),
             "client_secret" => s.given_section("client_secret", client_secret)??,
             "developer_tools" => s.section("developer_tools", |_| TokenSource::DeveloperTools),
+            "pass_through" => {
+                if has_scope {
+                    s.problem("scope", "goes with a token of the gateway's own");
+                }
+                if !s.flag("pass_through", true) {
+                    s.problem("pass_through", "must be true, or absent");
+                }
+                return Some(Self::PassThrough);
+            }
             key => {
                 if has_scope {
                     s.problem("scope", "goes with a token, not with a key");

@@ -34,7 +34,6 @@ const KEYS: &[(&str, Known)] = &[
     ("region", Known::AnyText),
     ("tls", Known::AnyTable),
     ("backends[].kind", Known::Word(&["azure", "openai"])),
-    ("backends[].credential.pass_through", Known::Flag(false)),
     ("clients[].route", Known::NoTable),
     ("clients[].entra", Known::AnyTable),
     ("clients[].tokens_per_minute", Known::Count(0)),

@@ -1,0 +1,118 @@
+//! `--check --live`: a table of what each backend would do in service.
+
+use std::ffi::OsStr;
+
+use tower_azure_openai::testkit::Fault;
+
+use crate::KEY;
+use crate::identity::{Endpoint, described, takes_tokens};
+use crate::process::{self, LISTEN, run, run_with};
+use crate::{http_support, serve};
+
+/// What is printed for a configuration, after it was found to be valid.
+async fn check(backends: &str, environment: &[(&str, &str)]) -> (Option<i32>, Vec<String>) {
+    let file = process::file(&[LISTEN, backends, &process::client(KEY)].concat());
+    let args = ["--config".as_ref(), file.as_os_str(), "--check".as_ref(), "--live".as_ref()];
+    let (status, stdout, stderr) = run_with(&args, environment).await;
+    assert_eq!(stderr, "");
+    for secret in [KEY, "key-of-", "token-of-", "secret-of-"] {
+        assert!(!stdout.contains(secret), "{stdout}");
+    }
+    let (served, table) = stdout.split_once("\n\n").unwrap();
+    assert!(served.starts_with("gpt-4o gpt-4o -: "), "{served}");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut lines = table.lines().map(words);
+    assert_eq!(lines.next().unwrap(), "backend check result");
+    (status, lines.collect())
+}
+
+/// One with a deployment beside `gpt-4o`.
+fn with_another(name: &str, url: &str, key: &str, deployment: &str) -> String {
+    format!(
+        "[[backends]]\nname = \"{name}\"\nendpoint = \"{url}\"\ncredential = {{ api_key = \"{key}\" }}\n\
+         deployments = [{{ name = \"gpt-4o\" }}, {{ name = \"{deployment}\" }}]\n"
+    )
+}
+
+#[tokio::test]
+async fn what_works_is_told_and_costs_nothing() {
+    let endpoint = Endpoint::start().await;
+    let ((east, east_server), (west, west_server)) = (serve("east").await, takes_tokens("west", "openai").await);
+    west.faults().push_n(Fault::throttled().for_deployment("gpt-4o"), 1);
+    let backends = [process::backends(&[("east", &east_server.url())]), described("west", &west_server.url(), 1, "")];
+    let (status, lines) = check(&backends.concat(), &endpoint.environment()).await;
+    assert_eq!(
+        lines,
+        [
+            "east name ok: 127.0.0.1 (private)",
+            "east connection ok: plain http, and it answers",
+            "east credential ok: a key; whether it is taken shows below",
+            "east deployment gpt-4o ok: it exists and may be used",
+            "west name ok: 127.0.0.1 (private)",
+            "west connection ok: plain http, and it answers",
+            "west credential ok: a token for https://cognitiveservices.azure.com/.default",
+            "west deployment gpt-4o ok: it exists and may be used, but is throttled now",
+        ]
+    );
+    assert_eq!(status, Some(0));
+    for backend in [&east, &west] {
+        for request in backend.requests() {
+            assert!(matches!(&request.body[..], b"" | b"{}"), "nothing that could be answered");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_would_fail_is_told_for_each_backend() {
+    let endpoint = Endpoint::start().await;
+    endpoint.fail(Some((400, r#"{"error":"invalid_request","error_description":"secret-of-the-endpoint"}"#)));
+    let (servers, dead) = ([serve("east").await, serve("south").await, serve("west").await], serve("dead").await.1);
+    let [east, south, west] = servers.each_ref().map(|(_, server)| server.url());
+    let dead_url = dead.url();
+    dead.stop().await;
+    servers[1].0.faults().always(Fault::status(403));
+    let backends = [
+        with_another("missing", &east, "key-of-east", "o3"),
+        with_another("wrong-key", &east, "key-of-nobody", "o4"),
+        process::backends(&[("south", &south)]),
+        described("identity", &west, 0, ""),
+        process::backends(&[("dead", &dead_url)]),
+        process::backends(&[("tls", &west.replace("http:", "https:"))]),
+        process::backends(&[("name", "https://no-such-name.invalid")]),
+    ];
+    let (status, lines) = check(&backends.concat(), &endpoint.environment()).await;
+    for expected in [
+        "missing deployment gpt-4o ok: it exists and may be used",
+        "missing deployment o3 FAILED: 404: there is no such deployment",
+        "wrong-key deployment gpt-4o FAILED: 401: the key is refused",
+        "south deployment gpt-4o FAILED: 403: it takes no keys, or lets in no requests from here",
+        "identity credential FAILED: no token: the identity endpoint answered 400 (invalid_request)",
+        "identity deployment gpt-4o not checked: for want of what stands above",
+        "dead connection FAILED: no connection to the backend: connection refused",
+        "tls connection FAILED: no connection to the backend: TLS: the handshake failed",
+        "name name FAILED: it cannot be resolved",
+        "name deployment gpt-4o not checked: for want of what stands above",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected}\nin\n{}", lines.join("\n"));
+    }
+    assert_eq!(status, Some(2));
+}
+
+#[tokio::test]
+async fn what_is_no_azure_openai_is_told() {
+    let url = http_support::serve(async |_| {
+        let answer = http::Response::builder().status(404);
+        answer.body(tower_azure_openai::body::Body::from("<html>secret-of-somebody</html>")).unwrap()
+    })
+    .await;
+    let (status, lines) = check(&process::backends(&[("site", &url)]), &[]).await;
+    assert_eq!(lines[3], "site deployment gpt-4o FAILED: 404: the endpoint does not serve deployments");
+    assert_eq!(status, Some(2));
+}
+
+#[tokio::test]
+async fn it_goes_with_check_only() {
+    let (status, stdout, stderr) = run(&["--live".as_ref() as &OsStr, "--config".as_ref(), "x".as_ref()]).await;
+    assert_eq!((status, stdout.as_str()), (Some(2), ""));
+    assert!(stderr.starts_with("--live needs --check\n"), "{stderr}");
+}

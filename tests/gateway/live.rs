@@ -1,7 +1,11 @@
 //! `--check --live`: a table of what each backend would do in service.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_azure_openai::testkit::Fault;
 
 use crate::KEY;
@@ -115,4 +119,55 @@ async fn it_goes_with_check_only() {
     let (status, stdout, stderr) = run(&["--live".as_ref() as &OsStr, "--config".as_ref(), "x".as_ref()]).await;
     assert_eq!((status, stdout.as_str()), (Some(2), ""));
     assert!(stderr.starts_with("--live needs --check\n"), "{stderr}");
+}
+
+#[tokio::test]
+async fn tls_is_checked_as_the_gateway_would() {
+    let (url, ca_pem) = https().await;
+    let ca = process::file("").with_file_name("ca.pem");
+    std::fs::write(&ca, ca_pem).unwrap();
+    let trusting = process::backends(&[("site", &url)])
+        .replace("priority = 0\n", &format!("priority = 0\nca_file = \"{}\"\n", ca.display()));
+    for (backends, expected) in [
+        (trusting, "ok: TLS, and it answers"),
+        (
+            process::backends(&[("site", &url)]),
+            "FAILED: no connection to the backend: TLS: the issuer of the certificate is not trusted",
+        ),
+    ] {
+        let (_, lines) = check(&backends, &[]).await;
+        assert_eq!(lines[1], format!("site connection {expected}"));
+    }
+}
+
+/// A server that answers 400 over TLS, and the CA behind it.
+async fn https() -> (String, String) {
+    let mut ca = CertificateParams::new([]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let (issuer, key) = (Issuer::new(ca, ca_key), KeyPair::generate().unwrap());
+    let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            // Who does not trust it leaves.
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                drop(tls.read(&mut head).await);
+                drop(
+                    tls.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await,
+                );
+                drop(tls.shutdown().await);
+            });
+        }
+    });
+    (url, ca_pem)
 }

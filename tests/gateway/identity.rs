@@ -183,6 +183,27 @@ async fn the_status_tells_what_is_wrong_with_an_identity() {
 }
 
 #[tokio::test]
+async fn whatever_the_identity_endpoint_answers_other_backends_serve_and_it_comes_back() {
+    for (status, body, why) in [
+        (404, "", "the identity endpoint answered 404"),
+        (429, r#"{"error":"too_many_requests"}"#, "the identity endpoint answered 429 (too_many_requests)"),
+        (500, "<html>hunter2</html>", "the identity endpoint answered 500"),
+        (200, "hunter2", "the answer of the identity endpoint cannot be read"),
+    ] {
+        let endpoint = Endpoint::start().await;
+        endpoint.fail(Some((status, body)));
+        let (east, (_west, server)) = (takes_tokens("east", "openai").await, serve("west").await);
+        let backends = [described("east", &east.1.url(), 0, ""), process::backends(&[("west", &server.url())])];
+        let mut gateway = start(&endpoint, &backends).await;
+        let sentence = format!("No token could be fetched: {why}.");
+        gateway.status_becomes("the reason", |status| status["backends"][0]["identity"] == *sentence).await;
+        assert_eq!(served_by(&chat(&gateway.url, KEY).await), "west", "{why}");
+        endpoint.fail(None);
+        comes_back(&gateway, "east").await;
+    }
+}
+
+#[tokio::test]
 async fn a_role_that_is_missing_on_one_backend_harms_no_other_of_the_identity() {
     let endpoint = Endpoint::start().await;
     let ((east, east_server), (_west, west_server)) =

@@ -41,7 +41,9 @@ const FRONT_END: [&str; 3] = ["forwarded", "via", "expect"];
 const FRONT_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-azure-", "x-appgw-", "x-stainless-", "x-gateway-"];
 
 /// By which a client could name a deployment that it may not use: choosing is the gateway's business.
-const CHOICES: [&str; 1] = ["x-ms-spillover-deployment"];
+const CHOICES: [&str; 2] = ["azureml-model-deployment", "x-ms-spillover-deployment"];
+/// Names the deployment that draws, for the image tool of responses.
+pub(crate) const IMAGE_DEPLOYMENT: &str = "x-ms-oai-image-generation-deployment";
 
 /// Removes every form of an inbound credential from the headers.
 pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
@@ -197,6 +199,7 @@ mod tests {
             ("x-stainless-lang", "python"),
             ("x-gateway-backend", "1"),
             ("x-ms-spillover-deployment", "other"),
+            ("azureml-model-deployment", "other"),
             ("expect", "100-continue"),
             ("via", "1"),
             ("host", "h"),

@@ -6,13 +6,16 @@
 //! client
 //!   │  respond     typed causes become answers; the error type becomes Infallible
 //!   │  upgrade     carries an accepted WebSocket until it ends (feature `client`)
+//!   │  front_door  optional: did it come through our own Azure Front Door?
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
 //!   │  inspect     what is asked for? collects the body, inserts Route
+//!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
 //!   │  models      lists the aliases of this client
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt, takes its permit, points the request at it
 //!   │  circuit     learns from the outcome
+//!   │  commit      (`stream_commit`) holds a streamed 200 until its first content
 //!   │  reissue     the target's own key or token
 //!   ▼
 //! any HTTP client: client::HttpClient, or another Service<Request<Body>>
@@ -33,7 +36,8 @@
 //! # Order
 //!
 //! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
-//! below it, where it adopts the permit that selection took. [`terminate`] stands above everything that looks at the client,
+//! below it, where it adopts the permit that selection took; [`stream_commit`] belongs below [`circuit`], which learns from what
+//! a refused stream becomes. [`terminate`] stands above everything that looks at the client,
 //! [`inspect`] above [`failover`], which can only repeat bodies that are in hand. [`reissue`] stands next to the client, so that
 //! nothing in between ever sees a backend's credential. `upgrade` stands directly under [`respond`], so that what a request
 //! holds is held for as long as its WebSocket.
@@ -45,9 +49,11 @@
 //! | none | every layer, API keys; no TLS, no Azure SDK, no C code |
 //! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots; `upgrade`: WebSockets |
 //! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
+//! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
 
+pub mod api_version;
 pub mod authorize;
 pub mod azure;
 pub mod body;
@@ -57,15 +63,18 @@ pub mod client;
 pub mod context;
 mod error;
 pub mod failover;
+pub mod front_door;
 pub mod gateway;
 mod headers;
 pub mod health;
 pub mod inspect;
 pub mod models;
 pub mod pool;
+mod refusable;
 pub mod reissue;
 pub mod respond;
 pub mod select;
+pub mod stream_commit;
 pub mod terminate;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -116,6 +116,15 @@ async fn an_alias_is_judged_wherever_it_stands() {
 }
 
 #[tokio::test]
+async fn the_deployment_that_draws_is_judged_too() {
+    for (deployment, expected) in [("chat", None), ("o3", Some(ErrorKind::AliasNotAllowed))] {
+        let mut drawing = request("POST", "/openai/deployments/gpt-4o/responses", Some(restricted()));
+        drawing.headers_mut().insert("x-ms-oai-image-generation-deployment", deployment.parse().unwrap());
+        assert_eq!(refusal(drawing).await, expected, "{deployment}");
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_is_more_than_a_look() {
     let mut upgrade = request("GET", "/openai/v1/responses", Some(restricted()));
     upgrade.headers_mut().insert("upgrade", "websocket".parse().unwrap());

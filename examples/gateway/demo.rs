@@ -70,6 +70,11 @@ Three simulated backends serve the deployment gpt-4o: a PTU with room for a few 
   {call} \\
     -H 'api-key: {KEY}'
 
+# the same deployment by the v1 API, streamed
+  curl -sSN '{url}/openai/v1/chat/completions' -H 'authorization: Bearer {KEY}' \\
+    -H 'content-type: application/json' \\
+    -d '{{\"model\":\"gpt-4o\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'
+
 # the PTU serves until it is full, then the others do; every answer is 200
   for i in 1 2 3 4 5 6; do {call} \\
     -H 'api-key: {KEY}' -o /dev/null -D - | grep -iE '^http|gateway-backend'; done

@@ -12,8 +12,8 @@ use crate::config::backends::TokenSource;
 
 /// The keepers that backends use, so that a reload goes on with the tokens that there are, and one client for all of them.
 ///
-/// The backends hold the keepers: what nobody uses any more ends with the last of its requests.
-#[derive(Default)]
+/// Backends hold the keepers, and this does not: what nobody uses any more ends with the last of its requests.
+#[derive(Clone, Default)]
 pub(crate) struct Identities {
     transport: Option<Arc<Transport>>,
     keepers: HashMap<(TokenSource, String), Weak<TokenKeeper>>,

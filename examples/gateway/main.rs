@@ -5,11 +5,12 @@ mod args;
 mod config;
 mod demo;
 mod identities;
+mod kept;
 mod live;
 mod server;
 mod wiring;
 
-use std::io::Write;
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,6 +20,9 @@ use config::{Config, Loaded, Problems, Sources};
 use tower::BoxError;
 use tracing_subscriber::EnvFilter;
 
+/// More than any header can carry.
+const LONGEST_KEY: u64 = 64 << 10;
+
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
         Ok(args) => args,
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
     };
     let done = match args {
         Args { help: true, .. } => return print(USAGE),
+        Args { hash_key: true, .. } => return hash_key(),
         Args { config: Some(file), check: true, live, .. } => return check(&file, live),
         Args { config: Some(file), .. } => match load(&file) {
             Ok(config) => block_on(&config.telemetry.clone(), server::run(config, Some(file))),
@@ -52,6 +57,22 @@ fn check_live(config: &Config) -> ExitCode {
             if report.is_fine() { printed } else { ExitCode::from(2) }
         }
         Err(error) => refuse(&format!("{error}\n")),
+    }
+}
+
+/// A key that is typed at a terminal would stand there for all to see.
+fn hash_key() -> ExitCode {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return refuse("--hash-key reads the key from a pipe or a file, not from a terminal\n");
+    }
+    let mut key = Vec::new();
+    if let Err(error) = stdin.lock().take(LONGEST_KEY).read_to_end(&mut key) {
+        return refuse(&format!("the key cannot be read: {error}\n"));
+    }
+    match config::secret::hash(key) {
+        Ok(digest) => print(&format!("{digest}\n")),
+        Err(wrong) => refuse(&format!("the key {wrong}\n")),
     }
 }
 

@@ -6,6 +6,7 @@
 //! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
 //!    names: batches (their models stand inside a file), fine-tuning, evals, unknown paths.
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.
+//!    The same holds for the deployment that the header `x-ms-oai-image-generation-deployment` names.
 //! 5. A call that uses a model and names none is refused: an assistant's own model, say, may be any. So is a realtime session
 //!    without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
@@ -58,8 +59,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::Request;
 use http::header::UPGRADE;
+use http::{HeaderValue, Request};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_layer::Layer;
@@ -68,6 +69,7 @@ use tower_service::Service;
 use crate::azure::operation::ModelPlace;
 use crate::context::{Client, Route};
 use crate::error::{Error, ErrorKind, polled_again};
+use crate::headers::IMAGE_DEPLOYMENT;
 
 /// May this client use this alias? See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,6 +125,10 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         return Ok(());
     };
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    let images = request.headers().get_all(IMAGE_DEPLOYMENT).iter();
+    if !images.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
+        return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment for images."));
+    }
     let place = match route.model_place() {
         // What is said over a WebSocket is not seen.
         ModelPlace::Nowhere if request.headers().contains_key(UPGRADE) => ModelPlace::Elsewhere,

@@ -5,11 +5,15 @@
 //! - [`envelope`]: reading and writing error bodies
 //! - [`request_body`]: the fields of a request body by which a gateway decides
 //! - [`outcome`]: status, headers and error body → what an answer means
+//! - [`sse`]: the events of a stream, found in the chunks of a passing body
+//! - [`stream_event`]: what one of them means
 
 pub mod envelope;
 pub mod hint;
 pub mod operation;
 pub mod outcome;
 pub mod request_body;
+pub mod sse;
+pub mod stream_event;
 
 pub use self::outcome::{Outcome, Phase};

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
@@ -117,7 +118,7 @@ impl ClientToken {
     /// # Errors
     /// It holds a byte that a header cannot carry.
     pub fn new(token: impl AsRef<[u8]>) -> Result<Self, InvalidHeaderValue> {
-        let mut value = HeaderValue::from_bytes(&[b"Bearer ", token.as_ref()].concat())?;
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from([b"Bearer ", token.as_ref()].concat()))?;
         value.set_sensitive(true);
         Ok(Self(value))
     }

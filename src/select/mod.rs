@@ -144,6 +144,8 @@ impl<S, P: Policy> SelectBackend<S, P> {
         let permit = self.permit(&route, &attempts, request)?;
         attempts.sent_to(permit.target(), &self.pool);
         rewrite::point_at(permit.target(), &route, request)?;
+        // Below, the path is the target's, which may have a prefix.
+        request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))
     }
 

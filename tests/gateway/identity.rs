@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use http::Response;
+use http::{Request, Response};
 use tokio::sync::Semaphore;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment, SimulatedServer};
 
-use crate::http_support::{self, Answer, chat, get, soon};
+use crate::http_support::{self, Answer, CHAT, HELLO, chat, get, send, soon};
 use crate::process::{self, Gateway, LISTEN, is};
+use crate::tokens::{APP, AUDIENCE, Signer, TENANT, claims, jwks};
 use crate::{KEY, serve};
 
 /// What the endpoint of an App Service is shown.
@@ -256,4 +257,38 @@ async fn nothing_that_the_program_writes_tells_a_token() {
         let line = written.lines().find(|line| line.contains(secret));
         assert_eq!(line, None, "{secret}");
     }
+}
+
+#[tokio::test]
+async fn tokens_of_entra_in_and_managed_identity_or_the_clients_own_token_out() {
+    let (endpoint, signer) = (Endpoint::start().await, Signer::new("k"));
+    let token = signer.token(&claims());
+    let document = jwks([&signer]).to_string();
+    let authority = http_support::serve(move |_| std::future::ready(Response::new(Body::from(document.clone())))).await;
+    let own =
+        SimulatedBackend::builder("own").bearer(&token).deployment(SimulatedDeployment::standard("gpt-4o")).build();
+    let (own_server, east) = (own.serve().await.unwrap(), takes_tokens("east", "openai").await);
+    let passing = described("own", &own_server.url(), 0, "").replace("managed_identity = {}", "pass_through = true");
+    let entra = format!(
+        "[[clients]]\nid = \"jobs\"\nentra = {{ app_id = \"{APP}\" }}\nallow = [\"gpt-4o\"]\n\
+         [entra]\ntenant_id = \"{TENANT}\"\naudience = [\"{AUDIENCE}\"]\njwks_url = \"{authority}\"\n"
+    );
+    let mut gateway = start(&endpoint, &[passing, described("east", &east.1.url(), 1, ""), entra]).await;
+    let with_token = async || {
+        let request = Request::post(format!("{}{CHAT}", gateway.url)).header("content-type", "application/json");
+        send(request.header("authorization", format!("Bearer {token}")).body(Body::from(HELLO)).unwrap()).await
+    };
+    assert_eq!(served_by(&with_token().await), "own");
+    assert_eq!(served_by(&chat(&gateway.url, KEY).await), "east", "a key is never passed on");
+
+    own.faults().push(Fault::throttled_for(Duration::from_secs(50)));
+    assert_eq!(served_by(&with_token().await), "east");
+    let shown: Vec<_> = east.0.requests().iter().map(|seen| seen.header("authorization").unwrap().to_owned()).collect();
+    assert_eq!(shown, ["Bearer token-of-openai-1", "Bearer token-of-openai-1"]);
+
+    gateway.signal("HUP").await;
+    gateway.stderr.line(&["the configuration was reloaded"]).await;
+    assert_eq!(served_by(&with_token().await), "east", "what was learned is kept");
+    assert_eq!((endpoint.asked(), own.request_count()), (1, 2));
+    assert!(!gateway.stop().await.contains(&token));
 }

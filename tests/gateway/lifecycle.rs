@@ -160,15 +160,17 @@ async fn without_arguments_the_printed_lines_work_as_they_stand() {
     gateway.stdout.line(&["curl -sS", "/status"]).await;
     let printed = gateway.stdout.text();
     let commands: Vec<_> = printed.split("\n# ").skip(1).map(|block| block.split_once('\n').unwrap().1).collect();
-    assert_eq!(commands.len(), 4, "{printed}");
+    assert_eq!(commands.len(), 5, "{printed}");
     if shell("curl --version").await.status.code() == Some(127) {
         return;
     }
     let output = async |command: &str| String::from_utf8(shell(command).await.stdout).unwrap();
     assert!(output(commands[0]).await.contains("Hello from ptu-eastus"));
-    let spilled = output(commands[1]).await;
+    let streamed = output(commands[1]).await;
+    assert!(streamed.contains("data: ") && streamed.ends_with("data: [DONE]\n\n"), "{streamed}");
+    let spilled = output(commands[2]).await;
     assert_eq!(spilled.matches("200 OK").count(), 6, "{spilled}");
     assert!(spilled.contains("ptu-eastus") && spilled.contains("paygo-"), "{spilled}");
-    assert!(output(commands[2]).await.starts_with("HTTP/1.1 401 "));
-    assert!(output(commands[3]).await.contains("\"backends\""));
+    assert!(output(commands[3]).await.starts_with("HTTP/1.1 401 "));
+    assert!(output(commands[4]).await.contains("\"backends\""));
 }

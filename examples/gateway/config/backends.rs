@@ -83,15 +83,7 @@ impl Processing {
 
 pub(super) fn read(s: &mut Section<'_>) -> Vec<Backend> {
     s.require_sections("backends");
-    let backends = s.sections("backends", Backend::read);
-    let knows_tokens = s.has("entra");
-    for (at, backend) in backends.iter().enumerate() {
-        if !knows_tokens && matches!(backend.credential, Credential::PassThrough) {
-            let place = format!("backends[{at}].credential.pass_through");
-            s.findings.problem(place, "needs [entra]: only a client known by its token has one");
-        }
-    }
-    backends
+    s.sections("backends", Backend::read)
 }
 
 /// What a deployment takes from its backend.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::reader::Section;
+use super::reader::{Section, name};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -46,6 +46,15 @@ pub(crate) enum Condition {
     StreamPreamble,
 }
 
+/// How long a streamed 200 is held for its first content.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) preamble_events: u32,
+    /// Bytes.
+    pub(crate) preamble_bytes: usize,
+    pub(crate) preamble_time: Duration,
+}
+
 #[derive(Debug)]
 pub(crate) struct Circuit {
     /// Not above `max_open`.
@@ -61,6 +70,20 @@ pub(crate) struct Circuit {
 }
 
 #[derive(Debug)]
+pub(crate) struct ApiVersion {
+    /// Empty is any.
+    pub(crate) allow: Vec<String>,
+    /// For a classic path that has none.
+    pub(crate) default: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct FrontDoor {
+    /// Empty is not checked.
+    pub(crate) ids: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
     pub(crate) first_byte: Duration,
@@ -140,6 +163,17 @@ impl Failover {
     }
 }
 
+impl Stream {
+    /// Zero holds nothing.
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        Self {
+            preamble_events: s.integer("preamble_events", 0..=u32::MAX).unwrap_or(64),
+            preamble_bytes: s.size("preamble_bytes", 256 * KIB),
+            preamble_time: s.duration("preamble_time", Duration::from_secs(30)),
+        }
+    }
+}
+
 impl Circuit {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
         let circuit = Self {
@@ -156,6 +190,19 @@ impl Circuit {
             s.problem("min_open", "must not be longer than max_open");
         }
         circuit
+    }
+}
+
+impl ApiVersion {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let default = s.parsed("default", |text| if text.is_empty() { Ok(None) } else { name(text).map(Some) });
+        Self { allow: s.names("allow"), default: default.flatten() }
+    }
+}
+
+impl FrontDoor {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        Self { ids: s.names("ids") }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::backends::{Backend, Deployment};
+use super::backends::{Backend, Credential, Deployment};
 use super::clients::Client;
 use super::reader::Findings;
 use super::served::{Target, aliases};
@@ -12,6 +12,8 @@ use super::{Authentication, Config};
 pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     let aliases = aliases(config);
     duplicate_names(config, findings);
+    callers(config, findings);
+    passed_tokens(config, findings);
     mixed_aliases(&aliases, findings);
     unanswered_aliases(config, &aliases, findings);
     if config.authentication == Authentication::Clients {
@@ -30,6 +32,32 @@ fn duplicate_names(config: &Config, findings: &Findings<'_>) {
         let deployments = backend.deployments.iter().enumerate();
         let place = |of| format!("backends[{at}].deployments[{of}].name");
         each_once(findings, deployments.map(|(of, deployment)| (place(of), &*deployment.name)));
+    }
+}
+
+fn callers(config: &Config, findings: &Findings<'_>) {
+    let mut owners = HashMap::new();
+    for (at, client) in config.clients.iter().enumerate() {
+        let Some(caller) = &client.entra else { continue };
+        let owner = *owners.entry(caller).or_insert(at);
+        if owner != at {
+            findings.problem(format!("clients[{at}].entra"), format!("is also that of clients[{owner}]"));
+        }
+        if config.entra.is_none() {
+            findings.problem(format!("clients[{at}].entra"), "needs [entra]");
+        }
+    }
+    if config.entra.is_some() && owners.is_empty() {
+        findings.warning("entra", "tokens let nobody in: none of the [[clients]] has an `entra`");
+    }
+}
+
+fn passed_tokens(config: &Config, findings: &Findings<'_>) {
+    for (at, backend) in config.backends.iter().enumerate() {
+        if config.entra.is_none() && matches!(backend.credential, Credential::PassThrough) {
+            let place = format!("backends[{at}].credential.pass_through");
+            findings.problem(place, "needs [entra]: only a client known by its token has one");
+        }
     }
 }
 

@@ -22,9 +22,6 @@ enum Known {
     NoTables,
     /// An empty table.
     NoTable,
-    /// No strings.
-    NoTexts,
-    Size(&'static str),
     Text(&'static str),
     /// The first word of a vocabulary.
     Word(&'static [&'static str]),
@@ -32,19 +29,13 @@ enum Known {
 
 const KEYS: &[(&str, Known)] = &[
     ("region", Known::AnyText),
-    ("tls", Known::AnyTable),
     ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("clients[].route", Known::NoTable),
-    ("clients[].entra", Known::AnyTable),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
     ("clients[].tokens_per_day", Known::Count(0)),
-    ("entra", Known::AnyTable),
     ("releases", Known::NoTables),
     ("selection.slow_start", Known::Duration("10s")),
-    ("stream.preamble_events", Known::Count(64)),
-    ("stream.preamble_bytes", Known::Size("256KiB")),
-    ("stream.preamble_time", Known::Duration("30s")),
     ("session.cookie", Known::Text("aoai-session")),
     ("session.key", Known::AnySessionKey),
     ("session.key_env", Known::AnySessionKey),
@@ -54,9 +45,6 @@ const KEYS: &[(&str, Known)] = &[
     ("session.discover", Known::Flag(true)),
     ("session.remember", Known::Count(100_000)),
     ("session.ownership", Known::Word(&["off", "enforce"])),
-    ("api_version.allow", Known::NoTexts),
-    ("api_version.default", Known::Text("")),
-    ("front_door.ids", Known::NoTexts),
     ("telemetry.otlp_endpoint", Known::Text("")),
     ("redis", Known::AnyTable),
 ];
@@ -97,10 +85,6 @@ impl Known {
             Self::Flag(default) => section.flag(key, default) != default,
             Self::NoTable => section.table(key).is_some_and(|table| !table.is_empty()),
             Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
-            Self::NoTexts => section.texts(key).is_some_and(|texts| !texts.is_empty()),
-            Self::Size(default) => {
-                section.parsed(key, units::size).is_some_and(|value| Ok(value) != units::size(default))
-            }
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
             Self::Word(words) => {
                 section.choice(key, &vocabulary(words)).is_some_and(|word| words.first() != Some(&word))

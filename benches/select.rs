@@ -16,7 +16,9 @@ use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Route;
 use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool, Query, Target};
-use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::select::{
+    LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+};
 
 const ALIAS: &str = "gpt-4o";
 const URI: &str = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
@@ -29,6 +31,10 @@ fn main() -> Result<(), BoxError> {
         .configure_from_args();
     measure(&mut criterion, "round robin", RoundRobin::default)?;
     measure(&mut criterion, "weighted", Weighted::default)?;
+    measure(&mut criterion, "least load", || LeastLoad::with_seed(1))?;
+    measure(&mut criterion, "lowest latency", || LowestLatency::with_seed(1))?;
+    measure(&mut criterion, "prompt cache", || PromptCache::or_else(LeastLoad::with_seed(1)))?;
+    measure(&mut criterion, "slow start", || SlowStart::new(RoundRobin::default(), DAY))?;
     measure(&mut criterion, "closure", || fewest_in_flight)?;
     criterion.final_summary();
     Ok(())
@@ -40,7 +46,7 @@ fn fewest_in_flight(_: &Route, eligible: &[&Target]) -> usize {
 }
 
 fn measure<P: Policy>(criterion: &mut Criterion, policy: &str, new: impl Fn() -> P) -> Result<(), BoxError> {
-    let route = Route::parse(&Method::POST, &Uri::from_static(URI))?;
+    let route = Route::parse(&Method::POST, &Uri::from_static(URI))?.with_affinity(7);
     for case in Case::all() {
         let pool = case.pool()?;
         let chosen_by = new();

@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::{Instant, advance, sleep};
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::context::{Client, ClientToken};
+use tower_azure_openai::context::{Client, ClientToken, Route};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::health::Health;
 use tower_azure_openai::pool::{Backend, BearerTokens, BoxFuture, Credential, Deployment, Pool, Target};
@@ -277,6 +277,21 @@ async fn a_backend_that_refuses_a_fresh_token_is_passed_over_and_asked_every_thi
     assert_eq!(served_by(&scene.chat().await), Some("east"), "a role was granted meanwhile");
     assert_eq!(served_by(&scene.chat().await), Some("east"));
     assert_eq!(scene.identity(0), "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn explanations_tell_who_has_no_identity() {
+    let (_, keeper) = Endpoint::new([Step::Fails]);
+    let scene = Scene::new(vec![("east", bearer(&keeper)), ("own", Credential::pass_through()), ("west", key("west"))]);
+    let route = Route::parse(&http::Method::POST, &CHAT.parse().unwrap()).unwrap();
+    let explanation = scene.pool.explain(&route, Some(&Client::new("team"))).to_string();
+    let expected = "\
+gpt-4o: 1 of 3 targets is a candidate
+  east/gpt-4o  priority 0  no: has no identity, and goes last
+  own/gpt-4o   priority 1  no: takes tokens of clients, and this one has none
+  west/gpt-4o  priority 2  candidate: weight 1, 0 in flight
+";
+    assert_eq!(explanation, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -483,7 +483,7 @@ mod status {
                         "deployments": [{
                             "name": "gpt-4o-ptu", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
                             "circuit": "open", "reopens_in_ms": 280, "in_flight": 3,
-                            "requests": 6, "throttled": 1, "failures": 2
+                            "requests": 6, "throttled": 1, "failures": 2, "spilled_over": 0
                         }]
                     },
                     {
@@ -492,7 +492,7 @@ mod status {
                         "deployments": [{
                             "name": "gpt-4o", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
                             "circuit": "closed", "reopens_in_ms": null, "in_flight": 0,
-                            "requests": 0, "throttled": 0, "failures": 0
+                            "requests": 0, "throttled": 0, "failures": 0, "spilled_over": 0
                         }]
                     }
                 ]
@@ -651,5 +651,110 @@ proptest! {
         drop(held);
         prop_assert!(targets.values().all(|target| target.in_flight() == 0));
         prop_assert!(pool.status().backends.iter().all(|backend| backend.in_flight == 0));
+    }
+}
+
+mod explaining {
+    use tower_azure_openai::context::{Client, Route};
+    use tower_azure_openai::pool::{Explanation, Obstacle};
+
+    use super::*;
+
+    fn route(path: &'static str) -> Route {
+        Route::parse(&http::Method::POST, &http::Uri::from_static(path)).unwrap()
+    }
+
+    fn chat() -> Route {
+        route("/openai/deployments/a/chat/completions")
+    }
+
+    fn obstacles(explanation: &Explanation, backend: &str) -> Vec<Obstacle> {
+        let found = explanation.targets().iter().find(|explained| explained.target().backend() == backend);
+        found.unwrap().obstacles().to_vec()
+    }
+
+    fn names(explanation: &Explanation) -> Vec<&str> {
+        explanation.candidates().map(Target::backend).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_obstacle_has_its_name() {
+        let pool = pool([
+            serving("throttled", "a"),
+            serving("down", "a"),
+            serving("full", "a").max_in_flight(1),
+            serving("abroad", "a").geography("eu").processing(Processing::Global).weight(0),
+            serving("other", "b"),
+            serving("fine", "a").priority(1),
+            serving("last", "a").priority(2),
+        ]);
+        fail(&pool, "throttled", Some("a"), throttled(300), 1);
+        fail(&pool, "down", Some("a"), Outcome::Unreachable, 5);
+        let _held = take_on(&pool, "full", Some("a"));
+        let client = Client::new("c").processing([Processing::Regional]);
+        let explanation = pool.explain(&chat(), Some(&client));
+        let wait = Duration::from_millis(300);
+        assert_eq!(obstacles(&explanation, "throttled"), [Obstacle::Open { throttled: true, wait }]);
+        let wait = Duration::from_secs(10);
+        assert_eq!(obstacles(&explanation, "down"), [Obstacle::Open { throttled: false, wait }]);
+        assert_eq!(obstacles(&explanation, "full"), [Obstacle::Full { max_in_flight: 1 }]);
+        assert_eq!(
+            obstacles(&explanation, "abroad"),
+            [Obstacle::Processing { is: Processing::Global }, Obstacle::Drained]
+        );
+        assert_eq!(obstacles(&explanation, "other"), [Obstacle::NotServed]);
+        assert_eq!(obstacles(&explanation, "last"), [Obstacle::Behind]);
+        assert_eq!((explanation.alias(), names(&explanation)), (Some("a"), vec!["fine"]));
+
+        let mut tried = TargetSet::default();
+        tried.insert(&target(&pool, "fine", Some("a")));
+        let second = pool.explain_query(&Query::new(Some("a")).tried(&tried));
+        assert_eq!((obstacles(&second, "fine"), names(&second)), (vec![Obstacle::Tried], vec!["last"]));
+
+        advance(Duration::from_secs(10)).await;
+        let probe = take_on(&pool, "down", Some("a"));
+        let wait = Duration::from_millis(250);
+        assert_eq!(obstacles(&pool.explain(&chat(), None), "down"), [Obstacle::Probing { wait }]);
+        drop(probe);
+    }
+
+    #[test]
+    fn a_call_without_an_alias_is_about_backends() {
+        let pool = pool([serving("east", "a"), serving("west", "b")]);
+        let explanation = pool.explain(&route("/openai/files"), None);
+        assert_eq!((explanation.alias(), explanation.targets().len()), (None, 2));
+        assert_eq!(names(&explanation), ["east", "west"]);
+    }
+
+    #[test]
+    fn tells_no_secret() {
+        let pool = pool([serving("east", "a").geography("us")]);
+        let explanation = pool.explain(&chat(), Some(&Client::new("c").geography("eu")));
+        let told = format!("{explanation} {explanation:?}");
+        assert!(told.contains("no: geography is us, not eu") && !told.contains(HOST) && !told.contains(KEY), "{told}");
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_selection(
+            outcomes in proptest::collection::vec((0_usize..3, 0_u64..3), 0..20), weights in [0_u32..3, 0..3, 0..3],
+        ) {
+            let names = ["x", "y", "z"];
+            let backends = names.iter().zip(weights).map(|(name, weight)| serving(name, "a").weight(weight).priority(weight / 2));
+            let pool = pool(backends);
+            for (backend, kind) in outcomes {
+                if let Some(mut permit) = pool.acquire_target(&target(&pool, names[backend], Some("a"))) {
+                    permit.record(&[Outcome::Success, Outcome::Reset, throttled(60_000)][kind as usize]);
+                }
+            }
+            let explanation = pool.explain(&chat(), None);
+            let mut eligible = Vec::new();
+            let taken = pool.acquire(&Query::new(Some("a")), |targets| {
+                eligible = targets.iter().map(|target| (*target).clone()).collect();
+                0
+            });
+            prop_assert_eq!(taken.is_ok(), explanation.candidates().next().is_some());
+            prop_assert_eq!(explanation.candidates().cloned().collect::<Vec<_>>(), eligible);
+        }
     }
 }

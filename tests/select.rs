@@ -24,6 +24,7 @@ use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{Attempts, Client, Route};
+use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
@@ -112,6 +113,59 @@ mod choosing {
         assert_eq!(choice(&gateway, "a").await, "last");
         advance(Duration::from_millis(300)).await;
         assert_eq!(choice(&gateway, "a").await, "ptu", "back with the first request after the hint");
+    }
+
+    #[tokio::test]
+    async fn a_clients_alias_may_stand_for_another_one() {
+        let pool = pool([serving("common", ["a"]), serving("own", ["a-team"])]);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let backend = {
+            let seen = seen.clone();
+            service_fn(move |request: Request<Body>| {
+                seen.lock().unwrap().push(request.uri().to_string());
+                async { Ok::<_, BoxError>(Response::new(Body::empty())) }
+            })
+        };
+        let gateway = Gateway::new(
+            ServiceBuilder::new()
+                .layer(RespondLayer::new())
+                .layer(FailoverLayer::new())
+                .layer(SelectBackendLayer::new(pool))
+                .service(backend),
+        );
+        let client = Client::new("team").route("a", "a-team").route("a-team", "nothing");
+        for (alias, client) in [("a", Some(client.clone())), ("a", None), ("a-team", Some(client))] {
+            let mut request = chat(alias);
+            client.map(|client| request.extensions_mut().insert(client));
+            let answer = answer(&gateway, request).await;
+            seen.lock().unwrap().push(answer.status().as_u16().to_string());
+        }
+        let at = |name, deployment| {
+            format!("https://{name}.example/openai/deployments/{deployment}/chat/completions?api-version=1")
+        };
+        let expected = [&at("own", "a-team"), "200", &at("common", "a"), "200", "404"];
+        assert_eq!(*seen.lock().unwrap(), expected, "renamed once, and for nobody else");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_own_region_comes_first_inside_its_priority() {
+        let backends = [
+            serving("far", ["a"]).region("westus"),
+            serving("near", ["a"]).region("eastus"),
+            serving("nowhere", ["a"]),
+            serving("near-later", ["a"]).region("eastus").priority(1),
+        ];
+        let described = backends.into_iter().fold(Pool::builder(), PoolBuilder::add_backend);
+        let pool = described.region("eastus").build().unwrap();
+        let gateway = served(SelectBackendLayer::new(pool.clone()));
+        assert_eq!(choices(&gateway, "a", 3).await, ["near"; 3]);
+        throttle(&pool, "a", "near", 300);
+        assert_eq!(choices(&gateway, "a", 2).await, ["far", "nowhere"], "the priority goes before the region");
+        pool.drain("far").unwrap();
+        pool.drain("nowhere").unwrap();
+        assert_eq!(choices(&gateway, "a", 2).await, ["near-later"; 2]);
+        advance(Duration::from_millis(300)).await;
+        assert_eq!(choice(&gateway, "a").await, "near");
     }
 
     #[tokio::test]

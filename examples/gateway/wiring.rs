@@ -11,16 +11,21 @@ use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover;
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
-use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
+use tower_azure_openai::pool::{
+    self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
+};
 use tower_azure_openai::respond::RespondLayer;
-use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::select::{
+    LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+};
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use crate::access_log;
 use crate::config::backends;
-use crate::config::behaviour::{self, Circuit, Condition, Stream};
+use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
+use crate::config::releases;
 use crate::config::{self, Authentication, Config};
 use crate::identities::Identities;
 use crate::kept::Kept;
@@ -50,7 +55,11 @@ impl Wired {
 
 /// The description of the pool that a configuration asks for.
 pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolBuilder, BoxError> {
-    let described = Pool::builder().circuit(circuit(&config.circuit));
+    let mut described = Pool::builder().circuit(circuit(&config.circuit));
+    if let Some(region) = &config.region {
+        described = described.region(region);
+    }
+    let described = config.releases.iter().fold(described, |pool, described| pool.add_release(release(described)));
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described, identities)?)))
 }
 
@@ -62,10 +71,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
         }
         Authentication::None => Either::Right(TerminateCredentialsLayer::without_clients()),
     };
-    let policy: Box<dyn Policy> = match config.selection.policy {
-        behaviour::Policy::RoundRobin => Box::new(RoundRobin::default()),
-        behaviour::Policy::Weighted => Box::new(Weighted::default()),
-    };
+    let policy = SlowStart::new(policy(&config.selection), config.selection.slow_start);
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
@@ -100,6 +106,16 @@ fn api_version(config: &Config) -> ApiVersionLayer {
     match &described.default {
         Some(default) => layer.default_version(default),
         None => layer,
+    }
+}
+
+fn policy(described: &Selection) -> Box<dyn Policy> {
+    match described.policy {
+        behaviour::Policy::LeastLoad => Box::new(LeastLoad::default()),
+        behaviour::Policy::LowestLatency => Box::new(LowestLatency::default()),
+        behaviour::Policy::PromptCache => Box::new(PromptCache::default()),
+        behaviour::Policy::RoundRobin => Box::new(RoundRobin::default()),
+        behaviour::Policy::Weighted => Box::new(Weighted::default()),
     }
 }
 
@@ -181,6 +197,9 @@ fn known_client(described: &config::clients::Client) -> Client {
     if let Some(allow) = &described.allow {
         client = client.allow(allow.iter().map(String::as_str));
     }
+    for (alias, stands_for) in &described.route {
+        client = client.route(alias.as_str(), stands_for.as_str());
+    }
     client = client.operations(described.operations.iter().copied());
     if let Some(geography) = &described.geography {
         client = client.geography(geography.as_str());
@@ -196,6 +215,7 @@ fn backend(described: &backends::Backend, identities: &mut Identities) -> Result
         .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
     let mut backend = Backend::new(&described.name, described.endpoint.to_string())
         .credential(credential)
+        .kind(kind(described.kind))
         .priority(described.priority)
         .weight(described.weight)
         .processing(processing(described.processing))
@@ -207,6 +227,10 @@ fn backend(described: &backends::Backend, identities: &mut Identities) -> Result
         backend = backend.geography(geography);
     }
     Ok(described.deployments.iter().fold(backend, |backend, described| backend.add_deployment(deployment(described))))
+}
+
+fn release(described: &releases::Release) -> Release {
+    Release::new(&described.alias, &described.model, &described.version).share(described.share)
 }
 
 fn deployment(described: &backends::Deployment) -> Deployment {
@@ -250,6 +274,13 @@ fn circuit(described: &Circuit) -> CircuitConfig {
     config.window = described.window;
     config.min_requests = described.min_requests;
     config
+}
+
+const fn kind(described: backends::Kind) -> BackendKind {
+    match described {
+        backends::Kind::Azure => BackendKind::Azure,
+        backends::Kind::OpenAi => BackendKind::OpenAi,
+    }
 }
 
 const fn processing(described: backends::Processing) -> pool::Processing {

@@ -5,6 +5,8 @@
 //! - [`envelope`]: reading and writing error bodies
 //! - [`request_body`]: the fields of a request body by which a gateway decides
 //! - [`outcome`]: status, headers and error body → what an answer means
+//! - [`prompt`]: a request body → what its prompt's cache is kept under
+//! - [`signals`]: how much room a backend says it has left
 //! - [`sse`]: the events of a stream, found in the chunks of a passing body
 //! - [`stream_event`]: what one of them means
 
@@ -12,8 +14,12 @@ pub mod envelope;
 pub mod hint;
 pub mod operation;
 pub mod outcome;
+pub mod prompt;
 pub mod request_body;
+pub mod signals;
 pub mod sse;
+mod stable_hash;
 pub mod stream_event;
 
 pub use self::outcome::{Outcome, Phase};
+pub(crate) use self::stable_hash::stable_hash;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
@@ -30,6 +30,12 @@ impl Watch {
         match self {
             Self::Own(permit) => permit.record(outcome),
             Self::Pool(permit) => permit.record(outcome),
+        }
+    }
+
+    fn observe(&self, headers: &HeaderMap) {
+        if let Self::Pool(permit) = self {
+            permit.observe(headers);
         }
     }
 
@@ -124,6 +130,9 @@ fn settle(
 ) -> Result<Response<ResponseBody>, BoxError> {
     let outcome = read.as_ref().map_or_else(AttemptFailed::outcome, |(_, outcome)| *outcome);
     if let Some(watch) = &mut watch {
+        if let Ok((answer, _)) = &read {
+            watch.observe(answer.headers());
+        }
         match outcome {
             Outcome::Success => watch.commit(),
             _ => watch.record(&outcome),

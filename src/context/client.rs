@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ pub struct Client(Arc<Inner>, Option<ClientToken>);
 struct Inner {
     id: Box<str>,
     allow: Option<BTreeSet<Box<str>>>,
+    routes: BTreeMap<Box<str>, Box<str>>,
     operations: Vec<Operation>,
     constraints: Constraints,
 }
@@ -32,13 +33,34 @@ struct Inner {
 impl Client {
     /// A client by its id, which appears in logs. It may use every alias on every backend until said otherwise.
     pub fn new(id: impl Into<Box<str>>) -> Self {
-        let inner = Inner { id: id.into(), allow: None, operations: Vec::new(), constraints: Constraints::default() };
+        let inner = Inner {
+            id: id.into(),
+            allow: None,
+            routes: BTreeMap::new(),
+            operations: Vec::new(),
+            constraints: Constraints::default(),
+        };
         Self(Arc::new(inner), None)
     }
 
-    /// Only these aliases.
+    /// Only these aliases, by the names that the client uses.
     pub fn allow<A: Into<Box<str>>>(self, aliases: impl IntoIterator<Item = A>) -> Self {
         self.with(|inner| inner.allow = Some(aliases.into_iter().map(Into::into).collect()))
+    }
+
+    /// When this client says `alias`, it is served by the targets of `stands_for`. One step: what the other name stands for is
+    /// not looked up again.
+    ///
+    /// What the client may use is asked by the name that it says, so to allow the one is not to allow the other.
+    ///
+    /// ```
+    /// # use tower_azure_openai::context::Client;
+    /// let client = Client::new("team-a").allow(["gpt-4o"]).route("gpt-4o", "gpt-4o-team-a");
+    /// assert_eq!(client.resolve("gpt-4o"), "gpt-4o-team-a");
+    /// assert!(client.may_use("gpt-4o") && !client.may_use("gpt-4o-team-a"));
+    /// ```
+    pub fn route(self, alias: impl Into<Box<str>>, stands_for: impl Into<Box<str>>) -> Self {
+        self.with(|inner| drop(inner.routes.insert(alias.into(), stands_for.into())))
     }
 
     /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases: batches,
@@ -76,6 +98,17 @@ impl Client {
     #[must_use]
     pub fn may_use(&self, alias: &str) -> bool {
         self.0.allow.as_ref().is_none_or(|allowed| allowed.contains(alias))
+    }
+
+    /// The alias of the pool that a name of this client stands for.
+    #[must_use]
+    pub fn resolve<'a>(&'a self, alias: &'a str) -> &'a str {
+        self.0.routes.get(alias).map_or(alias, |stands_for| stands_for)
+    }
+
+    /// The names of this client that stand for others.
+    pub fn routed(&self) -> impl Iterator<Item = &str> {
+        self.0.routes.keys().map(|name| &**name)
     }
 
     /// Whether the client is held to a list of aliases.

@@ -53,9 +53,8 @@ pub struct InPreamble;
 
 /// What a request of this client with this route asks of its target.
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
-    let query = Query::new(route.alias());
-    match client {
-        Some(client) => query.constraints(client.constraints()).has_token(client.token().is_some()),
-        None => query,
-    }
+    let Some(client) = client else { return Query::new(route.alias()) };
+    let alias = route.alias().map(|alias| client.resolve(alias));
+    let query = Query::new(alias).constraints(client.constraints()).client(client.id());
+    query.has_token(client.token().is_some())
 }

@@ -6,6 +6,7 @@ use http::{Extensions, Method, Uri};
 use crate::azure::operation::{self, Call, ModelPlace, Operation, Repeat, Surface};
 use crate::azure::request_body::Opening;
 use crate::error::{Error, ErrorKind};
+use crate::pool::RouteKind;
 
 /// What one request asks for. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub struct Route(Arc<Inner>);
 struct Inner {
     call: Call,
     streaming: bool,
+    affinity: Option<u64>,
     repeat: Repeat,
     named: Option<Named>,
 }
@@ -48,7 +50,10 @@ impl Route {
     /// The path lies outside the API, or two parsers could read it differently.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Error> {
         match operation::parse(method, uri.path()) {
-            Ok(call) => Ok(Self(Arc::new(Inner { repeat: call.repeat(), call, streaming: false, named: None }))),
+            Ok(call) => {
+                let repeat = call.repeat();
+                Ok(Self(Arc::new(Inner { repeat, call, streaming: false, affinity: None, named: None })))
+            }
             Err(error) if error.is_outside() => {
                 Err(Error::new(ErrorKind::PathNotFound, "Resource not found").with_source(error))
             }
@@ -70,6 +75,14 @@ impl Route {
         if streaming != self.0.streaming {
             Arc::make_mut(&mut self.0).streaming = streaming;
         }
+        self
+    }
+
+    /// The same route, of which those with the same `affinity` are better served by the same target, such as the
+    /// [digest](crate::azure::prompt::CacheKey::digest) of what its prompt is cached under.
+    #[must_use]
+    pub fn with_affinity(mut self, affinity: u64) -> Self {
+        Arc::make_mut(&mut self.0).affinity = Some(affinity);
         self
     }
 
@@ -121,6 +134,12 @@ impl Route {
         self.0.call.surplus_span()
     }
 
+    /// The segments of the path that say which deployment is meant, with the slash after them, as bytes.
+    #[must_use]
+    pub fn deployment_segments(&self) -> Option<Range<usize>> {
+        self.0.call.deployment_segments()
+    }
+
     /// The ids of stored objects in the path, in their order; below `models`, the name of a model.
     #[must_use]
     pub fn object_ids(&self) -> impl ExactSizeIterator<Item = &str> {
@@ -143,6 +162,18 @@ impl Route {
     #[must_use]
     pub fn repeat(&self) -> Repeat {
         self.0.repeat
+    }
+
+    /// What it has in common with routes that are better served by the same target.
+    #[must_use]
+    pub fn affinity(&self) -> Option<u64> {
+        self.0.affinity
+    }
+
+    /// What kind of answer it gets: latencies are compared within one kind.
+    #[must_use]
+    pub fn kind(&self) -> RouteKind {
+        if self.is_streaming() { RouteKind::Streamed } else { RouteKind::Whole }
     }
 
     /// Whether the client asked for a stream.

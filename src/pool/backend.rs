@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Credential, Deployment};
+use super::{Credential, Deployment, Obstacle};
 
 /// One Azure OpenAI resource: an endpoint, a credential, where it stands, and what it serves.
 ///
@@ -12,6 +12,7 @@ use super::{Credential, Deployment};
 #[must_use]
 pub struct Backend {
     pub(super) name: String,
+    pub(super) kind: BackendKind,
     pub(super) endpoint: String,
     pub(super) credential: Option<Credential>,
     pub(super) priority: u32,
@@ -30,6 +31,7 @@ impl Backend {
     pub fn new(name: impl Into<String>, endpoint: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            kind: BackendKind::Azure,
             endpoint: endpoint.into(),
             credential: None,
             priority: 0,
@@ -41,6 +43,12 @@ impl Backend {
             quota_group: None,
             deployments: Vec::new(),
         }
+    }
+
+    /// Which form of the API it speaks. Default [`BackendKind::Azure`].
+    pub const fn kind(mut self, kind: BackendKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// What the backend is shown. Without one, requests go out without a credential.
@@ -62,7 +70,7 @@ impl Backend {
         self
     }
 
-    /// Shown in the status.
+    /// Shown in the status, and compared with the [gateway's own](super::PoolBuilder::region).
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
@@ -108,6 +116,17 @@ impl fmt::Debug for Backend {
             .field("deployments", &self.deployments)
             .finish_non_exhaustive()
     }
+}
+
+/// Which form of the API a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// Azure OpenAI's.
+    Azure,
+    /// OpenAI's own, as many servers elsewhere speak it: paths begin with `/v1` (below the endpoint, which does not hold it), the
+    /// deployment is the `model` of the body, there is no `api-version`, and a key is sent as `Authorization: Bearer`.
+    OpenAi,
 }
 
 /// Where a backend may process prompts.
@@ -159,5 +178,12 @@ impl Constraints {
     pub(super) fn allow(&self, geography: Option<&str>, processing: Processing) -> bool {
         self.geography.as_deref().is_none_or(|wanted| geography == Some(wanted))
             && self.processing.as_ref().is_none_or(|scopes| scopes.contains(&processing))
+    }
+
+    pub(super) fn violations(&self, geography: Option<&str>, processing: Processing) -> Vec<Obstacle> {
+        let stays = self.geography.clone().filter(|wanted| geography != Some(wanted));
+        let elsewhere = stays.map(|wanted| Obstacle::Geography { is: geography.map(Into::into), wanted });
+        let unaccepted = self.processing.as_ref().is_some_and(|scopes| !scopes.contains(&processing));
+        elsewhere.into_iter().chain(unaccepted.then_some(Obstacle::Processing { is: processing })).collect()
     }
 }

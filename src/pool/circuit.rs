@@ -140,6 +140,7 @@ pub struct Circuit {
     /// Opened by failures, and no success seen since.
     failing: bool,
     failed_probes: u32,
+    recovered_at: Option<Instant>,
     generation: u64,
     run: u32,
     window: Window,
@@ -161,6 +162,7 @@ impl Circuit {
             state: State::Closed,
             failing: false,
             failed_probes: 0,
+            recovered_at: None,
             generation: 0,
             run: 0,
             window: Window::new(config.window),
@@ -206,6 +208,12 @@ impl Circuit {
     #[must_use]
     pub fn is_throttled(&self, now: Instant) -> bool {
         !self.admits(now) && !self.failing
+    }
+
+    /// When it last closed after failures, rather than after a wait that the backend asked for.
+    #[must_use]
+    pub const fn recovered_at(&self) -> Option<Instant> {
+        self.recovered_at
     }
 
     /// Takes a place for one request, or `None` while the circuit refuses.
@@ -285,7 +293,12 @@ impl Circuit {
                 self.run = 0;
                 self.window.add(false, now);
             }
-            State::HalfOpen { .. } => self.close(),
+            State::HalfOpen { .. } => {
+                if self.failing {
+                    self.recovered_at = Some(now);
+                }
+                self.close();
+            }
             State::Open { .. } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What changes while a target serves: its circuit, its counters, its requests in flight.
+//! What changes while a target serves: its circuit, its figures, its counters, its requests in flight.
 //!
 //! Live state outlives the description of its target: replacing the backends of a pool keeps it for every target that stays.
 
@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
+use super::load::{Latency, Room, RouteKind};
+use crate::azure::signals::Signals;
 
 /// How long a target that refused the gateway's token is not tried again while others serve; as long as a token that was
 /// fetched for it is not fetched anew.
@@ -20,12 +22,30 @@ pub(super) struct Live {
     name: Box<str>,
     epoch: Instant,
     circuit: Mutex<Watched>,
-    /// When the circuit admits, in nanoseconds since `epoch`; 0 while it is closed. A copy for reading without the lock.
-    gate: AtomicU64,
+    load: Mutex<Load>,
+    glance: Glance,
     /// When the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is accepted.
     refused: AtomicU64,
-    pub(super) in_flight: AtomicU32,
     pub(super) counters: Counters,
+}
+
+/// All that selection looks at, for reading without a lock, in one line of the processor's cache.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Glance {
+    /// When the circuit admits, in nanoseconds since `epoch`; 0 while it is closed.
+    gate: AtomicU64,
+    /// When the circuit last closed after failures, likewise; 0 for never.
+    recovered: AtomicU64,
+    /// Seconds and ranks of the latencies, as the bits of floating-point numbers.
+    latency: [(AtomicU64, AtomicU64); 2],
+    in_flight: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Load {
+    latency: [Latency; 2],
+    room: Room,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +53,7 @@ pub(super) struct Counters {
     pub(super) requests: AtomicU64,
     pub(super) throttled: AtomicU64,
     pub(super) failures: AtomicU64,
+    pub(super) spilled_over: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -44,15 +65,18 @@ struct Watched {
 
 impl Live {
     pub(super) fn new(name: String, epoch: Instant, config: CircuitConfig) -> Arc<Self> {
-        Arc::new(Self {
+        let latency = Latency::new(Instant::now());
+        let live = Self {
             name: name.into(),
             epoch,
             circuit: Mutex::new(Watched { circuit: Circuit::new(config), seen: CircuitState::Closed.as_str() }),
-            gate: AtomicU64::new(0),
+            load: Mutex::new(Load { latency: [latency; 2], room: Room::default() }),
+            glance: Glance::default(),
             refused: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
             counters: Counters::default(),
-        })
+        };
+        RouteKind::ALL.iter().for_each(|kind| live.show(*kind, &latency));
+        Arc::new(live)
     }
 
     /// `now` as [`Live::admits`] takes it.
@@ -61,12 +85,57 @@ impl Live {
     }
 
     pub(super) fn admits(&self, since_epoch: u64) -> bool {
-        self.gate.load(Relaxed) <= since_epoch
+        self.glance.gate.load(Relaxed) <= since_epoch
     }
 
     /// How long until the circuit admits.
     pub(super) fn admits_in(&self, since_epoch: u64) -> Duration {
-        Duration::from_nanos(self.gate.load(Relaxed).saturating_sub(since_epoch))
+        Duration::from_nanos(self.glance.gate.load(Relaxed).saturating_sub(since_epoch))
+    }
+
+    /// When the circuit last closed after failures.
+    pub(super) fn recovered_at(&self) -> Option<Instant> {
+        let since = self.glance.recovered.load(Relaxed);
+        (since > 0).then(|| self.epoch + Duration::from_nanos(since))
+    }
+
+    pub(super) const fn in_flight(&self) -> &AtomicU32 {
+        &self.glance.in_flight
+    }
+
+    /// See [`Latency::measured`].
+    pub(super) fn latency(&self, kind: RouteKind) -> f64 {
+        f64::from_bits(self.glance.latency[kind.index()].0.load(Relaxed))
+    }
+
+    /// See [`Latency::rank`].
+    pub(super) fn latency_rank(&self, kind: RouteKind) -> f64 {
+        f64::from_bits(self.glance.latency[kind.index()].1.load(Relaxed))
+    }
+
+    pub(super) const fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    pub(super) fn room(&self, now: Instant) -> Option<f64> {
+        self.load().room.at(now)
+    }
+
+    pub(super) fn report(&self, signals: &Signals, now: Instant) {
+        self.load().room.report(signals, now);
+    }
+
+    pub(super) fn measure(&self, kind: RouteKind, measure: impl FnOnce(&mut Latency)) {
+        let latency = &mut self.load().latency[kind.index()];
+        measure(latency);
+        self.show(kind, latency);
+    }
+
+    /// While the figures are locked, so that no older ones are shown last.
+    fn show(&self, kind: RouteKind, latency: &Latency) {
+        let (estimate, rank) = &self.glance.latency[kind.index()];
+        estimate.store(latency.measured().to_bits(), Relaxed);
+        rank.store(latency.rank(self.epoch).to_bits(), Relaxed);
     }
 
     pub(super) fn refuse_token(&self, now: Instant) {
@@ -138,7 +207,9 @@ impl Live {
         let mut watched = self.lock();
         let changed = change(&mut watched.circuit);
         let gate = watched.circuit.admits_at().map_or(0, |at| Self::since(self.epoch, at).max(1));
-        self.gate.store(gate, Relaxed);
+        self.glance.gate.store(gate, Relaxed);
+        let recovered = watched.circuit.recovered_at().map_or(0, |at| Self::since(self.epoch, at).max(1));
+        self.glance.recovered.store(recovered, Relaxed);
         let state = watched.circuit.state(now);
         let was = std::mem::replace(&mut watched.seen, state.as_str());
         drop(watched);
@@ -157,6 +228,10 @@ impl Live {
             }
             _ => tracing::info!(target, from = was, to, "circuit"),
         }
+    }
+
+    fn load(&self) -> MutexGuard<'_, Load> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // A panic while the lock is held cannot leave the state machine half changed: it has no panicking step between writes.

@@ -37,8 +37,12 @@ mod circuit;
 mod credential;
 mod deployment;
 mod endpoint;
+mod explain;
 mod live;
+pub mod load;
 mod permit;
+mod release;
+pub(crate) mod rendezvous;
 mod select;
 mod status;
 mod table;
@@ -46,21 +50,25 @@ mod target;
 mod window;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-pub use self::backend::{Backend, Constraints, Processing};
+pub use self::backend::{Backend, BackendKind, Constraints, Processing};
 pub use self::breaker::{Breaker, BreakerPermit};
 pub use self::builder::{BuildError, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder};
 pub use self::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
 pub use self::credential::{BearerTokens, BoxFuture, Credential};
 pub use self::deployment::Deployment;
 pub use self::endpoint::Endpoint;
+pub use self::explain::{Explained, Explanation, Obstacle};
+pub use self::load::RouteKind;
 pub use self::permit::{Permit, PermitCell};
+pub use self::release::Release;
 pub use self::select::{NoTarget, NoTargetReason, Query};
-pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus};
+pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus, ReleaseStatus};
 pub use self::target::{Target, TargetSet};
 
 #[cfg(any(feature = "azure-identity", feature = "entra"))]
@@ -80,6 +88,8 @@ struct Shared {
     table: ArcSwap<Table>,
     /// Held while the table is rebuilt, and while a failure looks whether others still admit. Shared with successors.
     changing: Arc<Mutex<()>>,
+    /// How many requests of nobody in particular were given a release.
+    draws: AtomicU64,
 }
 
 impl Pool {
@@ -91,7 +101,7 @@ impl Pool {
     fn from_description(checked: Checked) -> Result<Self, BuildError> {
         let epoch = Instant::now();
         let table = ArcSwap::from_pointee(Table::build(checked, epoch, None));
-        Ok(Self(Arc::new(Shared { epoch, table, changing: Arc::default() })))
+        Ok(Self(Arc::new(Shared { epoch, table, changing: Arc::default(), draws: AtomicU64::new(0) })))
     }
 
     /// Takes another description. Running requests finish where they are; what a target learned is kept where its backend
@@ -116,7 +126,8 @@ impl Pool {
     pub fn successor(&self, description: PoolBuilder) -> Result<Self, BuildError> {
         let _changing = self.changing();
         let table = ArcSwap::from_pointee(self.rebuilt(description)?);
-        Ok(Self(Arc::new(Shared { epoch: self.0.epoch, table, changing: self.0.changing.clone() })))
+        let (epoch, changing) = (self.0.epoch, self.0.changing.clone());
+        Ok(Self(Arc::new(Shared { epoch, table, changing, draws: AtomicU64::new(0) })))
     }
 
     /// Gives a backend another share inside its priority group; 0 drains it.
@@ -128,6 +139,19 @@ impl Pool {
         let mut description = self.0.table.load().description.clone();
         let found = description.backends.iter_mut().find(|described| described.name == backend);
         found.ok_or_else(|| BuildError::no_backend(backend))?.weight = weight;
+        self.rebuild(description)
+    }
+
+    /// Gives a release another share of the clients of its alias; 0 is none.
+    ///
+    /// # Errors
+    /// There is no such release, the share is out of range, or no release of the alias is left with any; then nothing has
+    /// changed.
+    pub fn set_share(&self, alias: &str, model: &str, version: &str, share: u32) -> Result<(), BuildError> {
+        let _changing = self.changing();
+        let mut description = self.0.table.load().description.clone();
+        let found = description.releases.iter_mut().find(|release| release.is(alias, model, version));
+        found.ok_or_else(|| BuildError::no_release(alias, model, version))?.share = share;
         self.rebuild(description)
     }
 
@@ -147,7 +171,7 @@ impl Pool {
         self.0.table.load().deployed().filter(|target| target.is_able(now)).count() > 0
     }
 
-    /// The targets that serve an alias, in the order of priority and then of configuration.
+    /// The targets that serve an alias, in the order of priority, the own region first, and then of configuration.
     #[must_use]
     pub fn targets(&self, alias: &str) -> Vec<Target> {
         self.0.table.load().group(Some(alias)).map_or_else(Vec::new, |group| group.targets().cloned().collect())
@@ -164,7 +188,8 @@ impl Pool {
     pub fn status(&self) -> PoolStatus {
         let (table, now) = (self.0.table.load(), Instant::now());
         let backends = table.resources.iter().map(|resource| resource.status(&table, now)).collect();
-        PoolStatus { ready: self.is_ready(), backends }
+        let releases = table.description.releases.iter().map(Release::status).collect();
+        PoolStatus { ready: self.is_ready(), backends, releases }
     }
 
     fn rebuild(&self, description: PoolBuilder) -> Result<(), BuildError> {
@@ -182,9 +207,14 @@ impl Pool {
         let _alone = self.changing();
         let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, now));
         let others = table.group(target.alias()).is_some_and(|group| {
-            group.targets().any(|other| other != target && !other.is_drained() && other.0.live.admits(since))
+            let admits = |other: &Target| !other.is_drained() && other.0.live.admits(since);
+            group.targets().any(|other| other != target && other.shares_release_with(target) && admits(other))
         });
         then(others);
+    }
+
+    fn next_draw(&self) -> u64 {
+        self.0.draws.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     fn siblings(&self, target: &Target) -> impl Iterator<Item = Target> {

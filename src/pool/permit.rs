@@ -5,12 +5,14 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::circuit::{Ticket, Verdict};
 use super::live::Live;
-use super::{Pool, Target};
+use super::{Pool, RouteKind, Target};
 use crate::azure::Outcome;
+use crate::azure::signals::{self, Signals};
 
 /// The right to send one request to a target.
 ///
@@ -21,6 +23,7 @@ pub struct Permit {
     pool: Pool,
     target: Target,
     admission: Admission,
+    sent: Option<(RouteKind, Instant)>,
 }
 
 impl Permit {
@@ -33,9 +36,9 @@ impl Permit {
             backend.in_flight.fetch_sub(1, AcqRel);
             return None;
         };
-        target.0.live.in_flight.fetch_add(1, AcqRel);
+        target.0.live.in_flight().fetch_add(1, AcqRel);
         target.0.live.counters.requests.fetch_add(1, Relaxed);
-        Some(Self { pool: pool.clone(), target: target.clone(), admission })
+        Some(Self { pool: pool.clone(), target: target.clone(), admission, sent: None })
     }
 
     /// Whom the request may be sent to.
@@ -44,8 +47,32 @@ impl Permit {
         &self.target
     }
 
-    /// The answer belongs to the client now: a probe's place is free, its verdict still to come.
+    /// The request is being sent: its latency counts from now, among those of its kind. Otherwise it is not measured.
+    pub fn sent(&mut self, kind: RouteKind) {
+        let now = Instant::now();
+        self.sent = Some((kind, now));
+        self.target.0.live.measure(kind, |latency| latency.sent(now));
+    }
+
+    /// Takes note of what the head of an answer says of the room that is left.
+    pub fn observe(&self, headers: &HeaderMap) {
+        let live = &self.target.0.live;
+        if signals::is_spilled_over(headers) {
+            live.counters.spilled_over.fetch_add(1, Relaxed);
+        }
+        let signals = Signals::read(headers);
+        if !signals.is_empty() {
+            live.report(&signals, Instant::now());
+        }
+    }
+
+    /// The answer belongs to the client now, and its content begins: the latency is known, a probe's place is free, its verdict
+    /// still to come.
     pub fn commit(&mut self) {
+        if let Some((kind, sent)) = self.sent.take() {
+            let now = Instant::now();
+            self.target.0.live.measure(kind, |latency| latency.sample(now.saturating_duration_since(sent), now));
+        }
         self.admission.commit();
     }
 
@@ -55,6 +82,10 @@ impl Permit {
             return;
         }
         let (now, counters) = (Instant::now(), &self.target.0.live.counters);
+        if outcome.is_failure() || matches!(outcome, Outcome::ServerFailed { .. }) {
+            let live = &self.target.0.live;
+            RouteKind::ALL.iter().for_each(|kind| live.measure(*kind, |latency| latency.fail(outcome.hint(), now)));
+        }
         match Lesson::of(outcome) {
             Lesson::Answered | Lesson::Nothing => self.admission.record(outcome),
             Lesson::Failed => {
@@ -87,7 +118,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.target.0.live.in_flight.fetch_sub(1, AcqRel);
+        self.target.0.live.in_flight().fetch_sub(1, AcqRel);
         self.target.0.backend.in_flight.fetch_sub(1, AcqRel);
     }
 }

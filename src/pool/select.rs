@@ -24,6 +24,8 @@ pub struct Query<'a> {
     pub tried: Option<&'a TargetSet>,
     /// Whether the client has a token of its own, which some backends ask for.
     pub has_token: bool,
+    /// Whose request it is: decides the [release](super::Release) where the alias has several.
+    pub client: Option<&'a str>,
 }
 
 impl<'a> Query<'a> {
@@ -40,7 +42,14 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// Only targets that are not among these.
+    /// Of the release that this client has.
+    #[must_use]
+    pub const fn client(mut self, id: &'a str) -> Self {
+        self.client = Some(id);
+        self
+    }
+
+    /// Only targets that are not among these, and of the same release as they are.
     #[must_use]
     pub const fn tried(mut self, tried: &'a TargetSet) -> Self {
         self.tried = Some(tried);
@@ -54,7 +63,7 @@ impl<'a> Query<'a> {
         self
     }
 
-    fn can_show(&self, target: &Target) -> bool {
+    pub(super) fn can_show(&self, target: &Target) -> bool {
         self.has_token || !target.0.pass_through
     }
 
@@ -63,7 +72,7 @@ impl<'a> Query<'a> {
         self.can_show(target) && target.complies(self.constraints)
     }
 
-    fn is_new(&self, target: &Target) -> bool {
+    pub(super) fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
 
@@ -114,7 +123,7 @@ impl Pool {
     /// No target is eligible.
     pub fn acquire(&self, query: &Query<'_>, mut choose: impl FnMut(&[&Target]) -> usize) -> Result<Permit, NoTarget> {
         let (table, now) = (self.0.table.load(), Instant::now());
-        let group = table.group(query.alias).ok_or(NoTarget::not_served())?;
+        let group = self.group_of(&table, query).ok_or(NoTarget::not_served())?;
         let mut passed_over = false;
         for last_resort in [false, true] {
             for tier in group.tiers() {
@@ -158,7 +167,8 @@ impl Pool {
     #[must_use]
     pub fn has_eligible(&self, query: &Query<'_>) -> bool {
         let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, Instant::now()));
-        table.group(query.alias).is_some_and(|group| group.targets().any(|target| query.can_take(target, since)))
+        self.known_group_of(&table, query)
+            .is_some_and(|group| group.targets().any(|target| query.can_take(target, since)))
     }
 
     /// Takes the permit of one target, if its circuit and its limit allow it.
@@ -171,7 +181,7 @@ impl Pool {
     #[must_use]
     pub fn outlook(&self, query: &Query<'_>) -> NoTarget {
         let (table, now) = (self.0.table.load(), Instant::now());
-        table.group(query.alias).map_or(NoTarget::not_served(), |group| self.why_not(group, query, now))
+        self.known_group_of(&table, query).map_or(NoTarget::not_served(), |group| self.why_not(group, query, now))
     }
 
     fn soonest_of(&self, group: &Group, query: &Query<'_>, now: Instant) -> Option<Duration> {

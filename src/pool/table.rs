@@ -11,7 +11,8 @@ use super::builder::{Checked, PoolBuilder};
 use super::endpoint::Endpoint;
 use super::live::Live;
 use super::target::{Inner, Resource, Served};
-use super::{Backend, CircuitConfig, Credential, Deployment, Target};
+use super::{Backend, CircuitConfig, Credential, Deployment, Release, Target};
+use crate::azure::stable_hash;
 
 /// Everything but what RFC 3986 calls unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -21,21 +22,47 @@ pub(super) struct Table {
     pub(super) resources: Vec<Arc<Resource>>,
     /// Every backend without a deployment, then every backend with each of its deployments.
     targets: Vec<Target>,
-    aliases: HashMap<Arc<str>, Group>,
+    aliases: HashMap<Arc<str>, Alias>,
     unnamed: Group,
     next_slot: usize,
 }
 
-/// The targets of an alias by priority, the lowest number first.
+/// Whom an alias stands for.
+pub(super) struct Alias {
+    pub(super) all: Group,
+    /// The same targets by release; empty where they are all of one.
+    pub(super) releases: Vec<ReleaseGroup>,
+}
+
+pub(super) struct ReleaseGroup {
+    pub(super) share: u32,
+    pub(super) identity: u64,
+    pub(super) group: Group,
+}
+
+impl Alias {
+    fn new(name: &str, targets: Vec<Target>, description: &PoolBuilder) -> Self {
+        let region = description.region.as_deref();
+        let releases = description.releases.iter().filter(|release| release.alias == name);
+        let group = |release: &Release| {
+            let own = targets.iter().filter(|target| target.is_of(release)).cloned().collect();
+            ReleaseGroup { share: release.share, identity: release.identity(), group: Group::new(own, region) }
+        };
+        Self { releases: releases.map(group).collect(), all: Group::new(targets, region) }
+    }
+}
+
+/// The targets of an alias by priority, the lowest number first, and inside a priority those of the own region first.
 #[derive(Default)]
 pub(super) struct Group {
     tiers: Vec<Vec<Target>>,
 }
 
 impl Group {
-    fn new(mut targets: Vec<Target>) -> Self {
-        targets.sort_by_key(Target::priority);
-        let tiers = targets.chunk_by(|a, b| a.priority() == b.priority()).map(<[Target]>::to_vec).collect();
+    fn new(mut targets: Vec<Target>, region: Option<&str>) -> Self {
+        let rank = |target: &Target| (target.priority(), region.is_some() && target.region() != region);
+        targets.sort_by_key(rank);
+        let tiers = targets.chunk_by(|a, b| rank(a) == rank(b)).map(<[Target]>::to_vec).collect();
         Self { tiers }
     }
 
@@ -68,19 +95,27 @@ impl Table {
                 aliases.entry(served.alias.clone()).or_default().push(target.clone());
             }
         }
+        let by_release = |(alias, targets): (Arc<str>, Vec<Target>)| {
+            let served = Alias::new(&alias, targets, &description);
+            (alias, served)
+        };
         Self {
             next_slot: maker.next_slot,
             resources,
             targets: unnamed.iter().chain(&deployed).cloned().collect(),
-            aliases: aliases.into_iter().map(|(alias, targets)| (alias, Group::new(targets))).collect(),
-            unnamed: Group::new(unnamed),
+            aliases: aliases.into_iter().map(by_release).collect(),
+            unnamed: Group::new(unnamed, description.region.as_deref()),
             description,
         }
     }
 
-    /// The targets of an alias, or the backends as such for a call that names none.
+    /// The targets of an alias, of all releases, or the backends as such for a call that names none.
     pub(super) fn group(&self, alias: Option<&str>) -> Option<&Group> {
-        alias.map_or(Some(&self.unnamed), |alias| self.aliases.get(alias))
+        alias.map_or(Some(&self.unnamed), |alias| Some(&self.alias(alias)?.all))
+    }
+
+    pub(super) fn alias(&self, alias: &str) -> Option<&Alias> {
+        self.aliases.get(alias)
     }
 
     /// Every target with a deployment, in the order of configuration.
@@ -123,6 +158,7 @@ impl Maker<'_> {
         let in_flight = known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.0.backend.in_flight.clone());
         Arc::new(Resource {
             name: backend.name.as_str().into(),
+            kind: backend.kind,
             endpoint,
             credential: backend.credential.clone(),
             priority: backend.priority,
@@ -148,6 +184,7 @@ impl Maker<'_> {
         Target(Arc::new(Inner {
             live,
             slot,
+            identity: stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]),
             priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
             weight,
             max_in_flight: backend.max_in_flight,

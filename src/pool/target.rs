@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::live::Live;
-use super::{CircuitState, Constraints, Credential, Endpoint, Processing};
+use super::load::LATENCY_DECAY;
+use super::{BackendKind, CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, Release, RouteKind};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
@@ -20,6 +22,7 @@ pub struct Target(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) live: Arc<Live>,
     pub(super) slot: usize,
+    pub(super) identity: u64,
     pub(super) priority: u32,
     pub(super) weight: u32,
     /// Of the backend; 0 is unlimited.
@@ -35,6 +38,7 @@ pub(super) struct Inner {
 /// A backend as it was built.
 pub(super) struct Resource {
     pub(super) name: Arc<str>,
+    pub(super) kind: BackendKind,
     pub(super) endpoint: Endpoint,
     pub(super) credential: Option<Credential>,
     pub(super) priority: u32,
@@ -78,6 +82,12 @@ impl Target {
         self.0.deployment.as_ref().map(|served| &*served.alias)
     }
 
+    /// Which form of the API its backend speaks.
+    #[must_use]
+    pub fn kind(&self) -> BackendKind {
+        self.0.backend.kind
+    }
+
     /// Where requests go.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
@@ -111,7 +121,56 @@ impl Target {
     /// Requests that this target is serving now, streams counted to their end.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.0.live.in_flight.load(Relaxed)
+        self.0.live.in_flight().load(Relaxed)
+    }
+
+    /// How long the target takes to the first content of an answer of this kind, as of the last request; `None` before the
+    /// first. [`load`](super::load) says how it is estimated.
+    #[must_use]
+    pub fn latency(&self, kind: RouteKind) -> Option<Duration> {
+        let seconds = self.last_latency(kind);
+        seconds.is_finite().then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    }
+
+    /// The same in the light of how long the target was not used since, for what was slow a while ago is worth another try;
+    /// [`DEFAULT_LATENCY`](super::load::DEFAULT_LATENCY) to begin with.
+    #[must_use]
+    pub fn latency_at(&self, kind: RouteKind, now: Instant) -> Duration {
+        Duration::try_from_secs_f64(self.discounted_latency(kind, now)).unwrap_or(Duration::MAX)
+    }
+
+    /// [`latency`](Self::latency) in seconds; infinite before the first answer.
+    pub(crate) fn last_latency(&self, kind: RouteKind) -> f64 {
+        self.0.live.latency(kind)
+    }
+
+    /// [`latency_at`](Self::latency_at) in seconds.
+    pub(crate) fn discounted_latency(&self, kind: RouteKind, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.0.live.epoch()).as_secs_f64();
+        (self.latency_rank(kind) - elapsed / LATENCY_DECAY.as_secs_f64()).exp()
+    }
+
+    /// Orders targets as [`latency_at`](Self::latency_at) does at any moment, without computing anything.
+    pub(crate) fn latency_rank(&self, kind: RouteKind) -> f64 {
+        self.0.live.latency_rank(kind)
+    }
+
+    /// A number that is the same in every process for a target of the same names.
+    pub(crate) fn identity(&self) -> u64 {
+        self.0.identity
+    }
+
+    /// The share of its quota that the target says it has left, from 0 to 1; `None` unless it said so within
+    /// [`SIGNAL_LIFETIME`](super::load::SIGNAL_LIFETIME).
+    #[must_use]
+    pub fn room(&self, now: Instant) -> Option<f64> {
+        self.0.live.room(now)
+    }
+
+    /// When the target last came back after failures; a wait that it asked for is none.
+    #[must_use]
+    pub fn recovered_at(&self) -> Option<Instant> {
+        self.0.live.recovered_at()
     }
 
     /// A small number that stays the same for this target as long as the pool lives: an index for the state of a policy.
@@ -158,6 +217,12 @@ impl Target {
         constraints.is_none_or(|c| c.allow(backend.geography.as_deref(), backend.processing))
     }
 
+    /// Which of a client's constraints it does not meet.
+    pub(super) fn violations(&self, constraints: Option<&Constraints>) -> Vec<Obstacle> {
+        let backend = &self.0.backend;
+        constraints.map_or_else(Vec::new, |c| c.violations(backend.geography.as_deref(), backend.processing))
+    }
+
     pub(super) fn is_full(&self) -> bool {
         let max = self.0.max_in_flight;
         max > 0 && self.0.backend.in_flight.load(Relaxed) >= max
@@ -173,6 +238,17 @@ impl Target {
 
     pub(super) fn shares_quota_with(&self, other: &Self) -> bool {
         self.0.quota_group.is_some() && self.0.quota_group == other.0.quota_group && self.model() == other.model()
+    }
+
+    pub(super) fn is_of(&self, release: &Release) -> bool {
+        let served = self.0.deployment.as_ref();
+        served.is_some_and(|served| release.is_of(&served.alias, &served.model, served.version.as_deref()))
+    }
+
+    /// Whether both serve the same model in the same version.
+    pub(super) fn shares_release_with(&self, other: &Self) -> bool {
+        let version = |target: &Self| target.0.deployment.as_ref().and_then(|served| served.version.clone());
+        self.model() == other.model() && version(self) == version(other)
     }
 
     pub(super) fn shares_place_with(&self, other: &Self) -> bool {

@@ -57,7 +57,7 @@ impl Way {
     /// Takes from an answer what concerned only the way to the gateway.
     fn clean<B>(&self, answer: &mut Response<B>) {
         headers::strip_answer(answer.status(), answer.headers_mut());
-        locations::make_relative(answer.headers_mut(), self.target.endpoint(), self.base_path.as_ref());
+        locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
         let is_refusal = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if is_refusal && self.target.credential().is_some_and(Credential::is_pass_through) {
             // It was the client's credential, not the gateway's.

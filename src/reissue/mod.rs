@@ -2,8 +2,9 @@
 //!
 //! 1. From a request with a [`Target`] every inbound credential is removed, in headers and query, with all that concerned
 //!    only the way to the gateway. `Host` and `accept-encoding: identity` are set. A [`Handshake`] keeps its upgrade.
-//! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`. A token that is valid is there
-//!    without waiting; otherwise the request waits for the fetch that all share.
+//! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`, which also carries the key of a backend
+//!    that is [not of Azure](BackendKind::OpenAi). A token that is valid is there without waiting; otherwise the request waits
+//!    for the fetch that all share.
 //! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed; a 101 to a
 //!    WebSocket keeps its upgrade. `Location`,
 //!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
@@ -77,7 +78,7 @@ use crate::azure::Outcome;
 use crate::context::{AttemptFailed, FreshCredential};
 use crate::context::{BasePath, Client, ClientToken, Handshake};
 use crate::headers;
-use crate::pool::{BearerTokens, Credential, Target};
+use crate::pool::{BackendKind, BearerTokens, Credential, Target};
 
 /// Shows a backend its own credential. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,7 +127,7 @@ where
         let base_path = request.extensions().get::<BasePath>().cloned();
         strip(&mut request, &target);
         let tokens = match target.credential() {
-            Some(credential) => show(&mut request, credential),
+            Some(credential) => show(&mut request, credential, target.kind()),
             None => None,
         };
         let way = Way { target, base_path };
@@ -162,9 +163,13 @@ fn strip<B>(request: &mut Request<B>, target: &Target) {
 }
 
 /// Adds a key or the client's own token, or gives the tokens to add one of.
-fn show<B>(request: &mut Request<B>, credential: &Credential) -> Option<Arc<dyn BearerTokens>> {
-    if let Some(key) = credential.as_api_key() {
-        request.headers_mut().insert(headers::API_KEY, key.clone());
+fn show<B>(request: &mut Request<B>, credential: &Credential, kind: BackendKind) -> Option<Arc<dyn BearerTokens>> {
+    let key = match kind {
+        BackendKind::OpenAi => credential.as_bearer_key().map(|key| (AUTHORIZATION, key)),
+        _ => credential.as_api_key().map(|key| (headers::API_KEY, key)),
+    };
+    if let Some((name, key)) = key {
+        request.headers_mut().insert(name, key.clone());
     }
     if credential.is_pass_through() {
         let token = request.extensions().get().and_then(Client::token).map(ClientToken::as_header).cloned();

@@ -5,10 +5,12 @@
 //!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`. One whose
 //!    token is not at hand, or that refused it, is passed over while anybody else is eligible; one that is shown the client's
 //!    own token serves only clients that have one.
-//! 3. The lowest priority number goes first; the next group only when this one has nobody eligible.
-//! 4. Inside the group the [`Policy`] decides: [`RoundRobin`], [`Weighted`], or your own closure. Choosing and taking the
+//! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
+//!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
+//! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
-//! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target;
+//! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target; one of
+//!    [another kind](crate::pool::BackendKind::OpenAi) gets the path, the query and the body that it understands.
 //!    [`Target`](crate::pool::Target) and [`PermitCell`] are put into the extensions.
 //! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
 //!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
@@ -53,17 +55,43 @@
 //! # }
 //! ```
 //!
+//! # Policies
+//!
+//! | policy | chooses |
+//! |---|---|
+//! | [`RoundRobin`] | whoever was chosen longest ago |
+//! | [`Weighted`] | by weight, evenly spread |
+//! | [`LeastLoad`] | the better of two that are drawn by weight: latency × (requests in flight + 1) |
+//! | [`LowestLatency`] | whoever is fastest to the first content |
+//! | [`PromptCache`] | one target for each prompt, until that is busy |
+//! | [`SlowStart`] | as the policy inside, with less for targets that are just back after failures |
+//!
+//! Each of them decides inside one priority group, may be called without the layer, looks at [live figures](crate::pool::load)
+//! where it needs them, and takes its random numbers from a seed where a test gives one.
+//!
+//! # Why not?
+//!
+//! [`Pool::explain`] says for every target what stands between it and a request; the same is logged at `debug` for a request
+//! that finds no target.
+//!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and
 //! this one has none, 429 when somebody is merely throttled
 //! or full, else 503; the path's own errors. Errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 
+mod affinity;
 mod body;
 mod future;
+mod least_load;
+mod lowest_latency;
+mod openai;
 mod policy;
+mod prompt_cache;
+mod random;
 mod rewrite;
 mod round_robin;
+mod slow_start;
 mod weighted;
 
 use std::fmt;
@@ -79,8 +107,12 @@ use tower_service::Service;
 
 pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
+pub use self::least_load::LeastLoad;
+pub use self::lowest_latency::LowestLatency;
 pub use self::policy::Policy;
+pub use self::prompt_cache::{BUSY, PromptCache};
 pub use self::round_robin::RoundRobin;
+pub use self::slow_start::SlowStart;
 pub use self::weighted::Weighted;
 use crate::body::Body;
 use crate::context::{Attempts, Client, Route, query};
@@ -139,11 +171,18 @@ pub struct SelectBackend<S, P = RoundRobin> {
 
 impl<S, P: Policy> SelectBackend<S, P> {
     fn point(&self, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
-        let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+        let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+        if route.affinity().is_none()
+            && self.policy.wants_affinity()
+            && let Some(affinity) = affinity::of(&route, request.body())
+        {
+            route = route.with_affinity(affinity);
+        }
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
-        let permit = self.permit(&route, &attempts, request)?;
+        let mut permit = self.permit(&route, &attempts, request)?;
         attempts.sent_to(permit.target(), &self.pool);
         rewrite::point_at(permit.target(), &route, request)?;
+        permit.sent(route.kind());
         // Below, the path is the target's, which may have a prefix.
         request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))
@@ -156,7 +195,11 @@ impl<S, P: Policy> SelectBackend<S, P> {
         }
         let tried = attempts.tried();
         let query = query(route, request.extensions().get()).tried(&tried);
-        Ok(self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible))?)
+        let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible));
+        acquired.map_err(|none| {
+            tracing::debug!(reason = ?none.reason, targets = %self.pool.explain_query(&query), "no target");
+            none.into()
+        })
     }
 }
 

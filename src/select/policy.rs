@@ -6,11 +6,17 @@ use crate::pool::Target;
 /// Pure but for its own state: it does no I/O, does not block, and may look at the live figures of the candidates. Closures
 /// are accepted.
 pub trait Policy: Send + Sync + 'static {
-    /// The index of the choice among `eligible`, which holds at least one target, all of one priority, in the order of
-    /// configuration. An index out of range stands for the last.
+    /// The index of the choice among `eligible`, which holds at least one target, all of one priority and nearness, in
+    /// the order of configuration. An index out of range stands for the last.
     ///
     /// Called once for every attempt, and again when the chosen target gave its last place to another request meanwhile.
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize;
+
+    /// Whether the layer should find out the [affinity](Route::affinity) of a route that has none, by reading what the prompt of
+    /// a collected body [is cached under](crate::azure::prompt::CacheKey). Default: no, for it costs a pass over the body.
+    fn wants_affinity(&self) -> bool {
+        false
+    }
 }
 
 impl<F> Policy for F
@@ -25,6 +31,10 @@ where
 impl Policy for Box<dyn Policy> {
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
         self.as_ref().choose(route, eligible)
+    }
+
+    fn wants_affinity(&self) -> bool {
+        self.as_ref().wants_affinity()
     }
 }
 

@@ -103,6 +103,23 @@ async fn what_would_fail_is_told_for_each_backend() {
 }
 
 #[tokio::test]
+async fn another_kind_of_server_is_asked_in_its_own_words() {
+    let paths = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = paths.clone();
+    let url = http_support::serve(move |request| {
+        seen.lock().unwrap().push(request.uri().path().to_owned());
+        let taken = request.headers().get("authorization").is_some_and(|value| value == "Bearer key-of-site");
+        let status = if taken { 400 } else { 401 };
+        async move { http::Response::builder().status(status).body(tower_azure_openai::body::Body::empty()).unwrap() }
+    })
+    .await;
+    let backends = process::backends(&[("site", &url)]).replace("priority = 0\n", "priority = 0\nkind = \"openai\"\n");
+    let (status, lines) = check(&backends, &[]).await;
+    assert_eq!(lines[3], "site deployment gpt-4o ok: it exists and may be used");
+    assert_eq!((status, paths.lock().unwrap().last().unwrap().as_str()), (Some(0), "/v1/chat/completions"));
+}
+
+#[tokio::test]
 async fn what_is_no_azure_openai_is_told() {
     let url = http_support::serve(async |_| {
         let answer = http::Response::builder().status(404);

@@ -19,6 +19,7 @@ const MAX_WEIGHT: u32 = 1_000_000;
 pub(crate) struct Backend {
     /// Unique; printable ASCII.
     pub(crate) name: String,
+    pub(crate) kind: Kind,
     /// Scheme, host, optional port and path prefix.
     pub(crate) endpoint: Uri,
     pub(crate) credential: Credential,
@@ -68,6 +69,13 @@ pub(crate) enum TokenSource {
     WorkloadIdentity,
 }
 
+/// Which form of the API a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Azure,
+    OpenAi,
+}
+
 /// Where prompts may be processed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Processing {
@@ -102,8 +110,16 @@ impl Backend {
 
         let name = s.parsed("name", header_name).unwrap_or_default();
         let endpoint = s.parsed("endpoint", endpoint::parse);
+        let kind = s.choice("kind", &[("azure", Kind::Azure), ("openai", Kind::OpenAi)]).unwrap_or(Kind::Azure);
+        if kind == Kind::OpenAi && endpoint.as_ref().is_some_and(|at| at.path().trim_end_matches('/').ends_with("/v1"))
+        {
+            s.problem("endpoint", "must not end in /v1, which is put there");
+        }
         let credential = s.given_section("credential", Credential::read).flatten();
         let address = s.parsed("address", connect_address);
+        if kind == Kind::OpenAi && matches!(credential, Some(Credential::PassThrough)) {
+            s.problem("credential", "with pass_through, kind must be \"azure\": tokens of clients are for nobody else");
+        }
         let has_tokens = matches!(credential, Some(Credential::PassThrough | Credential::Token { .. }));
         if let (Some(endpoint), true) = (&endpoint, has_tokens) {
             require_safe_for_tokens(s, endpoint, address);
@@ -115,6 +131,7 @@ impl Backend {
         };
         Self {
             name,
+            kind,
             endpoint: endpoint.unwrap_or_default(),
             credential: credential.unwrap_or(Credential::PLACEHOLDER),
             priority: defaults.priority,

@@ -12,10 +12,15 @@ const MIB: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Selection {
     pub(crate) policy: Policy,
+    /// Zero is at once.
+    pub(crate) slow_start: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Policy {
+    LeastLoad,
+    LowestLatency,
+    PromptCache,
     RoundRobin,
     Weighted,
 }
@@ -116,8 +121,17 @@ pub(crate) enum LogFormat {
 
 impl Selection {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
-        let vocabulary = [("round-robin", Policy::RoundRobin), ("weighted", Policy::Weighted)];
-        Self { policy: s.choice("policy", &vocabulary).unwrap_or(Policy::RoundRobin) }
+        let vocabulary = [
+            ("round-robin", Policy::RoundRobin),
+            ("weighted", Policy::Weighted),
+            ("least-load", Policy::LeastLoad),
+            ("lowest-latency", Policy::LowestLatency),
+            ("prompt-cache", Policy::PromptCache),
+        ];
+        Self {
+            policy: s.choice("policy", &vocabulary).unwrap_or(Policy::RoundRobin),
+            slow_start: s.duration("slow_start", Duration::from_secs(10)),
+        }
     }
 }
 

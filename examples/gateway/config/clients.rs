@@ -26,6 +26,8 @@ pub(crate) struct Client {
     pub(crate) entra: Option<Caller>,
     /// Aliases; `None` is all.
     pub(crate) allow: Option<Vec<String>>,
+    /// Names that this client uses, with the aliases that they stand for.
+    pub(crate) route: Vec<(String, String)>,
     /// Calls beside inference, where nobody sees the model.
     pub(crate) operations: Vec<Operation>,
     /// Where the backends of this client must be; `None` is anywhere.
@@ -54,6 +56,7 @@ impl Client {
             keys,
             entra: s.given_section("entra", Caller::read).flatten(),
             allow: s.texts("allow").map(|aliases| aliases.into_iter().map(|(_, alias)| alias).collect()),
+            route: s.texts_by_name("route"),
             operations: s.choices("operations", OPERATIONS).unwrap_or_default(),
             geography: s.name("geography"),
             processing: s.choices("processing", Processing::VOCABULARY),

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::backends::{Backend, Credential, Deployment};
 use super::clients::Client;
-use super::reader::Findings;
+use super::reader::{Findings, quoted};
+use super::releases::Release;
 use super::served::{Target, aliases};
 use super::{Authentication, Config};
 
@@ -14,7 +15,8 @@ pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     duplicate_names(config, findings);
     callers(config, findings);
     passed_tokens(config, findings);
-    mixed_aliases(&aliases, findings);
+    mixed_aliases(config, &aliases, findings);
+    unfit_releases(config, &aliases, findings);
     unanswered_aliases(config, &aliases, findings);
     if config.authentication == Authentication::Clients {
         unservable_clients(config, &aliases, findings);
@@ -74,8 +76,9 @@ fn each_once<'a>(findings: &Findings<'_>, names: impl Iterator<Item = (String, &
     }
 }
 
-fn mixed_aliases(aliases: &Aliases<'_>, findings: &Findings<'_>) {
-    for (alias, targets) in aliases.iter().filter(|(alias, _)| !alias.is_empty()) {
+fn mixed_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
+    let is_released = |alias: &str| config.releases.iter().any(|release| release.alias == alias);
+    for (alias, targets) in aliases.iter().filter(|(alias, _)| !alias.is_empty() && !is_released(alias)) {
         let Some(((_, first_backend, first), others)) = targets.split_first() else { continue };
         for (place, backend, deployment) in others {
             let key = if first.model != deployment.model {
@@ -92,6 +95,45 @@ fn mixed_aliases(aliases: &Aliases<'_>, findings: &Findings<'_>) {
     }
 }
 
+fn unfit_releases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
+    let all = || config.releases.iter().enumerate();
+    for (at, release) in all() {
+        let Release { alias, model, version, .. } = release;
+        // What could not be read is reported already.
+        if [alias, model, version].iter().any(|name| name.is_empty()) {
+            continue;
+        }
+        let targets = aliases.iter().find(|(name, _)| name == alias).map_or(&[][..], |(_, targets)| targets);
+        if !targets.iter().any(|(.., deployment)| release.is_of(deployment)) {
+            let text = format!("no backend serves {model:?} in version {version:?} as {alias:?}");
+            findings.problem(format!("releases[{at}]"), text);
+        }
+        let same = |other: &Release| (&other.alias, &other.model, &other.version) == (alias, model, version);
+        if let Some((first, _)) = all().take(at).find(|(_, other)| same(other)) {
+            findings.problem(format!("releases[{at}]"), format!("is already releases[{first}]"));
+        }
+        let mut of_alias = all().filter(|(_, other)| other.alias == *alias);
+        if of_alias.clone().all(|(_, other)| other.share == 0) && of_alias.next().is_some_and(|(first, _)| first == at)
+        {
+            findings.problem(format!("releases[{at}].share"), format!("no release of {alias:?} has a share"));
+        }
+    }
+    for (alias, targets) in aliases {
+        let of_alias: Vec<_> = config.releases.iter().filter(|release| release.alias == *alias).collect();
+        let stray = |deployment: &Deployment| !of_alias.iter().any(|release| release.is_of(deployment));
+        for (place, backend, deployment) in targets.iter().filter(|(.., d)| !of_alias.is_empty() && stray(d)) {
+            let text = format!("{}, which is no release of {alias:?}", describe(backend, deployment));
+            findings.problem(format!("{place}.version"), text);
+        }
+    }
+}
+
+impl Release {
+    pub(super) fn is_of(&self, deployment: &Deployment) -> bool {
+        self.model == deployment.model && deployment.version.as_ref() == Some(&self.version)
+    }
+}
+
 fn describe(backend: &Backend, deployment: &Deployment) -> String {
     let version = deployment.version.as_ref().map_or("no version".to_owned(), |version| format!("version {version}"));
     format!("{}/{} is {} with {version}", backend.name, deployment.name, deployment.model)
@@ -104,15 +146,26 @@ fn unanswered_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Finding
         return;
     }
     for (at, client) in config.clients.iter().enumerate() {
-        for (of, alias) in client.allow.iter().flatten().enumerate().filter(|(_, alias)| !known.contains(&***alias)) {
-            findings.problem(format!("clients[{at}].allow[{of}]"), format!("no backend serves the alias {alias:?}"));
+        let unserved = |alias: &str| !known.contains(alias);
+        for (of, alias) in
+            client.allow.iter().flatten().enumerate().filter(|(_, alias)| unserved(client.resolve(alias)))
+        {
+            // Reported where it stands for something else.
+            if !client.renames(alias) {
+                findings
+                    .problem(format!("clients[{at}].allow[{of}]"), format!("no backend serves the alias {alias:?}"));
+            }
+        }
+        for (name, alias) in client.route.iter().filter(|(_, alias)| unserved(alias)) {
+            let place = format!("clients[{at}].route.{}", quoted(name));
+            findings.problem(place, format!("no backend serves the alias {alias:?}"));
         }
     }
 }
 
 fn unservable_clients(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
     for (at, client) in config.clients.iter().enumerate() {
-        for (alias, targets) in aliases.iter().filter(|(alias, _)| client.allows(alias)) {
+        for (alias, targets) in aliases.iter().filter(|(alias, _)| client.reaches(alias)) {
             let mut near = targets.iter().filter(|(_, backend, _)| client.accepts_geography(backend)).peekable();
             let key = if near.peek().is_none() {
                 "geography"
@@ -132,6 +185,21 @@ fn unservable_clients(config: &Config, aliases: &Aliases<'_>, findings: &Finding
 impl Client {
     fn allows(&self, alias: &str) -> bool {
         self.allow.as_ref().is_none_or(|allow| allow.iter().any(|allowed| allowed == alias))
+    }
+
+    fn renames(&self, name: &str) -> bool {
+        self.route.iter().any(|(renamed, _)| renamed == name)
+    }
+
+    /// What a name of this client stands for.
+    fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
+        self.route.iter().find(|(renamed, _)| renamed == name).map_or(name, |(_, alias)| alias)
+    }
+
+    /// Whether any name that it may use stands for the alias.
+    fn reaches(&self, alias: &str) -> bool {
+        let mut names = self.route.iter().map(|(name, _)| name.as_str()).chain([alias]);
+        names.any(|name| self.allows(name) && self.resolve(name) == alias)
     }
 
     fn accepts_geography(&self, backend: &Backend) -> bool {

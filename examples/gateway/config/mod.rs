@@ -10,6 +10,7 @@ mod endpoint;
 pub(crate) mod entra;
 mod problem;
 mod reader;
+pub(crate) mod releases;
 pub(crate) mod secret;
 mod served;
 mod syntax;
@@ -31,6 +32,7 @@ use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
+use releases::Release;
 use tls::Tls;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
@@ -50,12 +52,15 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     pub(crate) authentication: Authentication,
     pub(crate) shutdown_grace: Duration,
+    /// Where this gateway runs.
+    pub(crate) region: Option<String>,
     pub(crate) base_path: Option<BasePath>,
     /// At least one.
     pub(crate) backends: Vec<Backend>,
     pub(crate) clients: Vec<Client>,
     /// `None`: tokens are not accepted.
     pub(crate) entra: Option<Entra>,
+    pub(crate) releases: Vec<Release>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
     pub(crate) stream: Stream,
@@ -122,10 +127,12 @@ impl Config {
             tls: s.given_section("tls", Tls::read).flatten(),
             authentication: authentication(s),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
+            region: s.name("region"),
             base_path: s.parsed("base_path", base_path).flatten(),
             backends: backends::read(s),
             clients: clients::read(s),
             entra: s.given_section("entra", Entra::read),
+            releases: releases::read(s),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
             stream: s.section("stream", Stream::read),

@@ -161,15 +161,14 @@ impl<'a> Section<'a> {
     /// One word of a vocabulary.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, vocabulary: &[(&str, T)]) -> Option<T> {
         let word = self.text(key)?;
-        self.ok(key, choose(&word, vocabulary, &self.shape(key)))
+        self.ok(key, choose(&word, vocabulary))
     }
 
     /// Words of a vocabulary.
     pub(super) fn choices<T: Copy>(&mut self, key: &str, vocabulary: &[(&str, T)]) -> Option<Vec<T>> {
-        let shape = self.shape(key);
         let words = self.texts(key)?;
         let chosen = words.into_iter().filter_map(|(place, word)| {
-            choose(&word, vocabulary, &shape).map_err(|text| self.findings.problem(place, text)).ok()
+            choose(&word, vocabulary).map_err(|text| self.findings.problem(place, text)).ok()
         });
         Some(chosen.collect())
     }
@@ -208,6 +207,14 @@ impl<'a> Section<'a> {
             }
             None => Vec::new(),
         }
+    }
+
+    /// A table of strings by names of the file's own choice.
+    pub(super) fn texts_by_name(&mut self, key: &str) -> Vec<(String, String)> {
+        self.section(key, |s| {
+            let names: Vec<String> = s.table.keys().cloned().collect();
+            names.into_iter().filter_map(|name| s.name(&name).map(|text| (name, text))).collect()
+        })
     }
 
     fn each_text(&self, key: &str, values: Vec<Value>) -> Vec<(String, String)> {
@@ -291,7 +298,7 @@ fn below(place: &str, key: &str) -> String {
 }
 
 /// As in TOML: quoted unless bare.
-fn quoted(key: &str) -> String {
+pub(super) fn quoted(key: &str) -> String {
     let bare = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if bare && !key.is_empty() { key.to_owned() } else { format!("{key:?}") }
 }
@@ -334,12 +341,9 @@ fn ratio(value: &Value) -> Result<f64, String> {
     if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("must be a number from 0 to 1".to_owned()) }
 }
 
-fn choose<T: Copy>(word: &str, vocabulary: &[(&str, T)], shape: &str) -> Result<T, String> {
+fn choose<T: Copy>(word: &str, vocabulary: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, choice)) = vocabulary.iter().find(|(known, _)| *known == word) {
         return Ok(*choice);
-    }
-    if unsupported::is_word_of(shape, word) {
-        return Err(format!("{word:?} is not supported yet"));
     }
     let known: Vec<String> = vocabulary.iter().map(|(known, _)| format!("{known:?}")).collect();
     Err(format!("{word:?} is unknown, must be {}", join(&known, "or")))

@@ -4,7 +4,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use tower_azure_openai::azure::operation::Operation;
 
-use super::backends::{Credential, Processing, TokenSource};
+use super::backends::{Credential, Kind, Processing, TokenSource};
 use super::behaviour::{Condition, LogFormat, Policy};
 use super::*;
 
@@ -562,6 +562,12 @@ fn a_credential_is_of_exactly_one_kind() {
         ),
         (
             CREDENTIAL,
+            "kind = \"openai\"\ncredential = { pass_through = true }",
+            "backends[0].credential: with pass_through, kind must be \"azure\": tokens of clients are for nobody else\n\
+             backends[0].credential.pass_through: needs [entra]: only a client known by its token has one",
+        ),
+        (
+            CREDENTIAL,
             "credential = { pass_through = true, api_key = \"k\" }",
             "backends[0].credential: needs exactly one of api_key and pass_through, not several",
         ),
@@ -742,6 +748,99 @@ fn clients_whose_constraints_nothing_meets_are_warned_of() {
 }
 
 #[test]
+fn a_name_of_a_client_may_stand_for_another_alias() {
+    assert_eq!(valid(BASE).config.clients[0].route, []);
+    let loaded = valid(&with("# client", "route = { \"gpt 4\" = \"m\" }\nallow = [\"gpt 4\"]"));
+    assert_eq!(loaded.config.clients[0].route, [("gpt 4".to_owned(), "m".to_owned())]);
+    refuses(&[
+        ("# client", "route = { x = \"y\" }", "clients[0].route.x: no backend serves the alias \"y\""),
+        (
+            "# client",
+            "route = { \"gpt 4\" = \"y\" }\nallow = [\"gpt 4\"]",
+            "clients[0].route.\"gpt 4\": no backend serves the alias \"y\"",
+        ),
+        ("# client", "route = { x = \"\" }", "clients[0].route.x: must not be empty"),
+        ("# client", "route = { x = 1 }", "clients[0].route.x: must be a string, not an integer"),
+        ("# client", "route = true", "clients[0].route: must be a table, not a boolean"),
+    ]);
+}
+
+#[test]
+fn constraints_are_checked_for_what_a_client_reaches() {
+    let abroad = "geography = \"eu\"";
+    for (client, warned) in [
+        ("allow = [\"x\"]\nroute = { x = \"m\" }", true),
+        ("allow = []\nroute = { x = \"m\" }", false),
+        ("allow = [\"x\", \"m\"]\nroute = { x = \"m\" }", true),
+    ] {
+        let loaded = valid(&with("# client", &format!("{abroad}\n{client}")));
+        assert_eq!(loaded.warnings.to_string().lines().count(), usize::from(warned), "{client}");
+    }
+}
+
+/// Two versions behind one alias.
+const RELEASED: &str = r#"
+[[backends.deployments]]
+name = "m2"
+alias = "m"
+version = "2"
+[[releases]]
+alias = "m"
+model = "m"
+version = "1"
+share = 90
+[[releases]]
+alias = "m"
+model = "m"
+version = "2"
+share = 10
+"#;
+
+fn released(from: &str, to: &str) -> String {
+    assert!(RELEASED.contains(from), "{from}");
+    with("# deployment", &format!("version = \"1\"\n{}", RELEASED.replacen(from, to, 1)))
+}
+
+#[test]
+fn an_alias_may_have_releases() {
+    assert_eq!(valid(BASE).config.releases, []);
+    let config = valid(&released("", "")).config;
+    assert_eq!(config.releases.iter().map(|release| release.share).collect::<Vec<_>>(), [90, 10]);
+    assert_eq!(
+        config.served(),
+        "m m 1 (share 90): a/m (priority 0, weight 1)\nm m 2 (share 10): a/m2 (priority 0, weight 1)\n"
+    );
+}
+
+#[test]
+fn releases_and_deployments_must_fit_each_other() {
+    for (from, to, problem) in [
+        (
+            "version = \"2\"\n[[releases]]",
+            "version = \"3\"\n[[releases]]",
+            "releases[1]: no backend serves \"m\" in version \"2\" as \"m\"\n\
+             backends[0].deployments[1].version: a/m2 is m with version 3, which is no release of \"m\"",
+        ),
+        ("share = 10", "", "releases[1].share: is missing"),
+        ("share = 10", "share = 1000001", "releases[1].share: must be from 0 to 1000000"),
+        (
+            "share = 10",
+            "share = 10\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 0",
+            "releases[2]: is already releases[1]",
+        ),
+        (
+            "90\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 10",
+            "0\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 0",
+            "releases[0].share: no release of \"m\" has a share",
+        ),
+        ("[[releases]]\nalias = \"m\"", "[[releases]]", "releases[0].alias: is missing"),
+    ] {
+        let found = problems(&released(from, to));
+        assert!(found.contains(problem), "{to}: {found}");
+    }
+}
+
+#[test]
 fn words_are_those_of_the_contract() {
     refuses(&[
         (
@@ -757,7 +856,8 @@ fn words_are_those_of_the_contract() {
         (
             "# end",
             "[selection]\npolicy = \"random\"",
-            "selection.policy: \"random\" is unknown, must be \"round-robin\" or \"weighted\"",
+            "selection.policy: \"random\" is unknown, must be \"round-robin\", \"weighted\", \"least-load\", \
+             \"lowest-latency\" or \"prompt-cache\"",
         ),
         (
             "# end",
@@ -907,6 +1007,41 @@ fn what_is_compared_with_requests_is_never_empty() {
 }
 
 #[test]
+fn every_policy_of_the_contract_can_be_chosen() {
+    for (name, policy) in [
+        ("round-robin", Policy::RoundRobin),
+        ("weighted", Policy::Weighted),
+        ("least-load", Policy::LeastLoad),
+        ("lowest-latency", Policy::LowestLatency),
+        ("prompt-cache", Policy::PromptCache),
+    ] {
+        let selection = valid(&with("# end", &format!("[selection]\npolicy = {name:?}"))).config.selection;
+        assert_eq!((selection.policy, selection.slow_start), (policy, Duration::from_secs(10)));
+    }
+    let at_once = valid(&with("# end", "[selection]\nslow_start = \"0s\"")).config.selection;
+    assert_eq!((at_once.policy, at_once.slow_start), (Policy::RoundRobin, Duration::ZERO));
+}
+
+#[test]
+fn a_backend_may_speak_openais_own_form() {
+    assert_eq!(valid(&with("# backend", "kind = \"azure\"")).config.backends[0].kind, Kind::Azure);
+    assert_eq!(valid(&with("# backend", "kind = \"openai\"")).config.backends[0].kind, Kind::OpenAi);
+    refuses(&[(
+        "# backend",
+        "kind = \"other\"",
+        "backends[0].kind: \"other\" is unknown, must be \"azure\" or \"openai\"",
+    )]);
+    let twice = with("# backend", "kind = \"openai\"").replace("https://a.example", "https://a.example/v1/");
+    assert_eq!(problems(&twice), "backends[0].endpoint: must not end in /v1, which is put there");
+}
+
+#[test]
+fn a_gateway_may_know_where_it_runs() {
+    assert_eq!(valid(BASE).config.region, None);
+    assert_eq!(valid(&with("# top", "region = \"eastus\"")).config.region.as_deref(), Some("eastus"));
+}
+
+#[test]
 fn the_base_path_is_a_plain_path_or_nothing() {
     accepts(&[("# top", "base_path = \"\"")]);
     let config = valid(&with("# top", "base_path = \"/azure-openai\"")).config;
@@ -925,15 +1060,8 @@ fn operations_are_read() {
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["region = \"eastus\"", "redis = { url = \"redis://x\" }"][..]),
-        ("# top", "", &["releases = [{ alias = \"m\" }]"]),
-        ("# backend", "backends[0].", &["kind = \"openai\""]),
-        (
-            "# client",
-            "clients[0].",
-            &["route = { m = \"m\" }", "tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"],
-        ),
-        ("# end", "selection.", &["slow_start = \"0s\""]),
+        ("# top", "", &["redis = { url = \"redis://x\" }"][..]),
+        ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
         (
             "# end",
             "session.",
@@ -955,20 +1083,11 @@ fn features_that_are_not_built_are_refused_by_name() {
             assert_eq!(problems(&with(piece, &format!("{section}{key}"))), format!("{place}{name}: not supported yet"));
         }
     }
-    for policy in ["least-load", "lowest-latency", "prompt-cache"] {
-        let found = problems(&with("# end", &format!("[selection]\npolicy = \"{policy}\"")));
-        assert_eq!(found, format!("selection.policy: {policy:?} is not supported yet"));
-    }
 }
 
 #[test]
 fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
-    accepts(&[
-        ("# top", "releases = []"),
-        ("# backend", "kind = \"azure\""),
-        ("# client", "route = {}\ntokens_per_day = 0"),
-        ("# end", "[selection]\nslow_start = \"10000ms\"\n[session]\n[front_door]"),
-    ]);
+    accepts(&[("# client", "tokens_per_day = 0"), ("# end", "[session]\n[front_door]")]);
 }
 
 #[test]

@@ -4,38 +4,25 @@
 
 use super::reader::Section;
 use super::secret::{Form, resolve};
-use super::units;
 
 /// What a key may hold, and the default from which it must not differ yet.
 #[derive(Clone, Copy, Debug)]
 enum Known {
     /// A table whose presence asks for the feature.
     AnyTable,
-    /// A string without a default.
-    AnyText,
     /// A secret of at least 32 bytes, without a default.
     AnySessionKey,
     Count(u32),
-    Duration(&'static str),
     Flag(bool),
-    /// No tables.
-    NoTables,
-    /// An empty table.
-    NoTable,
     Text(&'static str),
     /// The first word of a vocabulary.
     Word(&'static [&'static str]),
 }
 
 const KEYS: &[(&str, Known)] = &[
-    ("region", Known::AnyText),
-    ("backends[].kind", Known::Word(&["azure", "openai"])),
-    ("clients[].route", Known::NoTable),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
     ("clients[].tokens_per_day", Known::Count(0)),
-    ("releases", Known::NoTables),
-    ("selection.slow_start", Known::Duration("10s")),
     ("session.cookie", Known::Text("aoai-session")),
     ("session.key", Known::AnySessionKey),
     ("session.key_env", Known::AnySessionKey),
@@ -48,13 +35,6 @@ const KEYS: &[(&str, Known)] = &[
     ("telemetry.otlp_endpoint", Known::Text("")),
     ("redis", Known::AnyTable),
 ];
-
-/// Words of keys that are read, of which some are not built yet.
-const WORDS: &[(&str, &[&str])] = &[("selection.policy", &["least-load", "lowest-latency", "prompt-cache"])];
-
-pub(super) fn is_word_of(shape: &str, word: &str) -> bool {
-    WORDS.iter().any(|(key, words)| *key == shape && words.contains(&word))
-}
 
 /// Takes a key that nobody has read and reports it, unless it holds the default of a feature that is not built yet.
 pub(super) fn refuse(section: &mut Section<'_>, key: &str) {
@@ -76,15 +56,9 @@ impl Known {
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
             Self::AnyTable => section.table(key).is_some(),
-            Self::AnyText => section.text(key).is_some(),
             Self::AnySessionKey => session_key(section, key),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
-            Self::Duration(default) => {
-                section.parsed(key, units::duration).is_some_and(|value| Ok(value) != units::duration(default))
-            }
             Self::Flag(default) => section.flag(key, default) != default,
-            Self::NoTable => section.table(key).is_some_and(|table| !table.is_empty()),
-            Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
             Self::Word(words) => {
                 section.choice(key, &vocabulary(words)).is_some_and(|word| words.first() != Some(&word))

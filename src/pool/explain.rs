@@ -1,0 +1,254 @@
+//! Why a target would, or would not, be given a request.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::live::Live;
+use super::status::ceil_ms;
+use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
+use crate::context::{Client, Route, query};
+
+/// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
+/// its way.
+///
+/// Displays as a table, for tests that fail and for logs. Holds no endpoint and no credential.
+///
+/// ```
+/// use http::{Method, Uri};
+/// use tower_azure_openai::context::{Client, Route};
+/// use tower_azure_openai::pool::{Backend, Deployment, Pool};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let serving = |name| Backend::new(name, format!("https://{name}.example")).add_deployment(Deployment::new("gpt-4o"));
+/// let pool = Pool::builder()
+///     .add_backend(serving("ptu").geography("us"))
+///     .add_backend(serving("paygo").geography("us").priority(1))
+///     .add_backend(serving("sweden").geography("eu").weight(0))
+///     .build()?;
+/// let route = Route::parse(&Method::POST, &Uri::from_static("/openai/deployments/gpt-4o/embeddings"))?;
+/// let explanation = pool.explain(&route, Some(&Client::new("team-a").geography("us")));
+/// assert_eq!(explanation.to_string(), "\
+/// gpt-4o: 1 of 3 targets is a candidate
+///   ptu/gpt-4o     priority 0  candidate: weight 1, 0 in flight
+///   sweden/gpt-4o  priority 0  no: geography is eu, not us; drained
+///   paygo/gpt-4o   priority 1  no: others come first
+/// ");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    alias: Option<Box<str>>,
+    targets: Vec<Explained>,
+}
+
+/// One target of an [`Explanation`].
+#[derive(Clone, Debug)]
+pub struct Explained {
+    target: Target,
+    obstacles: Vec<Obstacle>,
+}
+
+/// What stands between a target and a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// A target of a lower priority number, or of the gateway's own region, can take the request.
+    Behind,
+    /// It gets nothing new.
+    Drained,
+    /// Its backend has as many requests in flight as it may.
+    Full {
+        /// How many that is.
+        max_in_flight: u32,
+    },
+    /// It stands where the client's data must not go.
+    Geography {
+        /// Where it stands, if that was told.
+        is: Option<Box<str>>,
+        /// Where the client's data must stay.
+        wanted: Box<str>,
+    },
+    /// Its token is not at hand, or was refused: it is chosen only when nobody else could be.
+    NoIdentity,
+    /// It serves another alias, or none.
+    NotServed,
+    /// Its circuit is open.
+    Open {
+        /// The backend asked to wait, rather than failed.
+        throttled: bool,
+        /// For how long it is.
+        wait: Duration,
+    },
+    /// It is of another release than the client's.
+    OtherRelease,
+    /// Its circuit lets single requests through to find out whether it is well, and one was just sent.
+    Probing {
+        /// How long until the next one.
+        wait: Duration,
+    },
+    /// It may process prompts where the client does not accept it.
+    Processing {
+        /// Where it may.
+        is: Processing,
+    },
+    /// It is shown the client's own token, and the client has none.
+    TokenMissing,
+    /// The request was sent there before.
+    Tried,
+}
+
+impl Explanation {
+    /// The alias that is asked for.
+    #[must_use]
+    pub fn alias(&self) -> Option<&str> {
+        self.alias.as_deref()
+    }
+
+    /// Every target: first those that serve the alias, in the order in which they are tried, then the others in the order of
+    /// configuration.
+    #[must_use]
+    pub fn targets(&self) -> &[Explained] {
+        &self.targets
+    }
+
+    /// Those among which the policy would choose.
+    pub fn candidates(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|explained| explained.is_candidate()).map(Explained::target)
+    }
+}
+
+impl Explained {
+    /// Whom it is about.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// All that stands in the way, the weightiest first.
+    #[must_use]
+    pub fn obstacles(&self) -> &[Obstacle] {
+        &self.obstacles
+    }
+
+    /// Whether nothing does.
+    #[must_use]
+    pub fn is_candidate(&self) -> bool {
+        self.obstacles.is_empty()
+    }
+}
+
+impl Pool {
+    /// Says for every target why a request of this client with this route would, or would not, be given to it now.
+    #[must_use]
+    pub fn explain(&self, route: &Route, client: Option<&Client>) -> Explanation {
+        self.explain_query(&query(route, client))
+    }
+
+    /// The same for a query, with what was tried.
+    #[must_use]
+    pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
+        let (table, now) = (self.0.table.load(), Instant::now());
+        let mut targets = Vec::new();
+        let mut found = false;
+        let group = self.known_group_of(&table, query);
+        for tier in group.into_iter().flat_map(|group| group.tiers()) {
+            let ahead = found;
+            for target in tier {
+                let mut obstacles = query.obstacles(target, self.0.epoch, now);
+                found |= obstacles.is_empty();
+                if ahead {
+                    obstacles.push(Obstacle::Behind);
+                }
+                targets.push(Explained { target: target.clone(), obstacles });
+            }
+        }
+        let mut listed = TargetSet::default();
+        for explained in &targets {
+            listed.insert(&explained.target);
+        }
+        let others = table.deployed().filter(|target| query.alias.is_some() && !listed.contains(target));
+        targets.extend(others.map(|target| {
+            let served = target.alias() == query.alias;
+            let obstacle = if served { Obstacle::OtherRelease } else { Obstacle::NotServed };
+            Explained { target: target.clone(), obstacles: vec![obstacle] }
+        }));
+        Explanation { alias: query.alias.map(Into::into), targets }
+    }
+}
+
+impl Query<'_> {
+    fn obstacles(&self, target: &Target, epoch: Instant, now: Instant) -> Vec<Obstacle> {
+        let live = &target.0.live;
+        let full = target.is_full().then_some(Obstacle::Full { max_in_flight: target.0.max_in_flight });
+        let wait = live.admits_in(Live::since(epoch, now));
+        let circuit = (!wait.is_zero()).then(|| match live.state(now) {
+            CircuitState::Open { throttled, .. } => Obstacle::Open { throttled, wait },
+            CircuitState::Closed | CircuitState::HalfOpen => Obstacle::Probing { wait },
+        });
+        let tried = (!self.is_new(target)).then_some(Obstacle::Tried);
+        let drained = target.is_drained().then_some(Obstacle::Drained);
+        let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
+        let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
+        target
+            .violations(self.constraints)
+            .into_iter()
+            .chain([tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
+            .collect()
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (candidates, all) = (self.candidates().count(), self.targets.len());
+        let verb = if candidates == 1 { "is a candidate" } else { "are candidates" };
+        // Whoever calls chose the name.
+        let alias = self.alias().unwrap_or("no alias").escape_debug();
+        writeln!(f, "{alias}: {candidates} of {all} targets {verb}")?;
+        let width = self.targets.iter().map(|explained| Name(&explained.target).to_string().len()).max().unwrap_or(0);
+        for Explained { target, obstacles } in &self.targets {
+            write!(f, "  {:width$}  priority {}  ", Name(target).to_string(), target.priority())?;
+            match &obstacles[..] {
+                [] => writeln!(f, "candidate: weight {}, {} in flight", target.weight(), target.in_flight())?,
+                [first, others @ ..] => {
+                    write!(f, "no: {first}")?;
+                    others.iter().try_for_each(|other| write!(f, "; {other}"))?;
+                    writeln!(f)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Behind => f.write_str("others come first"),
+            Self::Drained => f.write_str("drained"),
+            Self::Full { max_in_flight } => write!(f, "full, {max_in_flight} in flight"),
+            Self::Geography { is: Some(is), wanted } => write!(f, "geography is {is}, not {wanted}"),
+            Self::Geography { is: None, wanted } => write!(f, "geography is unknown, not {wanted}"),
+            Self::NoIdentity => f.write_str("has no identity, and goes last"),
+            Self::NotServed => f.write_str("serves another alias"),
+            Self::OtherRelease => f.write_str("is of another release"),
+            Self::Open { throttled: true, wait } => write!(f, "asked to wait, {} ms left", ceil_ms(*wait)),
+            Self::Open { throttled: false, wait } => write!(f, "failed, {} ms until it is probed", ceil_ms(*wait)),
+            Self::Probing { wait } => write!(f, "being probed, {} ms until the next", ceil_ms(*wait)),
+            Self::Processing { is } => write!(f, "processing is {}, which the client does not accept", is.as_str()),
+            Self::TokenMissing => f.write_str("takes tokens of clients, and this one has none"),
+            Self::Tried => f.write_str("tried already"),
+        }
+    }
+}
+
+struct Name<'a>(&'a Target);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.backend())?;
+        self.0.deployment().map_or(Ok(()), |deployment| write!(f, "/{deployment}"))
+    }
+}

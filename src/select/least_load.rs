@@ -1,0 +1,105 @@
+use tokio::time::Instant;
+
+use super::Policy;
+use super::random::Random;
+use crate::context::Route;
+use crate::pool::{RouteKind, Target};
+
+/// Costs that differ by less than this share of the larger one are equal.
+const EQUAL: f64 = 0.2;
+
+/// The cheaper of two that are drawn at random, by weight.
+///
+/// The cost of a target is its [latency](Target::latency_at) × (requests in flight + 1), where a target of twice the average
+/// weight carries twice as many requests at the same cost. Two draws rather than a search for the cheapest of all: the figures
+/// are always a little old, and if everybody followed them to the same target, it would be the busiest before they are
+/// corrected. Two are enough for the longest queue to grow with log log n instead of log n (Mitzenmacher, "The Power of Two
+/// Choices in Randomized Load Balancing").
+///
+/// Among two of about the same cost, the one that says it has more [room](Target::room) is chosen, if both say so.
+#[derive(Debug, Default)]
+pub struct LeastLoad {
+    random: Random,
+}
+
+impl LeastLoad {
+    /// Draws the same targets in every run, for tests.
+    #[must_use]
+    pub const fn with_seed(seed: u64) -> Self {
+        Self { random: Random::with_seed(seed) }
+    }
+}
+
+impl Policy for LeastLoad {
+    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
+        let Some(mean) = Weights::of(eligible) else { return 0 };
+        let (first, second) = mean.draw_two(eligible, &self.random);
+        let now = Instant::now();
+        let cost = |index: usize| mean.cost(eligible[index], route.kind(), now);
+        let (one, other) = (cost(first), cost(second));
+        let second_is_better = if (one - other).abs() <= EQUAL * one.max(other) {
+            let room = |index: usize| eligible[index].room(now);
+            match (room(first), room(second)) {
+                (Some(one), Some(other)) if one != other => other > one,
+                _ => other < one,
+            }
+        } else {
+            other < one
+        };
+        if second_is_better { second } else { first }
+    }
+}
+
+/// The weights of at least two targets.
+struct Weights {
+    targets: u64,
+    total: u64,
+    /// What each of them weighs, if it is the same for all.
+    each: Option<u64>,
+}
+
+impl Weights {
+    fn of(eligible: &[&Target]) -> Option<Self> {
+        let [first, _, ..] = eligible else { return None };
+        let (first, mut total, mut same) = (weight(first), 0, true);
+        for target in eligible {
+            let weight = weight(target);
+            total += weight;
+            same &= weight == first;
+        }
+        Some(Self { targets: eligible.len() as u64, total, each: same.then_some(first) })
+    }
+
+    /// Two different indexes.
+    fn draw_two(&self, eligible: &[&Target], random: &Random) -> (usize, usize) {
+        if self.each.is_some() {
+            let first = random.below(self.targets);
+            let second = (first + 1 + random.below(self.targets - 1)) % self.targets;
+            return (first as usize, second as usize);
+        }
+        let first = at(eligible, random.below(self.total), usize::MAX);
+        (first, at(eligible, random.below(self.total - weight(eligible[first])), first))
+    }
+
+    fn cost(&self, target: &Target, kind: RouteKind, now: Instant) -> f64 {
+        let capacity = weight(target) as f64 * self.targets as f64 / self.total as f64;
+        target.discounted_latency(kind, now) * (f64::from(target.in_flight()) / capacity + 1.0)
+    }
+}
+
+/// A drained target can still be asked for by the state that it holds.
+fn weight(target: &Target) -> u64 {
+    u64::from(target.weight().max(1))
+}
+
+/// Whose share of the weights a point lies in, when one of the targets has none.
+fn at(eligible: &[&Target], mut point: u64, without: usize) -> usize {
+    let others = eligible.iter().enumerate().filter(|(index, _)| *index != without);
+    for (index, target) in others {
+        match point.checked_sub(weight(target)) {
+            Some(rest) => point = rest,
+            None => return index,
+        }
+    }
+    0
+}

@@ -1,0 +1,111 @@
+use super::{LeastLoad, Policy};
+use crate::context::Route;
+use crate::pool::{Target, rendezvous};
+
+/// Requests with a common prompt go to a common target, where its cache is warm.
+///
+/// The [affinity](Route::affinity) of the route decides, by weighted rendezvous hashing: each target draws a number from its own
+/// name and the affinity, and the highest one wins. A target that comes or goes moves only its own share; every process draws
+/// the same numbers; and since a target scores `weight / −ln(1 − u)` for its draw `u`, its share is that of its weight (Mosko and
+/// Rodrigues after Thaler and Ravishankar, "Using name-based mappings to increase hit rates").
+///
+/// The load is bounded, as in Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads": a target that has
+/// more than [`load_factor`](Self::load_factor) times its share of the requests in flight, and more than [`BUSY`] of them, is
+/// passed over for the next in its order, so that a hot key spills over and comes back.
+///
+/// The layer reads the affinity from the prompts of chats, completions and responses whose body is in hand, as it is below
+/// [inspection](crate::inspect); or it is put on the [`Route`] above. A route without affinity is for another policy:
+/// [`LeastLoad`] by default.
+#[derive(Debug)]
+pub struct PromptCache<P = LeastLoad> {
+    otherwise: P,
+    load_factor: f64,
+}
+
+/// So many requests in flight make no target busy: 8.
+pub const BUSY: u32 = 8;
+
+impl<P> PromptCache<P> {
+    /// Leaves routes without affinity to another policy.
+    #[must_use]
+    pub const fn or_else(otherwise: P) -> Self {
+        Self { otherwise, load_factor: 1.5 }
+    }
+
+    /// How much more than its share of the requests in flight a target may have. Default 1.5; what is not above 1 is as good
+    /// as 1, which spreads rather than remembers.
+    #[must_use]
+    pub const fn load_factor(mut self, factor: f64) -> Self {
+        self.load_factor = factor.max(1.0);
+        self
+    }
+}
+
+impl Default for PromptCache {
+    fn default() -> Self {
+        Self::or_else(LeastLoad::default())
+    }
+}
+
+impl<P: Policy> Policy for PromptCache<P> {
+    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
+        let Some(key) = route.affinity() else { return self.otherwise.choose(route, eligible) };
+        let home = highest(key, eligible, |_| true).unwrap_or(0);
+        match eligible.get(home) {
+            Some(target) if target.in_flight() >= BUSY => {
+                let limit = self.limit(eligible);
+                let has_room = |target: &Target| target.in_flight() < BUSY.max(limit.of(target));
+                highest(key, eligible, has_room).unwrap_or(home)
+            }
+            _ => home,
+        }
+    }
+
+    fn wants_affinity(&self) -> bool {
+        true
+    }
+}
+
+impl<P> PromptCache<P> {
+    fn limit(&self, eligible: &[&Target]) -> Limit {
+        // With the request that is on its way.
+        let (mut in_flight, mut weights) = (1.0, 0.0);
+        for target in eligible {
+            in_flight += f64::from(target.in_flight());
+            weights += f64::from(weight(target));
+        }
+        Limit { each: self.load_factor * in_flight / weights }
+    }
+}
+
+/// How many requests a target may have in flight.
+struct Limit {
+    each: f64,
+}
+
+impl Limit {
+    fn of(&self, target: &Target) -> u32 {
+        (self.each * f64::from(weight(target))).ceil() as u32
+    }
+}
+
+/// A drained target can still be asked for by the state that it holds.
+#[inline]
+fn weight(target: &Target) -> u32 {
+    target.weight().max(1)
+}
+
+/// Whose score is the highest.
+fn highest(key: u64, eligible: &[&Target], keep: impl Fn(&Target) -> bool) -> Option<usize> {
+    let (mut best, mut highest) = (None, 0.0);
+    for (index, target) in eligible.iter().enumerate() {
+        let (weight, draw) = (f64::from(weight(target)), rendezvous::draw(key, target.identity()));
+        if weight > highest * draw && keep(target) {
+            let score = rendezvous::score(weight, draw);
+            if score > highest {
+                (best, highest) = (Some(index), score);
+            }
+        }
+    }
+    best
+}

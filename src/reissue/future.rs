@@ -114,13 +114,12 @@ where
                             let (wait, target) = (tokens.rejected(&token), way.target);
                             State::Refused { wait, answer: Some((answer, target)) }
                         }
-                        Some(_) => {
-                            if takes_token(answer.status()) {
+                        shown => {
+                            if shown.is_some() && takes_token(answer.status()) {
                                 way.target.accept_token();
                             }
                             return Poll::Ready(Ok(answer));
                         }
-                        None => return Poll::Ready(Ok(answer)),
                     }
                 }
                 StateProj::Refused { wait, answer } => {

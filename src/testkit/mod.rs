@@ -108,6 +108,7 @@ mod limits;
 mod realtime;
 mod received;
 mod resource;
+pub mod scenario;
 mod server;
 
 pub use self::backend::{ResponseFuture, SimulatedBackend};

@@ -32,7 +32,7 @@ fn main() -> Result<(), BoxError> {
     measure(&mut criterion, "round robin", RoundRobin::default)?;
     measure(&mut criterion, "weighted", Weighted::default)?;
     measure(&mut criterion, "least load", || LeastLoad::with_seed(1))?;
-    measure(&mut criterion, "lowest latency", LowestLatency::default)?;
+    measure(&mut criterion, "lowest latency", || LowestLatency::with_seed(1))?;
     measure(&mut criterion, "prompt cache", || PromptCache::or_else(LeastLoad::with_seed(1)))?;
     measure(&mut criterion, "slow start", || SlowStart::new(RoundRobin::default(), DAY))?;
     measure(&mut criterion, "closure", || fewest_in_flight)?;

@@ -21,17 +21,21 @@ use http_body_util::Full;
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_azure_openai::authorize::AuthorizeLayer;
+use tower_azure_openai::azure::operation::Surface;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::gateway;
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::models::ListModelsLayer;
 use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
+use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::upgrade::UpgradeLayer;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 /// Requests are made in portions outside the clock.
@@ -47,36 +51,46 @@ fn main() -> Result<(), BoxError> {
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
-    let report = Report { request: request()?, rows: RefCell::default() };
+    let report = Report { request: request(Surface::Classic)?, rows: RefCell::default() };
 
     let pool = pool()?;
     let respond = RespondLayer::new();
     let terminate = TerminateCredentialsLayer::new(clients()?);
     let inspect = InspectLayer::new();
     let authorize = AuthorizeLayer::new();
+    let models = ListModelsLayer::new(pool.clone());
     let failover = FailoverLayer::new();
     let select = SelectBackendLayer::new(pool.clone());
     let circuit = CircuitBreakerLayer::adopting();
+    let stream_commit = StreamCommitLayer::new();
     let reissue = ReissueCredentialsLayer::new();
 
     report.row(&mut criterion, "bare service", NoOp);
     let stack = ServiceBuilder::new().layer(respond);
     report.row(&mut criterion, "+ respond", stack.clone().service(NoOp));
+    let stack = stack.layer(UpgradeLayer::new());
+    report.row(&mut criterion, "+ upgrade", stack.clone().service(NoOp));
     let stack = stack.layer(terminate.clone());
     report.row(&mut criterion, "+ terminate", stack.clone().service(NoOp));
     let stack = stack.layer(inspect);
     report.row(&mut criterion, "+ inspect", stack.clone().service(NoOp));
     let stack = stack.layer(authorize);
     report.row(&mut criterion, "+ authorize", stack.clone().service(NoOp));
+    let stack = stack.layer(models);
+    report.row(&mut criterion, "+ models", stack.clone().service(NoOp));
     let stack = stack.layer(failover);
     report.row(&mut criterion, "+ failover", stack.clone().service(NoOp));
     let stack = stack.layer(select);
     report.row(&mut criterion, "+ select", stack.clone().service(NoOp));
     let stack = stack.layer(circuit);
     report.row(&mut criterion, "+ circuit", stack.clone().service(NoOp));
+    let stack = stack.layer(stream_commit);
+    report.row(&mut criterion, "+ stream commit", stack.clone().service(NoOp));
     let stack = stack.layer(reissue);
     report.row(&mut criterion, "+ reissue", stack.service(NoOp));
-    report.row(&mut criterion, "gateway::builder", gateway::builder(pool, terminate).build(NoOp));
+    let gateway = gateway::builder(pool, terminate).build(NoOp);
+    report.row(&mut criterion, "gateway::builder", gateway.clone());
+    report.row_of(&mut criterion, "the same by v1", gateway, &request(Surface::V1)?);
 
     report.print();
     criterion.final_summary();
@@ -101,12 +115,16 @@ fn clients() -> Result<ClientRegistry, BoxError> {
 }
 
 /// As the Python library of OpenAI sends it.
-fn request() -> Result<Inbound, BoxError> {
+fn request(surface: Surface) -> Result<Inbound, BoxError> {
+    let (path, model) = match surface {
+        Surface::Classic => ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", ""),
+        _ => ("/openai/v1/chat/completions", r#","model":"gpt-4o""#),
+    };
     let text = "Summarise the following minutes of a meeting in three sentences. ".repeat(20);
     let body = format!(
-        r#"{{"messages":[{{"role":"system","content":"You are terse."}},{{"role":"user","content":"{text}"}}],"max_tokens":200}}"#
+        r#"{{"messages":[{{"role":"system","content":"You are terse."}},{{"role":"user","content":"{text}"}}],"max_tokens":200{model}}}"#
     );
-    let mut request = Request::post("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21");
+    let mut request = Request::post(path);
     for (name, value) in [
         ("host", "gateway.contoso.example"),
         ("accept-encoding", "gzip, deflate"),
@@ -183,37 +201,29 @@ struct Row {
 }
 
 impl Report {
-    fn row<S>(&self, criterion: &mut Criterion, name: &'static str, mut service: S)
+    fn row<S>(&self, criterion: &mut Criterion, name: &'static str, service: S)
     where
         S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
     {
-        drive(&mut service, self.request.clone());
-        let request = self.request.clone();
+        self.row_of(criterion, name, service, &self.request);
+    }
+
+    fn row_of<S>(&self, criterion: &mut Criterion, name: &'static str, mut service: S, asked: &Inbound)
+    where
+        S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+    {
+        drive(&mut service, asked.clone());
+        let request = asked.clone();
         let allocations = allocation_counter::measure(|| drive(&mut service, request)).count_total;
         let mut time = Duration::MAX;
         criterion.benchmark_group("stack").bench_function(name, |bencher| {
             bencher.iter_custom(|requests| {
-                let sample = self.sample(&mut service, requests);
+                let sample = sample(&mut service, asked, requests);
                 time = time.min(sample.div_f64(requests as f64));
                 sample
             });
         });
         self.rows.borrow_mut().push(Row { name, allocations, time });
-    }
-
-    fn sample<S>(&self, service: &mut S, mut requests: u64) -> Duration
-    where
-        S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
-    {
-        let mut sample = Duration::ZERO;
-        while requests > 0 {
-            let portion: Vec<_> = (0..requests.min(PORTION)).map(|_| self.request.clone()).collect();
-            requests -= portion.len() as u64;
-            let start = Instant::now();
-            portion.into_iter().for_each(|request| drive(service, request));
-            sample += start.elapsed();
-        }
-        sample
     }
 
     fn print(&self) {
@@ -226,4 +236,19 @@ impl Report {
             (ns_above, allocations_above) = (ns, allocations);
         }
     }
+}
+
+fn sample<S>(service: &mut S, asked: &Inbound, mut requests: u64) -> Duration
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
+{
+    let mut sample = Duration::ZERO;
+    while requests > 0 {
+        let portion: Vec<_> = (0..requests.min(PORTION)).map(|_| asked.clone()).collect();
+        requests -= portion.len() as u64;
+        let start = Instant::now();
+        portion.into_iter().for_each(|request| drive(service, request));
+        sample += start.elapsed();
+    }
+    sample
 }

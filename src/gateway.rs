@@ -22,9 +22,9 @@
 //! # }
 //! ```
 //!
-//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, fail over, select, circuit breaker, re-issue
-//! credentials. Each has a setter that takes a layer of the same kind with other settings, or any other layer in its place; a
-//! tuple `(mine, theirs)` of layers puts one of yours above one of these.
+//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, fail over, select, circuit
+//! breaker, stream commit, re-issue credentials. Each has a setter that takes a layer of the same kind with other settings, or
+//! any other layer in its place; a tuple `(mine, theirs)` of layers puts one of yours above one of these.
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
 
@@ -52,6 +52,7 @@ use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
 use crate::respond::RespondLayer;
 use crate::select::SelectBackendLayer;
+use crate::stream_commit::StreamCommitLayer;
 
 /// WebSockets need the feature `client`; without it they are not forwarded.
 #[cfg(feature = "client")]
@@ -75,6 +76,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
         failover: FailoverLayer::new(),
         select: SelectBackendLayer::new(pool),
         circuit: CircuitBreakerLayer::adopting(),
+        stream_commit: StreamCommitLayer::new(),
         reissue: ReissueCredentialsLayer::new(),
     }
 }
@@ -92,6 +94,7 @@ pub struct Builder<
     Failover = FailoverLayer,
     Select = SelectBackendLayer,
     Circuit = CircuitBreakerLayer,
+    StreamCommit = StreamCommitLayer,
     Reissue = ReissueCredentialsLayer,
 > {
     respond: Respond,
@@ -103,6 +106,7 @@ pub struct Builder<
     failover: Failover,
     select: Select,
     circuit: Circuit,
+    stream_commit: StreamCommit,
     reissue: Reissue,
 }
 
@@ -130,22 +134,47 @@ setters! {
     failover: Failover = "Replaces what sends a refused request on.",
     select: Select = "Replaces what chooses targets.",
     circuit: Circuit = "Replaces what learns from outcomes.",
+    stream_commit: StreamCommit = "Replaces what holds streams for their first content.",
     reissue: Reissue = "Replaces what shows backends their credentials.",
 }
 
-impl<T, R, U, I, A, M, F, S, C, X> Builder<T, R, U, I, A, M, F, S, C, X> {
+impl<T, R, U, I, A, M, F, S, C, Q, X> Builder<T, R, U, I, A, M, F, S, C, Q, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        (R, U, T, I, A, M, F, S, C, X): Layer<H>,
-        <(R, U, T, I, A, M, F, S, C, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        (R, U, T, I, A, M, F, S, C, Q, X): Layer<H>,
+        <(R, U, T, I, A, M, F, S, C, Q, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
     {
-        let Self { respond, upgrade, terminate, inspect, authorize, models, failover, select, circuit, reissue } = self;
-        let layers = (respond, upgrade, terminate, inspect, authorize, models, failover, select, circuit, reissue);
+        let Self {
+            respond,
+            upgrade,
+            terminate,
+            inspect,
+            authorize,
+            models,
+            failover,
+            select,
+            circuit,
+            stream_commit,
+            reissue,
+        } = self;
+        let layers = (
+            respond,
+            upgrade,
+            terminate,
+            inspect,
+            authorize,
+            models,
+            failover,
+            select,
+            circuit,
+            stream_commit,
+            reissue,
+        );
         Gateway(BoxCloneSyncService::new(layers.layer(client)))
     }
 }

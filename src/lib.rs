@@ -13,6 +13,7 @@
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt, takes its permit, points the request at it
 //!   │  circuit     learns from the outcome
+//!   │  commit      (`stream_commit`) holds a streamed 200 until its first content
 //!   │  reissue     the target's own key or token
 //!   ▼
 //! any HTTP client: client::HttpClient, or another Service<Request<Body>>
@@ -33,7 +34,8 @@
 //! # Order
 //!
 //! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
-//! below it, where it adopts the permit that selection took. [`terminate`] stands above everything that looks at the client,
+//! below it, where it adopts the permit that selection took; [`stream_commit`] belongs below [`circuit`], which learns from what
+//! a refused stream becomes. [`terminate`] stands above everything that looks at the client,
 //! [`inspect`] above [`failover`], which can only repeat bodies that are in hand. [`reissue`] stands next to the client, so that
 //! nothing in between ever sees a backend's credential. `upgrade` stands directly under [`respond`], so that what a request
 //! holds is held for as long as its WebSocket.
@@ -66,6 +68,7 @@ pub mod pool;
 pub mod reissue;
 pub mod respond;
 pub mod select;
+pub mod stream_commit;
 pub mod terminate;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -1,7 +1,7 @@
 //! Which models are there? Lists the aliases instead of what one backend happens to have.
 //!
 //! 1. `GET` and `HEAD` of `/openai/models` and `/openai/v1/models` are answered here: one entry for each alias that the client
-//!    may use and that a configured backend serves within its constraints, whether or not that backend is able at the moment.
+//!    may use, by the name that it uses, and that a configured backend serves within its constraints, whether or not that backend is able at the moment.
 //! 2. `…/models/{alias}` is answered with that entry, or refused when there is none.
 //! 3. Everything else passes.
 //!
@@ -34,6 +34,7 @@
 //! # Cancellation
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -113,9 +114,10 @@ fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>
     if route.operation() != Operation::Models || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(None);
     }
-    let aliases = pool.aliases();
-    let mut seen =
-        aliases.iter().filter(|alias| is_for(request.extensions().get(), alias, pool)).map(|id| Model::new(id));
+    let (client, aliases) = (request.extensions().get::<Client>(), pool.aliases());
+    let own = client.into_iter().flat_map(Client::routed);
+    let names: BTreeSet<&str> = aliases.iter().map(|alias| &**alias).chain(own).collect();
+    let mut seen = names.into_iter().filter(|name| is_for(client, name, pool)).map(Model::new);
     let body = match route.object_ids().next() {
         None => serde_json::to_vec(&List { object: "list", data: seen.collect() }),
         Some(name) => match seen.find(|model| model.id == name) {
@@ -130,10 +132,10 @@ fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>
 }
 
 fn is_for(client: Option<&Client>, alias: &str, pool: &Pool) -> bool {
-    let mut query = Query::new(Some(alias));
-    if let Some(client) = client {
-        query = query.constraints(client.constraints());
-    }
+    let query = match client {
+        Some(client) => Query::new(Some(client.resolve(alias))).constraints(client.constraints()),
+        None => Query::new(Some(alias)),
+    };
     client.is_none_or(|client| client.may_use(alias)) && pool.outlook(&query).reason != NoTargetReason::NotServed
 }
 

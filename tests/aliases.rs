@@ -321,6 +321,10 @@ mod models {
                 (Some(Client::new("free")), &["gpt-4o", "o3"]),
                 (Some(Client::new("held").allow(["o3", "gone"])), &["o3"]),
                 (Some(Client::new("resident").geography("eu")), &["gpt-4o"]),
+                (
+                    Some(Client::new("renamed").allow(["mine", "lost"]).route("mine", "o3").route("lost", "gone")),
+                    &["mine"],
+                ),
             ] {
                 let (status, list) = ask(client, Method::GET, path).await;
                 assert_eq!((status, ids(&list)), (StatusCode::OK, expected.to_vec()), "{path}");

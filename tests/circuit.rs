@@ -739,3 +739,22 @@ async fn answered(
 async fn is_open(service: &mut Mocked) -> bool {
     task::spawn(service.ready().await.unwrap().call(Request::new(Body::empty()))).poll().is_ready()
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_in_a_stream_opens_a_circuit_of_its_own() {
+    const EVENTS: &str =
+        "data: {\"choices\":[]}\n\ndata: {\"error\":{\"code\":\"429\",\"message\":\"Try again in 7 seconds.\"}}\n\n";
+    let streams = service_fn(async |_: Request<Body>| {
+        let chunks =
+            EVENTS.as_bytes().chunks(5).map(|chunk| Ok::<_, BoxError>(Frame::data(Bytes::copy_from_slice(chunk))));
+        let body = Body::new(StreamBody::new(stream::iter(chunks.collect::<Vec<_>>())));
+        Response::builder().header("content-type", "text/event-stream").body(body)
+    });
+    let layers = ServiceBuilder::new().layer(CircuitBreakerLayer::new("alone", CircuitConfig::default()));
+    let service = layers.service(streams);
+    let answer = service.clone().oneshot(Request::new(Body::empty())).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), EVENTS, "it passes unchanged");
+    let refused = service.oneshot(Request::new(Body::empty())).await.unwrap_err();
+    let refused = refused.downcast::<Error>().unwrap();
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(7)));
+}

@@ -31,13 +31,16 @@ const THREADS: &str = "/openai/threads?api-version=2024-10-21";
 /// Makes a backend show one condition for ever.
 type Break = fn(&Fleet, usize);
 
-const UNKNOWN: [(&str, Break); 6] = [
+const UNKNOWN: [(&str, Break); 7] = [
     ("408", |fleet, i| fleet.always(i, Fault::status(408))),
     ("500", |fleet, i| fleet.always(i, Fault::status(500))),
     ("502", |fleet, i| fleet.always(i, Fault::status(502))),
     ("503", |fleet, i| fleet.always(i, Fault::status(503))),
     ("504", |fleet, i| fleet.always(i, Fault::status(504))),
     ("first-byte-timeout", |fleet, i| fleet.fail(i, Outcome::TimedOut(Phase::FirstByte))),
+    ("stream-preamble", |fleet, i| {
+        fleet.reply(i, |_| Err(AttemptFailed::new(Outcome::Reset, "scripted").in_preamble().into()));
+    }),
 ];
 
 const REFUSALS: [(&str, Break); 5] = [
@@ -100,6 +103,7 @@ mod conditions {
                 "401" | "403" => 502,
                 "404-deployment" => 404,
                 "connect" => 503,
+                "stream-preamble" => 502,
                 "first-byte-timeout" => 504,
                 status => status.parse().unwrap(),
             };

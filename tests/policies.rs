@@ -296,9 +296,8 @@ mod lowest_latency {
         ] {
             takes(&pool, backend, kind, ms(latency)).await;
         }
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         assert_eq!(shares(&pool, &policy, &streamed(), 15), [("x".to_owned(), 15)].into());
-        choice(&pool, &policy, &route());
         assert_eq!(shares(&pool, &policy, &route(), 15), [("y".to_owned(), 15)].into());
     }
 
@@ -307,7 +306,7 @@ mod lowest_latency {
         let pool = pool(["x", "y"].map(serving));
         takes(&pool, "x", RouteKind::Whole, ms(20_000)).await;
         takes(&pool, "y", RouteKind::Whole, ms(500)).await;
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         let mut on_x = 0;
         for _ in 0..2_000 {
             let permit = send(&pool, &policy, &route()).unwrap();
@@ -324,7 +323,7 @@ mod lowest_latency {
         takes(&pool, "slow", RouteKind::Whole, ms(10_000)).await;
         takes(&pool, "fast", RouteKind::Whole, ms(500)).await;
         advance(Duration::from_secs(60)).await;
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         let held: Vec<_> = (0..160).map(|_| send(&pool, &policy, &route()).unwrap()).collect();
         let counts = counts(held.iter().map(|permit| permit.target().backend().to_owned()));
         assert!(counts.get("slow").is_none_or(|slow| *slow <= 1), "{counts:?}");
@@ -333,7 +332,7 @@ mod lowest_latency {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_first_before_anything_is_known() {
         let pool = three();
-        let policy = LowestLatency::default();
+        let policy = LowestLatency::with_seed(11);
         let held: Vec<_> = (0..9).map(|_| send(&pool, &policy, &route()).unwrap()).collect();
         let counts = counts(held.iter().map(|permit| permit.target().backend().to_owned()));
         assert_eq!(counts.values().copied().collect::<Vec<_>>(), [3, 3, 3]);
@@ -494,6 +493,45 @@ mod through_the_layers {
     }
 }
 
+mod streams {
+    use futures_util::{StreamExt, stream};
+    use http::header::CONTENT_TYPE;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+    use tower_azure_openai::stream_commit::StreamCommitLayer;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_latency_of_a_stream_is_that_of_its_first_content() {
+        let pool = pool([serving("x")]);
+        let backend = service_fn(async |_: Request<Body>| {
+            let events = [
+                (100, r#"data: {"choices":[],"prompt_filter_results":[]}"#),
+                (700, r#"data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#),
+                (9_000, "data: [DONE]"),
+            ];
+            let body = stream::iter(events).then(async |(pause, event)| {
+                tokio::time::sleep(ms(pause)).await;
+                Ok::<_, BoxError>(Frame::data(bytes::Bytes::from(format!("{event}\n\n"))))
+            });
+            let answer = Response::builder().header(CONTENT_TYPE, "text/event-stream");
+            answer.body(Body::new(StreamBody::new(body))).map_err(BoxError::from)
+        });
+        let service = ServiceBuilder::new()
+            .layer(SelectBackendLayer::new(pool.clone()))
+            .layer(CircuitBreakerLayer::adopting())
+            .layer(StreamCommitLayer::new())
+            .service(backend);
+        let mut request = Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::empty()).unwrap();
+        request.extensions_mut().insert(streamed());
+        let answer = service.oneshot(request).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+        assert_eq!(target(&pool, "x").latency(RouteKind::Streamed), Some(ms(800)));
+        assert_eq!(target(&pool, "x").latency(RouteKind::Whole), None);
+    }
+}
+
 mod prompts {
     use super::*;
 
@@ -530,6 +568,68 @@ mod prompts {
             0
         };
         served_by(unread, [with_key("a")]).await;
+    }
+}
+
+mod residency {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::{Arc, Mutex};
+
+    use tower_azure_openai::context::Client;
+    use tower_azure_openai::failover::FailoverLayer;
+    use tower_azure_openai::inspect::InspectLayer;
+    use tower_azure_openai::respond::RespondLayer;
+
+    use super::*;
+
+    fn request(n: usize) -> Request<Body> {
+        let (uri, body) = [
+            ("/openai/deployments/gpt-4o/chat/completions?api-version=1", r#"{"messages":[],"user":"u"}"#),
+            ("/openai/deployments/gpt-4o/embeddings", r#"{"input":"Hi"}"#),
+            ("/openai/v1/chat/completions", r#"{"model":"gpt-4o","stream":true,"messages":[]}"#),
+            ("/openai/v1/responses", r#"{"model":"gpt-4o","input":"Hi","prompt_cache_key":"k"}"#),
+            ("/openai/v1/files", "{}"),
+        ][n % 5];
+        Request::post(uri).header("content-type", "application/json").body(Body::from(body)).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_every_compliant_backend_down_no_other_sees_a_byte() {
+        for make in 0..any_run_of_events::policies().len() {
+            let (name, policy) = any_run_of_events::policies().swap_remove(make);
+            let at = |name: &str, geography: &str| serving(name).geography(geography);
+            let pool = pool([at("eu-a", "eu"), at("us", "us"), at("eu-b", "eu").priority(1), serving("unknown")]);
+            let (asked, turn) = (Arc::new(Mutex::new(BTreeMap::<String, usize>::new())), Arc::new(AtomicUsize::new(0)));
+            let backend = {
+                let asked = asked.clone();
+                service_fn(move |request: Request<Body>| {
+                    let host = request.uri().host().unwrap().to_owned();
+                    let status =
+                        if host.starts_with("eu") { [429, 500, 503][turn.fetch_add(1, Relaxed) % 3] } else { 200 };
+                    *asked.lock().unwrap().entry(host).or_default() += 1;
+                    let answer = Response::builder().status(status).header("retry-after-ms", "40");
+                    async move { answer.body(Body::empty()).map_err(BoxError::from) }
+                })
+            };
+            let service = ServiceBuilder::new()
+                .layer(RespondLayer::new())
+                .layer(InspectLayer::new())
+                .layer(FailoverLayer::new())
+                .layer(SelectBackendLayer::new(pool).with_policy(policy))
+                .layer(CircuitBreakerLayer::adopting())
+                .service(backend);
+            for n in 0..500 {
+                let (geography, expected) = if n % 7 == 0 { ("ap", &[404][..]) } else { ("eu", &[429, 500, 503][..]) };
+                let mut request = request(n);
+                request.extensions_mut().insert(Client::new("c").geography(geography));
+                let status = service.clone().oneshot(request).await.unwrap().status().as_u16();
+                assert!(expected.contains(&status), "{name}: {status} for {geography}");
+                advance(ms(n as u64 % 60)).await;
+            }
+            let asked = asked.lock().unwrap();
+            assert!(asked.len() == 2 && asked.keys().all(|host| host.starts_with("eu")), "{name}: {asked:?}");
+            assert!(asked.values().sum::<usize>() > 100, "{name}: {asked:?}");
+        }
     }
 }
 
@@ -571,14 +671,14 @@ mod any_run_of_events {
         ]
     }
 
-    fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
+    pub(crate) fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
         vec![
             ("round robin", Box::new(RoundRobin::default())),
             ("weighted", Box::new(Weighted::default())),
             ("least load", Box::new(LeastLoad::with_seed(7))),
-            ("lowest latency", Box::new(LowestLatency::default())),
+            ("lowest latency", Box::new(LowestLatency::with_seed(12))),
             ("prompt cache", Box::new(PromptCache::or_else(LeastLoad::with_seed(8)))),
-            ("slow start", Box::new(SlowStart::new(LowestLatency::default(), Duration::from_secs(10)).seed(9))),
+            ("slow start", Box::new(SlowStart::new(LowestLatency::with_seed(12), Duration::from_secs(10)).seed(9))),
             ("out of range", Box::new(|_: &Route, _: &[&Target]| usize::MAX)),
         ]
     }

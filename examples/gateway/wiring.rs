@@ -13,18 +13,22 @@ use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
-use tower_azure_openai::pool::{self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder};
+use tower_azure_openai::pool::{
+    self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
+};
 use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
+use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
-use crate::config::behaviour::{self, Circuit, Condition, Selection};
+use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
+use crate::config::releases;
 use crate::config::{Authentication, Config};
 
 /// The description of the pool that a configuration asks for.
@@ -33,6 +37,7 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
     if let Some(region) = &config.region {
         described = described.region(region);
     }
+    let described = config.releases.iter().fold(described, |pool, described| pool.add_release(release(described)));
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
 }
 
@@ -67,6 +72,7 @@ pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Res
                 .on(failover.on.iter().filter_map(condition)),
         )
         .select(SelectBackendLayer::new(pool).with_policy(policy))
+        .stream_commit(stream_commit(&config.stream))
         .build(client(config)?))
 }
 
@@ -147,6 +153,7 @@ fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
         .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
     let mut backend = Backend::new(&described.name, described.endpoint.to_string())
         .credential(credential)
+        .kind(kind(described.kind))
         .priority(described.priority)
         .weight(described.weight)
         .processing(processing(described.processing))
@@ -158,6 +165,10 @@ fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
         backend = backend.geography(geography);
     }
     Ok(described.deployments.iter().fold(backend, |backend, described| backend.add_deployment(deployment(described))))
+}
+
+fn release(described: &releases::Release) -> Release {
+    Release::new(&described.alias, &described.model, &described.version).share(described.share)
 }
 
 fn deployment(described: &backends::Deployment) -> Deployment {
@@ -192,6 +203,13 @@ fn credential(described: &backends::Credential) -> Result<Credential, BoxError> 
     Ok(Credential::bearer(Arc::new(identity.scope(scope).keeper()?)))
 }
 
+fn stream_commit(described: &Stream) -> StreamCommitLayer {
+    StreamCommitLayer::new()
+        .preamble_events(usize::try_from(described.preamble_events).unwrap_or(usize::MAX))
+        .preamble_bytes(described.preamble_bytes)
+        .preamble_time(described.preamble_time)
+}
+
 fn circuit(described: &Circuit) -> CircuitConfig {
     let mut config = CircuitConfig::default();
     config.min_open = described.min_open;
@@ -203,6 +221,13 @@ fn circuit(described: &Circuit) -> CircuitConfig {
     config.window = described.window;
     config.min_requests = described.min_requests;
     config
+}
+
+const fn kind(described: backends::Kind) -> BackendKind {
+    match described {
+        backends::Kind::Azure => BackendKind::Azure,
+        backends::Kind::OpenAi => BackendKind::OpenAi,
+    }
 }
 
 const fn processing(described: backends::Processing) -> pool::Processing {

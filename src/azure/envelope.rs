@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ErrorEnvelope {
     code: Option<String>,
-    inner_code: Option<String>,
+    inner: Option<Value>,
     kind: Option<String>,
     message: Option<String>,
     param: Option<String>,
@@ -24,7 +24,13 @@ impl ErrorEnvelope {
     /// The code of the inner error, such as `ResponsibleAIPolicyViolation` of the content filter.
     #[must_use]
     pub fn inner_code(&self) -> Option<&str> {
-        self.inner_code.as_deref()
+        self.inner()?.get("code")?.as_str()
+    }
+
+    /// The inner error as it came, such as what the content filter found.
+    #[must_use]
+    pub const fn inner(&self) -> Option<&Value> {
+        self.inner.as_ref()
     }
 
     /// The `type`.
@@ -49,14 +55,14 @@ impl ErrorEnvelope {
         let inner = error.get("innererror").or_else(|| error.get("inner_error"));
         Self {
             code: text(error, "code").or_else(|| text(error, "statusCode")),
-            inner_code: inner.and_then(Value::as_object).and_then(|inner| text(inner, "code")),
+            inner: inner.filter(|inner| inner.is_object()).cloned(),
             kind: text(error, "type"),
             message: text(error, "message"),
             param: text(error, "param"),
         }
     }
 
-    fn of_message(message: &str) -> Self {
+    pub(super) fn of_message(message: &str) -> Self {
         Self { message: Some(message.to_owned()), ..Self::default() }
     }
 }
@@ -74,16 +80,33 @@ impl ErrorEnvelope {
 pub fn read(body: &[u8]) -> Option<ErrorEnvelope> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let body = body.as_object()?;
-    match body.get("error") {
-        Some(Value::Object(error)) => Some(ErrorEnvelope::of(error)),
-        Some(Value::String(message)) => Some(ErrorEnvelope::of_message(message)),
-        _ => Some(ErrorEnvelope::of(body)).filter(|flat| flat.code.is_some() || flat.message.is_some()),
+    let flat = || Some(ErrorEnvelope::of(body)).filter(|flat| flat.code.is_some() || flat.message.is_some());
+    body.get("error").and_then(of_value).or_else(flat)
+}
+
+/// Reads what stands under `error`: an object, or only a text.
+pub(super) fn of_value(error: &Value) -> Option<ErrorEnvelope> {
+    match error {
+        Value::Object(error) => Some(ErrorEnvelope::of(error)),
+        Value::String(message) => Some(ErrorEnvelope::of_message(message)),
+        _ => None,
     }
 }
 
 /// An error body in the shape of 2 of [`read`]: `{"error":{"code":…,"message":…,"type":…,"param":…}}`, in this order.
 #[must_use]
 pub fn write(code: &str, kind: &str, message: &str, param: Option<&str>) -> Bytes {
+    write_with_inner(code, kind, message, param, None)
+}
+
+/// As [`write`], with an `innererror` at the end if there is one.
+pub(super) fn write_with_inner(
+    code: &str,
+    kind: &str,
+    message: &str,
+    param: Option<&str>,
+    inner: Option<&Value>,
+) -> Bytes {
     #[derive(Serialize)]
     struct Outer<'a> {
         error: Inner<'a>,
@@ -95,9 +118,11 @@ pub fn write(code: &str, kind: &str, message: &str, param: Option<&str>) -> Byte
         message: &'a str,
         r#type: &'a str,
         param: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        innererror: Option<&'a Value>,
     }
 
-    let body = Outer { error: Inner { code, message, r#type: kind, param } };
+    let body = Outer { error: Inner { code, message, r#type: kind, param, innererror: inner } };
     serde_json::to_vec(&body).expect("texts are always JSON").into()
 }
 

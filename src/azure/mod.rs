@@ -7,6 +7,8 @@
 //! - [`outcome`]: status, headers and error body → what an answer means
 //! - [`prompt`]: a request body → what its prompt's cache is kept under
 //! - [`signals`]: how much room a backend says it has left
+//! - [`sse`]: the events of a stream, found in the chunks of a passing body
+//! - [`stream_event`]: what one of them means
 
 pub mod envelope;
 pub mod hint;
@@ -15,7 +17,9 @@ pub mod outcome;
 pub mod prompt;
 pub mod request_body;
 pub mod signals;
+pub mod sse;
 mod stable_hash;
+pub mod stream_event;
 
 pub use self::outcome::{Outcome, Phase};
 pub(crate) use self::stable_hash::stable_hash;

@@ -204,8 +204,13 @@ impl Call {
     /// What is left of the path is what the backend serves; the model then stands where [`model_place`](Self::model_place) says.
     #[must_use]
     pub fn surplus_span(&self) -> Option<Range<usize>> {
-        let deployment = self.deployment.as_ref().filter(|deployment| deployment.surplus)?;
-        Some(PREFIX.len()..deployment.span.end + 1)
+        self.deployment_segments().filter(|_| self.deployment.as_ref().is_some_and(|deployment| deployment.surplus))
+    }
+
+    /// The segments of the path that say which deployment is meant, with the slash after them, in bytes.
+    #[must_use]
+    pub fn deployment_segments(&self) -> Option<Range<usize>> {
+        self.deployment.as_ref().map(|deployment| PREFIX.len()..deployment.span.end + 1)
     }
 
     /// Where the call says which model it uses.

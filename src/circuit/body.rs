@@ -2,44 +2,81 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
 use super::future::Watch;
-use crate::azure::Outcome;
+use crate::azure::stream_event::{HeadHint, Reader, StreamEvent};
+use crate::azure::{Outcome, sse};
 use crate::body::Body;
 use crate::context::{AttemptFailed, ClassifyError};
 
+/// How long an event may be in which an error is noticed: 64 KiB.
+pub const OBSERVED_EVENT: usize = 64 * 1024;
+
 /// The body of an answer that is watched by a circuit: holds the permit until it ends, and records how it ended.
+///
+/// In a stream of events it notices errors in passing. What comes arrives unchanged and at once.
 pub struct ResponseBody {
     inner: Body,
     watch: Option<(Watch, Arc<dyn ClassifyError>)>,
+    events: Option<Events>,
+}
+
+/// The events of a stream that has begun with success, and what its head said of waiting.
+pub(super) struct Events {
+    reader: Reader,
+    head: HeadHint,
 }
 
 impl ResponseBody {
-    pub(super) fn new(inner: Body, watch: Option<Watch>, classify: &Arc<dyn ClassifyError>) -> Self {
-        let mut body = Self::lasting(inner, watch, classify);
+    pub(super) fn new(
+        inner: Body,
+        watch: Option<Watch>,
+        events: Option<Events>,
+        classify: &Arc<dyn ClassifyError>,
+    ) -> Self {
+        let mut body = Self::lasting(inner, watch, events, classify);
         body.notice_end();
         body
     }
 
     /// A body that has not ended before it is asked, although it is empty: that of an answer that switches protocols.
-    pub(super) fn lasting(inner: Body, watch: Option<Watch>, classify: &Arc<dyn ClassifyError>) -> Self {
-        Self { inner, watch: watch.map(|watch| (watch, classify.clone())) }
+    pub(super) fn lasting(
+        inner: Body,
+        watch: Option<Watch>,
+        events: Option<Events>,
+        classify: &Arc<dyn ClassifyError>,
+    ) -> Self {
+        Self { inner, watch: watch.map(|watch| (watch, classify.clone())), events }
+    }
+
+    /// Records an error at once, because many clients leave when they see one; the place in flight is held to the end.
+    fn observe(&mut self, frame: &Frame<Bytes>) {
+        let (Some((watch, _)), Some(events), Some(data)) = (&mut self.watch, &mut self.events, frame.data_ref()) else {
+            return;
+        };
+        if let Some(outcome) = events.failure(data) {
+            watch.record(&outcome);
+            self.events = None;
+        }
     }
 
     /// Servers need not ask a body for more once it says that it has ended.
     fn notice_end(&mut self) {
         if self.inner.is_end_stream() {
-            self.end(&Outcome::Success);
+            self.end();
         }
     }
 
-    fn end(&mut self, outcome: &Outcome) {
+    fn end(&mut self) {
         if let Some((mut watch, _)) = self.watch.take() {
-            watch.record(outcome);
+            let failure = self.events.as_mut().and_then(Events::failure_at_end);
+            watch.record(&failure.unwrap_or(Outcome::Success));
         }
     }
 
@@ -55,6 +92,36 @@ impl ResponseBody {
     }
 }
 
+impl Events {
+    pub(super) fn of(answer: &Response<Body>) -> Option<Self> {
+        let is_stream = answer.status().is_success() && sse::is_event_stream(answer.headers());
+        is_stream.then(|| Self {
+            reader: Reader::new(OBSERVED_EVENT).failures_only(),
+            head: HeadHint::of(answer.headers(), SystemTime::now()),
+        })
+    }
+
+    fn failure(&mut self, mut chunk: &[u8]) -> Option<Outcome> {
+        while let Some(event) = self.reader.next_event(&mut chunk) {
+            if let Some(outcome) = self.outcome(&event) {
+                return Some(outcome);
+            }
+        }
+        None
+    }
+
+    fn failure_at_end(&mut self) -> Option<Outcome> {
+        self.reader.finish().and_then(|event| self.outcome(&event))
+    }
+
+    fn outcome(&self, event: &StreamEvent) -> Option<Outcome> {
+        match event {
+            StreamEvent::Error(error) | StreamEvent::RunFailed(error) => Some(error.outcome(self.head)),
+            _ => None,
+        }
+    }
+}
+
 impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
@@ -63,12 +130,13 @@ impl HttpBody for ResponseBody {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
+                self.observe(&frame);
                 self.notice_end();
                 Some(Ok(frame))
             }
             Some(Err(error)) => Some(Err(self.fail(error))),
             None => {
-                self.end(&Outcome::Success);
+                self.end();
                 None
             }
         })

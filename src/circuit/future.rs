@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::ResponseBody;
+use super::body::Events;
 use crate::azure::Outcome;
 use crate::body::Body;
 use crate::context::{AttemptFailed, ClassifyError, of_body, of_head};
@@ -141,8 +142,9 @@ fn settle(
     answer.extensions_mut().insert(outcome);
     let classify = classify.ok_or_else(polled_again)?;
     let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let events = watch.as_ref().and_then(|_| Events::of(&answer));
     let watched = if switches { ResponseBody::lasting } else { ResponseBody::new };
-    Ok(answer.map(|body| watched(body, watch, &classify)))
+    Ok(answer.map(|body| watched(body, watch, events, &classify)))
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

@@ -8,6 +8,8 @@
 //! 3. A refusal or failure is recorded at the head. A success is recorded when its body has ended; a body that breaks is a
 //!    failure, one that the client drops teaches nothing. A probe's place is free once the head is there. The body of a 101
 //!    stands for the connection that follows: it has not ended before it is read to its end or dropped.
+//!    In a stream of events an error is noticed in passing, in events of up to [`OBSERVED_EVENT`] bytes, and recorded at once as
+//!    what it stands for: a rate limit opens the circuit for its hint. The events reach the client unchanged.
 //! 4. The `Outcome` is put on the answer. An error of the service below becomes
 //!    [`AttemptFailed`](crate::context::AttemptFailed) with the outcome that [`ClassifyError`] reads from it.
 //! 5. The permit, and with it the place in flight, is held until the body has ended.
@@ -54,7 +56,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::body::ResponseBody;
+pub use self::body::{OBSERVED_EVENT, ResponseBody};
 pub use self::future::ResponseFuture;
 #[cfg(doc)]
 use crate::azure::Outcome;

@@ -10,12 +10,26 @@ use crate::azure::Outcome;
 pub struct AttemptFailed {
     outcome: Outcome,
     source: BoxError,
+    in_preamble: bool,
 }
 
 impl AttemptFailed {
     /// An outcome and the error that showed it.
     pub fn new(outcome: Outcome, source: impl Into<BoxError>) -> Self {
-        Self { outcome, source: source.into() }
+        Self { outcome, source: source.into(), in_preamble: false }
+    }
+
+    /// The same, between the head of a stream and its first content: see [`InPreamble`](super::InPreamble).
+    #[must_use]
+    pub const fn in_preamble(mut self) -> Self {
+        self.in_preamble = true;
+        self
+    }
+
+    /// Whether it ended between the head of a stream and its first content.
+    #[must_use]
+    pub const fn is_in_preamble(&self) -> bool {
+        self.in_preamble
     }
 
     /// What it means.

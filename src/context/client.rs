@@ -91,6 +91,11 @@ impl Client {
         self.0.routes.get(alias).map_or(alias, |stands_for| stands_for)
     }
 
+    /// The names of this client that stand for others.
+    pub fn routed(&self) -> impl Iterator<Item = &str> {
+        self.0.routes.keys().map(|name| &**name)
+    }
+
     /// Whether the client is held to a list of aliases.
     #[must_use]
     pub fn is_restricted(&self) -> bool {

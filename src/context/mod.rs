@@ -11,6 +11,7 @@
 //! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer | failover |
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
 //! | [`Handshake`] | WebSocket pass-through | credential re-issue, the HTTP client |
+//! | [`InPreamble`] | stream commit, on the answer | failover |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own.
 
@@ -43,10 +44,16 @@ pub struct FreshCredential;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake;
 
+/// On an answer: it stands for an error that came inside a stream which had begun with 200, before its first content.
+///
+/// Unlike a real 429, an error that comes so late does not prove that nothing was done: what the stream had announced, a run or
+/// a response, may exist. An attempt that was cut there says so by [`AttemptFailed::is_in_preamble`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InPreamble;
+
 /// What a request of this client with this route asks of its target.
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>) -> Query<'a> {
-    match client {
-        Some(client) => Query::new(route.alias().map(|alias| client.resolve(alias))).constraints(client.constraints()),
-        None => Query::new(route.alias()),
-    }
+    let Some(client) = client else { return Query::new(route.alias()) };
+    let alias = route.alias().map(|alias| client.resolve(alias));
+    Query::new(alias).constraints(client.constraints()).client(client.id())
 }

@@ -134,6 +134,12 @@ impl Route {
         self.0.call.surplus_span()
     }
 
+    /// The segments of the path that say which deployment is meant, with the slash after them, as bytes.
+    #[must_use]
+    pub fn deployment_segments(&self) -> Option<Range<usize>> {
+        self.0.call.deployment_segments()
+    }
+
     /// The ids of stored objects in the path, in their order; below `models`, the name of a model.
     #[must_use]
     pub fn object_ids(&self) -> impl ExactSizeIterator<Item = &str> {

@@ -1,5 +1,6 @@
 //! One attempt after the other.
 
+use std::error::Error as StdError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +16,8 @@ use super::{Config, FailoverLayer};
 use crate::azure::Outcome;
 use crate::azure::operation::Repeat;
 use crate::body::Body;
-use crate::context::{Attempts, Client, FreshCredential, Route, of_body, of_head, query};
-use crate::error::{Error, ErrorKind};
+use crate::context::{AttemptFailed, Attempts, Client, FreshCredential, InPreamble, Route, of_body, of_head, query};
+use crate::error::{Error, ErrorKind, causes};
 use crate::pool::{Target, TargetSet};
 
 /// Sends the request until an answer belongs to the client.
@@ -42,11 +43,14 @@ where
     let (mut failures, mut refreshed) = (0, TargetSet::default());
     loop {
         let sent = attempts.sent();
-        let (answer, outcome) = match send(&mut service, request, &config).await {
-            Ok((answer, outcome)) => (Some(answer), outcome),
+        let (answer, outcome, in_preamble) = match send(&mut service, request, &config).await {
+            Ok((answer, outcome)) => {
+                let in_preamble = answer.extensions().get::<InPreamble>().is_some();
+                (Some(answer), outcome, in_preamble)
+            }
             Err(error) => match meaning(error, &config) {
                 Meaning::NothingLeft(error) => return ending.give_up(Some(error)),
-                Meaning::Outcome(outcome) => (None, outcome),
+                Meaning::Outcome { outcome, in_preamble } => (None, outcome, in_preamble),
                 Meaning::Pass(error) => return Err(error),
             },
         };
@@ -58,8 +62,9 @@ where
         if let Some(target) = again {
             attempts.repeat_on(target);
         } else {
-            let may_repeat = outcome.is_refusal() || route.repeat() == Repeat::Safe;
-            if !may_repeat || !config.on.hold(outcome) {
+            // A refusal that comes after a stream has announced something does not prove that nothing was done.
+            let may_repeat = outcome.is_refusal() && !in_preamble || route.repeat() == Repeat::Safe;
+            if !may_repeat || !config.on.hold(outcome, in_preamble) {
                 return ending.pass(answer, outcome);
             }
             let costs = !(outcome.is_refusal() && selected);
@@ -106,7 +111,7 @@ enum Meaning {
     /// No target is left to try.
     NothingLeft(Error),
     /// An attempt ended so.
-    Outcome(Outcome),
+    Outcome { outcome: Outcome, in_preamble: bool },
     /// Not about a target at all.
     Pass(BoxError),
 }
@@ -126,8 +131,12 @@ fn meaning(error: BoxError, config: &Config) -> Meaning {
             Some(upload) => upload.without_source().into(),
             None => error,
         }),
-        outcome => Meaning::Outcome(outcome),
+        outcome => Meaning::Outcome { outcome, in_preamble: is_in_preamble(error.as_ref()) },
     }
+}
+
+fn is_in_preamble(error: &(dyn StdError + 'static)) -> bool {
+    causes(error).find_map(|cause| cause.downcast_ref()).is_some_and(AttemptFailed::is_in_preamble)
 }
 
 /// The target that refused a token, if another token is in hand and this is the first time.

@@ -35,11 +35,14 @@ pub enum Condition {
     Throttled,
     /// `408`.
     RequestTimeout,
+    /// `stream-preamble`: a stream that had begun with 200 failed, or broke off, before its first content. It decides alone:
+    /// the status that such an error stands for is not looked up here once more.
+    StreamPreamble,
     /// `401`: the backend does not accept the gateway's credential.
     Unauthorized,
 }
 
-const NAMES: [(Condition, &str); 14] = [
+const NAMES: [(Condition, &str); 15] = [
     (Condition::Unauthorized, "401"),
     (Condition::Forbidden, "403"),
     (Condition::DeploymentMissing, "404-deployment"),
@@ -54,11 +57,12 @@ const NAMES: [(Condition, &str); 14] = [
     (Condition::Connect, "connect"),
     (Condition::FirstByteTimeout, "first-byte-timeout"),
     (Condition::AnswerTimeout, "answer-timeout"),
+    (Condition::StreamPreamble, "stream-preamble"),
 ];
 
 impl Condition {
     /// What is on by default: everything but `409-retry-after`, `424` and `answer-timeout`.
-    pub const DEFAULT: [Self; 11] = [
+    pub const DEFAULT: [Self; 12] = [
         Self::Unauthorized,
         Self::Forbidden,
         Self::DeploymentMissing,
@@ -70,6 +74,7 @@ impl Condition {
         Self::GatewayTimeout,
         Self::Connect,
         Self::FirstByteTimeout,
+        Self::StreamPreamble,
     ];
 
     /// The condition that an outcome is, if it is one that can be switched.
@@ -128,9 +133,10 @@ impl Conditions {
 
     /// Whether an outcome sends the request on. One without a switch of its own does when it taught nothing about the
     /// request: a connection that broke, an error nobody can classify, a token that could not be had.
-    pub(super) fn hold(&self, outcome: Outcome) -> bool {
+    pub(super) fn hold(&self, outcome: Outcome, in_preamble: bool) -> bool {
         match Condition::of(outcome) {
-            Some(condition) => self.0.contains(&condition),
+            _ if in_preamble && !self.0.contains(&Condition::StreamPreamble) => false,
+            Some(condition) => in_preamble || self.0.contains(&condition),
             None => matches!(outcome, Outcome::Reset | Outcome::Unknown | Outcome::CredentialUnavailable),
         }
     }

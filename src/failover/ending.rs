@@ -8,7 +8,7 @@ use tower::BoxError;
 use crate::azure::Outcome;
 use crate::azure::operation::Repeat;
 use crate::body::Body;
-use crate::context::{Attempts, Client, Route, keep, query, wait};
+use crate::context::{Attempts, Client, InPreamble, Route, keep, query, wait};
 use crate::error::{Error, ErrorKind};
 
 /// Remembers the best answer so far, and ends a request with it.
@@ -65,14 +65,15 @@ impl<'a> Ending<'a> {
                     wait::set(answer.headers_mut(), wait);
                 }
             }
-            if may_have_created(self.route, outcome) {
+            let in_preamble = answer.extensions().get::<InPreamble>().is_some();
+            if may_have_created(self.route, outcome, in_preamble) {
                 wait::forbid_repeat(answer.headers_mut());
             }
             return Ok(answer);
         }
         let none = nothing_left.or_else(|| outlook().map(Error::from)).unwrap_or_else(nobody);
         // What may have been done must not look like a refusal, which proves that nothing was.
-        let created = self.unanswered.is_some_and(|outcome| may_have_created(self.route, outcome));
+        let created = self.unanswered.is_some_and(|outcome| may_have_created(self.route, outcome, false));
         let cause = match self.unanswered {
             _ if !created && none.kind() == ErrorKind::NoTargetThrottled => none,
             _ if !created && self.credential_refused => {
@@ -92,7 +93,8 @@ fn nobody() -> Error {
         .with_retry_after(Duration::from_secs(1))
 }
 
-fn may_have_created(route: &Route, outcome: Outcome) -> bool {
+/// A refusal proves that nothing was done, unless it came after a stream had begun.
+fn may_have_created(route: &Route, outcome: Outcome, in_preamble: bool) -> bool {
     let unknown = outcome.is_failure() || matches!(outcome, Outcome::ServerFailed { .. } | Outcome::DependencyFailed);
-    route.repeat() == Repeat::Creates && unknown && !outcome.is_refusal()
+    route.repeat() == Repeat::Creates && (in_preamble || unknown && !outcome.is_refusal())
 }

@@ -6,6 +6,9 @@
 //! 3. An *unknown* outcome (a timeout or reset after sending, 408, 5xx) moves on only where a repeat costs tokens but changes
 //!    nothing the client can name ([`Repeat::Safe`](crate::azure::operation::Repeat)), at most
 //!    [`attempts`](FailoverLayer::attempts) times in total, and while the process-wide [`RetryBudget`] lasts.
+//!    So does an error in the preamble of a stream, or its breaking off there
+//!    ([`Condition::StreamPreamble`]). A rate limit in a preamble is a refusal where a repeat is safe, and unknown otherwise:
+//!    what the stream had announced may exist.
 //! 4. Everything else goes straight to the client, other 4xx among it. So does any outcome that
 //!    [`on`](FailoverLayer::on) leaves out.
 //! 5. After a 401, when a token other than the refused one is in hand

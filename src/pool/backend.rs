@@ -12,6 +12,7 @@ use super::{Credential, Deployment, Obstacle};
 #[must_use]
 pub struct Backend {
     pub(super) name: String,
+    pub(super) kind: BackendKind,
     pub(super) endpoint: String,
     pub(super) credential: Option<Credential>,
     pub(super) priority: u32,
@@ -30,6 +31,7 @@ impl Backend {
     pub fn new(name: impl Into<String>, endpoint: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            kind: BackendKind::Azure,
             endpoint: endpoint.into(),
             credential: None,
             priority: 0,
@@ -41,6 +43,12 @@ impl Backend {
             quota_group: None,
             deployments: Vec::new(),
         }
+    }
+
+    /// Which form of the API it speaks. Default [`BackendKind::Azure`].
+    pub const fn kind(mut self, kind: BackendKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// What the backend is shown. Without one, requests go out without a credential.
@@ -108,6 +116,17 @@ impl fmt::Debug for Backend {
             .field("deployments", &self.deployments)
             .finish_non_exhaustive()
     }
+}
+
+/// Which form of the API a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// Azure OpenAI's.
+    Azure,
+    /// OpenAI's own, as many servers elsewhere speak it: paths begin with `/v1` (below the endpoint, which does not hold it), the
+    /// deployment is the `model` of the body, there is no `api-version`, and a key is sent as `Authorization: Bearer`.
+    OpenAi,
 }
 
 /// Where a backend may process prompts.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::endpoint::Endpoint;
-use super::{Backend, CircuitConfig, Deployment, Pool};
+use super::{Backend, BackendKind, CircuitConfig, Deployment, Pool, Release};
 
 /// The largest weight of a backend or deployment.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -18,6 +18,7 @@ pub struct PoolBuilder {
     pub(super) backends: Vec<Backend>,
     pub(super) circuit: CircuitConfig,
     pub(super) region: Option<String>,
+    pub(super) releases: Vec<Release>,
 }
 
 impl PoolBuilder {
@@ -30,6 +31,12 @@ impl PoolBuilder {
     /// Sets when circuits open and for how long.
     pub const fn circuit(mut self, config: CircuitConfig) -> Self {
         self.circuit = config;
+        self
+    }
+
+    /// Adds a release of an alias, whose targets may then differ in model and version: each must be of one of its releases.
+    pub fn add_release(mut self, release: Release) -> Self {
+        self.releases.push(release);
         self
     }
 
@@ -53,7 +60,8 @@ impl PoolBuilder {
         let mut problems = Problems::default();
         let endpoints = self.backends.iter().filter_map(|backend| problems.check_backend(backend)).collect();
         problems.check_names(&self.backends);
-        problems.check_aliases(&self.backends);
+        problems.check_aliases(&self.backends, &self.releases);
+        problems.check_releases(&self.backends, &self.releases);
         if self.backends.is_empty() {
             problems.add("the pool", "has no backend");
         }
@@ -78,6 +86,10 @@ pub struct BuildError(Vec<String>);
 impl BuildError {
     pub(super) fn no_backend(name: &str) -> Self {
         Self(vec![format!("backend `{name}` is not in the pool")])
+    }
+
+    pub(super) fn no_release(alias: &str, model: &str, version: &str) -> Self {
+        Self(vec![format!("release {model} {version} of alias `{alias}` is not in the pool")])
     }
 
     /// One sentence for each problem.
@@ -121,6 +133,9 @@ impl Problems {
         let endpoint =
             Endpoint::parse(&backend.endpoint).map_err(|why| self.add(format_args!("endpoint of {name}"), why));
         let endpoint = endpoint.ok()?;
+        if backend.kind == BackendKind::OpenAi && endpoint.prefix().ends_with("/v1") {
+            self.add(format_args!("endpoint of {name}"), "must not end in /v1, which is put there");
+        }
         let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_bearer().is_some());
         if has_tokens && !endpoint.may_carry_tokens() {
             self.add(format_args!("endpoint of {name}"), "must be https: tokens are not sent in the clear");
@@ -153,11 +168,14 @@ impl Problems {
         }
     }
 
-    fn check_aliases(&mut self, backends: &[Backend]) {
+    fn check_aliases(&mut self, backends: &[Backend], releases: &[Release]) {
         let mut first: HashMap<&str, (&Backend, &Deployment)> = HashMap::new();
         let served = backends.iter().flat_map(|b| b.deployments.iter().map(move |d| (b, d)));
         for (backend, deployment) in served {
             let alias = deployment.alias_name();
+            if releases.iter().any(|release| release.alias == alias) {
+                continue;
+            }
             let (b, d) = *first.entry(alias).or_insert((backend, deployment));
             if d.model_name() != deployment.model_name() || d.version != deployment.version {
                 let (was, is) = (ServedAt(b, d), ServedAt(backend, deployment));
@@ -165,6 +183,37 @@ impl Problems {
                     format_args!("alias `{alias}`"),
                     format_args!("is {was} and {is}: all its targets must agree"),
                 );
+            }
+        }
+    }
+
+    fn check_releases(&mut self, backends: &[Backend], releases: &[Release]) {
+        let served = || backends.iter().flat_map(|b| b.deployments.iter().map(move |d| (b, d)));
+        let is_of =
+            |release: &Release, d: &Deployment| release.is_of(d.alias_name(), d.model_name(), d.version.as_deref());
+        for (at, release) in releases.iter().enumerate() {
+            let Release { alias, model, version, share } = release;
+            let name = format!("release {model} {version} of alias `{alias}`");
+            if releases[..at].iter().any(|other| other.is(alias, model, version)) {
+                self.add(&name, "is there twice");
+            }
+            if *share > MAX_WEIGHT {
+                self.add(format_args!("share of {name}"), format_args!("is above {MAX_WEIGHT}"));
+            }
+            if !served().any(|(_, deployment)| is_of(release, deployment)) {
+                self.add(&name, "has no target");
+            }
+            let is_first = !releases[..at].iter().any(|other| other.alias == *alias);
+            if is_first && releases.iter().filter(|other| other.alias == *alias).all(|other| other.share == 0) {
+                self.add(format_args!("alias `{alias}`"), "has no release with a share");
+            }
+        }
+        for (backend, deployment) in served() {
+            let alias = deployment.alias_name();
+            let mut own = releases.iter().filter(|release| release.alias == alias).peekable();
+            if own.peek().is_some() && !own.any(|release| is_of(release, deployment)) {
+                let at = ServedAt(backend, deployment);
+                self.add(format_args!("alias `{alias}`"), format_args!("is {at}, which is none of its releases"));
             }
         }
     }

@@ -17,19 +17,23 @@ pub struct Credential(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    ApiKey(HeaderValue),
+    ApiKey { key: HeaderValue, bearer: HeaderValue },
     Bearer(Arc<dyn BearerTokens>),
 }
 
 impl Credential {
-    /// An API key, sent as `api-key`.
+    /// An API key, sent as `api-key`, or as `Authorization: Bearer` to a backend that is not of Azure.
     ///
     /// # Errors
     /// The key holds a byte that a header cannot carry.
     pub fn api_key(key: impl AsRef<[u8]>) -> Result<Self, InvalidHeaderValue> {
-        let mut value = HeaderValue::from_bytes(key.as_ref())?;
-        value.set_sensitive(true);
-        Ok(Self(Kind::ApiKey(value)))
+        let secret = |bytes: &[u8]| {
+            let mut value = HeaderValue::from_bytes(bytes)?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        let bearer = secret(&[b"Bearer ", key.as_ref()].concat())?;
+        Ok(Self(Kind::ApiKey { key: secret(key.as_ref())?, bearer }))
     }
 
     /// Tokens, sent as `Authorization: Bearer`; see [`TokenKeeper`](crate::reissue::TokenKeeper).
@@ -42,7 +46,15 @@ impl Credential {
     #[must_use]
     pub const fn as_api_key(&self) -> Option<&HeaderValue> {
         match &self.0 {
-            Kind::ApiKey(value) => Some(value),
+            Kind::ApiKey { key, .. } => Some(key),
+            Kind::Bearer(_) => None,
+        }
+    }
+
+    /// The key as the value of `Authorization`, if this is one.
+    pub(crate) const fn as_bearer_key(&self) -> Option<&HeaderValue> {
+        match &self.0 {
+            Kind::ApiKey { bearer, .. } => Some(bearer),
             Kind::Bearer(_) => None,
         }
     }
@@ -51,7 +63,7 @@ impl Credential {
     #[must_use]
     pub const fn as_bearer(&self) -> Option<&Arc<dyn BearerTokens>> {
         match &self.0 {
-            Kind::ApiKey(_) => None,
+            Kind::ApiKey { .. } => None,
             Kind::Bearer(tokens) => Some(tokens),
         }
     }
@@ -59,7 +71,7 @@ impl Credential {
     /// How the status page names it: `key`, `ok`, or a sentence that says what is wrong.
     pub(super) fn identity(&self) -> String {
         match &self.0 {
-            Kind::ApiKey(_) => "key".to_owned(),
+            Kind::ApiKey { .. } => "key".to_owned(),
             Kind::Bearer(tokens) => tokens.problem().unwrap_or_else(|| "ok".to_owned()),
         }
     }
@@ -67,7 +79,7 @@ impl Credential {
     /// Whether a request could carry it now, or as soon as a first token is there.
     pub(super) fn is_usable(&self) -> bool {
         match &self.0 {
-            Kind::ApiKey(_) => true,
+            Kind::ApiKey { .. } => true,
             Kind::Bearer(tokens) => tokens.problem().is_none(),
         }
     }
@@ -76,7 +88,7 @@ impl Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::ApiKey(_) => "Credential::ApiKey",
+            Kind::ApiKey { .. } => "Credential::ApiKey",
             Kind::Bearer(_) => "Credential::Bearer",
         })
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::status::ceil_ms;
-use super::{CircuitState, Pool, Processing, Query, Target};
+use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
 use crate::context::{Client, Route, query};
 
 /// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
@@ -80,6 +80,8 @@ pub enum Obstacle {
         /// For how long it is.
         wait: Duration,
     },
+    /// It is of another release than the client's.
+    OtherRelease,
     /// Its circuit lets single requests through to find out whether it is well, and one was just sent.
     Probing {
         /// How long until the next one.
@@ -147,7 +149,8 @@ impl Pool {
         let (table, now) = (self.0.table.load(), Instant::now());
         let mut targets = Vec::new();
         let mut found = false;
-        for tier in table.group(query.alias).into_iter().flat_map(|group| group.tiers()) {
+        let group = self.known_group_of(&table, query);
+        for tier in group.into_iter().flat_map(|group| group.tiers()) {
             let ahead = found;
             for target in tier {
                 let mut obstacles = query.obstacles(target, self.0.epoch, now);
@@ -158,8 +161,16 @@ impl Pool {
                 targets.push(Explained { target: target.clone(), obstacles });
             }
         }
-        let others = table.deployed().filter(|target| query.alias.is_some() && target.alias() != query.alias);
-        targets.extend(others.map(|target| Explained { target: target.clone(), obstacles: vec![Obstacle::NotServed] }));
+        let mut listed = TargetSet::default();
+        for explained in &targets {
+            listed.insert(&explained.target);
+        }
+        let others = table.deployed().filter(|target| query.alias.is_some() && !listed.contains(target));
+        targets.extend(others.map(|target| {
+            let served = target.alias() == query.alias;
+            let obstacle = if served { Obstacle::OtherRelease } else { Obstacle::NotServed };
+            Explained { target: target.clone(), obstacles: vec![obstacle] }
+        }));
         Explanation { alias: query.alias.map(Into::into), targets }
     }
 }
@@ -215,6 +226,7 @@ impl fmt::Display for Obstacle {
             Self::Geography { is: Some(is), wanted } => write!(f, "geography is {is}, not {wanted}"),
             Self::Geography { is: None, wanted } => write!(f, "geography is unknown, not {wanted}"),
             Self::NotServed => f.write_str("serves another alias"),
+            Self::OtherRelease => f.write_str("is of another release"),
             Self::Open { throttled: true, wait } => write!(f, "asked to wait, {} ms left", ceil_ms(*wait)),
             Self::Open { throttled: false, wait } => write!(f, "failed, {} ms until it is probed", ceil_ms(*wait)),
             Self::Probing { wait } => write!(f, "being probed, {} ms until the next", ceil_ms(*wait)),

@@ -1,5 +1,8 @@
 //! What is measured of a target while it serves: how long it takes, and how much room it says it has left.
 //!
+//! Fed by [`Permit`](super::Permit): when a request is sent, when its answer begins, when its outcome is known. In a stack,
+//! selection and the circuit breaker do that; without a circuit breaker nothing is learned.
+//!
 //! **Latency** is the time from sending a request to the first content of its answer: to the head of an answer that is not
 //! streamed, and to the head of a streamed one where something below holds it back until its content begins. It is kept per
 //! [`RouteKind`] as a moving average that is quick to believe bad news: a sample above the estimate replaces it at once, one

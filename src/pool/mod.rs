@@ -40,6 +40,8 @@ mod explain;
 mod live;
 pub mod load;
 mod permit;
+mod release;
+pub(crate) mod rendezvous;
 mod select;
 mod status;
 mod table;
@@ -47,12 +49,13 @@ mod target;
 mod window;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-pub use self::backend::{Backend, Constraints, Processing};
+pub use self::backend::{Backend, BackendKind, Constraints, Processing};
 pub use self::breaker::{Breaker, BreakerPermit};
 pub use self::builder::{BuildError, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder};
 pub use self::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
@@ -62,8 +65,9 @@ pub use self::endpoint::Endpoint;
 pub use self::explain::{Explained, Explanation, Obstacle};
 pub use self::load::RouteKind;
 pub use self::permit::{Permit, PermitCell};
+pub use self::release::Release;
 pub use self::select::{NoTarget, NoTargetReason, Query};
-pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus};
+pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus, ReleaseStatus};
 pub use self::target::{Target, TargetSet};
 
 #[cfg(feature = "azure-identity")]
@@ -83,6 +87,8 @@ struct Shared {
     table: ArcSwap<Table>,
     /// Held while the table is rebuilt, and while a failure looks whether others still admit.
     changing: Mutex<()>,
+    /// How many requests of nobody in particular were given a release.
+    draws: AtomicU64,
 }
 
 impl Pool {
@@ -94,7 +100,7 @@ impl Pool {
     fn from_description(checked: Checked) -> Result<Self, BuildError> {
         let epoch = Instant::now();
         let table = ArcSwap::from_pointee(Table::build(checked, epoch, None));
-        Ok(Self(Arc::new(Shared { epoch, table, changing: Mutex::new(()) })))
+        Ok(Self(Arc::new(Shared { epoch, table, changing: Mutex::new(()), draws: AtomicU64::new(0) })))
     }
 
     /// Takes another description. Running requests finish where they are; what a target learned is kept where its backend
@@ -116,6 +122,19 @@ impl Pool {
         let mut description = self.0.table.load().description.clone();
         let found = description.backends.iter_mut().find(|described| described.name == backend);
         found.ok_or_else(|| BuildError::no_backend(backend))?.weight = weight;
+        self.rebuild(description)
+    }
+
+    /// Gives a release another share of the clients of its alias; 0 is none.
+    ///
+    /// # Errors
+    /// There is no such release, the share is out of range, or no release of the alias is left with any; then nothing has
+    /// changed.
+    pub fn set_share(&self, alias: &str, model: &str, version: &str, share: u32) -> Result<(), BuildError> {
+        let _changing = self.changing();
+        let mut description = self.0.table.load().description.clone();
+        let found = description.releases.iter_mut().find(|release| release.is(alias, model, version));
+        found.ok_or_else(|| BuildError::no_release(alias, model, version))?.share = share;
         self.rebuild(description)
     }
 
@@ -152,7 +171,8 @@ impl Pool {
     pub fn status(&self) -> PoolStatus {
         let (table, now) = (self.0.table.load(), Instant::now());
         let backends = table.resources.iter().map(|resource| resource.status(&table, now)).collect();
-        PoolStatus { ready: self.is_ready(), backends }
+        let releases = table.description.releases.iter().map(Release::status).collect();
+        PoolStatus { ready: self.is_ready(), backends, releases }
     }
 
     fn rebuild(&self, description: PoolBuilder) -> Result<(), BuildError> {
@@ -167,9 +187,14 @@ impl Pool {
         let _alone = self.changing();
         let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, now));
         let others = table.group(target.alias()).is_some_and(|group| {
-            group.targets().any(|other| other != target && !other.is_drained() && other.0.live.admits(since))
+            let admits = |other: &Target| !other.is_drained() && other.0.live.admits(since);
+            group.targets().any(|other| other != target && other.shares_release_with(target) && admits(other))
         });
         then(others);
+    }
+
+    fn next_draw(&self) -> u64 {
+        self.0.draws.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     fn siblings(&self, target: &Target) -> impl Iterator<Item = Target> {

@@ -22,6 +22,8 @@ pub struct Query<'a> {
     pub constraints: Option<&'a Constraints>,
     /// Targets that this request has used up.
     pub tried: Option<&'a TargetSet>,
+    /// Whose request it is: decides the [release](super::Release) where the alias has several.
+    pub client: Option<&'a str>,
 }
 
 impl<'a> Query<'a> {
@@ -38,7 +40,14 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// Only targets that are not among these.
+    /// Of the release that this client has.
+    #[must_use]
+    pub const fn client(mut self, id: &'a str) -> Self {
+        self.client = Some(id);
+        self
+    }
+
+    /// Only targets that are not among these, and of the same release as they are.
     #[must_use]
     pub const fn tried(mut self, tried: &'a TargetSet) -> Self {
         self.tried = Some(tried);
@@ -91,7 +100,7 @@ impl Pool {
     /// No target is eligible.
     pub fn acquire(&self, query: &Query<'_>, mut choose: impl FnMut(&[&Target]) -> usize) -> Result<Permit, NoTarget> {
         let (table, now) = (self.0.table.load(), Instant::now());
-        let group = table.group(query.alias).ok_or(NoTarget::not_served())?;
+        let group = self.group_of(&table, query).ok_or(NoTarget::not_served())?;
         for tier in group.tiers() {
             let mut candidates = self.eligible(tier, query, now);
             while !candidates.is_empty() {
@@ -123,7 +132,8 @@ impl Pool {
     #[must_use]
     pub fn has_eligible(&self, query: &Query<'_>) -> bool {
         let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, Instant::now()));
-        table.group(query.alias).is_some_and(|group| group.targets().any(|target| query.can_take(target, since)))
+        self.known_group_of(&table, query)
+            .is_some_and(|group| group.targets().any(|target| query.can_take(target, since)))
     }
 
     /// Takes the permit of one target, if its circuit and its limit allow it.
@@ -136,7 +146,7 @@ impl Pool {
     #[must_use]
     pub fn outlook(&self, query: &Query<'_>) -> NoTarget {
         let (table, now) = (self.0.table.load(), Instant::now());
-        table.group(query.alias).map_or(NoTarget::not_served(), |group| self.why_not(group, query, now))
+        self.known_group_of(&table, query).map_or(NoTarget::not_served(), |group| self.why_not(group, query, now))
     }
 
     fn soonest_of(&self, group: &Group, query: &Query<'_>, now: Instant) -> Option<Duration> {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::table::Table;
 use super::target::Resource;
-use super::{CircuitState, Credential, Target};
+use super::{CircuitState, Credential, Release, Target};
 
 /// The pool at one moment. Serialises to the JSON of the status page; holds no endpoint and no credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +18,23 @@ pub struct PoolStatus {
     pub ready: bool,
     /// In the order of configuration.
     pub backends: Vec<BackendStatus>,
+    /// Where an alias has several, in the order of configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<ReleaseStatus>,
+}
+
+/// One release of a [`PoolStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ReleaseStatus {
+    /// The name that clients use.
+    pub alias: String,
+    /// The model.
+    pub model: String,
+    /// The model's version.
+    pub version: String,
+    /// The share of the clients, relative to the alias's other releases.
+    pub share: u32,
 }
 
 /// One backend of a [`PoolStatus`].
@@ -70,6 +87,13 @@ pub struct DeploymentStatus {
     pub failures: u64,
     /// Answers among them that Azure itself had another deployment of the resource give.
     pub spilled_over: u64,
+}
+
+impl Release {
+    pub(super) fn status(&self) -> ReleaseStatus {
+        let Self { alias, model, version, share } = self.clone();
+        ReleaseStatus { alias, model, version, share }
+    }
 }
 
 impl Resource {

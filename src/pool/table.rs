@@ -11,7 +11,7 @@ use super::builder::{Checked, PoolBuilder};
 use super::endpoint::Endpoint;
 use super::live::Live;
 use super::target::{Inner, Resource, Served};
-use super::{Backend, CircuitConfig, Deployment, Target};
+use super::{Backend, CircuitConfig, Deployment, Release, Target};
 use crate::azure::stable_hash;
 
 /// Everything but what RFC 3986 calls unreserved.
@@ -22,9 +22,34 @@ pub(super) struct Table {
     pub(super) resources: Vec<Arc<Resource>>,
     /// Every backend without a deployment, then every backend with each of its deployments.
     targets: Vec<Target>,
-    aliases: HashMap<Arc<str>, Group>,
+    aliases: HashMap<Arc<str>, Alias>,
     unnamed: Group,
     next_slot: usize,
+}
+
+/// Whom an alias stands for.
+pub(super) struct Alias {
+    pub(super) all: Group,
+    /// The same targets by release; empty where they are all of one.
+    pub(super) releases: Vec<ReleaseGroup>,
+}
+
+pub(super) struct ReleaseGroup {
+    pub(super) share: u32,
+    pub(super) identity: u64,
+    pub(super) group: Group,
+}
+
+impl Alias {
+    fn new(name: &str, targets: Vec<Target>, description: &PoolBuilder) -> Self {
+        let region = description.region.as_deref();
+        let releases = description.releases.iter().filter(|release| release.alias == name);
+        let group = |release: &Release| {
+            let own = targets.iter().filter(|target| target.is_of(release)).cloned().collect();
+            ReleaseGroup { share: release.share, identity: release.identity(), group: Group::new(own, region) }
+        };
+        Self { releases: releases.map(group).collect(), all: Group::new(targets, region) }
+    }
 }
 
 /// The targets of an alias by priority, the lowest number first, and inside a priority those of the own region first.
@@ -70,20 +95,27 @@ impl Table {
                 aliases.entry(served.alias.clone()).or_default().push(target.clone());
             }
         }
-        let region = description.region.as_deref();
+        let by_release = |(alias, targets): (Arc<str>, Vec<Target>)| {
+            let served = Alias::new(&alias, targets, &description);
+            (alias, served)
+        };
         Self {
             next_slot: maker.next_slot,
             resources,
             targets: unnamed.iter().chain(&deployed).cloned().collect(),
-            aliases: aliases.into_iter().map(|(alias, targets)| (alias, Group::new(targets, region))).collect(),
-            unnamed: Group::new(unnamed, region),
+            aliases: aliases.into_iter().map(by_release).collect(),
+            unnamed: Group::new(unnamed, description.region.as_deref()),
             description,
         }
     }
 
-    /// The targets of an alias, or the backends as such for a call that names none.
+    /// The targets of an alias, of all releases, or the backends as such for a call that names none.
     pub(super) fn group(&self, alias: Option<&str>) -> Option<&Group> {
-        alias.map_or(Some(&self.unnamed), |alias| self.aliases.get(alias))
+        alias.map_or(Some(&self.unnamed), |alias| Some(&self.alias(alias)?.all))
+    }
+
+    pub(super) fn alias(&self, alias: &str) -> Option<&Alias> {
+        self.aliases.get(alias)
     }
 
     /// Every target with a deployment, in the order of configuration.
@@ -126,6 +158,7 @@ impl Maker<'_> {
         let in_flight = known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.0.backend.in_flight.clone());
         Arc::new(Resource {
             name: backend.name.as_str().into(),
+            kind: backend.kind,
             endpoint,
             credential: backend.credential.clone(),
             priority: backend.priority,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::load::LATENCY_DECAY;
-use super::{CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, RouteKind};
+use super::{BackendKind, CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, Release, RouteKind};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
@@ -36,6 +36,7 @@ pub(super) struct Inner {
 /// A backend as it was built.
 pub(super) struct Resource {
     pub(super) name: Arc<str>,
+    pub(super) kind: BackendKind,
     pub(super) endpoint: Endpoint,
     pub(super) credential: Option<Credential>,
     pub(super) priority: u32,
@@ -77,6 +78,12 @@ impl Target {
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
         self.0.deployment.as_ref().map(|served| &*served.alias)
+    }
+
+    /// Which form of the API its backend speaks.
+    #[must_use]
+    pub fn kind(&self) -> BackendKind {
+        self.0.backend.kind
     }
 
     /// Where requests go.
@@ -200,6 +207,17 @@ impl Target {
 
     pub(super) fn shares_quota_with(&self, other: &Self) -> bool {
         self.0.quota_group.is_some() && self.0.quota_group == other.0.quota_group && self.model() == other.model()
+    }
+
+    pub(super) fn is_of(&self, release: &Release) -> bool {
+        let served = self.0.deployment.as_ref();
+        served.is_some_and(|served| release.is_of(&served.alias, &served.model, served.version.as_deref()))
+    }
+
+    /// Whether both serve the same model in the same version.
+    pub(super) fn shares_release_with(&self, other: &Self) -> bool {
+        let version = |target: &Self| target.0.deployment.as_ref().and_then(|served| served.version.clone());
+        self.model() == other.model() && version(self) == version(other)
     }
 
     pub(super) fn shares_place_with(&self, other: &Self) -> bool {

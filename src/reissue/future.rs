@@ -91,7 +91,7 @@ where
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
                     if let Some(Way { target, base_path }) = way {
                         headers::strip_answer(answer.status(), answer.headers_mut());
-                        locations::make_relative(answer.headers_mut(), target.endpoint(), base_path.as_ref());
+                        locations::make_relative(answer.headers_mut(), target, base_path.as_ref());
                     }
                     match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
                         Some(Shown { token, tokens }) => {

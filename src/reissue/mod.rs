@@ -2,8 +2,9 @@
 //!
 //! 1. From a request with a [`Target`] every inbound credential is removed, in headers and query, with all that concerned
 //!    only the way to the gateway. `Host` and `accept-encoding: identity` are set. A [`Handshake`] keeps its upgrade.
-//! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`. A token that is valid is there
-//!    without waiting; otherwise the request waits for the fetch that all share.
+//! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`, which also carries the key of a backend
+//!    that is [not of Azure](BackendKind::OpenAi). A token that is valid is there without waiting; otherwise the request waits
+//!    for the fetch that all share.
 //! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed; a 101 to a
 //!    WebSocket keeps its upgrade. `Location`,
 //!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
@@ -72,7 +73,7 @@ pub use self::keeper::{
 use crate::context::{AttemptFailed, FreshCredential};
 use crate::context::{BasePath, Handshake};
 use crate::headers;
-use crate::pool::{Credential, Target};
+use crate::pool::{BackendKind, Credential, Target};
 
 /// Shows a backend its own credential. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,7 +122,7 @@ where
         let base_path = request.extensions().get::<BasePath>().cloned();
         strip(&mut request, &target);
         let tokens = match target.credential() {
-            Some(credential) => show(&mut request, credential),
+            Some(credential) => show(&mut request, credential, target.kind()),
             None => None,
         };
         let way = Way { target, base_path };
@@ -157,9 +158,17 @@ fn strip<B>(request: &mut Request<B>, target: &Target) {
 }
 
 /// Adds a key, or gives the tokens to add one of.
-fn show<B>(request: &mut Request<B>, credential: &Credential) -> Option<Arc<dyn crate::pool::BearerTokens>> {
-    if let Some(key) = credential.as_api_key() {
-        request.headers_mut().insert(headers::API_KEY, key.clone());
+fn show<B>(
+    request: &mut Request<B>,
+    credential: &Credential,
+    kind: BackendKind,
+) -> Option<Arc<dyn crate::pool::BearerTokens>> {
+    let key = match kind {
+        BackendKind::OpenAi => credential.as_bearer_key().map(|key| (AUTHORIZATION, key)),
+        _ => credential.as_api_key().map(|key| (headers::API_KEY, key)),
+    };
+    if let Some((name, key)) = key {
+        request.headers_mut().insert(name, key.clone());
     }
     credential.as_bearer().cloned()
 }

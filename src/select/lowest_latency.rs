@@ -1,6 +1,5 @@
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use super::Policy;
+use super::random::Random;
 use crate::context::Route;
 use crate::pool::Target;
 
@@ -10,21 +9,29 @@ const EXPLORE: u64 = 16;
 /// Whoever is fastest to the first content, for the kind of the route: a stream is compared with streams, a whole answer with
 /// whole answers.
 ///
-/// What was slow once, or never measured, would never be found to be fast. Every sixteenth choice therefore goes by the
-/// [latency in the light of disuse](Target::latency_at), which brings each target its turn, the slower the rarer; a target that
-/// is being tried loses that light, so that one request finds out and no crowd follows it.
+/// What was slow once, or never measured, would never be found to be fast. One choice in sixteen, drawn at random, therefore
+/// goes by the [latency in the light of disuse](Target::latency_at), which brings each target its turn, the slower the rarer; a
+/// target that is being tried loses that light, so that one request finds out and no crowd follows it.
 ///
 /// Among equals the one with fewer requests in flight. Weights have no meaning here, and all requests follow the fastest until
 /// it is slower than the others: use [`LeastLoad`](super::LeastLoad) where one target cannot carry them.
 #[derive(Debug, Default)]
 pub struct LowestLatency {
-    choices: AtomicU64,
+    random: Random,
+}
+
+impl LowestLatency {
+    /// Draws the same numbers in every run, for tests.
+    #[must_use]
+    pub const fn with_seed(seed: u64) -> Self {
+        Self { random: Random::with_seed(seed) }
+    }
 }
 
 impl Policy for LowestLatency {
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
         let kind = route.kind();
-        if self.choices.fetch_add(1, Relaxed) % EXPLORE == EXPLORE - 1 {
+        if self.random.below(EXPLORE) == 0 {
             least(eligible, |target| target.latency_rank(kind))
         } else {
             least(eligible, |target| target.last_latency(kind))

@@ -7,7 +7,8 @@
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
-//! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target;
+//! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target; one of
+//!    [another kind](crate::pool::BackendKind::OpenAi) gets the path, the query and the body that it understands.
 //!    [`Target`](crate::pool::Target) and [`PermitCell`] are put into the extensions.
 //! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
 //!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
@@ -81,6 +82,7 @@ mod body;
 mod future;
 mod least_load;
 mod lowest_latency;
+mod openai;
 mod policy;
 mod prompt_cache;
 mod random;
@@ -178,6 +180,8 @@ impl<S, P: Policy> SelectBackend<S, P> {
         attempts.sent_to(permit.target(), &self.pool);
         rewrite::point_at(permit.target(), &route, request)?;
         permit.sent(route.kind());
+        // Below, the path is the target's, which may have a prefix.
+        request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))
     }
 

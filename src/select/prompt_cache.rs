@@ -1,6 +1,6 @@
 use super::{LeastLoad, Policy};
 use crate::context::Route;
-use crate::pool::Target;
+use crate::pool::{Target, rendezvous};
 
 /// Requests with a common prompt go to a common target, where its cache is warm.
 ///
@@ -95,26 +95,17 @@ fn weight(target: &Target) -> u32 {
     target.weight().max(1)
 }
 
-/// Whose `weight / −ln(1 − draw)` is the highest.
+/// Whose score is the highest.
 fn highest(key: u64, eligible: &[&Target], keep: impl Fn(&Target) -> bool) -> Option<usize> {
     let (mut best, mut highest) = (None, 0.0);
     for (index, target) in eligible.iter().enumerate() {
-        let (weight, draw) = (f64::from(weight(target)), draw(key, target.identity()));
-        // −ln(1 − draw) is at least the draw: most scores are seen to be lower without computing them.
+        let (weight, draw) = (f64::from(weight(target)), rendezvous::draw(key, target.identity()));
         if weight > highest * draw && keep(target) {
-            let score = weight / -(-draw).ln_1p();
+            let score = rendezvous::score(weight, draw);
             if score > highest {
                 (best, highest) = (Some(index), score);
             }
         }
     }
     best
-}
-
-/// A number between 0 and 1, both excluded.
-fn draw(key: u64, identity: u64) -> f64 {
-    let product = u128::from(key ^ identity) * 0xa076_1d64_78bd_642f;
-    let mixed = (product >> 64) as u64 ^ product as u64;
-    // Signed, for which processors have an instruction.
-    ((mixed >> 12) as i64 as f64 + 0.5) / (1_u64 << 52) as f64
 }

@@ -1,6 +1,5 @@
 //! Pointing a request at its target.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -8,10 +7,11 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 
+use super::openai;
 use crate::body::Body;
 use crate::context::{NamePlace, Route};
 use crate::error::{Error, ErrorKind};
-use crate::pool::Target;
+use crate::pool::{BackendKind, Target};
 
 /// Up to here a body that changes is copied into one piece: 64 KiB. A larger one is sent as the pieces it is made of.
 const COPIED: usize = 64 * 1024;
@@ -23,12 +23,22 @@ pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Bod
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(endpoint.scheme().clone());
     parts.authority = Some(endpoint.authority().clone());
-    parts.path_and_query = Some(path_at(target, route, request.uri(), place).ok_or_else(unfit)?);
+    let path = match target.kind() {
+        BackendKind::Azure => path_at(target, route, request.uri(), place),
+        BackendKind::OpenAi => openai::path_at(target, route, request.uri(), place.map(|(place, _)| place)),
+    };
+    parts.path_and_query = Some(path.ok_or_else(unfit)?);
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| unfit())?;
     // HTTP/2 needs both sides; which one is spoken is settled with the backend, not by the client.
     *request.version_mut() = Version::HTTP_11;
     request.headers_mut().insert(HOST, endpoint.host().clone());
-    match place.and_then(|(place, deployment)| body_edit(place, deployment)) {
+    let edit = match (target.kind(), target.deployment()) {
+        (BackendKind::OpenAi, Some(deployment)) if route.alias_span().is_some() && route.surplus_span().is_none() => {
+            openai::body_edit(deployment, route, request)?
+        }
+        _ => place.and_then(|(place, deployment)| body_edit(place, deployment)),
+    };
+    match edit {
         Some((span, name)) => rename(request, span, &name),
         None => Ok(()),
     }
@@ -53,13 +63,13 @@ fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<(&NamePlace,
 }
 
 /// What to put where in the body, if anything.
-fn body_edit<'a>(place: &NamePlace, deployment: &'a str) -> Option<(Range<usize>, Cow<'a, str>)> {
+pub(super) fn body_edit(place: &NamePlace, deployment: &str) -> Option<(Range<usize>, String)> {
     Some(match place {
-        NamePlace::Form(span) => (span.clone(), Cow::Borrowed(deployment)),
-        NamePlace::Json(span) => (span.clone(), Cow::Owned(json_string(deployment))),
+        NamePlace::Form(span) => (span.clone(), deployment.to_owned()),
+        NamePlace::Json(span) => (span.clone(), json_string(deployment)),
         NamePlace::JsonMember(opening) => {
             let comma = if opening.is_empty { "" } else { "," };
-            (opening.at..opening.at, Cow::Owned(format!("\"model\":{}{comma}", json_string(deployment))))
+            (opening.at..opening.at, format!("\"model\":{}{comma}", json_string(deployment)))
         }
         NamePlace::Query(_) => return None,
     })

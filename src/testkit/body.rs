@@ -53,57 +53,110 @@ impl Drop for InFlight {
     }
 }
 
-/// Chunks, with pauses between them, up to the point where they break off.
+/// How the chunks of a body come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flow {
+    /// Between chunks; a body of one chunk is given in quarters.
+    pub(super) pause: Option<Duration>,
+    /// Pieces of so many bytes take the place of the chunks.
+    pub(super) pieces: Option<usize>,
+    pub(super) stop: Option<Stop>,
+}
+
+/// The point at which a body does not go on, at the latest before its last byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    pub(super) after: After,
+    pub(super) ending: Ending,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    Bytes(usize),
+    Chunks(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    Cut,
+    Stall,
+}
+
+impl Flow {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { pause: other.pause.or(self.pause), pieces: other.pieces.or(self.pieces), stop: other.stop.or(self.stop) }
+    }
+}
+
+impl After {
+    fn bytes(self, chunks: &[Bytes]) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Chunks(count) => length(chunks.get(..count).unwrap_or(chunks)),
+        }
+    }
+}
+
+fn length(chunks: &[Bytes]) -> usize {
+    chunks.iter().map(Bytes::len).sum()
+}
+
+/// Chunks, with pauses between them, up to the point where they stop.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     chunks: VecDeque<Bytes>,
     promised: Option<u64>,
-    pause: Duration,
+    pause: Option<Duration>,
     pausing: Option<Pin<Box<Sleep>>>,
-    cut: Option<Cut>,
+    stop: Option<Stopping>,
     in_flight: Option<InFlight>,
 }
 
 #[derive(Debug)]
-enum Cut {
-    After(usize),
-    Flushed,
+struct Stopping {
+    left: usize,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Cut { flushed: bool },
+    Stalled,
 }
 
 impl AnswerBody {
-    pub(super) fn new(chunks: Vec<Bytes>, streams: bool, in_flight: InFlight) -> Self {
-        let length = chunks.iter().map(Bytes::len).sum::<usize>();
+    pub(super) fn new(chunks: Vec<Bytes>, streams: bool, flow: Flow, in_flight: InFlight) -> Self {
+        let length = length(&chunks);
+        let stop = flow.stop.zip(length.checked_sub(1)).map(|(stop, longest)| Stopping {
+            left: stop.after.bytes(&chunks).min(longest),
+            state: match stop.ending {
+                Ending::Cut => State::Cut { flushed: false },
+                Ending::Stall => State::Stalled,
+            },
+        });
+        let size = match (&*chunks, flow) {
+            (_, Flow { pieces: Some(pieces), .. }) => Some(pieces.max(1)),
+            ([whole], Flow { pause: Some(_), .. }) => Some(whole.len().div_ceil(4)),
+            _ => None,
+        };
         Self {
             in_flight: (length > 0).then_some(in_flight),
             promised: (!streams).then_some(length as u64),
-            chunks: chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(),
-            pause: Duration::ZERO,
+            chunks: match size {
+                Some(size) => pieces(&chunks, size).collect(),
+                None => chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(),
+            },
+            pause: flow.pause,
             pausing: None,
-            cut: None,
+            stop,
         }
-    }
-
-    /// Pauses between chunks; a body of one chunk is given in quarters.
-    pub(super) fn paused(mut self, pause: Duration) -> Self {
-        if let [whole] = &*self.chunks.make_contiguous() {
-            self.chunks = quarters(whole.clone()).collect();
-        }
-        self.pause = pause;
-        self
-    }
-
-    /// Breaks off after so many bytes, at the latest before the last one.
-    pub(super) fn cut(mut self, after: usize) -> Self {
-        let length = self.chunks.iter().map(Bytes::len).sum::<usize>();
-        self.cut = length.checked_sub(1).map(|longest| Cut::After(after.min(longest)));
-        self
     }
 
     fn next_chunk(&mut self) -> Option<Bytes> {
         let mut chunk = self.chunks.pop_front()?;
-        if let Some(Cut::After(left)) = &mut self.cut {
-            chunk.truncate(*left);
-            *left -= chunk.len();
+        if let Some(stop) = &mut self.stop {
+            chunk.truncate(stop.left);
+            stop.left -= chunk.len();
         }
         if let Some(promised) = &mut self.promised {
             *promised -= chunk.len() as u64;
@@ -113,13 +166,14 @@ impl AnswerBody {
 
     fn end(&mut self) {
         self.chunks.clear();
-        self.cut = None;
+        self.stop = None;
         self.in_flight = None;
     }
 }
 
-fn quarters(mut whole: Bytes) -> impl Iterator<Item = Bytes> {
-    let size = whole.len().div_ceil(4);
+/// The same bytes in pieces of this size, of which the last may be smaller.
+fn pieces(chunks: &[Bytes], size: usize) -> impl Iterator<Item = Bytes> + use<> {
+    let mut whole = Bytes::from(chunks.concat());
     std::iter::from_fn(move || (!whole.is_empty()).then(|| whole.split_to(size.min(whole.len()))))
 }
 
@@ -131,34 +185,35 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
-        match self.cut {
+        match &mut self.stop {
             // A server that is given an error drops what it has not written yet: let it write first.
-            Some(Cut::After(0)) => {
-                self.cut = Some(Cut::Flushed);
+            Some(Stopping { left: 0, state: State::Cut { flushed: flushed @ false } }) => {
+                *flushed = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Some(Cut::Flushed) => {
+            Some(Stopping { left: 0, state: State::Cut { .. } }) => {
                 self.end();
                 return Poll::Ready(Some(Err(TransportError::cut())));
             }
-            Some(Cut::After(_)) | None => {}
+            Some(Stopping { left: 0, state: State::Stalled }) => return Poll::Pending,
+            Some(_) | None => {}
         }
         if let Some(pausing) = &mut self.pausing {
             ready!(pausing.as_mut().poll(cx));
             self.pausing = None;
         }
         let Some(chunk) = self.next_chunk() else { return Poll::Ready(None) };
-        if self.chunks.is_empty() && self.cut.is_none() {
+        if self.chunks.is_empty() && self.stop.is_none() {
             self.end();
-        } else if !self.pause.is_zero() {
-            self.pausing = Some(Box::pin(sleep(self.pause)));
+        } else if let Some(pause) = self.pause {
+            self.pausing = Some(Box::pin(sleep(pause)));
         }
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.chunks.is_empty() && self.cut.is_none()
+        self.chunks.is_empty() && self.stop.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

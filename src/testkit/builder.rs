@@ -9,6 +9,7 @@ use super::backend::SimulatedBackend;
 use super::credentials::Credentials;
 use super::deployment::SimulatedDeployment;
 use super::fault::Faults;
+use super::objects::Objects;
 use super::resource::Resource;
 
 /// Says what a [`SimulatedBackend`] is like.
@@ -80,6 +81,7 @@ impl Builder {
             received: Mutex::default(),
             activity: Arc::default(),
             ids: AtomicU64::new(0),
+            objects: Objects::default(),
         })
     }
 }

@@ -17,6 +17,8 @@ pub struct SimulatedDeployment {
     tokens_per_minute: Option<u64>,
     requests_per_minute: Option<u64>,
     latency: Duration,
+    says: Option<String>,
+    async_filter: bool,
 }
 
 impl SimulatedDeployment {
@@ -29,6 +31,8 @@ impl SimulatedDeployment {
             tokens_per_minute: None,
             requests_per_minute: None,
             latency: Duration::ZERO,
+            says: None,
+            async_filter: false,
         }
     }
 
@@ -74,6 +78,20 @@ impl SimulatedDeployment {
         self
     }
 
+    /// What the assistant says, whatever it is asked. A stream tells it word by word, each with the space after it. Default:
+    /// `Hello from` and the name of the backend.
+    pub fn says(mut self, text: impl Into<String>) -> Self {
+        self.says = Some(text.into());
+        self
+    }
+
+    /// Filters content asynchronously: streams of chat and completions have chunks with a choice without `delta` between
+    /// their words, and one after the `finish_reason`.
+    pub const fn async_filter(mut self) -> Self {
+        self.async_filter = true;
+        self
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -85,6 +103,8 @@ pub(super) struct Deployment {
     pub(super) name: String,
     pub(super) model: String,
     pub(super) latency: Duration,
+    pub(super) says: Option<String>,
+    pub(super) async_filter: bool,
     limits: Mutex<Limits>,
 }
 
@@ -105,6 +125,8 @@ impl From<SimulatedDeployment> for Deployment {
             model: spec.model.unwrap_or_else(|| spec.name.clone()),
             name: spec.name,
             latency: spec.latency,
+            says: spec.says,
+            async_filter: spec.async_filter,
             limits: Mutex::new(limits),
         }
     }

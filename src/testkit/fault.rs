@@ -7,16 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
+use super::body::{After, Ending, Flow, Stop};
 use super::limits::{whole_millis, whole_seconds};
+use super::stream_error::StreamError;
 
 /// Something that goes wrong with one request.
 ///
 /// A fault stands in front of everything else: a request that meets one is not asked for its credential, its `Host` or
-/// its path, unless the fault only slows or cuts the answer that the request would have got anyway.
+/// its path, unless the fault only changes how the answer comes that the request would have got anyway: later, slowly, in
+/// pieces, not to its end, with an error in it.
 #[derive(Clone, Debug)]
 #[must_use = "a fault happens when it is put into `SimulatedBackend::faults`"]
 pub struct Fault {
-    pub(super) action: Action,
+    pub(super) action: Option<Action>,
+    pub(super) delay: Option<Duration>,
+    pub(super) stream_error: Option<StreamError>,
+    pub(super) flow: Flow,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
     deployment: Option<String>,
@@ -24,19 +30,32 @@ pub struct Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    CutBody(usize),
     Hang,
     Refuse,
     Reset,
-    SlowBody(Duration),
-    SlowHead(Duration),
     Status(StatusCode),
     Throttle(Duration),
 }
 
 impl Fault {
     fn new(action: Action) -> Self {
-        Self { action, headers: HeaderMap::new(), body: None, deployment: None }
+        Self { action: Some(action), ..Self::none() }
+    }
+
+    fn none() -> Self {
+        Self {
+            action: None,
+            delay: None,
+            stream_error: None,
+            flow: Flow::default(),
+            headers: HeaderMap::new(),
+            body: None,
+            deployment: None,
+        }
+    }
+
+    fn of_flow(flow: Flow) -> Self {
+        Self { flow, ..Self::none() }
     }
 
     /// Answers with this status and the body that Azure gives with it: 401 for an invalid key, 403 for a firewall, 404
@@ -89,13 +108,39 @@ impl Fault {
 
     /// Gives the usual answer, its head after this time.
     pub fn slow_head(delay: Duration) -> Self {
-        Self::new(Action::SlowHead(delay))
+        Self { delay: Some(delay), ..Self::none() }
     }
 
     /// Gives the usual answer, with this pause between the chunks of its body: the events of a stream, or the quarters
     /// of any other body.
     pub fn slow_body(pause: Duration) -> Self {
-        Self::new(Action::SlowBody(pause))
+        Self::of_flow(Flow { pause: Some(pause), ..Flow::default() })
+    }
+
+    /// Gives the usual answer in pieces of so many bytes, at least one, whatever they hold: a piece may end in the middle of
+    /// an event or of a character. A [pause](Self::slow_body) stands between pieces then.
+    pub fn chopped(bytes: usize) -> Self {
+        Self::of_flow(Flow { pieces: Some(bytes), ..Flow::default() })
+    }
+
+    /// Gives the usual answer up to an error that its stream tells, after a head that said 200. An answer that is no stream
+    /// of events comes unharmed.
+    pub fn stream_error(error: StreamError) -> Self {
+        Self { stream_error: Some(error), ..Self::none() }
+    }
+
+    /// Gives the usual answer, of which nothing more comes after so many events, and no end either; at the latest, the last
+    /// byte is missing. Any other body counts as one event.
+    pub fn stalled_stream(after_events: usize) -> Self {
+        let stop = Stop { after: After::Chunks(after_events), ending: Ending::Stall };
+        Self::of_flow(Flow { stop: Some(stop), ..Flow::default() })
+    }
+
+    /// Gives the usual answer and breaks off after so many events, as [`cut_body`](Self::cut_body) does after so many bytes.
+    /// Any other body counts as one event.
+    pub fn cut_stream(after_events: usize) -> Self {
+        let stop = Stop { after: After::Chunks(after_events), ending: Ending::Cut };
+        Self::of_flow(Flow { stop: Some(stop), ..Flow::default() })
     }
 
     /// Gives the usual answer and breaks off after so many bytes of its body, at the latest before the last one.
@@ -103,7 +148,8 @@ impl Fault {
     /// In process the body ends in an error. Over loopback the connection is closed before all that `content-length`
     /// or the chunked encoding promised has been sent; an HTTP/2 stream is reset, which may discard what was sent just before.
     pub fn cut_body(after_bytes: usize) -> Self {
-        Self::new(Action::CutBody(after_bytes))
+        let stop = Stop { after: After::Bytes(after_bytes), ending: Ending::Cut };
+        Self::of_flow(Flow { stop: Some(stop), ..Flow::default() })
     }
 
     /// Adds a header to the answer. The first value given for a name replaces what the answer had under that name.
@@ -132,6 +178,21 @@ impl Fault {
     pub fn for_deployment(mut self, name: impl Into<String>) -> Self {
         self.deployment = Some(name.into());
         self
+    }
+
+    /// Both happen to one request: a stream that ends in an error and comes in pieces, for example. Where they disagree,
+    /// `other` holds.
+    pub fn and(mut self, other: Self) -> Self {
+        self.headers.extend(other.headers);
+        Self {
+            action: other.action.or(self.action),
+            delay: other.delay.or(self.delay),
+            stream_error: other.stream_error.or(self.stream_error),
+            flow: self.flow.and(other.flow),
+            headers: self.headers,
+            body: other.body.or(self.body),
+            deployment: other.deployment.or(self.deployment),
+        }
     }
 
     fn concerns(&self, deployment: Option<&str>) -> bool {
@@ -196,7 +257,7 @@ mod tests {
     use super::*;
 
     fn taken(faults: &Faults, deployment: &str) -> Option<Action> {
-        faults.take(Some(deployment)).map(|fault| fault.action)
+        faults.take(Some(deployment)).and_then(|fault| fault.action)
     }
 
     #[test]
@@ -219,6 +280,6 @@ mod tests {
         faults.always(Fault::reset()).always(Fault::hang().for_deployment("a"));
         assert_eq!(taken(&faults, "a"), Some(Action::Hang));
         assert_eq!(taken(&faults, "b"), Some(Action::Reset));
-        assert_eq!(faults.take(None).map(|fault| fault.action), Some(Action::Reset));
+        assert_eq!(faults.take(None).and_then(|fault| fault.action), Some(Action::Reset));
     }
 }

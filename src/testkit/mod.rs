@@ -19,15 +19,23 @@
 //! 7. A body that is not what the operation asks for gets 400.
 //! 8. After the latency of the deployment, the answer. The assistant says `Hello from` and the name of the backend.
 //!
-//! Served are chat completions, completions (both streamed on request) and embeddings, on classic paths
-//! (`/openai/deployments/{deployment}/…?api-version=…`) and on v1 paths (`/openai/v1/…`, with the deployment in `model`);
-//! realtime sessions (`GET /openai/realtime?api-version=…&deployment=…` and `/openai/v1/realtime?model=…`) over WebSocket on
-//! loopback, which say what they hear; the list of models; and, so that calls that create objects have a target, `POST` to `threads`, `files` and `batches`,
-//! which answer with a new id and keep nothing.
+//! Served are, on classic paths (`…?api-version=…`) as well as on v1 paths (`/openai/v1/…`):
+//!
+//! * below the deployment on a classic path, with the deployment in `model` on a v1 path: chat completions, completions,
+//!   embeddings, audio (transcriptions and translations as forms, speech as bytes), images;
+//! * with the deployment in `model` on both: Responses; runs of assistants, which may leave it to the assistant;
+//! * `GET models`; `POST` to `assistants`, `batches`, `files` and `threads`, and `GET` and `DELETE` of what was made, of
+//!   responses too;
+//! * realtime sessions (`GET realtime`, with `model=` on a v1 path and `deployment=` on a classic one) over WebSocket, on loopback
+//!   only, which say what they hear.
+//!
+//! What can be streamed is streamed on request. Each backend has ids of its own: one that it did not give is unknown to it,
+//! as a path with 404, as `previous_response_id` with 400.
 //!
 //! # What it does not do
 //!
-//! It computes nothing: token counts are a quarter of the characters. It keeps no objects. It does not speak TLS.
+//! It computes nothing: token counts are a quarter of the characters. What it keeps are the objects themselves, until the
+//! backend is dropped: no messages, no contents. It does not speak TLS.
 //!
 //! # A throttled backend, in virtual time
 //!
@@ -87,6 +95,24 @@
 //! # }
 //! ```
 //!
+//! # A stream that fails
+//!
+//! After a head that says 200, in either of the shapes in which Azure tells errors, before the first content or after some:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment, StreamError};
+//!
+//! let words = SimulatedDeployment::standard("gpt-4o").says("Grüße aus Köln").async_filter();
+//! let backend = SimulatedBackend::builder("westeurope").deployment(words).build();
+//! backend
+//!     .faults()
+//!     .push(Fault::stream_error(StreamError::throttled_for(Duration::from_secs(7))))
+//!     .push(Fault::stream_error(StreamError::server_error().after_bare_failure().after_events(5)).and(Fault::chopped(3)))
+//!     .push(Fault::slow_body(Duration::from_secs(1)).and(Fault::cut_stream(4)))
+//!     .push(Fault::stalled_stream(2));
+//! ```
+//!
 //! # Errors
 //!
 //! In process, a fault of the transport is a [`TransportError`], as the error of the service or of the answer's body.
@@ -105,11 +131,13 @@ mod deployment;
 mod error;
 mod fault;
 mod limits;
+mod objects;
 mod realtime;
 mod received;
 mod resource;
 pub mod scenario;
 mod server;
+mod stream_error;
 
 pub use self::backend::{ResponseFuture, SimulatedBackend};
 pub use self::builder::Builder;
@@ -118,3 +146,4 @@ pub use self::error::TransportError;
 pub use self::fault::{Fault, Faults};
 pub use self::received::ReceivedRequest;
 pub use self::server::SimulatedServer;
+pub use self::stream_error::StreamError;

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower::BoxError;
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Reply};
 use super::body::{Activity, AnswerBody, InFlight, Spent};
-use super::call::{Call, Inference, Object};
+use super::call::{Call, Inference, Payload};
 use super::credentials::Credentials;
 use super::deployment::Deployment;
 use super::error::TransportError;
 use super::fault::{Action, Faults};
+use super::objects::{Family, Objects};
 use super::realtime;
 use super::received::ReceivedRequest;
 use crate::body::Body;
@@ -34,6 +35,7 @@ pub(super) struct Resource {
     pub(super) received: Mutex<Vec<ReceivedRequest>>,
     pub(super) activity: Arc<watch::Sender<Activity>>,
     pub(super) ids: AtomicU64,
+    pub(super) objects: Objects,
 }
 
 impl Resource {
@@ -50,7 +52,7 @@ impl Resource {
         let request = receive(request).await?;
         let call = Call::read(&request);
         let fault = self.faults.take(call.as_ref().and_then(Call::deployment));
-        let action = fault.as_ref().map(|fault| fault.action);
+        let action = fault.as_ref().and_then(|fault| fault.action);
         if action == Some(Action::Refuse) {
             return Err(TransportError::refused());
         }
@@ -64,14 +66,12 @@ impl Resource {
             _ => self.respond(&request, call.as_ref(), address, &mut in_flight),
         };
         self.sign(&mut answer, &request);
+        let (delay, flow) = fault.as_ref().map_or_else(Default::default, |fault| (fault.delay, fault.flow));
         if let Some(fault) = fault {
-            answer.overwrite(fault);
+            answer.suffer(fault);
         }
 
-        let delay = match action {
-            Some(Action::SlowHead(delay)) => answer.latency.saturating_add(delay),
-            _ => answer.latency,
-        };
+        let delay = answer.latency.saturating_add(delay.unwrap_or_default());
         // A timer rounds up to a millisecond, even for no time at all.
         if delay > Duration::ZERO {
             sleep(delay).await;
@@ -79,12 +79,7 @@ impl Resource {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(realtime::accepted(answer, in_flight));
         }
-        let body = AnswerBody::new(answer.chunks, answer.streams, in_flight);
-        let body = match action {
-            Some(Action::CutBody(after)) => body.cut(after),
-            Some(Action::SlowBody(pause)) => body.paused(pause),
-            _ => body,
-        };
+        let body = AnswerBody::new(answer.chunks, answer.streams, flow, in_flight);
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
@@ -105,9 +100,14 @@ impl Resource {
             return answer::unauthorized(rejection);
         }
         match call {
-            Some(Call::Create(object)) => answer::created(*object, &self.object_id(*object, request)),
+            Some(Call::Create(family, payload)) => self.create(*family, payload),
+            Some(Call::Delete(family, id)) => self.delete(*family, id),
             Some(Call::Infer(inference)) => self.infer(inference, in_flight),
             Some(Call::Models) => answer::models(self.deployments.iter().map(|deployment| deployment.model.as_str())),
+            Some(Call::Read(family, id)) => match self.objects.find(*family, id) {
+                Some(object) => answer::object(&object),
+                None => answer::unknown_object(*family, id),
+            },
             Some(Call::Realtime(deployment)) => self.converse(request, deployment.as_deref()),
             None => answer::not_found(),
         }
@@ -124,8 +124,29 @@ impl Resource {
         }
     }
 
+    fn create(&self, family: Family, payload: &Payload) -> Answer {
+        let id = format!("{}{}", family.id_prefix(payload), self.fresh_id());
+        let object = family.object(&id, answer::unix_time(), payload);
+        let answer = answer::object(&object);
+        self.objects.keep(family, object);
+        answer
+    }
+
+    fn delete(&self, family: Family, id: &str) -> Answer {
+        match (self.objects.remove(family, id), family.deleted()) {
+            (Some(_), Some(kind)) => answer::deleted(id, kind),
+            _ => answer::unknown_object(family, id),
+        }
+    }
+
     fn infer(&self, inference: &Inference, in_flight: &mut InFlight) -> Answer {
-        let Some(name) = inference.deployment.as_deref() else {
+        let known = |id| self.objects.find(Family::Assistant, id).ok_or(id);
+        let assistant = match inference.assistant().map(known).transpose() {
+            Ok(assistant) => assistant,
+            Err(id) => return answer::unknown_object(Family::Assistant, id),
+        };
+        let of_assistant = assistant.as_ref().and_then(|assistant| assistant["model"].as_str());
+        let Some(name) = inference.deployment.as_deref().or(of_assistant) else {
             return answer::invalid(Some("model"), "You must provide a model parameter.");
         };
         let Some(deployment) = self.deployments.iter().find(|deployment| deployment.name == name) else {
@@ -153,15 +174,31 @@ impl Resource {
     }
 
     fn understand(&self, inference: &Inference, deployment: &Deployment) -> Answer {
-        let input = inference.operation.input();
-        if !inference.payload.is_readable() {
-            answer::invalid(None, "We could not parse the JSON body of your request.")
-        } else if inference.input().is_none() {
-            answer::invalid(Some(input), &format!("'{input}' is a required property."))
-        } else {
-            let id = format!("{}{}", inference.operation.id_prefix(), self.fresh_id());
-            answer::inferred(inference, deployment, &id, &format!("Hello from {}", self.name))
+        if !inference.is_readable() {
+            let kind = if inference.operation.takes_a_form() { "form" } else { "JSON" };
+            return answer::invalid(None, &format!("We could not parse the {kind} body of your request."));
         }
+        let input = inference.operation.input();
+        if inference.input().is_none() {
+            return answer::invalid(Some(input), &format!("'{input}' is a required property."));
+        }
+        if let Some(previous) = inference.payload.text("previous_response_id")
+            && self.objects.find(Family::Response, previous).is_none()
+        {
+            return answer::previous_response_not_found(previous);
+        }
+        if let Some(thread) = &inference.thread
+            && self.objects.find(Family::Thread, thread).is_none()
+        {
+            return answer::unknown_object(Family::Thread, thread);
+        }
+        let hello = format!("Hello from {}", self.name);
+        let id = self.fresh_id();
+        let reply = Reply::new(inference, deployment, &id, deployment.says.as_deref().unwrap_or(&hello));
+        for (family, object) in reply.kept() {
+            self.objects.keep(family, object);
+        }
+        reply.answer()
     }
 
     /// Puts on an answer what every answer carries.
@@ -178,16 +215,6 @@ impl Resource {
         if let Some(region) = &self.region {
             answer.headers.insert("x-ms-region", region.clone());
         }
-    }
-
-    fn object_id(&self, object: Object, request: &ReceivedRequest) -> String {
-        let prefix = match object {
-            Object::Batch => "batch_",
-            Object::File if is_for_assistants(&request.body) => "assistant-",
-            Object::File => "file-",
-            Object::Thread => "thread_",
-        };
-        format!("{prefix}{}", self.fresh_id())
     }
 
     /// Never the same twice, and not the same on two backends of different names.
@@ -240,11 +267,4 @@ fn is_same_host(expected: &str, given: &str) -> bool {
     let (Ok(expected), Ok(given)) = (expected.parse::<Authority>(), given.parse::<Authority>()) else { return false };
     expected.host().eq_ignore_ascii_case(given.host())
         && expected.port_u16().is_none_or(|port| given.port_u16() == Some(port))
-}
-
-/// Whether the form field `purpose` of an upload says so: such files have ids of another prefix.
-fn is_for_assistants(form: &[u8]) -> bool {
-    let form = String::from_utf8_lossy(form);
-    let purpose = form.split_once("name=\"purpose\"").map(|(_, rest)| rest.trim_start());
-    purpose.is_some_and(|purpose| purpose.starts_with("assistants"))
 }

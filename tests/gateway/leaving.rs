@@ -10,6 +10,8 @@ use tower_azure_openai::testkit::Fault;
 use crate::http_support::{CHAT, HELLO, chat, chat_head, connect, raw, soon};
 use crate::{KEY, gateway_before, serve};
 
+const STREAM: &str = r#"{"messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
+
 fn whole_request(body: &str) -> String {
     format!("{}\r\ncontent-length: {}\r\n\r\n{body}", chat_head(KEY), body.len())
 }
@@ -34,14 +36,29 @@ async fn before_the_head_of_the_answer() {
 }
 
 #[tokio::test]
-async fn in_the_middle_of_a_stream() {
+async fn while_a_stream_is_held() {
     let (backend, server) = serve("east").await;
     let mut gateway = gateway_before(&server, "").await;
     backend.faults().always(Fault::slow_body(Duration::from_secs(600)));
     for _ in 0..10 {
+        backend.clear_requests();
         let mut client = connect(&gateway.url).await;
-        let body = r#"{"messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
-        client.write_all(whole_request(body).as_bytes()).await.unwrap();
+        client.write_all(whole_request(STREAM).as_bytes()).await.unwrap();
+        soon("the request at the backend", backend.wait_for_requests(1)).await;
+        drop(client);
+        soon("the end of the stream at the backend", backend.wait_until_idle()).await;
+    }
+    gateway.becomes_idle_and_has_learnt_nothing().await;
+}
+
+#[tokio::test]
+async fn in_the_middle_of_a_stream() {
+    let (backend, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "[stream]\npreamble_events = 1\n").await;
+    backend.faults().always(Fault::slow_body(Duration::from_secs(600)));
+    for _ in 0..10 {
+        let mut client = connect(&gateway.url).await;
+        client.write_all(whole_request(STREAM).as_bytes()).await.unwrap();
         let mut seen = String::new();
         while !seen.contains("data: ") {
             let mut part = [0; 1 << 12];

@@ -15,6 +15,7 @@ mod malformed;
 mod memory;
 mod realtime;
 mod secrets;
+mod streams;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

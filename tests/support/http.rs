@@ -128,6 +128,7 @@ where
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
             let answer = answer.clone();
             tokio::spawn(async move {
                 let service = service_fn(|request| {

@@ -19,6 +19,7 @@ const MAX_WEIGHT: u32 = 1_000_000;
 pub(crate) struct Backend {
     /// Unique; printable ASCII.
     pub(crate) name: String,
+    pub(crate) kind: Kind,
     /// Scheme, host, optional port and path prefix.
     pub(crate) endpoint: Uri,
     pub(crate) credential: Credential,
@@ -63,6 +64,13 @@ pub(crate) enum TokenSource {
     WorkloadIdentity,
 }
 
+/// Which form of the API a backend speaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Azure,
+    OpenAi,
+}
+
 /// Where prompts may be processed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Processing {
@@ -97,6 +105,11 @@ impl Backend {
 
         let name = s.parsed("name", header_name).unwrap_or_default();
         let endpoint = s.parsed("endpoint", endpoint::parse);
+        let kind = s.choice("kind", &[("azure", Kind::Azure), ("openai", Kind::OpenAi)]).unwrap_or(Kind::Azure);
+        if kind == Kind::OpenAi && endpoint.as_ref().is_some_and(|at| at.path().trim_end_matches('/').ends_with("/v1"))
+        {
+            s.problem("endpoint", "must not end in /v1, which is put there");
+        }
         let credential = s.given_section("credential", Credential::read).flatten();
         let address = s.parsed("address", connect_address);
         if let (Some(endpoint), Some(Credential::Token { .. })) = (&endpoint, &credential) {
@@ -109,6 +122,7 @@ impl Backend {
         };
         Self {
             name,
+            kind,
             endpoint: endpoint.unwrap_or_default(),
             credential: credential.unwrap_or(Credential::PLACEHOLDER),
             priority: defaults.priority,

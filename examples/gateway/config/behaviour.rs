@@ -51,6 +51,15 @@ pub(crate) enum Condition {
     StreamPreamble,
 }
 
+/// How long a streamed 200 is held for its first content.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) preamble_events: u32,
+    /// Bytes.
+    pub(crate) preamble_bytes: usize,
+    pub(crate) preamble_time: Duration,
+}
+
 #[derive(Debug)]
 pub(crate) struct Circuit {
     /// Not above `max_open`.
@@ -150,6 +159,17 @@ impl Failover {
             replay_memory: s.size("replay_memory", 256 * MIB),
             budget: s.ratio("budget", 0.2),
             on: s.choices("on", Condition::VOCABULARY).unwrap_or_else(Condition::default),
+        }
+    }
+}
+
+impl Stream {
+    /// Zero holds nothing.
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        Self {
+            preamble_events: s.integer("preamble_events", 0..=u32::MAX).unwrap_or(64),
+            preamble_bytes: s.size("preamble_bytes", 256 * KIB),
+            preamble_time: s.duration("preamble_time", Duration::from_secs(30)),
         }
     }
 }

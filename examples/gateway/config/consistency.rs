@@ -6,13 +6,15 @@ use std::collections::{HashMap, HashSet};
 use super::backends::{Backend, Deployment};
 use super::clients::Client;
 use super::reader::{Findings, quoted};
+use super::releases::Release;
 use super::served::{Target, aliases};
 use super::{Authentication, Config};
 
 pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     let aliases = aliases(config);
     duplicate_names(config, findings);
-    mixed_aliases(&aliases, findings);
+    mixed_aliases(config, &aliases, findings);
+    unfit_releases(config, &aliases, findings);
     unanswered_aliases(config, &aliases, findings);
     if config.authentication == Authentication::Clients {
         unservable_clients(config, &aliases, findings);
@@ -46,8 +48,9 @@ fn each_once<'a>(findings: &Findings<'_>, names: impl Iterator<Item = (String, &
     }
 }
 
-fn mixed_aliases(aliases: &Aliases<'_>, findings: &Findings<'_>) {
-    for (alias, targets) in aliases.iter().filter(|(alias, _)| !alias.is_empty()) {
+fn mixed_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
+    let is_released = |alias: &str| config.releases.iter().any(|release| release.alias == alias);
+    for (alias, targets) in aliases.iter().filter(|(alias, _)| !alias.is_empty() && !is_released(alias)) {
         let Some(((_, first_backend, first), others)) = targets.split_first() else { continue };
         for (place, backend, deployment) in others {
             let key = if first.model != deployment.model {
@@ -61,6 +64,45 @@ fn mixed_aliases(aliases: &Aliases<'_>, findings: &Findings<'_>) {
             let text = format!("alias {alias:?} mixes models or versions: {one} and {other}");
             findings.problem(format!("{place}.{key}"), text);
         }
+    }
+}
+
+fn unfit_releases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
+    let all = || config.releases.iter().enumerate();
+    for (at, release) in all() {
+        let Release { alias, model, version, .. } = release;
+        // What could not be read is reported already.
+        if [alias, model, version].iter().any(|name| name.is_empty()) {
+            continue;
+        }
+        let targets = aliases.iter().find(|(name, _)| name == alias).map_or(&[][..], |(_, targets)| targets);
+        if !targets.iter().any(|(.., deployment)| release.is_of(deployment)) {
+            let text = format!("no backend serves {model:?} in version {version:?} as {alias:?}");
+            findings.problem(format!("releases[{at}]"), text);
+        }
+        let same = |other: &Release| (&other.alias, &other.model, &other.version) == (alias, model, version);
+        if let Some((first, _)) = all().take(at).find(|(_, other)| same(other)) {
+            findings.problem(format!("releases[{at}]"), format!("is already releases[{first}]"));
+        }
+        let mut of_alias = all().filter(|(_, other)| other.alias == *alias);
+        if of_alias.clone().all(|(_, other)| other.share == 0) && of_alias.next().is_some_and(|(first, _)| first == at)
+        {
+            findings.problem(format!("releases[{at}].share"), format!("no release of {alias:?} has a share"));
+        }
+    }
+    for (alias, targets) in aliases {
+        let of_alias: Vec<_> = config.releases.iter().filter(|release| release.alias == *alias).collect();
+        let stray = |deployment: &Deployment| !of_alias.iter().any(|release| release.is_of(deployment));
+        for (place, backend, deployment) in targets.iter().filter(|(.., d)| !of_alias.is_empty() && stray(d)) {
+            let text = format!("{}, which is no release of {alias:?}", describe(backend, deployment));
+            findings.problem(format!("{place}.version"), text);
+        }
+    }
+}
+
+impl Release {
+    pub(super) fn is_of(&self, deployment: &Deployment) -> bool {
+        self.model == deployment.model && deployment.version.as_ref() == Some(&self.version)
     }
 }
 

@@ -9,6 +9,7 @@ mod consistency;
 mod endpoint;
 mod problem;
 mod reader;
+pub(crate) mod releases;
 pub(crate) mod secret;
 mod served;
 mod syntax;
@@ -23,11 +24,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use backends::Backend;
-use behaviour::{Circuit, Failover, Limits, Selection, Telemetry, Timeouts};
+use behaviour::{Circuit, Failover, Limits, Selection, Stream, Telemetry, Timeouts};
 use clients::Client;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
+use releases::Release;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
 /// Empty is none.
@@ -50,8 +52,10 @@ pub(crate) struct Config {
     /// At least one.
     pub(crate) backends: Vec<Backend>,
     pub(crate) clients: Vec<Client>,
+    pub(crate) releases: Vec<Release>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
+    pub(crate) stream: Stream,
     pub(crate) circuit: Circuit,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
@@ -116,8 +120,10 @@ impl Config {
             base_path: s.parsed("base_path", base_path).flatten(),
             backends: backends::read(s),
             clients: clients::read(s),
+            releases: releases::read(s),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
+            stream: s.section("stream", Stream::read),
             circuit: s.section("circuit", Circuit::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),

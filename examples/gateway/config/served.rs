@@ -7,15 +7,28 @@ use super::Config;
 use super::backends::{Backend, Deployment};
 
 impl Config {
-    /// One line per alias: `alias MODEL VERSION: backend/deployment (priority P, weight W), …`.
+    /// One line per alias: `alias MODEL VERSION: backend/deployment (priority P, weight W), …`; with releases, one for each of
+    /// them: `alias MODEL VERSION (share S): …`.
     pub(crate) fn served(&self) -> String {
-        aliases(self).iter().fold(String::new(), |mut lines, (alias, targets)| {
-            let each: Vec<_> = targets.iter().map(|(_, backend, deployment)| target(backend, deployment)).collect();
-            let model = targets.first().map_or_else(String::new, |(.., deployment)| model(deployment));
-            let _ = writeln!(lines, "{alias} {model}: {}", each.join(", "));
-            lines
-        })
+        let mut lines = String::new();
+        for (alias, targets) in aliases(self) {
+            let mut of_alias = self.releases.iter().filter(|release| release.alias == alias).peekable();
+            if of_alias.peek().is_none() {
+                line(&mut lines, alias, "", &targets);
+            }
+            for release in of_alias {
+                let own: Vec<_> = targets.iter().filter(|(.., d)| release.is_of(d)).copied().collect();
+                line(&mut lines, alias, &format!(" (share {})", release.share), &own);
+            }
+        }
+        lines
     }
+}
+
+fn line(lines: &mut String, alias: &str, share: &str, targets: &[Target<'_>]) {
+    let each: Vec<_> = targets.iter().map(|(_, backend, deployment)| target(backend, deployment)).collect();
+    let model = targets.first().map_or_else(String::new, |(.., deployment)| model(deployment));
+    let _ = writeln!(lines, "{alias} {model}{share}: {}", each.join(", "));
 }
 
 /// A deployment with its place and its backend.

@@ -4,7 +4,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use tower_azure_openai::azure::operation::Operation;
 
-use super::backends::{Credential, Processing, TokenSource};
+use super::backends::{Credential, Kind, Processing, TokenSource};
 use super::behaviour::{Condition, LogFormat, Policy};
 use super::*;
 
@@ -130,6 +130,10 @@ replay_limit = "12B"
 replay_memory = "13B"
 budget = 0.14
 on = ["connect"]
+[stream]
+preamble_events = 15
+preamble_bytes = "16B"
+preamble_time = "17s"
 [circuit]
 min_open = "21s"
 max_open = "22s"
@@ -177,6 +181,9 @@ backend_header = true
     let Failover { attempts, replay_limit, replay_memory, budget, on } = config.failover;
     assert_eq!((attempts, replay_limit, replay_memory, budget), (11, 12, 13, 0.14));
     assert_eq!(on, [Condition::Connect]);
+
+    let Stream { preamble_events, preamble_bytes, preamble_time } = config.stream;
+    assert_eq!((preamble_events, preamble_bytes, preamble_time), (15, 16, seconds(17)));
 
     let Circuit { min_open, max_open, default_open, probe_interval, window, .. } = config.circuit;
     assert_eq!([min_open, max_open, default_open, probe_interval, window], [21, 22, 23, 24, 27].map(seconds));
@@ -355,6 +362,8 @@ fn numbers_durations_and_sizes_stay_in_range() {
         ("# end", "[circuit]\nwindow = \"0s\"", "circuit.window: must be longer than nothing"),
         ("# end", "[timeouts]\nidle = \"120\"", "timeouts.idle: has no unit: ms, s, m or h"),
         ("# end", "[timeouts]\nconnect = \"0ms\"", "timeouts.connect: must be longer than nothing"),
+        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
+        ("# end", "[stream]\npreamble_events = -1", "stream.preamble_events: must be from 0 to 4294967295"),
         ("# end", "[timeouts]\nanswer = \"999999999h\"", "timeouts.answer: is too long: at most \"8760h\""),
         (
             "# end",
@@ -368,6 +377,7 @@ fn numbers_durations_and_sizes_stay_in_range() {
         ("# deployment", "weight = 0\npriority = 0"),
         ("# end", "[failover]\nbudget = 0\nreplay_limit = \"0B\""),
         ("# end", "[failover]\nbudget = 1\n[circuit]\nfailure_ratio = 1.0\nmin_open = \"0s\""),
+        ("# end", "[stream]\npreamble_events = 0\npreamble_bytes = \"0B\"\npreamble_time = \"0s\""),
         ("# top", "shutdown_grace = \"0s\""),
     ]);
 }
@@ -739,6 +749,68 @@ fn constraints_are_checked_for_what_a_client_reaches() {
     }
 }
 
+/// Two versions behind one alias.
+const RELEASED: &str = r#"
+[[backends.deployments]]
+name = "m2"
+alias = "m"
+version = "2"
+[[releases]]
+alias = "m"
+model = "m"
+version = "1"
+share = 90
+[[releases]]
+alias = "m"
+model = "m"
+version = "2"
+share = 10
+"#;
+
+fn released(from: &str, to: &str) -> String {
+    assert!(RELEASED.contains(from), "{from}");
+    with("# deployment", &format!("version = \"1\"\n{}", RELEASED.replacen(from, to, 1)))
+}
+
+#[test]
+fn an_alias_may_have_releases() {
+    assert_eq!(valid(BASE).config.releases, []);
+    let config = valid(&released("", "")).config;
+    assert_eq!(config.releases.iter().map(|release| release.share).collect::<Vec<_>>(), [90, 10]);
+    assert_eq!(
+        config.served(),
+        "m m 1 (share 90): a/m (priority 0, weight 1)\nm m 2 (share 10): a/m2 (priority 0, weight 1)\n"
+    );
+}
+
+#[test]
+fn releases_and_deployments_must_fit_each_other() {
+    for (from, to, problem) in [
+        (
+            "version = \"2\"\n[[releases]]",
+            "version = \"3\"\n[[releases]]",
+            "releases[1]: no backend serves \"m\" in version \"2\" as \"m\"\n\
+             backends[0].deployments[1].version: a/m2 is m with version 3, which is no release of \"m\"",
+        ),
+        ("share = 10", "", "releases[1].share: is missing"),
+        ("share = 10", "share = 1000001", "releases[1].share: must be from 0 to 1000000"),
+        (
+            "share = 10",
+            "share = 10\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 0",
+            "releases[2]: is already releases[1]",
+        ),
+        (
+            "90\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 10",
+            "0\n[[releases]]\nalias = \"m\"\nmodel = \"m\"\nversion = \"2\"\nshare = 0",
+            "releases[0].share: no release of \"m\" has a share",
+        ),
+        ("[[releases]]\nalias = \"m\"", "[[releases]]", "releases[0].alias: is missing"),
+    ] {
+        let found = problems(&released(from, to));
+        assert!(found.contains(problem), "{to}: {found}");
+    }
+}
+
 #[test]
 fn words_are_those_of_the_contract() {
     refuses(&[
@@ -804,6 +876,19 @@ fn every_policy_of_the_contract_can_be_chosen() {
 }
 
 #[test]
+fn a_backend_may_speak_openais_own_form() {
+    assert_eq!(valid(&with("# backend", "kind = \"azure\"")).config.backends[0].kind, Kind::Azure);
+    assert_eq!(valid(&with("# backend", "kind = \"openai\"")).config.backends[0].kind, Kind::OpenAi);
+    refuses(&[(
+        "# backend",
+        "kind = \"other\"",
+        "backends[0].kind: \"other\" is unknown, must be \"azure\" or \"openai\"",
+    )]);
+    let twice = with("# backend", "kind = \"openai\"").replace("https://a.example", "https://a.example/v1/");
+    assert_eq!(problems(&twice), "backends[0].endpoint: must not end in /v1, which is put there");
+}
+
+#[test]
 fn a_gateway_may_know_where_it_runs() {
     assert_eq!(valid(BASE).config.region, None);
     assert_eq!(valid(&with("# top", "region = \"eastus\"")).config.region.as_deref(), Some("eastus"));
@@ -829,10 +914,8 @@ fn operations_are_read() {
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         ("# top", "", &["tls = {}", "redis = { url = \"redis://x\" }"][..]),
-        ("# top", "", &["entra = {}", "releases = [{ alias = \"m\" }]"]),
-        ("# backend", "backends[0].", &["kind = \"openai\""]),
+        ("# top", "", &["entra = {}"]),
         ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
-        ("# end", "stream.", &["preamble_events = 1", "preamble_bytes = \"1KiB\"", "preamble_time = \"1s\""]),
         (
             "# end",
             "session.",
@@ -864,12 +947,7 @@ fn features_that_are_not_built_are_refused_by_name() {
 
 #[test]
 fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
-    accepts(&[
-        ("# top", "releases = []"),
-        ("# backend", "kind = \"azure\""),
-        ("# client", "tokens_per_day = 0"),
-        ("# end", "[stream]\npreamble_bytes = \"262144B\"\n[session]\n[front_door]"),
-    ]);
+    accepts(&[("# client", "tokens_per_day = 0"), ("# end", "[session]\n[front_door]")]);
 }
 
 #[test]
@@ -888,7 +966,6 @@ fn features_that_are_not_built_are_typed() {
         ("# end", "[session]\nkey = \"x\"", &format!("session.key: {too_short}")),
         ("# end", "[session]\nkey_env = \"SHORT\"", &format!("session.key_env: {too_short}")),
         ("# end", "[session]\nkey_file = \"missing\"", "session.key_file: cannot read \"missing\": entity not found"),
-        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
     ]);
 }
 

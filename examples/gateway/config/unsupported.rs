@@ -4,7 +4,6 @@
 
 use super::reader::Section;
 use super::secret::{Form, resolve};
-use super::units;
 
 /// What a key may hold, and the default from which it must not differ yet.
 #[derive(Clone, Copy, Debug)]
@@ -14,13 +13,9 @@ enum Known {
     /// A secret of at least 32 bytes, without a default.
     AnySessionKey,
     Count(u32),
-    Duration(&'static str),
     Flag(bool),
-    /// No tables.
-    NoTables,
     /// No strings.
     NoTexts,
-    Size(&'static str),
     Text(&'static str),
     /// The first word of a vocabulary.
     Word(&'static [&'static str]),
@@ -28,17 +23,12 @@ enum Known {
 
 const KEYS: &[(&str, Known)] = &[
     ("tls", Known::AnyTable),
-    ("backends[].kind", Known::Word(&["azure", "openai"])),
     ("backends[].credential.pass_through", Known::Flag(false)),
     ("clients[].entra", Known::AnyTable),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
     ("clients[].tokens_per_day", Known::Count(0)),
     ("entra", Known::AnyTable),
-    ("releases", Known::NoTables),
-    ("stream.preamble_events", Known::Count(64)),
-    ("stream.preamble_bytes", Known::Size("256KiB")),
-    ("stream.preamble_time", Known::Duration("30s")),
     ("session.cookie", Known::Text("aoai-session")),
     ("session.key", Known::AnySessionKey),
     ("session.key_env", Known::AnySessionKey),
@@ -77,15 +67,8 @@ impl Known {
             Self::AnyTable => section.table(key).is_some(),
             Self::AnySessionKey => session_key(section, key),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
-            Self::Duration(default) => {
-                section.parsed(key, units::duration).is_some_and(|value| Ok(value) != units::duration(default))
-            }
             Self::Flag(default) => section.flag(key, default) != default,
-            Self::NoTables => section.tables(key).is_some_and(|tables| !tables.is_empty()),
             Self::NoTexts => section.texts(key).is_some_and(|texts| !texts.is_empty()),
-            Self::Size(default) => {
-                section.parsed(key, units::size).is_some_and(|value| Ok(value) != units::size(default))
-            }
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
             Self::Word(words) => {
                 section.choice(key, &vocabulary(words)).is_some_and(|word| words.first() != Some(&word))

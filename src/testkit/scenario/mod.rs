@@ -136,6 +136,12 @@ impl Scenario {
         }
     }
 
+    /// What it is called in reports.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How long clients make requests. Default [`DEFAULT_LENGTH`]; what is running then is seen to its end.
     pub const fn lasting(mut self, length: Duration) -> Self {
         self.length = length;

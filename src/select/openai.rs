@@ -1,0 +1,94 @@
+//! The way to a server that speaks OpenAI's own form of the API: `/v1/…` without `/openai` before it, the model in the body and
+//! never in the path, no `api-version`.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::uri::PathAndQuery;
+use http::{Request, Uri};
+use http_body::Body as _;
+use memchr::memmem;
+
+use super::rewrite;
+use crate::azure::operation::{ModelPlace, Surface};
+use crate::azure::request_body::{self, ModelIn};
+use crate::body::Body;
+use crate::context::{NamePlace, Route};
+use crate::error::{Error, ErrorKind};
+use crate::headers::query_parameters;
+use crate::pool::Target;
+
+const OPENAI: usize = "/openai/".len();
+
+pub(super) fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>) -> Option<PathAndQuery> {
+    let path = uri.path();
+    let rest = match (route.deployment_segments(), route.surface()) {
+        (Some(span), _) => path.get(span.end..).unwrap_or_default(),
+        (None, Surface::V1) => path.get(OPENAI..)?.split_once('/').map_or("", |(_, rest)| rest),
+        (None, _) => path.get(OPENAI..)?,
+    };
+    let query = uri.query().unwrap_or_default();
+    let span = match place {
+        Some(NamePlace::Query(span)) => Some(span),
+        _ => None,
+    };
+    let parameters: Vec<_> = parameters(query, span, target.path_segment()).collect();
+    let mark = if parameters.is_empty() { "" } else { "?" };
+    let whole = [target.endpoint().prefix(), "/v1/", rest, mark, &parameters.join("&")].concat();
+    PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
+}
+
+/// All but `api-version`; what names the deployment is called `model`.
+fn parameters<'a>(
+    query: &'a str,
+    named: Option<&Range<usize>>,
+    segment: Option<&str>,
+) -> impl Iterator<Item = String> + use<'a> {
+    let named = named.cloned();
+    let model = segment.map(|segment| format!("model={segment}"));
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).zip(query_parameters(query));
+    pairs.filter(|(_, (name, ..))| !name.eq_ignore_ascii_case("api-version")).map(move |(pair, (.., span))| {
+        let is_named = named.as_ref() == Some(&span);
+        model.clone().filter(|_| is_named).unwrap_or_else(|| pair.to_owned())
+    })
+}
+
+/// What to put where in the body, when the path named the deployment.
+pub(super) fn body_edit(
+    deployment: &str,
+    route: &Route,
+    request: &Request<Body>,
+) -> Result<Option<(Range<usize>, String)>, Error> {
+    if route.model_place() != ModelPlace::Path || request.body().is_end_stream() {
+        return Ok(None);
+    }
+    let Some(body) = request.body().as_bytes() else {
+        return Err(Error::new(
+            ErrorKind::RequestTooLarge,
+            "The backend takes the deployment's name in the body, which is too large to be read. Send a smaller one.",
+        ));
+    };
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_form = content_type.trim_start().to_ascii_lowercase().starts_with("multipart/form-data");
+    let fields = if is_form {
+        request_body::read_form(content_type, body)
+    } else {
+        request_body::read_json(body, ModelIn::Object)
+    };
+    let fields =
+        fields.map_err(|error| Error::new(ErrorKind::InvalidBody, format!("The body cannot be used: {error}.")))?;
+    Ok(match fields.model {
+        Some(model) if is_form => rewrite::body_edit(&NamePlace::Form(model.span), deployment),
+        Some(model) => rewrite::body_edit(&NamePlace::Json(model.span), deployment),
+        None if is_form => Some((0..0, first_part(body, deployment))),
+        None => rewrite::body_edit(&NamePlace::JsonMember(fields.opening), deployment),
+    })
+}
+
+/// A part with the model, to be put before the others of a form; its delimiter is the first line.
+fn first_part(form: &[u8], deployment: &str) -> String {
+    let end = memmem::find(form, b"\r\n").unwrap_or(form.len());
+    let delimiter = String::from_utf8_lossy(&form[..end]);
+    format!("{delimiter}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{deployment}\r\n")
+}

@@ -1,0 +1,189 @@
+//! Holds a streamed 200 until its first content: an error that comes before it becomes the status it stands for.
+//!
+//! Azure OpenAI sends rate limits and failures also *inside* a stream that began with 200. Once the client has the head, nothing
+//! can be repeated and nobody above can tell the failure from a success. So the head waits for the first event that says
+//! something, which takes no longer than the first word of the answer does:
+//!
+//! 1. Concerned are 200 answers with `content-type: text/event-stream`, not encoded, to calls of chat, completions, responses
+//!    and threads (runs among them). Everything else passes at once.
+//! 2. Held back are the head and the events of the [preamble](crate::azure::stream_event): comments, chunks that say nothing yet
+//!    (content-filter verdicts of the prompt, the assistant's role), and what announces a response, a thread, a run, a step or a
+//!    message.
+//! 3. The first other event *commits*: head, preamble and that event go to the client at once, byte for byte, and everything
+//!    after them as it arrives. Nothing is read ahead of the client from then on.
+//! 4. The preamble commits as well when it holds [`PREAMBLE_EVENTS`], reaches [`PREAMBLE_BYTES`], or lasts [`PREAMBLE_TIME`].
+//!    An event that is longer than that passes like any other. A bound of zero holds nothing back.
+//! 5. An error before content becomes an answer with the status that it stands for ([`StreamError::status`]): 429, 400 for the
+//!    content filter, 500 or 503; with the headers of the stream, the code and the message of the error, and its time to wait.
+//!    The rest of the stream is dropped, which ends the upstream request. A `response.failed` with a null error waits for the
+//!    event that has the reason.
+//! 6. A preamble that breaks off is a failed attempt ([`AttemptFailed`]). One that ends as it should, without content and
+//!    without error, passes as it is.
+//! 7. Both are marked as of the preamble ([`InPreamble`], [`AttemptFailed::is_in_preamble`]), because an error this late proves
+//!    nothing: [failover](crate::failover) sends the request on where a repeat is safe and nowhere else, since what the stream
+//!    announced (a run, a stored response) may exist on the first backend.
+//!
+//! It belongs below the [circuit breaker](crate::circuit), which then learns from the status as from any other, and frees the
+//! place of a probe when the stream commits. It repeats nothing itself, and does not look at a stream that has begun: what fails
+//! after the commit is the client's to see, unchanged, and the circuit breaker notices it in passing.
+//!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::{body::Body, stream_commit::StreamCommitLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let azure = service_fn(async |_: Request<Body>| {
+//!     let events = "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n\
+//!                   data: {\"error\":{\"code\":\"429\",\"message\":\"Try again in 7 seconds.\"}}\n\n";
+//!     Response::builder().header("content-type", "text/event-stream").body(Body::from(events))
+//! });
+//! let service = ServiceBuilder::new().layer(StreamCommitLayer::new()).service(azure);
+//! let chat = Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::empty())?;
+//! let answer = service.oneshot(chat).await?;
+//! assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+//! assert_eq!(answer.headers()["retry-after-ms"], "7000");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Impatient clients want their head sooner:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use tower_azure_openai::stream_commit::StreamCommitLayer;
+//! let layer = StreamCommitLayer::new().preamble_time(Duration::from_secs(5)).preamble_events(16);
+//! # drop(layer);
+//! ```
+//!
+//! **Errors.** [`AttemptFailed`] when the preamble breaks off; errors of the service below pass.
+//!
+//! **Cancellation.** Dropping the future or the body ends the upstream request.
+
+mod future;
+mod preamble;
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub use self::future::ResponseFuture;
+use crate::azure::operation::Operation;
+#[cfg(doc)]
+use crate::azure::stream_event::StreamError;
+use crate::body::Body;
+use crate::context::Route;
+#[cfg(doc)]
+use crate::context::{AttemptFailed, InPreamble};
+
+/// How many events are held.
+pub const PREAMBLE_EVENTS: usize = 64;
+/// How many bytes are looked at: 256 KiB. A response announces itself with all its instructions and tools.
+pub const PREAMBLE_BYTES: usize = 256 * 1024;
+/// How long the head is held after it came.
+pub const PREAMBLE_TIME: Duration = Duration::from_secs(30);
+
+/// Holds a streamed 200 until its first content. See the [module docs](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StreamCommitLayer {
+    bounds: Bounds,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    events: usize,
+    bytes: usize,
+    time: Duration,
+}
+
+impl Bounds {
+    const fn hold_nothing(&self) -> bool {
+        self.events == 0 || self.bytes == 0 || self.time.is_zero()
+    }
+}
+
+impl StreamCommitLayer {
+    /// With the defaults: [`PREAMBLE_EVENTS`], [`PREAMBLE_BYTES`], [`PREAMBLE_TIME`].
+    pub const fn new() -> Self {
+        Self { bounds: Bounds { events: PREAMBLE_EVENTS, bytes: PREAMBLE_BYTES, time: PREAMBLE_TIME } }
+    }
+
+    /// Commits when so many events are held.
+    pub const fn preamble_events(mut self, events: usize) -> Self {
+        self.bounds.events = events;
+        self
+    }
+
+    /// Commits when so many bytes told nothing. A stream that is held takes at most twice this, and one chunk, of memory.
+    pub const fn preamble_bytes(mut self, bytes: usize) -> Self {
+        self.bounds.bytes = bytes;
+        self
+    }
+
+    /// Commits when the head has been held so long.
+    pub const fn preamble_time(mut self, time: Duration) -> Self {
+        self.bounds.time = time;
+        self
+    }
+}
+
+impl Default for StreamCommitLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for StreamCommitLayer {
+    type Service = StreamCommit<S>;
+
+    fn layer(&self, inner: S) -> StreamCommit<S> {
+        StreamCommit { inner, bounds: self.bounds }
+    }
+}
+
+/// Holds a streamed 200 until its first content. See the [module docs](self).
+#[derive(Clone, Debug)]
+pub struct StreamCommit<S> {
+    inner: S,
+    bounds: Bounds,
+}
+
+impl<S> StreamCommit<S> {
+    fn bounds_for<B>(&self, request: &Request<B>) -> Option<Bounds> {
+        let route = Route::find_or_parse(request.extensions(), request.method(), request.uri()).ok()?;
+        let concerned = matches!(
+            route.operation(),
+            Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Threads
+        );
+        (concerned && !self.bounds.hold_nothing()).then_some(self.bounds)
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for StreamCommit<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let bounds = self.bounds_for(&request);
+        ResponseFuture::new(self.inner.call(request), bounds)
+    }
+}

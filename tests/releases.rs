@@ -1,0 +1,332 @@
+//! Several versions behind one alias: who gets which, who keeps it, and that no request crosses from one to another.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, Uri};
+use proptest::prelude::*;
+use serde_json::json;
+use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+use tower_azure_openai::azure::Outcome;
+use tower_azure_openai::body::Body;
+use tower_azure_openai::circuit::CircuitBreakerLayer;
+use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::pool::{
+    Backend, Deployment, MAX_WEIGHT, NoTargetReason, Obstacle, Pool, PoolBuilder, Query, Release,
+};
+use tower_azure_openai::respond::RespondLayer;
+use tower_azure_openai::select::SelectBackendLayer;
+
+const ALIAS: &str = "gpt-4o";
+const OLD: &str = "2024-08-06";
+const NEW: &str = "2024-11-20";
+const CHAT: &str = "/openai/deployments/gpt-4o/chat/completions";
+
+/// Backends `old-…` and `new-…`, each with a deployment of that version.
+fn described(backends: &[&str]) -> PoolBuilder {
+    let serving = |name: &str| {
+        let version = if name.starts_with("old") { OLD } else { NEW };
+        let deployment = Deployment::new("d").alias(ALIAS).model(ALIAS).version(version);
+        Backend::new(name, format!("https://{name}.example")).add_deployment(deployment)
+    };
+    backends.iter().fold(Pool::builder(), |pool, name| pool.add_backend(serving(name)))
+}
+
+fn release(version: &str, share: u32) -> Release {
+    Release::new(ALIAS, ALIAS, version).share(share)
+}
+
+fn pool(backends: &[&str], old: u32, new: u32) -> Pool {
+    described(backends).add_release(release(OLD, old)).add_release(release(NEW, new)).build().unwrap()
+}
+
+fn set(pool: &Pool, old: u32, new: u32) {
+    // In this order neither is without a share in between.
+    if old > 0 {
+        pool.set_share(ALIAS, ALIAS, OLD, old).unwrap();
+    }
+    pool.set_share(ALIAS, ALIAS, NEW, new).unwrap();
+    pool.set_share(ALIAS, ALIAS, OLD, old).unwrap();
+}
+
+fn is_new(pool: &Pool, client: &str) -> bool {
+    let permit = pool.acquire(&Query::new(Some(ALIAS)).client(client), |_| 0).unwrap();
+    permit.target().backend().starts_with("new")
+}
+
+fn route() -> Route {
+    Route::parse(&Method::POST, &Uri::from_static(CHAT)).unwrap()
+}
+
+mod shares {
+    use super::*;
+
+    const CLIENTS: usize = 5_000;
+
+    fn assigned(pool: &Pool) -> Vec<bool> {
+        (0..CLIENTS).map(|client| is_new(pool, &format!("client-{client}"))).collect()
+    }
+
+    fn share(assigned: &[bool]) -> f64 {
+        assigned.iter().filter(|new| **new).count() as f64 / assigned.len() as f64
+    }
+
+    #[test]
+    fn clients_move_only_as_the_shares_do_and_all_the_way_back() {
+        let pool = pool(&["old-a", "new-a"], 90, 10);
+        let mut before = assigned(&pool);
+        assert!((share(&before) - 0.1).abs() < 0.02, "{}", share(&before));
+        let began = before.clone();
+        for (old, new) in [(50, 50), (0, 100), (50, 50), (90, 10)] {
+            set(&pool, old, new);
+            let now = assigned(&pool);
+            let wanted = f64::from(new) / 100.0;
+            assert!((share(&now) - wanted).abs() < 0.03, "{} instead of {wanted}", share(&now));
+            let gained = before.iter().zip(&now).filter(|(was, is)| !**was && **is).count();
+            let lost = before.iter().zip(&now).filter(|(was, is)| **was && !**is).count();
+            assert!(gained == 0 || lost == 0, "nobody moves against the shares: {gained} there, {lost} back");
+            before = now;
+        }
+        assert_eq!(before, began, "the same shares, the same clients");
+    }
+
+    #[test]
+    fn only_what_was_named_moves_among_three() {
+        let third = Deployment::new("t").alias(ALIAS).model(ALIAS).version("3");
+        let described = described(&["old-a", "new-a"])
+            .add_backend(Backend::new("third", "https://third.example").add_deployment(third));
+        let pool = described
+            .add_release(release(OLD, 1))
+            .add_release(release(NEW, 1))
+            .add_release(release("3", 1))
+            .build()
+            .unwrap();
+        let assigned = || {
+            let on = |client: usize| {
+                let id = client.to_string();
+                let permit = pool.acquire(&Query::new(Some(ALIAS)).client(&id), |_| 0).unwrap();
+                permit.target().backend().to_owned()
+            };
+            (0..1_000).map(on).collect::<Vec<_>>()
+        };
+        let before = assigned();
+        pool.set_share(ALIAS, ALIAS, "3", 4).unwrap();
+        let moved = before.iter().zip(assigned()).filter(|(was, is)| *was != is);
+        assert!(moved.map(|(_, is)| is).all(|is| is == "third"));
+    }
+
+    #[test]
+    fn requests_of_nobody_are_drawn_one_by_one() {
+        let pool = pool(&["old-a", "new-a"], 75, 25);
+        let query = Query::new(Some(ALIAS));
+        let on_new = (0..2_000).filter(|_| pool.acquire(&query, |_| 0).unwrap().target().backend() == "new-a");
+        let on_new = on_new.count();
+        assert!((400..600).contains(&on_new), "{on_new} of 2,000");
+    }
+
+    proptest! {
+        #[test]
+        fn a_client_keeps_its_release_while_nothing_changes(client in ".{0,20}", old in 0..5_u32, new in 1..5_u32) {
+            let one = pool(&["old-a", "new-a", "new-b"], old, new);
+            let other = pool(&["new-b", "old-a", "new-a"], old, new);
+            prop_assert_eq!(is_new(&one, &client), is_new(&other, &client), "on every replica");
+            one.drain("new-b").unwrap();
+            prop_assert_eq!(is_new(&one, &client), is_new(&other, &client), "whatever becomes of the targets");
+        }
+    }
+}
+
+mod crossing {
+    use super::*;
+
+    type Seen = Arc<Mutex<Vec<String>>>;
+
+    /// Sends a chat through failover; `answer` is asked for the status of each attempt.
+    async fn send(
+        pool: &Pool,
+        client: Option<&str>,
+        answer: impl Fn(&Pool) -> u16 + Clone + Send + Sync + 'static,
+    ) -> (StatusCode, Vec<String>) {
+        let seen = Seen::default();
+        let backend = {
+            let (seen, pool) = (seen.clone(), pool.clone());
+            service_fn(move |request: Request<Body>| {
+                seen.lock().unwrap().push(request.uri().host().unwrap().to_owned());
+                let answer = Response::builder().status(answer(&pool)).header("retry-after-ms", "500");
+                async { answer.body(Body::empty()).map_err(BoxError::from) }
+            })
+        };
+        let service = ServiceBuilder::new()
+            .layer(RespondLayer::new())
+            .layer(FailoverLayer::new())
+            .layer(SelectBackendLayer::new(pool.clone()))
+            .layer(CircuitBreakerLayer::adopting())
+            .service(backend);
+        let mut request = Request::post(CHAT).body(Body::from("{}")).unwrap();
+        client.map(|id| request.extensions_mut().insert(Client::new(id)));
+        let status = service.oneshot(request).await.unwrap().status();
+        (status, std::mem::take(&mut *seen.lock().unwrap()))
+    }
+
+    fn four() -> Pool {
+        pool(&["old-a", "new-a", "old-b", "new-b"], 1, 1)
+    }
+
+    fn releases(seen: &[String]) -> BTreeMap<&str, usize> {
+        seen.iter().fold(BTreeMap::new(), |mut counts, host| {
+            *counts.entry(&host[..3]).or_default() += 1;
+            counts
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failover_stays_in_the_release() {
+        for client in (0..50).map(|client| (client % 2 == 0).then(|| client.to_string())) {
+            let pool = four();
+            let (status, seen) = send(&pool, client.as_deref(), |_| 429).await;
+            assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+            assert!(seen.len() == 2 && releases(&seen).len() == 1, "both of one release: {seen:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_that_changes_between_two_attempts_moves_no_request() {
+        for client in ["a", "b", "c", "d", "e", "f"] {
+            let pool = four();
+            let to_new = is_new(&pool, client);
+            let change = move |pool: &Pool| {
+                if to_new {
+                    set(pool, 1, 0)
+                } else {
+                    set(pool, 0, 1)
+                }
+                429
+            };
+            let (_, seen) = send(&pool, Some(client), change).await;
+            assert!(seen.len() == 2 && releases(&seen).len() == 1, "{seen:?}");
+            assert_ne!(is_new(&pool, client), to_new, "the next one moves");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_release_down_does_not_send_its_clients_to_the_other() {
+        let pool = pool(&["old-a", "new-a"], 1, 1);
+        let old = pool.targets(ALIAS).into_iter().find(|target| target.backend() == "old-a").unwrap();
+        pool.acquire_target(&old).unwrap().record(&Outcome::Throttled { hint: Some(Duration::from_secs(5)) });
+        let ids: Vec<_> = (0..40).map(|client| client.to_string()).collect();
+        let (mut served, mut refused) = (0, 0);
+        for id in &ids {
+            match pool.acquire(&Query::new(Some(ALIAS)).client(id), |_| 0) {
+                Ok(permit) => {
+                    assert_eq!(permit.target().backend(), "new-a");
+                    served += 1;
+                }
+                Err(none) => {
+                    assert_eq!(
+                        (none.reason, none.retry_after),
+                        (NoTargetReason::Throttled, Some(Duration::from_secs(5)))
+                    );
+                    assert_eq!(pool.outlook(&Query::new(Some(ALIAS)).client(id)), none);
+                    refused += 1;
+                }
+            }
+        }
+        assert!(served > 5 && refused > 5, "{served} served, {refused} refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_of_a_release_is_not_opened_by_one_poisonous_prompt() {
+        let pool = four();
+        let target = |name: &str| pool.targets(ALIAS).into_iter().find(|target| target.backend() == name).unwrap();
+        let failed = Outcome::ServerFailed { status: StatusCode::INTERNAL_SERVER_ERROR, hint: None };
+        for name in ["old-a", "old-b"] {
+            for _ in 0..20 {
+                if let Some(mut permit) = pool.acquire_target(&target(name)) {
+                    permit.record(&failed);
+                }
+            }
+        }
+        assert!(pool.acquire_target(&target("old-a")).is_none());
+        assert!(pool.acquire_target(&target("old-b")).is_some(), "targets of another release are no help");
+    }
+
+    #[test]
+    fn a_client_is_given_a_release_that_can_serve_it() {
+        let at = |name: &str, version: &str, geography: &str| {
+            let deployment = Deployment::new("d").alias(ALIAS).model(ALIAS).version(version);
+            Backend::new(name, format!("https://{name}.example")).geography(geography).add_deployment(deployment)
+        };
+        let described = Pool::builder().add_backend(at("old-a", OLD, "eu")).add_backend(at("new-a", NEW, "us"));
+        let pool = described.add_release(release(OLD, 1)).add_release(release(NEW, 99)).build().unwrap();
+        for client in (0..50).map(|client| Client::new(client.to_string()).geography("eu")) {
+            let explanation = pool.explain(&route(), Some(&client));
+            let candidates: Vec<_> = explanation.candidates().map(|target| target.backend().to_owned()).collect();
+            assert_eq!(candidates, ["old-a"], "{explanation}");
+            assert_eq!(explanation.targets()[1].obstacles(), [Obstacle::OtherRelease]);
+        }
+    }
+}
+
+mod describing {
+    use super::*;
+
+    fn problems(description: PoolBuilder) -> Vec<String> {
+        description.build().unwrap_err().problems().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn releases_and_targets_must_fit_each_other() {
+        let two = || described(&["old-a", "new-a"]);
+        for (description, problem) in [
+            (
+                two(),
+                "alias `gpt-4o` is gpt-4o 2024-08-06 on old-a/d and gpt-4o 2024-11-20 on new-a/d: all its targets must agree",
+            ),
+            (
+                two().add_release(release(OLD, 1)),
+                "alias `gpt-4o` is gpt-4o 2024-11-20 on new-a/d, which is none of its releases",
+            ),
+            (
+                two().add_release(release(OLD, 1)).add_release(release(NEW, 0)).add_release(release("3", 1)),
+                "release gpt-4o 3 of alias `gpt-4o` has no target",
+            ),
+            (
+                two().add_release(release(OLD, 1)).add_release(release(NEW, 0)).add_release(release(NEW, 0)),
+                "release gpt-4o 2024-11-20 of alias `gpt-4o` is there twice",
+            ),
+            (
+                two().add_release(release(OLD, 0)).add_release(release(NEW, 0)),
+                "alias `gpt-4o` has no release with a share",
+            ),
+            (
+                two().add_release(release(OLD, MAX_WEIGHT + 1)).add_release(release(NEW, 0)),
+                "share of release gpt-4o 2024-08-06 of alias `gpt-4o` is above 1000000",
+            ),
+        ] {
+            assert_eq!(problems(description), [problem]);
+        }
+    }
+
+    #[test]
+    fn a_share_that_cannot_be_is_refused_and_changes_nothing() {
+        let pool = pool(&["old-a", "new-a"], 1, 0);
+        assert!(pool.set_share(ALIAS, ALIAS, "3", 1).unwrap_err().to_string().contains("is not in the pool"));
+        assert!(pool.set_share(ALIAS, ALIAS, OLD, 0).unwrap_err().to_string().contains("no release with a share"));
+        assert!(!is_new(&pool, "anybody"));
+    }
+
+    #[test]
+    fn the_status_shows_them_where_there_are_any() {
+        let status = serde_json::to_value(pool(&["old-a", "new-a"], 9, 1).status()).unwrap();
+        let shown = json!([
+            { "alias": ALIAS, "model": ALIAS, "version": OLD, "share": 9 },
+            { "alias": ALIAS, "model": ALIAS, "version": NEW, "share": 1 }
+        ]);
+        assert_eq!(status["releases"], shown);
+        let plain = serde_json::to_value(described(&["old-a"]).build().unwrap().status()).unwrap();
+        assert!(plain.get("releases").is_none());
+    }
+}

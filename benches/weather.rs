@@ -24,7 +24,7 @@ const STRATEGIES: [Strategy; 8] = [
     }),
     ("least load", |scenario, seed| scenario.run(LeastLoad::with_seed(seed))),
     ("lowest latency", |scenario, _| scenario.run(LowestLatency::default())),
-    ("prompt cache", |scenario, seed| scenario.run(PromptCache::new(LeastLoad::with_seed(seed)))),
+    ("prompt cache", |scenario, seed| scenario.run(PromptCache::or_else(LeastLoad::with_seed(seed)))),
     ("baseline: cool-down", |scenario, _| scenario.run_baseline(Baseline::CoolDown)),
     ("baseline: static round robin", |scenario, _| scenario.run_baseline(Baseline::RoundRobin)),
     ("baseline: no gateway", |scenario, _| scenario.run_baseline(Baseline::NoGateway)),
@@ -34,9 +34,9 @@ fn main() -> std::io::Result<()> {
     let options = Options::read(std::env::args().skip(1));
     let length = Duration::from_secs(60 * options.minutes);
     println!("{} min of traffic, {} seeds; goodput and latency are means over them", options.minutes, options.seeds);
-    let scenarios = weather::all(length).into_iter().chain([1, 5, 20].map(|answer| {
-        weather::saturated_ptu(Duration::from_secs(answer), length)
-    }));
+    let scenarios = weather::all(length)
+        .into_iter()
+        .chain([1, 5, 20].map(|answer| weather::saturated_ptu(Duration::from_secs(answer), length)));
     for scenario in scenarios.filter(|scenario| scenario.name().contains(&options.only)) {
         println!("\n{}", scenario.name());
         println!("{HEADER}");

@@ -13,7 +13,7 @@ use super::window::Window;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitConfig {
-    /// A shorter hint, or one of zero, opens for this long. Default 50 ms.
+    /// A hint of zero opens for this long; any other hint is obeyed to the millisecond. Default 50 ms.
     pub min_open: Duration,
     /// A longer hint is cut to this and followed by a probe. Default 60 s.
     pub max_open: Duration,
@@ -257,7 +257,9 @@ impl Circuit {
         self.settle(now);
         let asked = hint.unwrap_or(self.config.default_open.min(self.config.max_open));
         let cut = asked > self.config.max_open;
-        let until = now + asked.clamp(self.config.min_open, self.config.max_open);
+        // Only zero says nothing. A busy PTU asks for few milliseconds, and staying away for longer leaves it idle.
+        let open = if asked.is_zero() { self.config.min_open } else { asked.min(self.config.max_open) };
+        let until = now + open;
         match &mut self.state {
             State::Open { until: open_until, cut: open_cut } => {
                 if until > *open_until {

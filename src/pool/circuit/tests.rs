@@ -72,6 +72,11 @@ fn hints_are_bounded_below_and_above() {
     assert_eq!(c.state(50), "closed");
 
     let mut c = Clocked::new();
+    c.send(throttled(3), 0);
+    assert!(c.admit(2).is_none());
+    assert_eq!(c.state(3), "closed", "a hint that is short is a hint all the same");
+
+    let mut c = Clocked::new();
     c.send(throttled(86_400_000), 0);
     assert!(c.admit(59_999).is_none());
     assert_eq!(c.state(60_000), "half-open", "a hint that was cut is followed by a probe");

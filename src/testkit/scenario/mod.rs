@@ -98,7 +98,7 @@ use self::weather::millis;
 use self::world::State;
 use crate::body::Body;
 use crate::gateway;
-use crate::pool::{Pool, PoolBuilder};
+use crate::pool::{CircuitConfig, Pool};
 use crate::select::{Policy, SelectBackendLayer};
 use crate::terminate::TerminateCredentialsLayer;
 
@@ -121,6 +121,7 @@ pub struct Scenario {
     backends: Vec<Backend>,
     traffic: Vec<Traffic>,
     region: Option<String>,
+    circuit: CircuitConfig,
 }
 
 impl Scenario {
@@ -133,6 +134,7 @@ impl Scenario {
             backends: Vec::new(),
             traffic: Vec::new(),
             region: None,
+            circuit: CircuitConfig::default(),
         }
     }
 
@@ -176,6 +178,12 @@ impl Scenario {
     /// The gateway's own region.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
+        self
+    }
+
+    /// When the pool's circuits open, and for how long.
+    pub const fn circuit(mut self, config: CircuitConfig) -> Self {
+        self.circuit = config;
         self
     }
 
@@ -249,7 +257,7 @@ impl Scenario {
     }
 
     fn pool(&self) -> Pool {
-        let start: PoolBuilder = Pool::builder();
+        let start = Pool::builder().circuit(self.circuit);
         let start = match &self.region {
             Some(region) => start.region(region),
             None => start,

@@ -211,8 +211,6 @@ impl Site {
         self.weather.iter().filter(down).filter_map(|weather| weather.ends(now)).max()
     }
 
-    // ===== what happens =====
-
     /// A request arrives.
     pub(super) fn receive(&mut self, job: &Job, now: u64) -> Fate {
         self.seen.received(now);
@@ -233,6 +231,14 @@ impl Site {
         let tokens = course.tokens(job, now);
         self.quota.settle(job.estimate(), tokens, now);
         self.seen.tokens += tokens;
+        match course.ending {
+            Ending::Cut { at } if now >= at => {
+                self.seen.failed += 1;
+                self.seen.down_until = self.over(at).or(self.seen.down_until);
+            }
+            Ending::StreamError { .. } if now >= course.first => self.seen.failed += 1,
+            _ => {}
+        }
         tokens
     }
 

@@ -6,7 +6,7 @@ use super::report::{CircuitShares, Moment, Report, TargetReport};
 
 const WIDTH: f64 = 1_040.0;
 const LEFT: f64 = 150.0;
-const RIGHT: f64 = 24.0;
+const RIGHT: f64 = 36.0;
 const REQUESTS: Panel = Panel { top: 86.0, height: 210.0 };
 const LATENCY: Panel = Panel { top: 340.0, height: 100.0 };
 const STRIPS: f64 = 490.0;

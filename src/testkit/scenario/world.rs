@@ -123,7 +123,7 @@ impl Azure {
             Fate::Answered { status, hint } => {
                 self.sleep_until(now + ROUND_TRIP).await;
                 if let Some(hint) = hint {
-                    let until = now.saturating_add(hint.millis().min(LONGEST_HINT));
+                    let until = self.now().saturating_add(hint.millis().min(LONGEST_HINT));
                     self.state().sites[site].seen.hint(until);
                 }
                 Ok(answered(status, hint))

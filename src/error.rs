@@ -34,6 +34,8 @@ pub enum ErrorKind {
     AliasNotAllowed,
     /// Two parsers could read the request differently.
     AmbiguousRequest,
+    /// The `api-version` is not among the allowed ones.
+    ApiVersionNotAllowed,
     /// The last attempt broke after it was sent, and nobody answered.
     BackendFailed,
     /// The last attempt timed out, and nobody answered.
@@ -42,6 +44,8 @@ pub enum ErrorKind {
     CredentialRejected,
     /// No configured backend that complies serves the alias.
     DeploymentNotFound,
+    /// It did not come through the right Azure Front Door.
+    FrontDoorRequired,
     /// The body is not what the operation needs.
     InvalidBody,
     /// Every eligible target is down.

@@ -39,7 +39,7 @@ use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower::util::BoxCloneSyncService;
-use tower_layer::Layer;
+use tower_layer::{Identity, Layer};
 use tower_service::Service;
 
 use crate::authorize::AuthorizeLayer;
@@ -58,7 +58,7 @@ use crate::stream_commit::StreamCommitLayer;
 #[cfg(feature = "client")]
 type DefaultUpgrade = crate::upgrade::UpgradeLayer;
 #[cfg(not(feature = "client"))]
-type DefaultUpgrade = tower_layer::Identity;
+type DefaultUpgrade = Identity;
 
 /// Starts the usual stack over a pool.
 ///
@@ -70,7 +70,9 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
         respond: RespondLayer::new(),
         terminate,
         upgrade: DefaultUpgrade::new(),
+        front_door: Identity::new(),
         inspect: InspectLayer::new(),
+        api_version: Identity::new(),
         authorize: AuthorizeLayer::new(),
         models: ListModelsLayer::new(pool.clone()),
         failover: FailoverLayer::new(),
@@ -88,7 +90,9 @@ pub struct Builder<
     Terminate,
     Respond = RespondLayer,
     Upgrade = DefaultUpgrade,
+    FrontDoor = Identity,
     Inspect = InspectLayer,
+    ApiVersion = Identity,
     Authorize = AuthorizeLayer,
     Models = ListModelsLayer,
     Failover = FailoverLayer,
@@ -100,7 +104,9 @@ pub struct Builder<
     respond: Respond,
     terminate: Terminate,
     upgrade: Upgrade,
+    front_door: FrontDoor,
     inspect: Inspect,
+    api_version: ApiVersion,
     authorize: Authorize,
     models: Models,
     failover: Failover,
@@ -128,7 +134,9 @@ setters! {
     [terminate: Terminate,]
     respond: Respond = "Replaces what turns causes into answers. The error above it must be [`Infallible`].",
     upgrade: Upgrade = "Replaces what forwards WebSockets, so that it can be asked for its connections.",
+    front_door: FrontDoor = "Adds what checks that requests came through Azure Front Door, before anybody is asked for a key.",
     inspect: Inspect = "Replaces what finds out what is asked for.",
+    api_version: ApiVersion = "Adds what checks or adds the version of the API.",
     authorize: Authorize = "Replaces what holds clients to their aliases.",
     models: Models = "Replaces what lists the models.",
     failover: Failover = "Replaces what sends a refused request on.",
@@ -138,44 +146,27 @@ setters! {
     reissue: Reissue = "Replaces what shows backends their credentials.",
 }
 
-impl<T, R, U, I, A, M, F, S, C, Q, X> Builder<T, R, U, I, A, M, F, S, C, Q, X> {
+type Admission<R, U, D, T, I, V, A, M> = (R, U, D, T, I, V, A, M);
+type Attempts<F, S, C, Q, X> = (F, S, C, Q, X);
+type Stack<R, U, D, T, I, V, A, M, F, S, C, Q, X> = (Admission<R, U, D, T, I, V, A, M>, Attempts<F, S, C, Q, X>);
+
+impl<T, R, U, D, I, V, A, M, F, S, C, Q, X> Builder<T, R, U, D, I, V, A, M, F, S, C, Q, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        (R, U, T, I, A, M, F, S, C, Q, X): Layer<H>,
-        <(R, U, T, I, A, M, F, S, C, Q, X) as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        Stack<R, U, D, T, I, V, A, M, F, S, C, Q, X>: Layer<H>,
+        <Stack<R, U, D, T, I, V, A, M, F, S, C, Q, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
     {
-        let Self {
-            respond,
-            upgrade,
-            terminate,
-            inspect,
-            authorize,
-            models,
-            failover,
-            select,
-            circuit,
-            stream_commit,
-            reissue,
-        } = self;
-        let layers = (
-            respond,
-            upgrade,
-            terminate,
-            inspect,
-            authorize,
-            models,
-            failover,
-            select,
-            circuit,
-            stream_commit,
-            reissue,
-        );
-        Gateway(BoxCloneSyncService::new(layers.layer(client)))
+        let admission = {
+            let Self { respond, upgrade, front_door, terminate, inspect, api_version, authorize, models, .. } = self;
+            (respond, upgrade, front_door, terminate, inspect, api_version, authorize, models)
+        };
+        let attempts = (self.failover, self.select, self.circuit, self.stream_commit, self.reissue);
+        Gateway(BoxCloneSyncService::new((admission, attempts).layer(client)))
     }
 }
 

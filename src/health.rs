@@ -56,6 +56,12 @@ impl Health {
         Self { pool, draining: Arc::default() }
     }
 
+    /// The health of another pool, which drains together with this one: for a stack that takes the place of this one's.
+    #[must_use]
+    pub fn with_pool(&self, pool: Pool) -> Self {
+        Self { pool, draining: self.draining.clone() }
+    }
+
     /// From now on `/readyz` says 503, so that nothing new is sent here.
     pub fn start_draining(&self) {
         self.draining.store(true, Relaxed);

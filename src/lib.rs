@@ -6,8 +6,10 @@
 //! client
 //!   │  respond     typed causes become answers; the error type becomes Infallible
 //!   │  upgrade     carries an accepted WebSocket until it ends (feature `client`)
+//!   │  front_door  optional: did it come through our own Azure Front Door?
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
 //!   │  inspect     what is asked for? collects the body, inserts Route
+//!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
 //!   │  models      lists the aliases of this client
 //!   │  failover    one attempt after the other, each on another target
@@ -47,9 +49,11 @@
 //! | none | every layer, API keys; no TLS, no Azure SDK, no C code |
 //! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots; `upgrade`: WebSockets |
 //! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
+//! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
 
+pub mod api_version;
 pub mod authorize;
 pub mod azure;
 pub mod body;
@@ -59,12 +63,14 @@ pub mod client;
 pub mod context;
 mod error;
 pub mod failover;
+pub mod front_door;
 pub mod gateway;
 mod headers;
 pub mod health;
 pub mod inspect;
 pub mod models;
 pub mod pool;
+mod refusable;
 pub mod reissue;
 pub mod respond;
 pub mod select;

@@ -417,6 +417,39 @@ mod changing {
     }
 }
 
+mod successor {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn shares_what_stays_and_nothing_else() {
+        let before = pool([serving("east", "a"), serving("west", "b")]);
+        let mut held = take(&before, "a").unwrap();
+        let after = before.successor(described([serving("east", "a").weight(3), serving("north", "c")])).unwrap();
+
+        assert_eq!((before.targets("b").len(), before.targets("c").len()), (1, 0));
+        assert_eq!((after.targets("b").len(), after.targets("c").len()), (0, 1));
+        assert_eq!(after.targets("a"), before.targets("a"));
+        assert_eq!(after.status().backends[0].in_flight, 1);
+        held.record(&throttled(5_000));
+        drop(held);
+        for pool in [&before, &after] {
+            assert_eq!((state(pool, "east", "a"), pool.status().backends[0].in_flight), ("open", 0));
+        }
+        assert_eq!(take(&before, "b").unwrap().target().backend(), "west", "what began before finishes as it began");
+
+        before.drain("east").unwrap();
+        assert!(!after.status().backends[0].drained, "a change of one is none of the other");
+    }
+
+    #[test]
+    fn of_an_invalid_description_there_is_none() {
+        let pool = pool([serving("east", "a")]);
+        let before = pool.status();
+        assert!(pool.successor(described([backend("north")])).is_err());
+        assert_eq!(pool.status(), before);
+    }
+}
+
 mod status {
     use super::*;
 

@@ -28,13 +28,15 @@ async fn of(cause: impl Into<BoxError>) -> Response<Body> {
 }
 
 /// Every cause with its row of the contract.
-const ROWS: [(ErrorKind, u16, &str, &str); 16] = [
+const ROWS: [(ErrorKind, u16, &str, &str); 18] = [
     (ErrorKind::AliasNotAllowed, 403, "alias_not_allowed", "permission_error"),
     (ErrorKind::AmbiguousRequest, 400, "ambiguous_request", "invalid_request_error"),
+    (ErrorKind::ApiVersionNotAllowed, 400, "api_version_not_allowed", "invalid_request_error"),
     (ErrorKind::BackendFailed, 502, "backend_failed", "gateway_error"),
     (ErrorKind::BackendTimeout, 504, "backend_timeout", "timeout_error"),
     (ErrorKind::CredentialRejected, 502, "backend_credential_rejected", "gateway_error"),
     (ErrorKind::DeploymentNotFound, 404, "DeploymentNotFound", "invalid_request_error"),
+    (ErrorKind::FrontDoorRequired, 403, "front_door_required", "permission_error"),
     (ErrorKind::InvalidBody, 400, "invalid_body", "invalid_request_error"),
     (ErrorKind::NoTargetDown, 503, "no_target_available", "gateway_error"),
     (ErrorKind::NoTargetThrottled, 429, "no_target_available", "rate_limit_error"),

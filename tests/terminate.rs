@@ -132,6 +132,9 @@ async fn one_form_with_two_values_is_ambiguous_and_a_repeated_value_is_not() {
     for (query, headers) in [
         ("", vec![("api-key", "key-a1"), ("api-key", "key-b")]),
         ("", vec![("authorization", "Bearer key-a1"), ("authorization", "Bearer key-b")]),
+        ("", vec![("authorization", "Bearer key-a1"), ("authorization", "Basic a2V5")]),
+        ("", vec![("authorization", "Basic a2V5"), ("authorization", "Bearer key-a1")]),
+        ("", vec![("authorization", "Basic a2V5"), ("authorization", "Digest a2V5"), ("api-key", "key-a1")]),
         ("", vec![("ocp-apim-subscription-key", "key-a1"), ("ocp-apim-subscription-key", "key-b")]),
         ("?api-key=key-a1&api-key=key-b", vec![]),
         ("?api-key=key-a1&API-KEY=key-b", vec![("api-key", "key-a1")]),
@@ -144,6 +147,8 @@ async fn one_form_with_two_values_is_ambiguous_and_a_repeated_value_is_not() {
     for (query, headers) in [
         ("", vec![("api-key", "key-a1"), ("api-key", "key-a1")]),
         ("", vec![("authorization", "Bearer key-a1"), ("authorization", "bearer  key-a1")]),
+        ("", vec![("authorization", ""), ("authorization", "Bearer key-a1")]),
+        ("", vec![("authorization", "Basic a2V5"), ("api-key", "key-a1")]),
         ("?api-key=key-a1&api-key=key%2da1", vec![]),
     ] {
         assert_eq!(id(&pass(&layer(), request(query, &headers)).await.unwrap()), Some("a"), "{query} {headers:?}");

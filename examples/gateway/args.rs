@@ -7,9 +7,11 @@ pub(crate) const USAGE: &str = "\
 The full gateway in front of several Azure OpenAI resources
 
 Usage: gateway [--config FILE [--check]]
+       gateway --hash-key < KEY
 
   --config FILE  read the configuration from FILE; without it, simulated backends are started
   --check        validate FILE, print what would be served, and exit with status 0 or 2
+  --hash-key     print what key_sha256 takes for the key on the standard input, which must be no terminal
   --help         print this text
 ";
 
@@ -17,6 +19,7 @@ Usage: gateway [--config FILE [--check]]
 pub(crate) struct Args {
     pub(crate) config: Option<PathBuf>,
     pub(crate) check: bool,
+    pub(crate) hash_key: bool,
     pub(crate) help: bool,
 }
 
@@ -29,12 +32,18 @@ impl Args {
             match arg.to_str() {
                 Some("--config") => parsed.set_config(args.next().as_deref())?,
                 Some("--check") => parsed.check = true,
+                Some("--hash-key") => parsed.hash_key = true,
                 Some("--help" | "-h") => parsed.help = true,
                 Some(arg) if arg.starts_with("--config=") => {
                     parsed.set_config(arg.strip_prefix("--config=").map(OsStr::new))?;
                 }
+                // It may be the key.
+                _ if parsed.hash_key => return Err("--hash-key takes the key from the standard input".to_owned()),
                 _ => return Err(format!("unknown argument {arg:?}")),
             }
+        }
+        if parsed.hash_key && (parsed.config.is_some() || parsed.check) {
+            return Err("--hash-key goes alone".to_owned());
         }
         if parsed.check && parsed.config.is_none() && !parsed.help {
             return Err("--check needs --config FILE".to_owned());
@@ -61,11 +70,12 @@ mod tests {
 
     #[test]
     fn reads_every_form() {
-        let config = |check| Args { config: Some("g.toml".into()), check, help: false };
+        let config = |check| Args { config: Some("g.toml".into()), check, ..Args::default() };
         assert_eq!(parse(&[]), Ok(Args::default()));
         assert_eq!(parse(&["--config", "g.toml"]), Ok(config(false)));
         assert_eq!(parse(&["--config=g.toml", "--check"]), Ok(config(true)));
         assert_eq!(parse(&["--check", "--config", "g.toml"]), Ok(config(true)));
+        assert_eq!(parse(&["--hash-key"]), Ok(Args { hash_key: true, ..Args::default() }));
         assert_eq!(parse(&["--help"]), Ok(Args { help: true, ..Args::default() }));
     }
 
@@ -78,6 +88,9 @@ mod tests {
             (&["--config="], "--config needs a FILE"),
             (&["--config", "a", "--config", "b"], "--config is given twice"),
             (&["--check"], "--check needs --config FILE"),
+            (&["--hash-key", "--config", "a"], "--hash-key goes alone"),
+            (&["--check", "--hash-key"], "--hash-key goes alone"),
+            (&["--hash-key", "the-key"], "--hash-key takes the key from the standard input"),
         ] {
             assert_eq!(parse(args), Err(expected.to_owned()), "{args:?}");
         }

@@ -4,10 +4,11 @@ mod access_log;
 mod args;
 mod config;
 mod demo;
+mod kept;
 mod server;
 mod wiring;
 
-use std::io::Write;
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,6 +18,9 @@ use config::{Config, Loaded, Problems, Sources};
 use tower::BoxError;
 use tracing_subscriber::EnvFilter;
 
+/// More than any header can carry.
+const LONGEST_KEY: u64 = 64 << 10;
+
 fn main() -> ExitCode {
     let args = match Args::parse(std::env::args_os().skip(1)) {
         Ok(args) => args,
@@ -24,6 +28,7 @@ fn main() -> ExitCode {
     };
     let done = match args {
         Args { help: true, .. } => return print(USAGE),
+        Args { hash_key: true, .. } => return hash_key(),
         Args { config: Some(file), check: true, .. } => return check(&file),
         Args { config: Some(file), .. } => match load(&file) {
             Ok(config) => block_on(&config.telemetry.clone(), server::run(config, Some(file))),
@@ -38,6 +43,22 @@ fn check(file: &Path) -> ExitCode {
     match load(file) {
         Ok(config) => print(&config.served()),
         Err(problems) => refuse(&problems.to_string()),
+    }
+}
+
+/// A key that is typed at a terminal would stand there for all to see.
+fn hash_key() -> ExitCode {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return refuse("--hash-key reads the key from a pipe or a file, not from a terminal\n");
+    }
+    let mut key = Vec::new();
+    if let Err(error) = stdin.lock().take(LONGEST_KEY).read_to_end(&mut key) {
+        return refuse(&format!("the key cannot be read: {error}\n"));
+    }
+    match config::secret::hash(key) {
+        Ok(digest) => print(&format!("{digest}\n")),
+        Err(wrong) => refuse(&format!("the key {wrong}\n")),
     }
 }
 

@@ -11,22 +11,28 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tower::{BoxError, Service};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::health::{Health, PROBE};
-use tower_azure_openai::pool::Pool;
-use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log::{Entry, Logged};
 use crate::config::Config;
-use crate::{load, wiring};
+use crate::config::tls::Tls;
+use crate::load;
+use crate::wiring::Wired;
 
 /// How long a listener that cannot accept (no file descriptors left) waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
 pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<(), BoxError> {
@@ -51,20 +57,17 @@ pub(crate) async fn serve(
     greet: impl FnOnce(&str, Option<&str>),
 ) -> Result<(), BoxError> {
     let mut signals = Signals::new()?;
-    let pool = wiring::pool(&config)?.build()?;
-    // A reload replaces everything but this: a WebSocket that was there before is waited for like any other.
-    let upgrade = UpgradeLayer::new();
-    let gateway = wiring::gateway(&config, pool.clone(), upgrade.clone())?;
-    let health = Health::new(pool.clone());
-    let front =
-        Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, gateway))), health: health.clone() };
+    let mut wired = Wired::new(&config, None)?;
+    let health = Health::new(wired.pool.clone());
+    let front = Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, &wired, health))) };
 
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     println!("listening on {url}");
     let admin_url = admin.as_ref().and_then(|admin| admin.local_addr().ok()).map(|address| format!("http://{address}"));
     if let (Some(admin), Some(url)) = (admin, &admin_url) {
         println!("admin on {url}");
-        tokio::spawn(serve_admin(admin, health.clone()));
+        tokio::spawn(serve_admin(admin, front.clone()));
     }
     greet(&url, admin_url.as_deref());
 
@@ -72,50 +75,67 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => front.serve(stream, config.limits.request_head, &running),
+                Ok((stream, _)) => front.accept(stream, running.watcher()),
                 Err(error) => {
                     tracing::warn!(%error, "accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = signals.reload.recv() => reload(file.as_deref(), &pool, &upgrade, &front),
+            _ = signals.reload.recv() => {
+                if let Some(file) = &file && let Some(next) = reload(file, &config, &wired, &front) {
+                    wired = next;
+                }
+            }
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
         }
     }
     drop(listener);
-    health.start_draining();
+    let current = front.current.load_full();
+    current.health.start_draining();
     tracing::info!("stopping: running requests are finished");
     let finished = async {
         running.shutdown().await;
-        upgrade.connections().closed().await;
+        wired.kept.upgrade().connections().closed().await;
     };
-    if tokio::time::timeout(config.shutdown_grace, finished).await.is_err() {
+    if timeout(current.shutdown_grace, finished).await.is_err() {
         tracing::warn!("shutdown_grace is over: what still runs is cut off");
     }
     Ok(())
 }
 
 /// Takes the file as it is now; an invalid one is reported and changes nothing.
-fn reload(file: Option<&Path>, pool: &Pool, upgrade: &UpgradeLayer, front: &Front) {
-    let Some(file) = file else { return };
+fn reload(file: &Path, started_with: &Config, before: &Wired, front: &Front) -> Option<Wired> {
     let config = match load(file) {
         Ok(config) => config,
         Err(problems) => {
             eprint!("{problems}");
-            return tracing::error!("the configuration was not reloaded: it has problems");
+            tracing::error!("the configuration was not reloaded: it has problems");
+            return None;
         }
     };
-    let replaced = wiring::pool(&config).and_then(|description| {
-        let gateway = wiring::gateway(&config, pool.clone(), upgrade.clone())?;
-        pool.replace(description)?;
-        front.current.store(Arc::new(Current::new(&config, gateway)));
-        Ok(())
-    });
-    match replaced {
-        Ok(()) => tracing::info!("the configuration was reloaded"),
-        Err(error) => tracing::error!(%error, "the configuration was not reloaded"),
+    let wired = Wired::new(&config, Some(before))
+        .map_err(|error| tracing::error!(%error, "the configuration was not reloaded"))
+        .ok()?;
+    for key in fixed_at_start(started_with, &config) {
+        tracing::warn!(key, "changes with a restart only");
     }
+    let health = front.current.load().health.with_pool(wired.pool.clone());
+    front.current.store(Arc::new(Current::new(&config, &wired, health)));
+    tracing::info!("the configuration was reloaded");
+    Some(wired)
+}
+
+/// Keys that a reload cannot change, and that differ.
+fn fixed_at_start(before: &Config, now: &Config) -> impl Iterator<Item = &'static str> {
+    let (log, new_log) = (&before.telemetry, &now.telemetry);
+    let fixed = [
+        ("listen", before.listen == now.listen),
+        ("admin", before.admin == now.admin),
+        ("telemetry.log", log.log == new_log.log),
+        ("telemetry.log_format", log.log_format == new_log.log_format),
+    ];
+    fixed.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key)
 }
 
 struct Signals {
@@ -134,15 +154,26 @@ impl Signals {
     }
 }
 
-/// What a reload replaces.
+/// What a reload replaces, as a whole.
 struct Current {
     gateway: Gateway,
+    health: Health,
     backend_header: bool,
+    request_head: usize,
+    shutdown_grace: Duration,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Current {
-    const fn new(config: &Config, gateway: Gateway) -> Self {
-        Self { gateway, backend_header: config.telemetry.backend_header }
+    fn new(config: &Config, wired: &Wired, health: Health) -> Self {
+        Self {
+            gateway: wired.gateway.clone(),
+            health,
+            backend_header: config.telemetry.backend_header,
+            request_head: config.limits.request_head,
+            shutdown_grace: config.shutdown_grace,
+            tls: config.tls.clone().map(|Tls(config)| config.into()),
+        }
     }
 }
 
@@ -150,32 +181,43 @@ impl Current {
 #[derive(Clone)]
 struct Front {
     current: Arc<ArcSwap<Current>>,
-    health: Health,
 }
 
 impl Front {
-    fn serve(&self, stream: TcpStream, request_head: usize, running: &GracefulShutdown) {
+    fn accept(&self, stream: TcpStream, running: Watcher) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
         }
-        let front = self.clone();
-        let service = service_fn(move |request| front.clone().answer(request));
-        let connection = http(request_head).serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let watched = running.watch(connection);
+        let (front, current) = (self.clone(), self.current.load());
+        let (request_head, tls) = (current.request_head, current.tls.clone());
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(error = %kind(error.as_ref()), "connection");
+            let Some(tls) = tls else { return front.serve(stream, request_head, running).await };
+            match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => front.serve(stream, request_head, running).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+                Err(_) => tracing::debug!("TLS handshake: timeout"),
             }
         });
     }
 
+    async fn serve<I>(self, stream: I, request_head: usize, running: Watcher)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(move |request| self.clone().answer(request));
+        let connection = http(request_head).serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = running.watch(connection).await {
+            tracing::debug!(error = %kind(error.as_ref()), "connection");
+        }
+    }
+
     async fn answer(self, mut request: Request<Incoming>) -> Result<Response<Logged>, Infallible> {
         let entry = Entry::start(&mut request);
+        let current = self.current.load_full();
         if request.uri().path() == PROBE {
-            let answer = self.health.answer(request.method(), PROBE);
+            let answer = current.health.answer(request.method(), PROBE);
             return Ok(entry.end_with(answer));
         }
-        let current = self.current.load_full();
         let mut answer = current.gateway.clone().call(request).await?;
         if current.backend_header {
             entry.add_headers(&mut answer);
@@ -196,16 +238,16 @@ fn kind(error: &(dyn std::error::Error + 'static)) -> &'static str {
     }
 }
 
-async fn serve_admin(listener: TcpListener, health: Health) {
+async fn serve_admin(listener: TcpListener, front: Front) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let health = health.clone();
+        let front = front.clone();
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let answer: Response<Body> = health.answer(request.method(), request.uri().path());
+                let answer: Response<Body> = front.current.load().health.answer(request.method(), request.uri().path());
                 async { Ok::<_, Infallible>(answer) }
             });
             let _ = http(64 * 1024).serve_connection(TokioIo::new(stream), service).await;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use http::Request;
 use tower::BoxError;
 use tower::filter::FilterLayer;
-use tower::util::MapRequestLayer;
-use tower_azure_openai::authorize::AuthorizeLayer;
+use tower::util::{Either, MapRequestLayer, option_layer};
+use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient};
 use tower_azure_openai::context::{BasePath, Client, Route};
-use tower_azure_openai::failover::{self, FailoverLayer, RetryBudget};
+use tower_azure_openai::failover;
+use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
-use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{
     self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
 };
@@ -22,17 +22,38 @@ use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
 use tower_azure_openai::stream_commit::StreamCommitLayer;
+use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
-use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::access_log;
 use crate::config::backends::{self, TokenSource};
 use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
 use crate::config::releases;
-use crate::config::{Authentication, Config};
+use crate::config::{self, Authentication, Config};
+use crate::kept::Kept;
+
+/// One configuration at work, and what the next one takes over from it.
+pub(crate) struct Wired {
+    pub(crate) gateway: Gateway,
+    pub(crate) pool: Pool,
+    pub(crate) kept: Kept,
+}
+
+impl Wired {
+    /// The stack that a configuration asks for. It shares with the one before what both have in common, and nothing else:
+    /// a request sees one of the two from its beginning to its end.
+    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, BoxError> {
+        let (description, kept) = (pool(config)?, Kept::new(config, before.map(|before| &before.kept))?);
+        let pool = match before {
+            Some(before) => before.pool.successor(description)?,
+            None => description.build()?,
+        };
+        Ok(Self { gateway: gateway(config, pool.clone(), &kept)?, pool, kept })
+    }
+}
 
 /// The description of the pool that a configuration asks for.
-pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
+fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
     let mut described = Pool::builder().circuit(circuit(&config.circuit));
     if let Some(region) = &config.region {
         described = described.region(region);
@@ -42,10 +63,12 @@ pub(crate) fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
 }
 
 /// The stack of layers over a pool.
-pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Result<Gateway, BoxError> {
+fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
-        Authentication::Clients => TerminateCredentialsLayer::new(registry(config)?),
-        Authentication::None => TerminateCredentialsLayer::without_clients(),
+        Authentication::Clients => {
+            Either::Left(TerminateCredentialsLayer::new((registry(config)?, entra(config, kept)?)))
+        }
+        Authentication::None => Either::Right(TerminateCredentialsLayer::without_clients()),
     };
     let policy = SlowStart::new(policy(&config.selection), config.selection.slow_start);
     let failover = &config.failover;
@@ -53,27 +76,36 @@ pub(crate) fn gateway(config: &Config, pool: Pool, upgrade: UpgradeLayer) -> Res
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
         .respond((
             RespondLayer::new(),
+            option_layer(front_door(config)),
             MapRequestLayer::new(without(config.base_path.clone())),
             FilterLayer::new(api_only),
         ))
-        .upgrade(upgrade)
+        .upgrade(kept.upgrade())
         .inspect(
-            InspectLayer::new()
+            kept.inspect()
                 .request_body(config.limits.request_body as u64)
                 .replay_limit(failover.replay_limit)
-                .replay_memory(failover.replay_memory)
                 .request_timeout(config.timeouts.request_body),
         )
-        .authorize((MapRequestLayer::new(access_log::note), AuthorizeLayer::new()))
-        .failover(
-            FailoverLayer::new()
-                .attempts(failover.attempts)
-                .budget(RetryBudget::new(failover.budget))
-                .on(failover.on.iter().filter_map(condition)),
-        )
+        .api_version((MapRequestLayer::new(access_log::note), api_version(config)))
+        .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
         .select(SelectBackendLayer::new(pool).with_policy(policy))
         .stream_commit(stream_commit(&config.stream))
-        .build(client(config)?))
+        .build(kept.client()))
+}
+
+fn front_door(config: &Config) -> Option<FrontDoorLayer> {
+    let ids = &config.front_door.ids;
+    (!ids.is_empty()).then(|| FrontDoorLayer::new(ids))
+}
+
+fn api_version(config: &Config) -> ApiVersionLayer {
+    let described = &config.api_version;
+    let layer = ApiVersionLayer::new().allow(described.allow.iter().map(String::as_str));
+    match &described.default {
+        Some(default) => layer.default_version(default),
+        None => layer,
+    }
 }
 
 fn policy(described: &Selection) -> Box<dyn Policy> {
@@ -102,15 +134,19 @@ fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
     Ok(request)
 }
 
-fn client(config: &Config) -> Result<HttpClient, BoxError> {
+/// Backends that are reached in a way of their own.
+pub(crate) fn special(config: &Config) -> impl Iterator<Item = &backends::Backend> {
+    config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some())
+}
+
+pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
     let timeouts = &config.timeouts;
     let client = HttpClient::builder()
         .connect_timeout(timeouts.connect)
         .first_byte_timeout(timeouts.first_byte)
         .answer_timeout(timeouts.answer)
         .idle_timeout(timeouts.idle);
-    let special = config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some());
-    Ok(special.fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
+    Ok(special(config).fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
 }
 
 fn destination(backend: &backends::Backend) -> Destination {
@@ -125,27 +161,51 @@ fn destination(backend: &backends::Backend) -> Destination {
 }
 
 fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
-    let mut registry = ClientRegistry::builder();
-    for described in &config.clients {
-        let mut client = Client::new(described.id.as_str());
-        if let Some(allow) = &described.allow {
-            client = client.allow(allow.iter().map(String::as_str));
-        }
-        for (alias, stands_for) in &described.route {
-            client = client.route(alias.as_str(), stands_for.as_str());
-        }
-        client = client.operations(described.operations.iter().copied());
-        if let Some(geography) = &described.geography {
-            client = client.geography(geography.as_str());
-        }
-        if let Some(scopes) = &described.processing {
-            client = client.processing(scopes.iter().copied().map(processing));
-        }
-        for key in &described.keys {
-            registry = registry.add_key_sha256(client.clone(), key.0);
+    let keys = config.clients.iter().flat_map(|described| described.keys.iter().map(move |key| (described, key)));
+    let registry = keys.fold(ClientRegistry::builder(), |registry, (described, key)| {
+        registry.add_key_sha256(known_client(described), key.0)
+    });
+    Ok(registry.build()?)
+}
+
+fn entra(config: &Config, kept: &Kept) -> Result<Option<Entra>, BoxError> {
+    let (Some(described), Some(keys)) = (&config.entra, kept.keys()) else { return Ok(None) };
+    let mut entra = Entra::builder(&described.tenant_id, keys).issuer(&described.issuer);
+    for audience in &described.audience {
+        entra = entra.add_audience(audience);
+    }
+    for client in &config.clients {
+        if let Some(described) = &client.entra {
+            entra = entra.add_client(caller(described), known_client(client));
         }
     }
-    Ok(registry.build()?)
+    Ok(Some(entra.build()?))
+}
+
+fn caller(described: &config::entra::Caller) -> Caller {
+    match described {
+        config::entra::Caller::AppId(id) => Caller::app_id(id),
+        config::entra::Caller::ObjectId(id) => Caller::object_id(id),
+        config::entra::Caller::Role(role) => Caller::role(role),
+    }
+}
+
+fn known_client(described: &config::clients::Client) -> Client {
+    let mut client = Client::new(described.id.as_str());
+    if let Some(allow) = &described.allow {
+        client = client.allow(allow.iter().map(String::as_str));
+    }
+    for (alias, stands_for) in &described.route {
+        client = client.route(alias.as_str(), stands_for.as_str());
+    }
+    client = client.operations(described.operations.iter().copied());
+    if let Some(geography) = &described.geography {
+        client = client.geography(geography.as_str());
+    }
+    if let Some(scopes) = &described.processing {
+        client = client.processing(scopes.iter().copied().map(processing));
+    }
+    client
 }
 
 fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {

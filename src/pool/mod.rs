@@ -2,7 +2,8 @@
 //!
 //! A [`Pool`] is built once from a description that is checked as a whole ([`PoolBuilder::build`]) and can be changed while
 //! it serves: [`replace`](Pool::replace), [`set_weight`](Pool::set_weight), [`drain`](Pool::drain). Requests that are
-//! running finish where they are, and the circuit, the counters and the places of a target that stays are kept.
+//! running finish where they are, and the circuit, the counters and the places of a target that stays are kept. For a change
+//! of everything at once, with no request between two configurations, there is [`successor`](Pool::successor).
 //!
 //! ```
 //! use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
@@ -70,7 +71,7 @@ pub use self::select::{NoTarget, NoTargetReason, Query};
 pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus, ReleaseStatus};
 pub use self::target::{Target, TargetSet};
 
-#[cfg(feature = "azure-identity")]
+#[cfg(any(feature = "azure-identity", feature = "entra"))]
 pub(crate) use self::endpoint::is_loopback;
 pub(crate) use self::status::ceil_ms;
 
@@ -85,8 +86,8 @@ pub struct Pool(Arc<Shared>);
 struct Shared {
     epoch: Instant,
     table: ArcSwap<Table>,
-    /// Held while the table is rebuilt, and while a failure looks whether others still admit.
-    changing: Mutex<()>,
+    /// Held while the table is rebuilt, and while a failure looks whether others still admit. Shared with successors.
+    changing: Arc<Mutex<()>>,
     /// How many requests of nobody in particular were given a release.
     draws: AtomicU64,
 }
@@ -100,7 +101,7 @@ impl Pool {
     fn from_description(checked: Checked) -> Result<Self, BuildError> {
         let epoch = Instant::now();
         let table = ArcSwap::from_pointee(Table::build(checked, epoch, None));
-        Ok(Self(Arc::new(Shared { epoch, table, changing: Mutex::new(()), draws: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Shared { epoch, table, changing: Arc::default(), draws: AtomicU64::new(0) })))
     }
 
     /// Takes another description. Running requests finish where they are; what a target learned is kept where its backend
@@ -111,6 +112,22 @@ impl Pool {
     pub fn replace(&self, description: PoolBuilder) -> Result<(), BuildError> {
         let _changing = self.changing();
         self.rebuild(description)
+    }
+
+    /// Another pool with another description, which shares with this one what a target has learned and is doing, where its
+    /// backend (by name and endpoint) and its deployment (by name) are in both.
+    ///
+    /// With [`replace`](Self::replace) a running request that looks for its next target finds the new ones. A stack over a
+    /// successor takes the place of a stack over this pool as a whole: clients, aliases and backends of two configurations
+    /// never meet in one request. Circuits that both have get the successor's settings at once.
+    ///
+    /// # Errors
+    /// Every problem of the description; then nothing has changed.
+    pub fn successor(&self, description: PoolBuilder) -> Result<Self, BuildError> {
+        let _changing = self.changing();
+        let table = ArcSwap::from_pointee(self.rebuilt(description)?);
+        let (epoch, changing) = (self.0.epoch, self.0.changing.clone());
+        Ok(Self(Arc::new(Shared { epoch, table, changing, draws: AtomicU64::new(0) })))
     }
 
     /// Gives a backend another share inside its priority group; 0 drains it.
@@ -176,9 +193,12 @@ impl Pool {
     }
 
     fn rebuild(&self, description: PoolBuilder) -> Result<(), BuildError> {
-        let table = Table::build(description.checked()?, self.0.epoch, Some(&self.0.table.load()));
-        self.0.table.store(Arc::new(table));
+        self.0.table.store(Arc::new(self.rebuilt(description)?));
         Ok(())
+    }
+
+    fn rebuilt(&self, description: PoolBuilder) -> Result<Table, BuildError> {
+        Ok(Table::build(description.checked()?, self.0.epoch, Some(&self.0.table.load())))
     }
 
     /// Tells whether another target of the alias would admit, while nobody else can change that by a failure of the same

@@ -45,10 +45,12 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
     match kind {
         ErrorKind::AliasNotAllowed => (StatusCode::FORBIDDEN, "alias_not_allowed", PERMISSION),
         ErrorKind::AmbiguousRequest => (StatusCode::BAD_REQUEST, "ambiguous_request", REQUEST),
+        ErrorKind::ApiVersionNotAllowed => (StatusCode::BAD_REQUEST, "api_version_not_allowed", REQUEST),
         ErrorKind::BackendFailed => (StatusCode::BAD_GATEWAY, "backend_failed", GATEWAY),
         ErrorKind::BackendTimeout => (StatusCode::GATEWAY_TIMEOUT, "backend_timeout", TIMEOUT),
         ErrorKind::CredentialRejected => (StatusCode::BAD_GATEWAY, "backend_credential_rejected", GATEWAY),
         ErrorKind::DeploymentNotFound => (StatusCode::NOT_FOUND, "DeploymentNotFound", REQUEST),
+        ErrorKind::FrontDoorRequired => (StatusCode::FORBIDDEN, "front_door_required", PERMISSION),
         ErrorKind::InvalidBody | ErrorKind::UploadFailed => (StatusCode::BAD_REQUEST, "invalid_body", REQUEST),
         ErrorKind::NoTargetDown => (StatusCode::SERVICE_UNAVAILABLE, "no_target_available", GATEWAY),
         ErrorKind::NoTargetThrottled => (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT),

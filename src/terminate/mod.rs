@@ -3,7 +3,8 @@
 //! 1. Credentials are read in this order: the header `api-key`, `Authorization: Bearer …`, the header
 //!    `Ocp-Apim-Subscription-Key`, the query parameters `api-key` and `subscription-key`, and the subprotocol
 //!    `openai-insecure-api-key.…` that browsers offer for a WebSocket. Empty ones count as absent.
-//! 2. Two different values of one form are refused; the same value given again is not, since some client libraries do that.
+//! 2. Two different values of one form are refused, and so are two schemes of `Authorization`; the same value given again is
+//!    not, since some client libraries do that.
 //! 3. The [`Authenticate`] strategy is asked about one after the other; the first that identifies a client wins.
 //! 4. If none does, the request is refused.
 //! 5. All forms, `Authorization` of any scheme and `Cookie` are removed, whether or not they identified anybody, and the
@@ -47,6 +48,8 @@
 //! # let _ = layer;
 //! ```
 //!
+//! With the feature `entra`, `entra::Entra` knows clients by Microsoft Entra ID tokens; a pair of strategies is one too.
+//!
 //! [`TerminateCredentialsLayer::without_clients`] asks nobody: everything is removed all the same, nothing is refused, and a
 //! `Client` that an embedder inserted stays.
 //!
@@ -58,12 +61,14 @@
 //! Dropping the future drops what the strategy is doing, or the request below.
 
 mod authenticate;
+#[cfg(feature = "entra")]
+pub mod entra;
 mod layer;
 mod presented;
 mod registry;
 mod service;
 
-pub use self::authenticate::Authenticate;
+pub use self::authenticate::{Authenticate, FirstOf, Maybe};
 pub use self::layer::TerminateCredentialsLayer;
 pub use self::presented::{Form, Presented};
 pub use self::registry::{ClientRegistry, ClientRegistryBuilder, KeyDigest, ParseDigestError, RegistryError};

@@ -66,6 +66,10 @@ impl Presented {
         self.form
     }
 
+    fn is_bearer_token(&self) -> bool {
+        matches!(self.secret, Secret::Header(_, start) if start > 0)
+    }
+
     /// The key or token itself. Never empty.
     #[must_use]
     pub fn secret(&self) -> &[u8] {
@@ -94,7 +98,7 @@ pub(super) fn read(headers: &HeaderMap, uri: &Uri) -> Result<Credentials, Error>
     for (form, place) in Form::ALL.into_iter().zip(&mut found) {
         *place = match form {
             Form::ApiKey => only(form, in_header(headers, &API_KEY))?,
-            Form::Bearer => only(form, bearer(headers))?,
+            Form::Bearer => only(form, authorization(headers))?.filter(Presented::is_bearer_token),
             Form::SubscriptionKey => only(form, in_header(headers, &SUBSCRIPTION_KEY))?,
             Form::QueryApiKey => only(form, in_query(uri, QUERY_KEYS[0]))?,
             Form::QuerySubscriptionKey => only(form, in_query(uri, QUERY_KEYS[1]))?,
@@ -119,12 +123,15 @@ fn in_header(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = Sec
     headers.get_all(name).iter().map(|value| Secret::Header(value.clone(), 0))
 }
 
-fn bearer(headers: &HeaderMap) -> impl Iterator<Item = Secret> {
-    headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
-        let (scheme, rest) = value.as_bytes().split_at_checked(b"Bearer".len())?;
-        let token = rest.trim_ascii_start();
-        let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer") && token.len() < rest.len();
-        is_bearer.then(|| Secret::Header(value.clone(), value.len() - token.len()))
+/// The token of each value, or the whole of one with another scheme: that identifies nobody, but two readers could take
+/// different ones.
+fn authorization(headers: &HeaderMap) -> impl Iterator<Item = Secret> {
+    headers.get_all(AUTHORIZATION).iter().map(|value| {
+        let token = value.as_bytes().split_at_checked(b"Bearer".len()).and_then(|(scheme, rest)| {
+            let token = rest.trim_ascii_start();
+            (scheme.eq_ignore_ascii_case(b"Bearer") && token.len() < rest.len()).then_some(token)
+        });
+        Secret::Header(value.clone(), token.map_or(0, |token| value.len() - token.len()))
     })
 }
 

@@ -6,16 +6,22 @@
 mod http_support;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/tokens.rs"]
+mod tokens;
 #[path = "../support/websocket.rs"]
 mod websocket;
 
+mod admission;
+mod hygiene;
 mod leaving;
 mod lifecycle;
 mod malformed;
 mod memory;
 mod realtime;
+mod reload;
 mod secrets;
 mod streams;
+mod tls;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

@@ -37,7 +37,6 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Front {
     url: String,
     pool: Pool,
-    inspect: InspectLayer,
 }
 
 impl Front {
@@ -48,15 +47,13 @@ impl Front {
     async fn with(backend: impl Into<String>, client: HttpClientBuilder) -> Self {
         let backend = Backend::new("only", backend).add_deployment(Deployment::new("gpt-4o"));
         let pool = Pool::builder().add_backend(backend).build().unwrap();
-        let inspect = InspectLayer::new();
-        let gateway = gateway::builder(pool.clone(), TerminateCredentialsLayer::without_clients())
-            .inspect(inspect.clone())
-            .build(client.build().unwrap());
+        let gateway =
+            gateway::builder(pool.clone(), TerminateCredentialsLayer::without_clients()).build(client.build().unwrap());
         let url = serve(move |request: Request<Incoming>| {
             let gateway = gateway.clone();
             async move { gateway.oneshot(request).await.unwrap() }
         });
-        Self { url: url.await, pool, inspect }
+        Self { url: url.await, pool }
     }
 
     /// What the pool says of the only target.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -66,6 +66,11 @@ impl Output {
     pub(crate) fn lines(&self, wanted: &[&str]) -> Vec<String> {
         let text = self.0.borrow();
         text.lines().filter(|line| wanted.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
+    }
+
+    /// Waits until what was written is as wanted.
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&str) -> bool) {
+        drop(self.0.wait_for(|text| wanted(text)).await);
     }
 
     /// Waits for a line that contains all of these.
@@ -182,6 +187,15 @@ impl Gateway {
 /// Runs it to its end: status, stdout, stderr.
 pub(crate) async fn run(args: &[&OsStr]) -> (Option<i32>, String, String) {
     let output = soon("the end of the process", program().args(args).output()).await.unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The same, with something on its standard input.
+pub(crate) async fn run_with_input(args: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
+    let mut child = program().args(args).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).await.unwrap();
+    let output = soon("the end of the process", child.wait_with_output()).await.unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::reader::Section;
+use super::reader::{Section, name};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -75,6 +75,20 @@ pub(crate) struct Circuit {
 }
 
 #[derive(Debug)]
+pub(crate) struct ApiVersion {
+    /// Empty is any.
+    pub(crate) allow: Vec<String>,
+    /// For a classic path that has none.
+    pub(crate) default: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct FrontDoor {
+    /// Empty is not checked.
+    pub(crate) ids: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
     pub(crate) first_byte: Duration,
@@ -190,6 +204,19 @@ impl Circuit {
             s.problem("min_open", "must not be longer than max_open");
         }
         circuit
+    }
+}
+
+impl ApiVersion {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let default = s.parsed("default", |text| if text.is_empty() { Ok(None) } else { name(text).map(Some) });
+        Self { allow: s.names("allow"), default: default.flatten() }
+    }
+}
+
+impl FrontDoor {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        Self { ids: s.names("ids") }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tower_azure_openai::azure::operation::Operation;
 
 use super::backends::Processing;
+use super::entra::Caller;
 use super::reader::Section;
 use super::secret::{Form, KeyDigest, resolve};
 
@@ -21,6 +22,8 @@ pub(crate) struct Client {
     pub(crate) id: String,
     /// Several while keys are rotated. No two clients share one.
     pub(crate) keys: Vec<KeyDigest>,
+    /// By what a token names it. No two clients share one.
+    pub(crate) entra: Option<Caller>,
     /// Aliases; `None` is all.
     pub(crate) allow: Option<Vec<String>>,
     /// Names that this client uses, with the aliases that they stand for.
@@ -51,6 +54,7 @@ impl Client {
         Self {
             id: s.required_name("id"),
             keys,
+            entra: s.given_section("entra", Caller::read).flatten(),
             allow: s.texts("allow").map(|aliases| aliases.into_iter().map(|(_, alias)| alias).collect()),
             route: s.texts_by_name("route"),
             operations: s.choices("operations", OPERATIONS).unwrap_or_default(),
@@ -62,11 +66,13 @@ impl Client {
 
 fn keys_of(s: &mut Section<'_>) -> Vec<(String, KeyDigest)> {
     const FORMS: &[&str] = &["key", "key_env", "key_file", "key_sha256"];
-    // Known by a token; reported as a feature that is not built.
-    if s.has("entra") && FORMS.iter().all(|form| !s.has(form)) {
-        return Vec::new();
-    }
-    let Some(form) = s.one_of(FORMS) else { return Vec::new() };
+    let form = if FORMS.iter().any(|form| s.has(form)) {
+        s.one_of(FORMS)
+    } else {
+        // Tokens alone will do.
+        s.one_of(&[FORMS, &["entra"]].concat()).filter(|known_by| *known_by != "entra")
+    };
+    let Some(form) = form else { return Vec::new() };
     let findings = s.findings;
     let digest = |text: &str| match form {
         "key_sha256" => KeyDigest::from_hex(text),

@@ -13,6 +13,7 @@ use super::{Authentication, Config};
 pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     let aliases = aliases(config);
     duplicate_names(config, findings);
+    callers(config, findings);
     mixed_aliases(config, &aliases, findings);
     unfit_releases(config, &aliases, findings);
     unanswered_aliases(config, &aliases, findings);
@@ -32,6 +33,23 @@ fn duplicate_names(config: &Config, findings: &Findings<'_>) {
         let deployments = backend.deployments.iter().enumerate();
         let place = |of| format!("backends[{at}].deployments[{of}].name");
         each_once(findings, deployments.map(|(of, deployment)| (place(of), &*deployment.name)));
+    }
+}
+
+fn callers(config: &Config, findings: &Findings<'_>) {
+    let mut owners = HashMap::new();
+    for (at, client) in config.clients.iter().enumerate() {
+        let Some(caller) = &client.entra else { continue };
+        let owner = *owners.entry(caller).or_insert(at);
+        if owner != at {
+            findings.problem(format!("clients[{at}].entra"), format!("is also that of clients[{owner}]"));
+        }
+        if config.entra.is_none() {
+            findings.problem(format!("clients[{at}].entra"), "needs [entra]");
+        }
+    }
+    if config.entra.is_some() && owners.is_empty() {
+        findings.warning("entra", "tokens let nobody in: none of the [[clients]] has an `entra`");
     }
 }
 

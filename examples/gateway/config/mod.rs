@@ -7,6 +7,7 @@ pub(crate) mod behaviour;
 pub(crate) mod clients;
 mod consistency;
 mod endpoint;
+pub(crate) mod entra;
 mod problem;
 mod reader;
 pub(crate) mod releases;
@@ -15,6 +16,7 @@ mod served;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod units;
 mod unsupported;
 
@@ -24,12 +26,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use backends::Backend;
-use behaviour::{Circuit, Failover, Limits, Selection, Stream, Telemetry, Timeouts};
+use behaviour::{ApiVersion, Circuit, Failover, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts};
 use clients::Client;
+use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
 use releases::Release;
+use tls::Tls;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
 /// Empty is none.
@@ -44,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// `None` when it is off.
     pub(crate) admin: Option<SocketAddr>,
+    /// `None`: plain http.
+    pub(crate) tls: Option<Tls>,
     pub(crate) authentication: Authentication,
     pub(crate) shutdown_grace: Duration,
     /// Where this gateway runs.
@@ -52,11 +58,15 @@ pub(crate) struct Config {
     /// At least one.
     pub(crate) backends: Vec<Backend>,
     pub(crate) clients: Vec<Client>,
+    /// `None`: tokens are not accepted.
+    pub(crate) entra: Option<Entra>,
     pub(crate) releases: Vec<Release>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
     pub(crate) stream: Stream,
     pub(crate) circuit: Circuit,
+    pub(crate) api_version: ApiVersion,
+    pub(crate) front_door: FrontDoor,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) telemetry: Telemetry,
@@ -114,17 +124,21 @@ impl Config {
         Self {
             listen,
             admin,
+            tls: s.given_section("tls", Tls::read).flatten(),
             authentication: authentication(s),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
             region: s.name("region"),
             base_path: s.parsed("base_path", base_path).flatten(),
             backends: backends::read(s),
             clients: clients::read(s),
+            entra: s.given_section("entra", Entra::read),
             releases: releases::read(s),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),
             stream: s.section("stream", Stream::read),
             circuit: s.section("circuit", Circuit::read),
+            api_version: s.section("api_version", ApiVersion::read),
+            front_door: s.section("front_door", FrontDoor::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
             telemetry: s.section("telemetry", Telemetry::read),

@@ -184,6 +184,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// An array of [`name`](Self::name)s; one that is absent is empty.
+    pub(super) fn names(&mut self, key: &str) -> Vec<String> {
+        let texts = self.texts(key).unwrap_or_default();
+        let names =
+            texts.into_iter().map(|(place, text)| name(&text).map_err(|wrong| self.findings.problem(place, wrong)));
+        names.filter_map(Result::ok).collect()
+    }
+
     /// A string or an array of at least one, each with its place.
     pub(super) fn one_or_more_texts(&mut self, key: &str) -> Vec<(String, String)> {
         match self.take(key) {

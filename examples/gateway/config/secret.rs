@@ -31,6 +31,9 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Whoever has the digest of a shorter key can find the key by trying.
+const SHORTEST_KEY: usize = 16;
+
 /// The SHA-256 digest of a client's key.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub(crate) struct KeyDigest(pub(crate) [u8; 32]);
@@ -98,11 +101,24 @@ fn read_env(name: &str, sources: &Sources<'_>) -> Result<String, String> {
 
 fn read_file(path: &str, sources: &Sources<'_>) -> Result<String, String> {
     let bytes = (sources.file)(Path::new(path)).map_err(|e| format!("cannot read {path:?}: {e}"))?;
-    let mut text = String::from_utf8(bytes).map_err(|_| format!("file {path:?} is not UTF-8"))?;
+    without_last_newline(bytes).ok_or_else(|| format!("file {path:?} is not UTF-8"))
+}
+
+fn without_last_newline(bytes: Vec<u8>) -> Option<String> {
+    let mut text = String::from_utf8(bytes).ok()?;
     if text.ends_with('\n') {
         text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
     }
-    Ok(text)
+    Some(text)
+}
+
+/// What `key_sha256` takes for the key in this input, whose last newline does not belong to it.
+pub(crate) fn hash(input: Vec<u8>) -> Result<String, String> {
+    let key = Secret(without_last_newline(input).ok_or("is not UTF-8")?).into_key()?;
+    if key.0.len() < SHORTEST_KEY {
+        return Err(format!("must be {SHORTEST_KEY} characters or more: its digest would tell a shorter one"));
+    }
+    Ok(KeyDigest::of(&key).0.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -122,6 +138,27 @@ mod tests {
         assert_eq!(file(b"abc\n\n").as_deref(), Ok("abc\n"));
         assert_eq!(file(b"\n"), Err("file \"f\" is empty".to_owned()));
         assert_eq!(file(b"\xff"), Err("file \"f\" is not UTF-8".to_owned()));
+    }
+
+    #[test]
+    fn a_key_is_hashed_as_the_file_takes_it() {
+        let expected = "9f9f5111f7b27a781f1f1ddde5ebc2dd2b796bfc7365c9c28b548e564176929f";
+        for input in ["0123456789abcdef", "0123456789abcdef\n", "0123456789abcdef\r\n"] {
+            let digest = hash(input.into()).unwrap();
+            assert_eq!(digest, expected);
+            assert_eq!(KeyDigest::from_hex(&digest), Ok(KeyDigest::of(&Secret("0123456789abcdef".to_owned()))));
+        }
+        for wrong in [
+            &b""[..],
+            b"\n",
+            b"0123456789abcde\n",
+            b"0123456789abcdef\n\n",
+            b"0123456789 abcdef",
+            b"0123456789abcde\xff",
+        ] {
+            let error = hash(wrong.into()).unwrap_err();
+            assert!(!error.contains("0123"), "{error}");
+        }
     }
 
     #[test]

@@ -152,6 +152,11 @@ idle = "35s"
 [limits]
 request_body = "41KiB"
 request_head = "42KiB"
+[api_version]
+allow = ["v1", "v2"]
+default = "v3"
+[front_door]
+ids = ["f1", "f2"]
 [telemetry]
 log = "warn"
 log_format = "json"
@@ -195,6 +200,10 @@ backend_header = true
 
     let Limits { request_body, request_head } = config.limits;
     assert_eq!((request_body, request_head), (41 << 10, 42 << 10));
+
+    let (ApiVersion { allow, default }, FrontDoor { ids }) = (config.api_version, config.front_door);
+    assert_eq!((allow, default.as_deref()), (vec!["v1".to_owned(), "v2".to_owned()], Some("v3")));
+    assert_eq!(ids, ["f1", "f2"]);
 
     let Telemetry { log, log_format, backend_header } = config.telemetry;
     assert_eq!((&*log, log_format, backend_header), ("warn", LogFormat::Json, true));
@@ -571,7 +580,7 @@ fn a_credential_is_of_exactly_one_kind() {
 fn a_client_has_one_form_of_key_and_any_number_of_them() {
     let sha256 = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
     refuses(&[
-        (KEY, "", "clients[0]: needs one of key, key_env, key_file or key_sha256"),
+        (KEY, "", "clients[0]: needs one of key, key_env, key_file, key_sha256 or entra"),
         (KEY, "key = \"k\"\nkey_env = \"LONG\"", "clients[0]: needs exactly one of key and key_env, not several"),
         (KEY, "key = []", "clients[0].key: must not be empty"),
         (KEY, "key = 1", "clients[0].key: must be a string or an array of strings, not an integer"),
@@ -608,7 +617,11 @@ fn running_without_clients_is_written_out() {
         "authentication: there are no [[clients]] and no [entra]: write authentication = \"none\" to let everyone in";
     assert_eq!(problems(&with(clients, "")), missing);
     assert_eq!(problems(&with(clients, "").replace("# top", "clients = []")), missing);
-    assert_eq!(problems(&with(clients, "[entra]\n")), "entra: not supported yet");
+    let entra = valid(&with(clients, "[entra]\ntenant_id = \"t\"\naudience = [\"a\"]\n"));
+    assert_eq!(
+        entra.warnings.to_string(),
+        "g.toml: entra: warning: tokens let nobody in: none of the [[clients]] has an `entra`\n"
+    );
     assert_eq!(
         valid(&with("# top", "authentication = \"none\"")).warnings.to_string(),
         "g.toml: authentication: warning: \"none\" lets everyone in, whatever [[clients]] says\n"
@@ -859,6 +872,124 @@ fn words_are_those_of_the_contract() {
     assert_eq!(config.config.selection.policy, Policy::Weighted);
 }
 
+const ENTRA: &str = "[entra]\ntenant_id = \"t\"\naudience = [\"a\", \"b\"]\n";
+
+#[test]
+fn entra_has_the_defaults_of_the_public_cloud() {
+    let config = valid(&with("# client", "entra = { app_id = \"ABC\" }").replace("# end", ENTRA)).config;
+    let entra = config.entra.unwrap();
+    assert_eq!((&*entra.tenant_id, &entra.audience[..]), ("t", &["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!(entra.issuer, "https://login.microsoftonline.com/t/v2.0");
+    assert_eq!(entra.jwks_url, "https://login.microsoftonline.com/t/discovery/v2.0/keys");
+    assert_eq!(config.clients[0].entra, Some(entra::Caller::AppId("abc".to_owned())));
+    assert_eq!(config.clients[0].keys.len(), 1, "known by a key as well");
+
+    let own =
+        format!("{ENTRA}issuer = \"https://sts.example/{{tenant_id}}\"\njwks_url = \"http://[::1]:7/{{tenant_id}}\"");
+    let entra = valid(&with(KEY, "entra = { role = \"R\" }").replace("# end", &own)).config.entra.unwrap();
+    assert_eq!((&*entra.issuer, &*entra.jwks_url), ("https://sts.example/t", "http://[::1]:7/t"));
+}
+
+#[test]
+fn entra_is_checked() {
+    let url = "entra.jwks_url: must be an https URL without credentials; plain http is for loopback only";
+    let refuses = |piece: &str, replacement: &str, expected: &str| {
+        let text = with(piece, replacement).replace("# client", "entra = { object_id = \"x\" }");
+        assert_eq!(problems(&text), expected, "{piece} -> {replacement}");
+    };
+    refuses("# end", "", "clients[0].entra: needs [entra]");
+    refuses("# end", "[entra]", "entra.audience: is missing\nentra.tenant_id: is missing");
+    refuses("# end", "[entra]\ntenant_id = \"t\"\naudience = []", "entra.audience: must not be empty");
+    refuses("# end", "[entra]\ntenant_id = \"t\"\naudience = [\"\"]", "entra.audience[0]: must not be empty");
+    refuses(
+        "# end",
+        "[entra]\ntenant_id = \"t\"\naudience = \"a\"",
+        "entra.audience: must be an array of strings, not a string",
+    );
+    for wrong in ["", "a b", "a/b", "{tenant_id}"] {
+        let text = ENTRA.replace("\"t\"", &format!("{wrong:?}"));
+        refuses("# end", &text, "entra.tenant_id: must be the id of a tenant, a GUID");
+    }
+    for wrong in ["", "keys", "http://login.example/keys", "https://a:b@login.example/", "ftp://localhost/"] {
+        refuses("# end", &format!("{ENTRA}jwks_url = \"{wrong}\""), url);
+    }
+    refuses(
+        "# end",
+        &format!("{ENTRA}[[clients]]\nid = \"d\"\nentra = {{ object_id = \"X\" }}"),
+        "clients[1].entra: is also that of clients[0]",
+    );
+    for (entra, expected) in [
+        ("{}", "clients[1].entra: needs one of app_id, object_id or role"),
+        ("{ role = \"\" }", "clients[1].entra.role: must not be empty"),
+        ("{ role = \"r\", app_id = \"a\" }", "clients[1].entra: needs exactly one of app_id and role, not several"),
+        (
+            "{ user = \"u\" }",
+            "clients[1].entra: needs one of app_id, object_id or role\nclients[1].entra.user: unknown key",
+        ),
+    ] {
+        refuses("# end", &format!("{ENTRA}[[clients]]\nid = \"d\"\nentra = {entra}"), expected);
+    }
+}
+
+#[test]
+fn tls_needs_a_certificate_and_its_key() {
+    let pem = |key: &rcgen::KeyPair| {
+        let certificate = rcgen::CertificateParams::new(vec!["gateway.example".to_owned()]).unwrap();
+        certificate.self_signed(key).unwrap().pem().into_bytes()
+    };
+    let (key, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let (certificate, key, other) = (pem(&key), key.serialize_pem().into_bytes(), other.serialize_pem().into_bytes());
+    let load = |tls: &str| {
+        let text = with("# top", &format!("tls = {tls}"));
+        let read = |path: &Path| match path.to_str() {
+            Some("g.toml") => Ok(text.clone().into_bytes()),
+            Some("cert.pem") => Ok(certificate.clone()),
+            Some("key.pem") => Ok(key.clone()),
+            Some("other.pem") => Ok(other.clone()),
+            Some("broken.pem") => Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
+            _ => file(path),
+        };
+        Config::load(Path::new("g.toml"), &Sources { env: &env, file: &read })
+    };
+    let loaded = load("{ cert_file = \"cert.pem\", key_file = \"key.pem\" }").unwrap();
+    assert_eq!(format!("{:?}", loaded.config.tls), "Some(Tls)");
+    for (tls, expected) in [
+        ("{}", "tls.cert_file: is missing\ntls.key_file: is missing"),
+        ("{ cert_file = \"cert.pem\" }", "tls.key_file: is missing"),
+        (
+            "{ cert_file = \"missing\", key_file = \"key.pem\" }",
+            "tls.cert_file: cannot read \"missing\": entity not found",
+        ),
+        ("{ cert_file = \"key.pem\", key_file = \"key.pem\" }", "tls.cert_file: holds no certificate in PEM form"),
+        ("{ cert_file = \"cert.pem\", key_file = \"cert.pem\" }", "tls.key_file: holds no private key in PEM form"),
+        (
+            "{ cert_file = \"broken.pem\", key_file = \"key.pem\" }",
+            "tls.cert_file: holds a certificate that cannot be served",
+        ),
+        (
+            "{ cert_file = \"cert.pem\", key_file = \"other.pem\" }",
+            "tls.key_file: is not the key of the certificate in cert_file",
+        ),
+    ] {
+        assert_eq!(lines(&load(tls).unwrap_err()), expected, "{tls}");
+    }
+}
+
+#[test]
+fn what_is_compared_with_requests_is_never_empty() {
+    refuses(&[
+        ("# end", "[front_door]\nids = [\"x\", \"\"]", "front_door.ids[1]: must not be empty"),
+        ("# end", "[front_door]\nids = \"x\"", "front_door.ids: must be an array of strings, not a string"),
+        ("# end", "[api_version]\nallow = [\"\"]", "api_version.allow[0]: must not be empty"),
+        (
+            "# end",
+            "[api_version]\ndefault = \" v\"",
+            "api_version.default: must have neither control characters nor space around it",
+        ),
+    ]);
+    accepts(&[("# end", "[front_door]\nids = []\n[api_version]\nallow = []\ndefault = \"\"")]);
+}
+
 #[test]
 fn every_policy_of_the_contract_can_be_chosen() {
     for (name, policy) in [
@@ -913,8 +1044,7 @@ fn operations_are_read() {
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["tls = {}", "redis = { url = \"redis://x\" }"][..]),
-        ("# top", "", &["entra = {}"]),
+        ("# top", "", &["redis = { url = \"redis://x\" }"][..]),
         ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
         (
             "# end",
@@ -929,8 +1059,6 @@ fn features_that_are_not_built_are_refused_by_name() {
                 "ownership = \"enforce\"",
             ],
         ),
-        ("# end", "api_version.", &["allow = [\"2024-10-21\"]", "default = \"2024-10-21\""]),
-        ("# end", "front_door.", &["ids = [\"x\"]"]),
         ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),
     ] {
         for key in keys {
@@ -939,10 +1067,11 @@ fn features_that_are_not_built_are_refused_by_name() {
             assert_eq!(problems(&with(piece, &format!("{section}{key}"))), format!("{place}{name}: not supported yet"));
         }
     }
-    refuses(&[
-        (KEY, "entra = { app_id = \"x\" }", "clients[0].entra: not supported yet"),
-        (CREDENTIAL, "credential = { pass_through = true }", "backends[0].credential.pass_through: not supported yet"),
-    ]);
+    refuses(&[(
+        CREDENTIAL,
+        "credential = { pass_through = true }",
+        "backends[0].credential.pass_through: not supported yet",
+    )]);
 }
 
 #[test]
@@ -954,7 +1083,7 @@ fn features_that_are_not_built_accept_their_defaults_in_any_spelling() {
 fn features_that_are_not_built_are_typed() {
     let too_short = "must be 32 bytes or more";
     refuses(&[
-        ("# top", "tls = true", "tls: must be a table, not a boolean"),
+        ("# top", "redis = true", "redis: must be a table, not a boolean"),
         ("# top", "releases = 1", "releases: must be an array of tables, not an integer"),
         ("# backend", "kind = \"aws\"", "backends[0].kind: \"aws\" is unknown, must be \"azure\" or \"openai\""),
         (

@@ -14,21 +14,16 @@ enum Known {
     AnySessionKey,
     Count(u32),
     Flag(bool),
-    /// No strings.
-    NoTexts,
     Text(&'static str),
     /// The first word of a vocabulary.
     Word(&'static [&'static str]),
 }
 
 const KEYS: &[(&str, Known)] = &[
-    ("tls", Known::AnyTable),
     ("backends[].credential.pass_through", Known::Flag(false)),
-    ("clients[].entra", Known::AnyTable),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
     ("clients[].tokens_per_day", Known::Count(0)),
-    ("entra", Known::AnyTable),
     ("session.cookie", Known::Text("aoai-session")),
     ("session.key", Known::AnySessionKey),
     ("session.key_env", Known::AnySessionKey),
@@ -38,9 +33,6 @@ const KEYS: &[(&str, Known)] = &[
     ("session.discover", Known::Flag(true)),
     ("session.remember", Known::Count(100_000)),
     ("session.ownership", Known::Word(&["off", "enforce"])),
-    ("api_version.allow", Known::NoTexts),
-    ("api_version.default", Known::Text("")),
-    ("front_door.ids", Known::NoTexts),
     ("telemetry.otlp_endpoint", Known::Text("")),
     ("redis", Known::AnyTable),
 ];
@@ -68,7 +60,6 @@ impl Known {
             Self::AnySessionKey => session_key(section, key),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
             Self::Flag(default) => section.flag(key, default) != default,
-            Self::NoTexts => section.texts(key).is_some_and(|texts| !texts.is_empty()),
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
             Self::Word(words) => {
                 section.choice(key, &vocabulary(words)).is_some_and(|word| words.first() != Some(&word))

@@ -1,0 +1,107 @@
+//! What outlives a reload, as long as the part of the configuration that it was made from stays the same: connections to
+//! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets.
+
+use std::net::SocketAddr;
+
+use tower::BoxError;
+use tower_azure_openai::client::HttpClient;
+use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
+use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::terminate::entra::KeySet;
+use tower_azure_openai::upgrade::UpgradeLayer;
+
+use crate::config::Config;
+use crate::config::behaviour::Timeouts;
+use crate::wiring;
+
+pub(crate) struct Kept {
+    client: Made<Connections, HttpClient>,
+    /// By their URL.
+    keys: Option<Made<String, KeySet>>,
+    /// By its replay memory.
+    inspect: Made<usize, InspectLayer>,
+    /// By its budget.
+    failover: Made<f64, FailoverLayer>,
+    upgrade: UpgradeLayer,
+}
+
+impl Kept {
+    /// What a configuration needs: taken over from before, or made.
+    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, BoxError> {
+        let client =
+            Made::or_before(before.map(|before| &before.client), Connections::of(config), |_| wiring::client(config))?;
+        let fetched = |url: &String| Ok(KeySet::new(url, client.it.clone())?);
+        let keys = config.entra.as_ref().map(|entra| {
+            Made::or_before(before.and_then(|before| before.keys.as_ref()), entra.jwks_url.clone(), fetched)
+        });
+        Ok(Self {
+            keys: keys.transpose()?,
+            inspect: Made::or_before(before.map(|before| &before.inspect), config.failover.replay_memory, |bytes| {
+                Ok(InspectLayer::new().replay_memory(*bytes))
+            })?,
+            failover: Made::or_before(before.map(|before| &before.failover), config.failover.budget, |ratio| {
+                Ok(FailoverLayer::new().budget(RetryBudget::new(*ratio)))
+            })?,
+            upgrade: before.map_or_else(UpgradeLayer::new, |before| before.upgrade.clone()),
+            client,
+        })
+    }
+
+    pub(crate) fn client(&self) -> HttpClient {
+        self.client.it.clone()
+    }
+
+    /// `None` when tokens are not accepted.
+    pub(crate) fn keys(&self) -> Option<KeySet> {
+        self.keys.as_ref().map(|keys| keys.it.clone())
+    }
+
+    /// With its account, and defaults otherwise.
+    pub(crate) fn inspect(&self) -> InspectLayer {
+        self.inspect.it.clone()
+    }
+
+    /// With its budget, and defaults otherwise.
+    pub(crate) fn failover(&self) -> FailoverLayer {
+        self.failover.it.clone()
+    }
+
+    pub(crate) fn upgrade(&self) -> UpgradeLayer {
+        self.upgrade.clone()
+    }
+}
+
+/// All that a client of backends is made from.
+#[derive(Clone, PartialEq)]
+struct Connections {
+    timeouts: Timeouts,
+    special: Vec<(String, Option<SocketAddr>, Option<Vec<u8>>)>,
+}
+
+impl Connections {
+    fn of(config: &Config) -> Self {
+        let special = wiring::special(config);
+        let special = special.map(|backend| (backend.endpoint.to_string(), backend.address, backend.ca_pem.clone()));
+        Self { timeouts: config.timeouts, special: special.collect() }
+    }
+}
+
+/// Something, and what it was made from.
+#[derive(Clone)]
+struct Made<K, T> {
+    from: K,
+    it: T,
+}
+
+impl<K: Clone + PartialEq, T: Clone> Made<K, T> {
+    fn or_before(
+        before: Option<&Self>,
+        from: K,
+        make: impl FnOnce(&K) -> Result<T, BoxError>,
+    ) -> Result<Self, BoxError> {
+        match before.filter(|before| before.from == from) {
+            Some(same) => Ok(same.clone()),
+            None => Ok(Self { it: make(&from)?, from }),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `FrontDoorLayer` from outside.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Request, Response};
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
+use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_azure_openai::front_door::FrontDoorLayer;
+use tower_azure_openai::{Error, ErrorKind};
+use tower_test::mock;
+
+const ONE: &str = "0d2d7b25-5d5e-4b7b-8a4f-9a3c6a3f1c11";
+const OTHER: &str = "7e1b6a52-86a5-4f4f-9d0c-2f1f5e0c9a10";
+
+fn request(values: &[&[u8]]) -> Request<()> {
+    let mut request = Request::get("/openai/models").body(()).expect("a request");
+    for value in values {
+        request.headers_mut().append("x-azure-fdid", HeaderValue::from_bytes(value).expect("a value"));
+    }
+    request
+}
+
+async fn refusal(layer: &FrontDoorLayer, values: &[&[u8]]) -> Option<ErrorKind> {
+    let inner = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
+    let error = layer.layer(inner).oneshot(request(values)).await.err()?;
+    Some(Error::find(error.as_ref()).expect("a cause of the crate").kind())
+}
+
+#[tokio::test]
+async fn only_requests_with_an_accepted_id_pass() {
+    let layer = FrontDoorLayer::new([ONE, OTHER]);
+    let (one, other, upper) = (ONE.as_bytes(), OTHER.as_bytes(), ONE.to_uppercase());
+    for values in [&[one][..], &[other], &[upper.as_bytes()], &[one, one], &[one, other]] {
+        assert_eq!(refusal(&layer, values).await, None, "{values:?}");
+    }
+    let (short, long) = (&one[..35], [one, b"0"].concat());
+    let list = [one, b", ", other].concat();
+    let none: &[&[u8]] = &[];
+    for values in [
+        none,
+        &[b""],
+        &[short],
+        &[&long],
+        &[&list],
+        &[b"\xff\xfe"],
+        &[one, b"8f2f2b39-5f0e-44f2-8dd8-6f8f8e1f2a11"],
+        &[b"", one],
+    ] {
+        assert_eq!(refusal(&layer, values).await, Some(ErrorKind::FrontDoorRequired), "{values:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_id_nothing_passes() {
+    for layer in [FrontDoorLayer::new([""; 0]), FrontDoorLayer::new([""])] {
+        let none: &[&[u8]] = &[];
+        for values in [none, &[b""], &[ONE.as_bytes()]] {
+            assert_eq!(refusal(&layer, values).await, Some(ErrorKind::FrontDoorRequired), "{values:?}");
+        }
+    }
+}
+
+#[test]
+fn ids_are_not_shown() {
+    let layer = FrontDoorLayer::new([ONE]);
+    assert_eq!(format!("{layer:?} {:?}", layer.layer(())), "FrontDoorLayer { ids: 1 } FrontDoor { inner: (), ids: 1 }");
+}
+
+#[tokio::test]
+async fn calls_the_inner_service_only_when_it_is_ready() {
+    let layer = FrontDoorLayer::new([ONE]);
+    let (mut service, mut handle) = mock::spawn_layer::<Request<()>, Response<()>, _>(layer);
+    handle.allow(0);
+    assert_pending!(service.poll_ready());
+    handle.allow(1);
+    assert_ready_ok!(service.poll_ready());
+    let mut clone = service.get_ref().clone();
+    let mut answer = task::spawn(service.call(request(&[ONE.as_bytes()])));
+    assert_pending!(answer.poll());
+    assert_pending!(task::spawn(std::future::poll_fn(|cx| clone.poll_ready(cx))).poll(), "a clone is not ready");
+    let (_, send) = assert_ready!(task::spawn(handle.next_request()).poll()).unwrap();
+    send.send_error("down");
+    assert_eq!(assert_ready_err!(answer.poll()).to_string(), "down");
+}
+
+#[test]
+fn dropping_the_future_drops_the_request_below() {
+    let held = Arc::new(());
+    let inner = service_fn({
+        let held = held.clone();
+        move |_: Request<()>| {
+            let held = held.clone();
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok::<_, BoxError>(Response::new(()))
+            }
+        }
+    });
+    let mut service = FrontDoorLayer::new([ONE]).layer(inner);
+    let mut answer = task::spawn(service.call(request(&[ONE.as_bytes()])));
+    assert_pending!(answer.poll());
+    assert_eq!(Arc::strong_count(&held), 3);
+    drop(answer);
+    assert_eq!(Arc::strong_count(&held), 2);
+}

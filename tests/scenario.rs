@@ -19,7 +19,7 @@ use tower_azure_openai::testkit::scenario::{
 };
 
 /// Long enough for every scenario to have its weather, short enough for a debug build.
-const SHORT: Duration = Duration::from_secs(120);
+const SHORT: Duration = Duration::from_secs(80);
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -31,7 +31,7 @@ fn default(scenario: &Scenario) -> Report {
 
 // ===== what routing must reach =====
 
-fn holds_its_own(scenario: Scenario) {
+fn holds_its_own(scenario: &Scenario) {
     for seed in 1..=2 {
         default(&scenario.clone().seed(seed)).assert_share_of_all_knowing_at_least(0.99).assert_hints_obeyed();
     }
@@ -44,12 +44,12 @@ fn weather(half: usize) -> impl Iterator<Item = Scenario> {
 
 #[test]
 fn the_default_holds_its_own_in_any_weather() {
-    weather(0).for_each(holds_its_own);
+    weather(0).for_each(|scenario| holds_its_own(&scenario));
 }
 
 #[test]
 fn the_default_holds_its_own_in_any_other_weather() {
-    weather(1).for_each(holds_its_own);
+    weather(1).for_each(|scenario| holds_its_own(&scenario));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_saturated_ptu_is_used_whatever_its_answers_take() {
 #[test]
 fn the_same_seed_gives_the_same_report_to_the_byte_in_every_thread() {
     let all = |seed: u64| {
-        let scenario = weather::all(s(40)).swap_remove(2).seed(seed);
+        let scenario = weather::all(s(20)).swap_remove(2).seed(seed);
         let reports = [
             scenario.run(LeastLoad::with_seed(seed)),
             scenario.run(LowestLatency::with_seed(seed)),
@@ -78,7 +78,7 @@ fn the_same_seed_gives_the_same_report_to_the_byte_in_every_thread() {
             |report: &Report| format!("{report}{}{}", serde_json::to_string(report).unwrap(), report.to_svg());
         reports.iter().map(written).collect::<Vec<_>>()
     };
-    let threads: Vec<_> = (0..4).map(|_| thread::spawn(move || all(7))).collect();
+    let threads: Vec<_> = (0..2).map(|_| thread::spawn(move || all(7))).collect();
     let first = all(7);
     for thread in threads {
         assert!(thread.join().unwrap() == first);

@@ -171,9 +171,14 @@ impl Scenario {
     }
 
     /// This happens to the backends that there are by now and have this name or stand in this region.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
     pub fn weather(mut self, place: &str, weather: Weather) -> Self {
         let there = |backend: &&mut Backend| backend.name == place || backend.region.as_deref() == Some(place);
-        self.backends.iter_mut().filter(there).for_each(|backend| backend.weather.push(weather.clone()));
+        let found = self.backends.iter_mut().filter(there).map(|backend| backend.weather.push(weather)).count();
+        assert!(found > 0, "scenario `{}` has no backend and no region `{place}`", self.name);
         self
     }
 
@@ -190,6 +195,7 @@ impl Scenario {
     }
 
     /// Runs the usual stack of [`gateway::builder`] with this policy.
+    #[must_use]
     pub fn run<P: Policy>(&self, policy: P) -> Report {
         self.run_stack(strategy::<P>(), |pool, azure| {
             gateway::builder(pool.clone(), TerminateCredentialsLayer::without_clients())
@@ -199,6 +205,7 @@ impl Scenario {
     }
 
     /// Runs a stack of your own around the simulated backends, under this name. Extensions of requests must reach the backends.
+    #[must_use]
     pub fn run_stack<S>(&self, strategy: &str, stack: impl FnOnce(Pool, Azure) -> S) -> Report
     where
         S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
@@ -209,6 +216,7 @@ impl Scenario {
     }
 
     /// Runs what people run today.
+    #[must_use]
     pub fn run_baseline(&self, baseline: Baseline) -> Report {
         self.run_stack(baseline.name(), |_, azure| Router::new(azure, Some(baseline), self.seed))
     }

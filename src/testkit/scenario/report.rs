@@ -203,6 +203,12 @@ impl Report {
         self.targets.iter().map(|target| target.during_hint).sum()
     }
 
+    /// A picture of the timeline: requests by what became of them, latency, and how circuits and backends stood.
+    #[must_use]
+    pub fn to_svg(&self) -> String {
+        svg::draw(self)
+    }
+
     /// The first target of a backend.
     ///
     /// # Panics
@@ -213,7 +219,11 @@ impl Report {
         let found = self.targets.iter().find(|target| target.backend == backend);
         found.unwrap_or_else(|| panic!("the scenario has no backend `{backend}`\n{self}"))
     }
+}
 
+/// Assertions that show the report when they fail.
+#[expect(clippy::must_use_candidate, reason = "one assertion may be all that is wanted")]
+impl Report {
     /// Goodput is at least this.
     ///
     /// # Panics
@@ -248,12 +258,6 @@ impl Report {
         let sent = self.during_hint();
         assert!(sent == 0, "{sent} requests were sent to targets that had asked to wait\n{self}");
         self
-    }
-
-    /// A picture of the timeline: requests by what became of them, latency, and how circuits and backends stood.
-    #[must_use]
-    pub fn to_svg(&self) -> String {
-        svg::draw(self)
     }
 }
 

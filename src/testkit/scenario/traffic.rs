@@ -192,8 +192,7 @@ impl Traffic {
                 Arrivals::Steady(rate) => 1_000.0 / rate,
                 Arrivals::Bursts { .. } => horizon,
             };
-            // Also ends a rate that is no number.
-            if !(at < horizon) {
+            if at >= horizon || at.is_nan() {
                 return times;
             }
             if dice.share() < self.share_at(at / horizon) {

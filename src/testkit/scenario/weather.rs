@@ -6,7 +6,7 @@ use http::StatusCode;
 ///
 /// From the start and for ever, until told otherwise. What is drawn by chance is drawn for each request and backend, or for each
 /// second and backend, from the seed of the scenario: every strategy meets the same weather.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct Weather {
     pub(super) kind: Kind,

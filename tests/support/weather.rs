@@ -130,11 +130,15 @@ fn long_prompts(length: Duration) -> Scenario {
 }
 
 /// A PTU that is asked for twice what it has, whose answers all take this long and are not streamed, and spill-over for the rest.
+/// It runs dry within a second of not being asked.
 pub fn saturated_ptu(answer: Duration, length: Duration) -> Scenario {
     let latency = Latency::fixed(answer);
     Scenario::new(format!("saturated PTU, answers of {} s", answer.as_secs()))
         .lasting(length)
-        .backend(Backend::provisioned("ptu", 400_000).latency(latency))
+        .backend(
+            Backend::new("ptu")
+                .deployment(Deployment::provisioned(400_000).holding(Duration::from_secs(1)).latency(latency)),
+        )
         .backend(Backend::unlimited("paygo").latency(latency).priority(1))
         .traffic(Traffic::poisson(17.0))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ALIAS;
 use super::dice::Dice;
 use super::quota::{Bucket, Quota, Window};
-use super::weather::Weather;
+use super::weather::{Weather, millis};
 use crate::pool;
 
 /// How long a deployment takes.
@@ -75,6 +75,7 @@ pub struct Deployment {
     pub(super) alias: String,
     kind: Kind,
     requests_per_minute: Option<u64>,
+    holds: Duration,
     pub(super) latency: Latency,
     priority: Option<u32>,
 }
@@ -87,12 +88,19 @@ enum Kind {
 
 impl Deployment {
     const fn new(kind: Kind) -> Self {
-        Self { alias: String::new(), kind, requests_per_minute: None, latency: Latency::TYPICAL, priority: None }
+        Self {
+            alias: String::new(),
+            kind,
+            requests_per_minute: None,
+            holds: Duration::from_secs(60),
+            latency: Latency::TYPICAL,
+            priority: None,
+        }
     }
 
     /// Provisioned throughput units that work off so many tokens a minute.
     ///
-    /// A request is admitted while utilization is at most 100 %, one minute's tokens, and adds its prompt and `max_tokens`; when
+    /// A request is admitted while utilization is at most 100 %, which is one minute's tokens, and adds its prompt and `max_tokens`; when
     /// its answer has ended, that is corrected to what was used. Above: 429 with `retry-after-ms`, exactly as long as it takes to
     /// be at 100 % again as things stand.
     pub const fn provisioned(tokens_per_minute: u64) -> Self {
@@ -124,6 +132,13 @@ impl Deployment {
         self
     }
 
+    /// A utilization of 100 % of a provisioned deployment is so much time's worth of tokens. Default one minute. How much it is in
+    /// fact is not documented; the less, the sooner the deployment runs dry when it is not asked.
+    pub const fn holding(mut self, time: Duration) -> Self {
+        self.holds = time;
+        self
+    }
+
     /// How long it takes. Default: [`Latency::TYPICAL`].
     pub const fn latency(mut self, latency: Latency) -> Self {
         self.latency = latency;
@@ -143,7 +158,7 @@ impl Deployment {
     pub(super) fn quota(&self, seed: u64, site: usize) -> Quota {
         let mut dice = Dice::of(seed, &[PHASE, site as u64]);
         match self.kind {
-            Kind::Provisioned(tokens) => Quota::Provisioned(Bucket::new(tokens)),
+            Kind::Provisioned(tokens) => Quota::Provisioned(Bucket::new(tokens, millis(self.holds))),
             Kind::Standard(tokens) => Quota::Standard {
                 tokens: tokens.map(|limit| Window::tokens(limit, dice.below(60_000))),
                 requests: self.requests_per_minute.map(|limit| Window::requests(limit, dice.below(10_000))),

@@ -93,10 +93,11 @@ impl Window {
     }
 }
 
-/// Holds one minute's tokens and drains continuously; full is a utilization of 100 %.
+/// Holds the tokens of some time and drains continuously; full is a utilization of 100 %.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     per_minute: u64,
+    full: u64,
     /// In tokens × milliseconds per minute, so that nothing is lost to rounding.
     level: u64,
     drained: u64,
@@ -104,13 +105,15 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(per_minute: u64) -> Self {
-        Self { per_minute: per_minute.max(1), level: 0, drained: 0, at: 0 }
+    /// `holds` milliseconds' worth of tokens.
+    pub(super) fn new(per_minute: u64, holds: u64) -> Self {
+        let per_minute = per_minute.max(1);
+        Self { per_minute, full: per_minute * holds, level: 0, drained: 0, at: 0 }
     }
 
     fn wait(&self, now: u64) -> Option<u64> {
         let level = self.level.saturating_sub(self.per_minute * (now - self.at));
-        let excess = level.saturating_sub(self.per_minute * MINUTE);
+        let excess = level.saturating_sub(self.full);
         (excess > 0).then(|| excess.div_ceil(self.per_minute))
     }
 
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_bucket_drains_and_is_corrected() {
-        let mut quota = Quota::Provisioned(Bucket::new(60_000));
+        let mut quota = Quota::Provisioned(Bucket::new(60_000, MINUTE));
         quota.take(60_000, 0);
         assert_eq!(quota.wait(1.0, 0), None, "at 100 %");
         quota.take(2_000, 0);

@@ -15,7 +15,7 @@ use crate::azure::Outcome;
 use crate::context::{AttemptFailed, BasePath, FreshCredential};
 use crate::error::polled_again;
 use crate::headers;
-use crate::pool::{BearerTokens, BoxFuture, Target};
+use crate::pool::{BearerTokens, BoxFuture, Credential, Target};
 
 pin_project! {
     /// The future of [`ReissueCredentials`](super::ReissueCredentials).
@@ -40,7 +40,7 @@ pin_project! {
         /// For the answer.
         Sent { #[pin] future: S::Future, way: Option<Way>, shown: Option<Shown> },
         /// For another token than the refused one.
-        Refused { wait: BoxFuture<bool>, answer: Option<S::Response> },
+        Refused { wait: BoxFuture<bool>, answer: Option<(S::Response, Target)> },
     }
 }
 
@@ -51,6 +51,24 @@ type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
 pub(super) struct Way {
     pub(super) target: Target,
     pub(super) base_path: Option<BasePath>,
+}
+
+impl Way {
+    /// Takes from an answer what concerned only the way to the gateway.
+    fn clean<B>(&self, answer: &mut Response<B>) {
+        headers::strip_answer(answer.status(), answer.headers_mut());
+        locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
+        let is_refusal = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if is_refusal && self.target.credential().is_some_and(Credential::is_pass_through) {
+            // It was the client's credential, not the gateway's.
+            answer.extensions_mut().insert(Outcome::ClientFault);
+        }
+    }
+}
+
+/// Whether the answer shows that the token was good: a 403 may come from a firewall before it, a 5xx from anywhere.
+fn takes_token(status: StatusCode) -> bool {
+    status != StatusCode::FORBIDDEN && !status.is_server_error()
 }
 
 /// The token that the backend was shown, and whom to tell that it was refused.
@@ -89,22 +107,28 @@ where
                 }
                 StateProj::Sent { future, way, shown } => {
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                    if let Some(Way { target, base_path }) = way {
-                        headers::strip_answer(answer.status(), answer.headers_mut());
-                        locations::make_relative(answer.headers_mut(), target, base_path.as_ref());
-                    }
-                    match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
-                        Some(Shown { token, tokens }) => {
-                            State::Refused { wait: tokens.rejected(&token), answer: Some(answer) }
+                    let Some(way) = way.take() else { return Poll::Ready(Ok(answer)) };
+                    way.clean(&mut answer);
+                    match shown.take() {
+                        Some(Shown { token, tokens }) if answer.status() == StatusCode::UNAUTHORIZED => {
+                            let (wait, target) = (tokens.rejected(&token), way.target);
+                            State::Refused { wait, answer: Some((answer, target)) }
                         }
-                        None => return Poll::Ready(Ok(answer)),
+                        shown => {
+                            if shown.is_some() && takes_token(answer.status()) {
+                                way.target.accept_token();
+                            }
+                            return Poll::Ready(Ok(answer));
+                        }
                     }
                 }
                 StateProj::Refused { wait, answer } => {
                     let fresh = ready!(wait.as_mut().poll(cx));
-                    let Some(mut answer) = answer.take() else { return again() };
+                    let Some((mut answer, target)) = answer.take() else { return again() };
                     if fresh {
                         answer.extensions_mut().insert(FreshCredential);
+                    } else {
+                        target.refuse_token();
                     }
                     return Poll::Ready(Ok(answer));
                 }

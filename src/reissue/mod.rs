@@ -9,7 +9,10 @@
 //!    WebSocket keeps its upgrade. `Location`,
 //!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
 //! 4. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
-//!    that one repeat on the same target makes sense.
+//!    that one repeat on the same target makes sense; when there is none, the target counts as without identity
+//!    ([`Target::refuse_token`]) until it takes a token.
+//! 5. A target with [`Credential::pass_through`] is shown the token of the [`Client`], and nothing when it has none. Its 401
+//!    or 403 is the client's affair: [`Outcome::ClientFault`] on the answer says so to the layers above.
 //!
 //! A request without a `Target` passes untouched, and so does its answer. Bodies are never looked at.
 //!
@@ -70,10 +73,12 @@ pub use self::keeper::{
     FETCH_TIMEOUT, FORCED_INTERVAL, LONGEST_BACKOFF, MARGIN, REFRESH_BEFORE, Token, TokenKeeper, TokenSource,
 };
 #[cfg(doc)]
+use crate::azure::Outcome;
+#[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
-use crate::context::{BasePath, Handshake};
+use crate::context::{BasePath, Client, ClientToken, Handshake};
 use crate::headers;
-use crate::pool::{BackendKind, Credential, Target};
+use crate::pool::{BackendKind, BearerTokens, Credential, Target};
 
 /// Shows a backend its own credential. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,18 +162,18 @@ fn strip<B>(request: &mut Request<B>, target: &Target) {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
-/// Adds a key, or gives the tokens to add one of.
-fn show<B>(
-    request: &mut Request<B>,
-    credential: &Credential,
-    kind: BackendKind,
-) -> Option<Arc<dyn crate::pool::BearerTokens>> {
+/// Adds a key or the client's own token, or gives the tokens to add one of.
+fn show<B>(request: &mut Request<B>, credential: &Credential, kind: BackendKind) -> Option<Arc<dyn BearerTokens>> {
     let key = match kind {
         BackendKind::OpenAi => credential.as_bearer_key().map(|key| (AUTHORIZATION, key)),
         _ => credential.as_api_key().map(|key| (headers::API_KEY, key)),
     };
     if let Some((name, key)) = key {
         request.headers_mut().insert(name, key.clone());
+    }
+    if credential.is_pass_through() {
+        let token = request.extensions().get().and_then(Client::token).map(ClientToken::as_header).cloned();
+        request.headers_mut().extend(token.map(|token| (AUTHORIZATION, token)));
     }
     credential.as_bearer().cloned()
 }

@@ -13,7 +13,7 @@ use tower_service::Service;
 use super::locations;
 use crate::azure::Outcome;
 use crate::context::{AttemptFailed, BasePath, FreshCredential};
-use crate::error::polled_again;
+use crate::error::{Error, ErrorKind, polled_again};
 use crate::headers;
 use crate::pool::{BearerTokens, BoxFuture, Target};
 
@@ -39,6 +39,10 @@ pin_project! {
         Waiting { wait: BoxFuture<Result<HeaderValue, BoxError>>, call: Option<Call<S, Req>> },
         /// For the answer.
         Sent { #[pin] future: S::Future, way: Option<Way>, shown: Option<Shown> },
+        /// For the answer to a client's own key.
+        Lent { #[pin] future: S::Future, way: Way },
+        /// With a key that is not for this backend.
+        Unsent,
         /// For another token than the refused one.
         Refused { wait: BoxFuture<bool>, answer: Option<S::Response> },
     }
@@ -51,6 +55,14 @@ type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
 pub(super) struct Way {
     pub(super) target: Target,
     pub(super) base_path: Option<BasePath>,
+}
+
+impl Way {
+    /// Takes out of an answer what concerned the way to the gateway only.
+    fn clean<B>(&self, answer: &mut Response<B>) {
+        headers::strip_answer(answer.status(), answer.headers_mut());
+        locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
+    }
 }
 
 /// The token that the backend was shown, and whom to tell that it was refused.
@@ -89,9 +101,8 @@ where
                 }
                 StateProj::Sent { future, way, shown } => {
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                    if let Some(Way { target, base_path }) = way {
-                        headers::strip_answer(answer.status(), answer.headers_mut());
-                        locations::make_relative(answer.headers_mut(), target, base_path.as_ref());
+                    if let Some(way) = way {
+                        way.clean(&mut answer);
                     }
                     match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
                         Some(Shown { token, tokens }) => {
@@ -100,6 +111,17 @@ where
                         None => return Poll::Ready(Ok(answer)),
                     }
                 }
+                StateProj::Lent { future, way } => {
+                    let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
+                    return Poll::Ready(match answer.status() {
+                        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(of_no_use()),
+                        _ => {
+                            way.clean(&mut answer);
+                            Ok(answer)
+                        }
+                    });
+                }
+                StateProj::Unsent => return Poll::Ready(Err(of_no_use())),
                 StateProj::Refused { wait, answer } => {
                     let fresh = ready!(wait.as_mut().poll(cx));
                     let Some(mut answer) = answer.take() else { return again() };
@@ -112,6 +134,12 @@ where
             state.set(next);
         }
     }
+}
+
+/// Nobody's failure but the client's, whose key it is.
+fn of_no_use() -> BoxError {
+    let message = "The ephemeral key is not accepted. Ask for another one.";
+    AttemptFailed::new(Outcome::Abandoned, Error::new(ErrorKind::Unauthenticated, message)).into()
 }
 
 fn again<T>() -> Poll<Result<T, BoxError>> {

@@ -11,6 +11,9 @@
 //! 4. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
 //!    that one repeat on the same target makes sense.
 //!
+//! A request with an [`EphemeralKey`] carries that key instead, as `Authorization: Bearer`, to the backend that issued it. Anywhere
+//! else it is not sent, and a 401 or 403 to it is the client's: 401, from which the circuit learns nothing.
+//!
 //! A request without a `Target` passes untouched, and so does its answer. Bodies are never looked at.
 //!
 //! Tokens come from any [`TokenSource`] behind a [`TokenKeeper`]; the feature `azure-identity` has those of Entra, in `azure`.
@@ -43,8 +46,8 @@
 //! ```
 //!
 //! # Errors
-//! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. Errors of the service
-//! below pass.
+//! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. With `Abandoned`, caused by
+//! [`Unauthenticated`](crate::ErrorKind::Unauthenticated), when an ephemeral key is of no use. Errors of the service below pass.
 //!
 //! # Cancellation
 //! Dropping the future drops the request below. A fetch that others share goes on.
@@ -71,7 +74,7 @@ pub use self::keeper::{
 };
 #[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
-use crate::context::{BasePath, Handshake};
+use crate::context::{BasePath, EphemeralKey, Handshake};
 use crate::headers;
 use crate::pool::{BackendKind, Credential, Target};
 
@@ -121,6 +124,14 @@ where
         };
         let base_path = request.extensions().get::<BasePath>().cloned();
         strip(&mut request, &target);
+        if let Some(key) = request.extensions().get::<EphemeralKey>().cloned() {
+            if **key.backend() != *target.backend() {
+                return ResponseFuture::new(State::Unsent);
+            }
+            request.headers_mut().insert(AUTHORIZATION, key.bearer().clone());
+            let way = Way { target, base_path };
+            return ResponseFuture::new(State::Lent { future: self.inner.call(request), way });
+        }
         let tokens = match target.credential() {
             Some(credential) => show(&mut request, credential, target.kind()),
             None => None,

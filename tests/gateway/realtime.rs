@@ -1,11 +1,12 @@
 //! Realtime sessions over WebSocket.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{Request, StatusCode};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Error;
-use tower_azure_openai::testkit::Fault;
+use tower_azure_openai::body::Body;
+use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
 
 use crate::http_support::{send, soon};
 use crate::process::{self, Gateway, LISTEN, is};
@@ -45,6 +46,35 @@ async fn are_carried_through_failover_of_the_handshake() {
 fn in_flight(status: &Value) -> Vec<u64> {
     let backends = status["backends"].as_array().unwrap().iter();
     backends.map(|backend| backend["in_flight"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn are_opened_with_an_ephemeral_key_by_the_backend_that_issued_it() {
+    let (west, other) = serve("west").await;
+    let east =
+        SimulatedBackend::builder("east").bearer("ek_a1b2c3").deployment(SimulatedDeployment::standard("gpt-4o"));
+    let east = east.build();
+    let server = east.serve().await.unwrap();
+    let backends = process::backends(&[("east", &server.url()), ("west", &other.url())]);
+    let mut gateway = Gateway::start(&[LISTEN, &backends, &process::client(KEY)].concat()).await;
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    let secret = format!(r#"{{"value":"ek_a1b2c3","expires_at":{end}}}"#);
+    east.faults().push(Fault::status(200).header("content-type", "application/json").body(secret.clone()));
+    let issue = Request::post(format!("{}/openai/v1/realtime/client_secrets", gateway.url)).header("api-key", KEY);
+    let issue = issue.header("content-type", "application/json");
+    let issued = send(issue.body(Body::from(r#"{"session":{"type":"realtime","model":"gpt-4o"}}"#)).unwrap()).await;
+    assert_eq!(issued.text(), secret);
+    for _ in 0..2 {
+        let browser = "realtime, openai-insecure-api-key.ek_a1b2c3";
+        let (mut socket, answer) = open(&gateway.url, V1, &[("sec-websocket-protocol", browser)]).await.unwrap();
+        assert_eq!(answer.headers()["sec-websocket-protocol"], "realtime");
+        is_echoed(&mut socket, "hello").await;
+        close(socket).await;
+        gateway.signal("HUP").await;
+        gateway.stderr.line(&["was reloaded"]).await;
+    }
+    assert_eq!((east.request_count(), west.request_count()), (3, 0));
+    assert!(!gateway.stop().await.contains("a1b2c3"));
 }
 
 #[tokio::test]

@@ -25,6 +25,16 @@ pub const EPHEMERAL_KEY_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 ///
 /// A client is admitted as it was when its key was issued: whoever changes what clients may do starts with a new set.
 ///
+/// ```
+/// use std::time::Duration;
+/// use tower_azure_openai::context::{Client, EphemeralKeys};
+///
+/// let keys = EphemeralKeys::default();
+/// keys.remember("ek_1", Some(Client::new("team-a")), "eastus", Duration::from_secs(600));
+/// assert_eq!(keys.find(b"ek_1").map(|key| key.backend().to_string()).as_deref(), Some("eastus"));
+/// assert!(keys.find(b"ek_2").is_none());
+/// ```
+///
 /// A key takes about 150 bytes beside its [`Client`]. A restart forgets all, and another replica knows none of them.
 #[derive(Clone)]
 pub struct EphemeralKeys(Arc<Inner>);

@@ -1,6 +1,7 @@
 //! Ephemeral keys of realtime sessions, through the whole stack.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -121,8 +122,8 @@ fn ends_in(lifetime: Duration) -> u64 {
 
 /// A key of ten minutes, another one each time.
 fn issue(parts: &Parts) -> Response<Body> {
-    static ISSUED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    let n = ISSUED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static ISSUED: AtomicUsize = AtomicUsize::new(0);
+    let n = ISSUED.fetch_add(1, Relaxed);
     let secret = json!({"value": format!("ek_{}_{n}", host(parts)), "expires_at": ends_in(10 * MINUTE), "session": {}});
     json_of(200, &secret)
 }
@@ -139,17 +140,30 @@ fn call(key: &str) -> Request<Body> {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_leads_to_its_backend_as_its_client_with_nothing_else() {
-    let estate = Estate::new();
-    for round in 0..6 {
-        let (key, issuer) = estate.issued("key-a").await;
-        assert_eq!(estate.last().headers["api-key"], format!("key-of-{issuer}"), "issued to the gateway");
-        assert_eq!(estate.status(call(&key)).await, StatusCode::OK, "round {round}");
+    let (estate, mut issued) = (Estate::new(), Vec::new());
+    for _ in 0..5 {
+        issued.push(estate.issued("key-a").await);
         let seen = estate.last();
-        assert_eq!((host(&seen), seen.uri.path()), (issuer, "/openai/v1/realtime/calls"));
+        assert!(seen.headers["api-key"].to_str().unwrap().starts_with("key-of-"), "issued to the gateway");
+    }
+    for (key, issuer) in issued.iter().rev().chain(&issued) {
+        assert_eq!(estate.status(call(key)).await, StatusCode::OK, "{key}");
+        let seen = estate.last();
+        assert_eq!((&host(&seen), seen.uri.path()), (issuer, "/openai/v1/realtime/calls"));
         assert_eq!(seen.extensions.get::<Client>().map(Client::id), Some("a"));
         assert_eq!(seen.headers[AUTHORIZATION], format!("Bearer {key}"));
         assert!(seen.headers[AUTHORIZATION].is_sensitive() && !seen.headers.contains_key("api-key"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_a_backend_that_is_gone_goes_nowhere() {
+    let estate = Estate::new();
+    let (key, _) = estate.issued("key-b").await;
+    let other = Backend::new("other", "https://other.example").add_deployment(Deployment::new("rt"));
+    estate.pool.replace(Pool::builder().add_backend(other)).unwrap();
+    let before = estate.count();
+    assert_eq!((estate.status(call(&key)).await, estate.count()), (StatusCode::NOT_FOUND, before));
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,7 @@ use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
+use tower_azure_openai::session::StickySessionLayer;
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::upgrade::UpgradeLayer;
@@ -59,6 +60,7 @@ fn main() -> Result<(), BoxError> {
     let inspect = InspectLayer::new();
     let authorize = AuthorizeLayer::new();
     let models = ListModelsLayer::new(pool.clone());
+    let session = StickySessionLayer::new(pool.clone());
     let failover = FailoverLayer::new();
     let select = SelectBackendLayer::new(pool.clone());
     let circuit = CircuitBreakerLayer::adopting();
@@ -78,6 +80,8 @@ fn main() -> Result<(), BoxError> {
     report.row(&mut criterion, "+ authorize", stack.clone().service(NoOp));
     let stack = stack.layer(models);
     report.row(&mut criterion, "+ models", stack.clone().service(NoOp));
+    let stack = stack.layer(session);
+    report.row(&mut criterion, "+ session", stack.clone().service(NoOp));
     let stack = stack.layer(failover);
     report.row(&mut criterion, "+ failover", stack.clone().service(NoOp));
     let stack = stack.layer(select);

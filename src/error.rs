@@ -201,6 +201,12 @@ impl From<NoTarget> for Error {
                 ErrorKind::PinnedUnavailable,
                 "The backend that holds what this request refers to is not available. Wait as the headers say.",
             ),
+            NoTargetReason::TokenMissing => {
+                return Self::new(
+                    ErrorKind::Unauthenticated,
+                    "The backends that serve this take the caller's own Entra token. Send one as `Authorization: Bearer`.",
+                );
+            }
             NoTargetReason::Throttled => (
                 ErrorKind::NoTargetThrottled,
                 "Every backend that could serve this is at its limit. Wait as the headers say.",

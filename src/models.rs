@@ -133,10 +133,13 @@ fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>
 
 fn is_for(client: Option<&Client>, alias: &str, pool: &Pool) -> bool {
     let query = match client {
-        Some(client) => Query::new(Some(client.resolve(alias))).constraints(client.constraints()),
+        Some(client) => Query::new(Some(client.resolve(alias)))
+            .constraints(client.constraints())
+            .has_token(client.token().is_some()),
         None => Query::new(Some(alias)),
     };
-    client.is_none_or(|client| client.may_use(alias)) && pool.outlook(&query).reason != NoTargetReason::NotServed
+    let is_served = || !matches!(pool.outlook(&query).reason, NoTargetReason::NotServed | NoTargetReason::TokenMissing);
+    client.is_none_or(|client| client.may_use(alias)) && is_served()
 }
 
 #[derive(Serialize)]

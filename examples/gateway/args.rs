@@ -6,11 +6,12 @@ use std::path::PathBuf;
 pub(crate) const USAGE: &str = "\
 The full gateway in front of several Azure OpenAI resources
 
-Usage: gateway [--config FILE [--check]]
+Usage: gateway [--config FILE [--check [--live]]]
        gateway --hash-key < KEY
 
   --config FILE  read the configuration from FILE; without it, simulated backends are started
   --check        validate FILE, print what would be served, and exit with status 0 or 2
+  --live         ask every backend too, without spending tokens: names, TLS, credentials, deployments
   --hash-key     print what key_sha256 takes for the key on the standard input, which must be no terminal
   --help         print this text
 ";
@@ -19,6 +20,7 @@ Usage: gateway [--config FILE [--check]]
 pub(crate) struct Args {
     pub(crate) config: Option<PathBuf>,
     pub(crate) check: bool,
+    pub(crate) live: bool,
     pub(crate) hash_key: bool,
     pub(crate) help: bool,
 }
@@ -32,6 +34,7 @@ impl Args {
             match arg.to_str() {
                 Some("--config") => parsed.set_config(args.next().as_deref())?,
                 Some("--check") => parsed.check = true,
+                Some("--live") => parsed.live = true,
                 Some("--hash-key") => parsed.hash_key = true,
                 Some("--help" | "-h") => parsed.help = true,
                 Some(arg) if arg.starts_with("--config=") => {
@@ -47,6 +50,9 @@ impl Args {
         }
         if parsed.check && parsed.config.is_none() && !parsed.help {
             return Err("--check needs --config FILE".to_owned());
+        }
+        if parsed.live && !parsed.check && !parsed.help {
+            return Err("--live needs --check".to_owned());
         }
         Ok(parsed)
     }
@@ -75,6 +81,7 @@ mod tests {
         assert_eq!(parse(&["--config", "g.toml"]), Ok(config(false)));
         assert_eq!(parse(&["--config=g.toml", "--check"]), Ok(config(true)));
         assert_eq!(parse(&["--check", "--config", "g.toml"]), Ok(config(true)));
+        assert_eq!(parse(&["--live", "--check", "--config=g.toml"]), Ok(Args { live: true, ..config(true) }));
         assert_eq!(parse(&["--hash-key"]), Ok(Args { hash_key: true, ..Args::default() }));
         assert_eq!(parse(&["--help"]), Ok(Args { help: true, ..Args::default() }));
     }
@@ -88,6 +95,9 @@ mod tests {
             (&["--config="], "--config needs a FILE"),
             (&["--config", "a", "--config", "b"], "--config is given twice"),
             (&["--check"], "--check needs --config FILE"),
+            (&["--check", "--live"], "--check needs --config FILE"),
+            (&["--config", "a", "--live"], "--live needs --check"),
+            (&["--live"], "--live needs --check"),
             (&["--hash-key", "--config", "a"], "--hash-key goes alone"),
             (&["--check", "--hash-key"], "--hash-key goes alone"),
             (&["--hash-key", "the-key"], "--hash-key takes the key from the standard input"),

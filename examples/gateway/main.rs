@@ -4,7 +4,9 @@ mod access_log;
 mod args;
 mod config;
 mod demo;
+mod identities;
 mod kept;
+mod live;
 mod server;
 mod wiring;
 
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     let done = match args {
         Args { help: true, .. } => return print(USAGE),
         Args { hash_key: true, .. } => return hash_key(),
-        Args { config: Some(file), check: true, .. } => return check(&file),
+        Args { config: Some(file), check: true, live, .. } => return check(&file, live),
         Args { config: Some(file), .. } => match load(&file) {
             Ok(config) => block_on(&config.telemetry.clone(), server::run(config, Some(file))),
             Err(problems) => return refuse(&problems.to_string()),
@@ -39,10 +41,22 @@ fn main() -> ExitCode {
     done.map_or_else(|error| refuse(&format!("{error}\n")), |()| ExitCode::SUCCESS)
 }
 
-fn check(file: &Path) -> ExitCode {
+fn check(file: &Path, live: bool) -> ExitCode {
     match load(file) {
+        Ok(config) if live => check_live(&config),
         Ok(config) => print(&config.served()),
         Err(problems) => refuse(&problems.to_string()),
+    }
+}
+
+fn check_live(config: &Config) -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().map_err(BoxError::from);
+    match runtime.and_then(|runtime| runtime.block_on(live::check(config))) {
+        Ok(report) => {
+            let printed = print(&format!("{}\n{report}", config.served()));
+            if report.is_fine() { printed } else { ExitCode::from(2) }
+        }
+        Err(error) => refuse(&format!("{error}\n")),
     }
 }
 

@@ -1,7 +1,5 @@
 //! From the configuration to the stack of layers.
 
-use std::sync::Arc;
-
 use http::Request;
 use tower::BoxError;
 use tower::filter::FilterLayer;
@@ -16,7 +14,6 @@ use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::pool::{
     self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
 };
-use tower_azure_openai::reissue::azure::Identity;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
@@ -27,10 +24,11 @@ use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use crate::access_log;
-use crate::config::backends::{self, TokenSource};
+use crate::config::backends;
 use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
 use crate::config::releases;
 use crate::config::{self, Authentication, Config};
+use crate::identities::Identities;
 use crate::kept::Kept;
 
 /// One configuration at work, and what the next one takes over from it.
@@ -38,29 +36,32 @@ pub(crate) struct Wired {
     pub(crate) gateway: Gateway,
     pub(crate) pool: Pool,
     pub(crate) kept: Kept,
+    identities: Identities,
 }
 
 impl Wired {
     /// The stack that a configuration asks for. It shares with the one before what both have in common, and nothing else:
     /// a request sees one of the two from its beginning to its end.
     pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, BoxError> {
-        let (description, kept) = (pool(config)?, Kept::new(config, before.map(|before| &before.kept))?);
+        let kept = Kept::new(config, before.map(|before| &before.kept))?;
+        let mut identities = before.map_or_else(Identities::default, |before| before.identities.clone());
+        let description = pool(config, &mut identities)?;
         let pool = match before {
             Some(before) => before.pool.successor(description)?,
             None => description.build()?,
         };
-        Ok(Self { gateway: gateway(config, pool.clone(), &kept)?, pool, kept })
+        Ok(Self { gateway: gateway(config, pool.clone(), &kept)?, pool, kept, identities })
     }
 }
 
 /// The description of the pool that a configuration asks for.
-fn pool(config: &Config) -> Result<PoolBuilder, BoxError> {
+pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolBuilder, BoxError> {
     let mut described = Pool::builder().circuit(circuit(&config.circuit));
     if let Some(region) = &config.region {
         described = described.region(region);
     }
     let described = config.releases.iter().fold(described, |pool, described| pool.add_release(release(described)));
-    config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described)?)))
+    config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described, identities)?)))
 }
 
 /// The stack of layers over a pool.
@@ -174,6 +175,7 @@ pub(crate) fn special(config: &Config) -> impl Iterator<Item = &backends::Backen
     config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some())
 }
 
+/// What speaks to the backends.
 pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
     let timeouts = &config.timeouts;
     let client = HttpClient::builder()
@@ -247,8 +249,8 @@ fn known_client(described: &config::clients::Client) -> Client {
     client
 }
 
-fn backend(described: &backends::Backend) -> Result<Backend, BoxError> {
-    let credential = credential(&described.credential)
+fn backend(described: &backends::Backend, identities: &mut Identities) -> Result<Backend, BoxError> {
+    let credential = credential(&described.credential, identities)
         .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
     let mut backend = Backend::new(&described.name, described.endpoint.to_string())
         .credential(credential)
@@ -285,21 +287,12 @@ fn deployment(described: &backends::Deployment) -> Deployment {
     }
 }
 
-fn credential(described: &backends::Credential) -> Result<Credential, BoxError> {
-    let (source, scope) = match described {
-        backends::Credential::ApiKey(key) => return Ok(Credential::api_key(key.expose())?),
-        backends::Credential::Token { source, scope } => (source, scope),
-    };
-    let identity = match source {
-        TokenSource::ClientSecret { tenant_id, client_id, secret } => {
-            Identity::client_secret(tenant_id, client_id, secret.expose())
-        }
-        TokenSource::DeveloperTools => Identity::developer_tools(),
-        TokenSource::ManagedIdentity { client_id: None } => Identity::managed_identity(),
-        TokenSource::ManagedIdentity { client_id: Some(id) } => Identity::managed_identity().client_id(id),
-        TokenSource::WorkloadIdentity => Identity::workload_identity(),
-    };
-    Ok(Credential::bearer(Arc::new(identity.scope(scope).keeper()?)))
+fn credential(described: &backends::Credential, identities: &mut Identities) -> Result<Credential, BoxError> {
+    Ok(match described {
+        backends::Credential::ApiKey(key) => Credential::api_key(key.expose())?,
+        backends::Credential::PassThrough => Credential::pass_through(),
+        backends::Credential::Token { source, scope } => Credential::bearer(identities.keeper(source, scope)?),
+    })
 }
 
 fn stream_commit(described: &Stream) -> StreamCommitLayer {

@@ -1,5 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
 
 use crate::azure::operation::Operation;
 use crate::pool::{Constraints, Processing};
@@ -14,7 +19,7 @@ use crate::pool::{Constraints, Processing};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Client(Arc<Inner>);
+pub struct Client(Arc<Inner>, Option<ClientToken>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Inner {
@@ -28,13 +33,14 @@ struct Inner {
 impl Client {
     /// A client by its id, which appears in logs. It may use every alias on every backend until said otherwise.
     pub fn new(id: impl Into<Box<str>>) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             id: id.into(),
             allow: None,
             routes: BTreeMap::new(),
             operations: Vec::new(),
             constraints: Constraints::default(),
-        }))
+        };
+        Self(Arc::new(inner), None)
     }
 
     /// Only these aliases, by the names that the client uses.
@@ -71,6 +77,21 @@ impl Client {
     /// Residency: only backends that process prompts in one of these scopes.
     pub fn processing(self, scopes: impl IntoIterator<Item = Processing>) -> Self {
         self.with(|inner| inner.constraints = std::mem::take(&mut inner.constraints).processing(scopes))
+    }
+
+    /// The token by which it was known, for backends with [`Credential::pass_through`]. Whoever identifies clients by tokens
+    /// adds it for the request at hand; a key is none.
+    ///
+    /// [`Credential::pass_through`]: crate::pool::Credential::pass_through
+    pub fn with_token(mut self, token: ClientToken) -> Self {
+        self.1 = Some(token);
+        self
+    }
+
+    /// The same client for later, when its token is nobody's business any more.
+    pub(crate) fn without_token(mut self) -> Self {
+        self.1 = None;
+        self
     }
 
     /// The client's id.
@@ -114,8 +135,41 @@ impl Client {
         &self.0.constraints
     }
 
+    /// The token by which it was known, if it was one.
+    #[must_use]
+    pub const fn token(&self) -> Option<&ClientToken> {
+        self.1.as_ref()
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
+    }
+}
+
+/// A client's own Entra token, in the form in which a backend is shown it. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientToken(HeaderValue);
+
+impl ClientToken {
+    /// A token as it stands behind `Bearer`, once it is known to be one.
+    ///
+    /// # Errors
+    /// It holds a byte that a header cannot carry.
+    pub fn new(token: impl AsRef<[u8]>) -> Result<Self, InvalidHeaderValue> {
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from([b"Bearer ", token.as_ref()].concat()))?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+
+    /// The value of `Authorization`.
+    pub(crate) const fn as_header(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClientToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientToken")
     }
 }

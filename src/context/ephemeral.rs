@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::Client;
+use super::{Client, ClientToken};
 use crate::azure::client_secret::PREFIX;
 use crate::headers::query_parameters;
 
@@ -74,17 +74,18 @@ impl EphemeralKeys {
         if !issued.contains_key(&digest) {
             make_room(&mut issued, self.0.capacity, now);
         }
-        issued.insert(digest, Issued { client, backend: backend.into(), expires });
+        issued.insert(digest, Issued { client: client.map(Client::without_token), backend: backend.into(), expires });
     }
 
     /// What is known of a key that has not ended. How long it takes says nothing of the keys that are known.
     #[must_use]
     pub fn find(&self, key: &[u8]) -> Option<EphemeralKey> {
-        let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", key].concat()).ok()?;
-        bearer.set_sensitive(true);
+        let token = ClientToken::new(key).ok()?;
         let issued = self.issued();
         let known = issued.get(&digest(key)).filter(|known| known.expires > Instant::now())?;
-        Some(EphemeralKey { bearer, client: known.client.clone(), backend: known.backend.clone() })
+        // A backend that wants the client's own token is content with a key that it issued itself.
+        let client = known.client.clone().map(|client| client.with_token(token.clone()));
+        Some(EphemeralKey { token, client, backend: known.backend.clone() })
     }
 
     /// How many keys are in it.
@@ -143,7 +144,7 @@ fn make_room(issued: &mut HashMap<[u8; 32], Issued>, capacity: usize, now: Insta
 /// On a request: the ephemeral key that it presented, which [its backend](Self::backend) alone may see. `Debug` does not show it.
 #[derive(Clone)]
 pub struct EphemeralKey {
-    bearer: HeaderValue,
+    token: ClientToken,
     client: Option<Client>,
     backend: Arc<str>,
 }
@@ -162,8 +163,8 @@ impl EphemeralKey {
     }
 
     /// The value of `Authorization`.
-    pub(crate) const fn bearer(&self) -> &HeaderValue {
-        &self.bearer
+    pub(crate) const fn token(&self) -> &ClientToken {
+        &self.token
     }
 }
 
@@ -225,7 +226,7 @@ mod tests {
         issue(&keys, "ek_long", "a", Duration::MAX);
         let known = keys.find(b"ek_1").unwrap();
         assert_eq!((known.client().map(Client::id), &**known.backend()), (Some("a"), "b0"));
-        assert_eq!(known.bearer(), "Bearer ek_1");
+        assert_eq!(known.token().as_header(), "Bearer ek_1");
         assert!(keys.find(b"ek_").is_none() && keys.find(b"ek_11").is_none() && keys.find(b"ek_over").is_none());
         assert!(keys.find(b"ek_1\n").is_none());
         tokio::time::advance(MINUTE).await;
@@ -247,6 +248,13 @@ mod tests {
         tokio::time::advance(3 * MINUTE).await;
         issue(&keys, "ek_late", "loud", MINUTE);
         assert_eq!(keys.len(), 1, "what has ended makes room first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_token_of_the_client_is_not_kept() {
+        let (keys, token) = (EphemeralKeys::default(), |text: &str| ClientToken::new(text).unwrap());
+        keys.remember("ek_1", Some(Client::new("a").with_token(token("token-of-a"))), "b0", MINUTE);
+        assert_eq!(keys.find(b"ek_1").unwrap().client(), Some(&Client::new("a").with_token(token("ek_1"))));
     }
 
     #[tokio::test(start_paused = true)]

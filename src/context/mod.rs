@@ -3,7 +3,7 @@
 //! | extension | put by | used by |
 //! |---|---|---|
 //! | [`BasePath`] | inspection, when it took the prefix off | credential re-issue, for the paths in answers |
-//! | [`Client`] | credential termination | authorisation, selection |
+//! | [`Client`] | credential termination | authorisation, selection; credential re-issue, for the token it may carry |
 //! | [`Cookies`] | credential termination, which removes the header | sticky sessions |
 //! | [`EphemeralKey`] | credential termination | authorisation, sticky sessions, credential re-issue |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
@@ -11,7 +11,7 @@
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
-//! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer | failover |
+//! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer, unless re-issue knew it better | failover |
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
 //! | [`Handshake`] | WebSocket pass-through | credential re-issue, the HTTP client |
 //! | [`InPreamble`] | stream commit, on the answer | failover |
@@ -33,7 +33,7 @@ pub use self::attempt_failed::AttemptFailed;
 pub use self::attempts::Attempts;
 pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::classify::{ClassifyError, DefaultClassify};
-pub use self::client::Client;
+pub use self::client::{Client, ClientToken};
 pub use self::cookies::Cookies;
 pub use self::ephemeral::{EPHEMERAL_KEY_LIFETIME, EPHEMERAL_KEYS, EphemeralKey, EphemeralKeys};
 pub(crate) use self::ephemeral::{is_ephemeral, is_sdp, opens_own_session, opens_session};
@@ -63,5 +63,6 @@ pub struct InPreamble;
 pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>, pin: Option<&'a Pin>) -> Query<'a> {
     let Some(client) = client else { return Query::new(route.alias()).pinned(pin) };
     let alias = route.alias().map(|alias| client.resolve(alias));
-    Query::new(alias).constraints(client.constraints()).client(client.id()).pinned(pin)
+    let query = Query::new(alias).constraints(client.constraints()).client(client.id()).pinned(pin);
+    query.has_token(client.token().is_some())
 }

@@ -13,8 +13,11 @@ pub const REFUSED_BODY: usize = 64 * 1024;
 /// How long that may take: 100 ms. Such bodies are short and come with their heads.
 pub const REFUSED_BODY_TIME: Duration = Duration::from_millis(100);
 
-/// What the head of an answer means, if the head decides.
+/// What the head of an answer means, if the head decides, or what is known of it already.
 pub(crate) fn of_head<B>(answer: &Response<B>) -> Option<Outcome> {
+    if let Some(known) = answer.extensions().get::<Outcome>() {
+        return Some(*known);
+    }
     match Outcome::of_head(answer.status(), answer.headers(), SystemTime::now()) {
         HeadVerdict::Known(outcome) => Some(outcome),
         HeadVerdict::NeedsBody => None,

@@ -111,8 +111,7 @@ where
 {
     let ready = timeout(config.ready_timeout, service.ready()).await.map_err(|_| not_ready())?;
     let answer = ready.map_err(Into::into)?.call(request).await.map_err(Into::into)?.map(Body::new);
-    let known = answer.extensions().get::<Outcome>().copied().or_else(|| of_head(&answer));
-    match known {
+    match of_head(&answer) {
         Some(outcome) => Ok((answer, outcome)),
         None => Ok(of_body(answer).await?),
     }

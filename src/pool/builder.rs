@@ -136,7 +136,7 @@ impl Problems {
         if backend.kind == BackendKind::OpenAi && endpoint.prefix().ends_with("/v1") {
             self.add(format_args!("endpoint of {name}"), "must not end in /v1, which is put there");
         }
-        let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_bearer().is_some());
+        let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_api_key().is_none());
         if has_tokens && !endpoint.may_carry_tokens() {
             self.add(format_args!("endpoint of {name}"), "must be https: tokens are not sent in the clear");
         }

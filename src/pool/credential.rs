@@ -9,7 +9,7 @@ use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 use tower::BoxError;
 
-/// The credential of one backend: an API key, or tokens that somebody keeps fresh.
+/// The credential of one backend: an API key, tokens that somebody keeps fresh, or the client's own token.
 ///
 /// Cheap to clone; `Debug` shows the kind only.
 #[derive(Clone)]
@@ -19,6 +19,7 @@ pub struct Credential(Kind);
 enum Kind {
     ApiKey { key: HeaderValue, bearer: HeaderValue },
     Bearer(Arc<dyn BearerTokens>),
+    PassThrough,
 }
 
 impl Credential {
@@ -42,12 +43,21 @@ impl Credential {
         Self(Kind::Bearer(tokens))
     }
 
+    /// The client's own token, as [`Client::token`](crate::context::Client::token) has it; never its key.
+    ///
+    /// What the backend then allows is the client's affair: a 401 or 403 is its answer. Clients without a token are not
+    /// served by such a backend.
+    #[must_use]
+    pub const fn pass_through() -> Self {
+        Self(Kind::PassThrough)
+    }
+
     /// The value of the `api-key` header, if this is a key.
     #[must_use]
     pub const fn as_api_key(&self) -> Option<&HeaderValue> {
         match &self.0 {
             Kind::ApiKey { key, .. } => Some(key),
-            Kind::Bearer(_) => None,
+            Kind::Bearer(_) | Kind::PassThrough => None,
         }
     }
 
@@ -55,7 +65,7 @@ impl Credential {
     pub(crate) const fn as_bearer_key(&self) -> Option<&HeaderValue> {
         match &self.0 {
             Kind::ApiKey { bearer, .. } => Some(bearer),
-            Kind::Bearer(_) => None,
+            Kind::Bearer(_) | Kind::PassThrough => None,
         }
     }
 
@@ -63,25 +73,30 @@ impl Credential {
     #[must_use]
     pub const fn as_bearer(&self) -> Option<&Arc<dyn BearerTokens>> {
         match &self.0 {
-            Kind::ApiKey { .. } => None,
             Kind::Bearer(tokens) => Some(tokens),
+            Kind::ApiKey { .. } | Kind::PassThrough => None,
         }
     }
 
-    /// How the status page names it: `key`, `ok`, or a sentence that says what is wrong.
-    pub(super) fn identity(&self) -> String {
-        match &self.0 {
-            Kind::ApiKey { .. } => "key".to_owned(),
-            Kind::Bearer(tokens) => tokens.problem().unwrap_or_else(|| "ok".to_owned()),
-        }
+    /// Whether it is the client's own token.
+    #[must_use]
+    pub const fn is_pass_through(&self) -> bool {
+        matches!(self.0, Kind::PassThrough)
+    }
+
+    /// What is wrong with it, as a sentence without secrets.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.as_bearer().and_then(|tokens| tokens.problem())
+    }
+
+    /// Whether a request would carry it without waiting. What can be fetched anew is begun to be.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.as_bearer().is_none_or(|tokens| tokens.current().is_some())
     }
 
     /// Whether a request could carry it now, or as soon as a first token is there.
     pub(super) fn is_usable(&self) -> bool {
-        match &self.0 {
-            Kind::ApiKey { .. } => true,
-            Kind::Bearer(tokens) => tokens.problem().is_none(),
-        }
+        self.is_at_hand() || self.problem().is_none()
     }
 }
 
@@ -90,6 +105,7 @@ impl fmt::Debug for Credential {
         f.write_str(match self.0 {
             Kind::ApiKey { .. } => "Credential::ApiKey",
             Kind::Bearer(_) => "Credential::Bearer",
+            Kind::PassThrough => "Credential::PassThrough",
         })
     }
 }
@@ -99,7 +115,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Bearer tokens that are kept fresh off the request path.
 pub trait BearerTokens: Send + Sync + 'static {
-    /// The token in hand, while it is valid, as the value of `Authorization`. Called for every request: must not block.
+    /// The token in hand, while it is valid, as the value of `Authorization`. Called for every request and every look at the
+    /// pool: must not block. Whoever can fetch another begins to when it is time, beside the caller.
     fn current(&self) -> Option<HeaderValue>;
 
     /// Waits for a first token, or a new one after the last has expired. Concurrent callers share one fetch and its failure.

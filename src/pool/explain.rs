@@ -71,6 +71,8 @@ pub enum Obstacle {
         /// Where the client's data must stay.
         wanted: Box<str>,
     },
+    /// Its token is not at hand, or was refused: it is chosen only when nobody else could be.
+    NoIdentity,
     /// It serves another alias, or none.
     NotServed,
     /// The state that the request refers to is at another backend.
@@ -94,6 +96,8 @@ pub enum Obstacle {
         /// Where it may.
         is: Processing,
     },
+    /// It is shown the client's own token, and the client has none.
+    TokenMissing,
     /// The request was sent there before.
     Tried,
 }
@@ -189,10 +193,12 @@ impl Query<'_> {
         let tried = (!self.is_new(target)).then_some(Obstacle::Tried);
         let drained = (target.is_drained() && !self.is_required()).then_some(Obstacle::Drained);
         let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
+        let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
+        let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
         target
             .violations(self.constraints)
             .into_iter()
-            .chain([elsewhere, drained, circuit, full, tried].into_iter().flatten())
+            .chain([elsewhere, tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
             .collect()
     }
 }
@@ -228,6 +234,7 @@ impl fmt::Display for Obstacle {
             Self::Full { max_in_flight } => write!(f, "full, {max_in_flight} in flight"),
             Self::Geography { is: Some(is), wanted } => write!(f, "geography is {is}, not {wanted}"),
             Self::Geography { is: None, wanted } => write!(f, "geography is unknown, not {wanted}"),
+            Self::NoIdentity => f.write_str("has no identity, and goes last"),
             Self::NotServed => f.write_str("serves another alias"),
             Self::OtherRelease => f.write_str("is of another release"),
             Self::Open { throttled: true, wait } => write!(f, "asked to wait, {} ms left", ceil_ms(*wait)),
@@ -235,6 +242,7 @@ impl fmt::Display for Obstacle {
             Self::PinnedElsewhere => f.write_str("the state is elsewhere"),
             Self::Probing { wait } => write!(f, "being probed, {} ms until the next", ceil_ms(*wait)),
             Self::Processing { is } => write!(f, "processing is {}, which the client does not accept", is.as_str()),
+            Self::TokenMissing => f.write_str("takes tokens of clients, and this one has none"),
             Self::Tried => f.write_str("tried already"),
         }
     }

@@ -12,6 +12,10 @@ use super::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
 use super::load::{Latency, Room, RouteKind};
 use crate::azure::signals::Signals;
 
+/// How long a target that refused the gateway's token is not tried again while others serve; as long as a token that was
+/// fetched for it is not fetched anew.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
 /// The live state of one target.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -20,6 +24,8 @@ pub(super) struct Live {
     circuit: Mutex<Watched>,
     load: Mutex<Load>,
     glance: Glance,
+    /// When the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is accepted.
+    refused: AtomicU64,
     pub(super) counters: Counters,
 }
 
@@ -66,6 +72,7 @@ impl Live {
             circuit: Mutex::new(Watched { circuit: Circuit::new(config), seen: CircuitState::Closed.as_str() }),
             load: Mutex::new(Load { latency: [latency; 2], room: Room::default() }),
             glance: Glance::default(),
+            refused: AtomicU64::new(0),
             counters: Counters::default(),
         };
         RouteKind::ALL.iter().for_each(|kind| live.show(*kind, &latency));
@@ -131,6 +138,33 @@ impl Live {
         rank.store(latency.rank(self.epoch).to_bits(), Relaxed);
     }
 
+    pub(super) fn refuse_token(&self, now: Instant) {
+        self.refused.store(Self::since(self.epoch, now + REFUSED_PAUSE), Relaxed);
+    }
+
+    pub(super) fn accept_token(&self) {
+        // Read first: what many requests share is rarely written.
+        if self.refused.load(Relaxed) != 0 {
+            self.refused.store(0, Relaxed);
+        }
+    }
+
+    /// Whether the token was refused, and it is not yet time to try again.
+    pub(super) fn refuses_token(&self, now: Instant) -> bool {
+        self.refused.load(Relaxed) > Self::since(self.epoch, now)
+    }
+
+    /// The same for a request that is about to be sent: when it is time to try again, one does.
+    pub(super) fn turns_away(&self, now: Instant) -> bool {
+        let refused = self.refused.load(Relaxed);
+        if refused == 0 {
+            return false;
+        }
+        let next = Self::since(self.epoch, now + REFUSED_PAUSE);
+        let is_due = refused <= Self::since(self.epoch, now);
+        !is_due || self.refused.compare_exchange(refused, next, Relaxed, Relaxed).is_err()
+    }
+
     pub(super) fn waits(&self, now: Instant) -> Duration {
         self.admits_in(Self::since(self.epoch, now))
     }
@@ -163,7 +197,9 @@ impl Live {
         self.change(now, |circuit| circuit.fail(true, now));
     }
 
+    /// Whoever changes the configuration may have changed what was refused.
     pub(super) fn configure(&self, config: CircuitConfig, now: Instant) {
+        self.accept_token();
         self.change(now, |circuit| circuit.configure(config));
     }
 

@@ -169,8 +169,8 @@ impl Pool {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let now = Instant::now();
-        let usable = |target: &Target| target.credential().is_none_or(Credential::is_usable);
-        self.0.table.load().deployed().any(|target| !target.is_drained() && usable(target) && !target.is_down(now))
+        // All of them, so that the tokens of those that only stand by are kept fresh too.
+        self.0.table.load().deployed().filter(|target| target.is_able(now)).count() > 0
     }
 
     /// The targets that serve an alias, in the order of priority, the own region first, and then of configuration.

@@ -9,8 +9,8 @@ use super::permit::Permit;
 use super::table::Group;
 use super::{Constraints, Pin, Pool, Strength, Target, TargetSet};
 
-/// How soon a place of a target that is full is worth asking for again: nobody can know when it will be free.
-const FULL_RETRY: Duration = Duration::from_secs(1);
+/// How soon a target that is full, or without identity, is worth asking for again: nobody can know when that ends.
+const UNCERTAIN_RETRY: Duration = Duration::from_secs(1);
 
 /// What a request asks of its target.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Query<'a> {
     pub constraints: Option<&'a Constraints>,
     /// Targets that this request has used up.
     pub tried: Option<&'a TargetSet>,
+    /// Whether the client has a token of its own, which some backends ask for.
+    pub has_token: bool,
     /// Whose request it is: decides the [release](super::Release) where the alias has several.
     pub client: Option<&'a str>,
     /// Where the state is that the request refers to.
@@ -73,6 +75,22 @@ impl<'a> Query<'a> {
         self.pin.is_none_or(|pin| pin.strength() == Strength::Movable || leads_to(pin))
     }
 
+    /// Says whether the client has a token of its own.
+    #[must_use]
+    pub const fn has_token(mut self, has_token: bool) -> Self {
+        self.has_token = has_token;
+        self
+    }
+
+    pub(super) fn can_show(&self, target: &Target) -> bool {
+        self.has_token || !target.0.pass_through
+    }
+
+    /// Whether the target may ever serve the request.
+    fn suits(&self, target: &Target) -> bool {
+        self.can_show(target) && target.complies(self.constraints)
+    }
+
     pub(super) fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
@@ -83,7 +101,7 @@ impl<'a> Query<'a> {
             && self.is_new(target)
             && scope.is_open_to(target)
             && !target.is_full()
-            && target.complies(self.constraints)
+            && self.suits(target)
     }
 
     /// Where to look, one after the other.
@@ -118,6 +136,15 @@ impl Scope<'_> {
     }
 }
 
+/// How one request chooses.
+struct Choice<F> {
+    choose: F,
+    /// Whether targets without identity are chosen too.
+    last_resort: bool,
+    /// Whether one of them was passed over.
+    passed_over: bool,
+}
+
 /// No target can take the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -142,10 +169,15 @@ pub enum NoTargetReason {
     Pinned,
     /// At least one is merely throttled, or full.
     Throttled,
+    /// Those that could are shown the client's own token, and it has none.
+    TokenMissing,
 }
 
 impl Pool {
     /// Chooses among the eligible targets of the first priority group that has any, and takes the permit of the choice.
+    ///
+    /// One whose token is not at hand, or that refused it, is passed over like one that is down; only when nobody else could
+    /// take the request is it chosen all the same, for the first token may be on its way.
     ///
     /// `choose` gets at least one candidate and returns an index into them; one out of range stands for the last. Losing
     /// the last place of a target to another request between the two is not an error: the choice is made again.
@@ -155,7 +187,12 @@ impl Pool {
     pub fn acquire(&self, query: &Query<'_>, mut choose: impl FnMut(&[&Target]) -> usize) -> Result<Permit, NoTarget> {
         let (table, now) = (self.0.table.load(), Instant::now());
         let group = self.group_of(&table, query).ok_or(NoTarget::not_served())?;
-        let permit = self.first(group, query, now, |scope| self.take(group, query, scope, now, &mut choose));
+        let mut choice = Choice { choose: &mut choose, last_resort: false, passed_over: false };
+        let mut permit = self.first(group, query, now, |scope| self.take(group, query, scope, now, &mut choice));
+        if permit.is_none() && choice.passed_over {
+            choice.last_resort = true;
+            permit = self.first(group, query, now, |scope| self.take(group, query, scope, now, &mut choice));
+        }
         permit.ok_or_else(|| self.why_not(group, query, now))
     }
 
@@ -176,18 +213,24 @@ impl Pool {
         None
     }
 
-    fn take(
+    fn take<F: FnMut(&[&Target]) -> usize>(
         &self,
         group: &Group,
         query: &Query<'_>,
         scope: Scope<'_>,
         now: Instant,
-        mut choose: impl FnMut(&[&Target]) -> usize,
+        choice: &mut Choice<F>,
     ) -> Option<Permit> {
         for tier in group.tiers() {
             let mut candidates = self.eligible(tier, query, scope, now);
             while !candidates.is_empty() {
-                let chosen = choose(&candidates).min(candidates.len() - 1);
+                let chosen = (choice.choose)(&candidates).min(candidates.len() - 1);
+                // Asking the chosen one alone keeps tokens out of the loop over all targets.
+                if !choice.last_resort && !candidates[chosen].admits_identity(now) {
+                    candidates.retain(|target| target.has_identity(now));
+                    choice.passed_over = true;
+                    continue;
+                }
                 let permit = Permit::take(self, candidates[chosen], now);
                 if permit.is_some() {
                     return permit;
@@ -230,7 +273,7 @@ impl Pool {
     pub fn compliant(&self, query: &Query<'_>) -> Vec<Target> {
         let table = self.0.table.load();
         let targets = table.group(query.alias).into_iter().flat_map(Group::targets);
-        targets.filter(|target| target.complies(query.constraints)).cloned().collect()
+        targets.filter(|target| query.suits(target)).cloned().collect()
     }
 
     /// Takes the permit of one target, if its circuit and its limit allow it.
@@ -248,10 +291,10 @@ impl Pool {
 
     fn soonest_of(&self, group: &Group, query: &Query<'_>, scope: Scope<'_>, now: Instant) -> Option<Duration> {
         let since = Live::since(self.0.epoch, now);
-        let able = group.targets().filter(|target| scope.is_open_to(target) && target.complies(query.constraints));
+        let able = group.targets().filter(|target| scope.is_open_to(target) && query.suits(target));
         let waits = able.map(|target| {
-            let full = if target.is_full() { FULL_RETRY } else { Duration::ZERO };
-            target.0.live.admits_in(since).max(full)
+            let is_uncertain = target.is_full() || !target.has_identity(now);
+            target.0.live.admits_in(since).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
         });
         waits.min()
     }
@@ -261,6 +304,9 @@ impl Pool {
         let mut compliant = group.targets().filter(|target| scope.holds(target) && target.complies(query.constraints));
         if compliant.next().is_none() {
             return NoTarget { reason: scope.reason(NoTargetReason::NotServed), retry_after: None };
+        }
+        if !group.targets().any(|target| scope.holds(target) && query.suits(target)) {
+            return NoTarget { reason: NoTargetReason::TokenMissing, retry_after: None };
         }
         let throttled = is_throttled(group, query, scope, now);
         let reason = if throttled { NoTargetReason::Throttled } else { scope.reason(NoTargetReason::Down) };
@@ -285,7 +331,7 @@ fn waits(query: &Query<'_>) -> bool {
 }
 
 fn is_throttled(group: &Group, query: &Query<'_>, scope: Scope<'_>, now: Instant) -> bool {
-    let mut able = group.targets().filter(|target| scope.is_open_to(target) && target.complies(query.constraints));
+    let mut able = group.targets().filter(|target| scope.is_open_to(target) && query.suits(target));
     able.any(|target| target.is_throttled(now))
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::table::Table;
 use super::target::Resource;
-use super::{CircuitState, Credential, Release, Target};
+use super::{CircuitState, Release, Target};
 
 /// The pool at one moment. Serialises to the JSON of the status page; holds no endpoint and no credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,7 +98,7 @@ impl Release {
 
 impl Resource {
     pub(super) fn status(&self, table: &Table, now: Instant) -> BackendStatus {
-        let own = table.deployed().filter(|target| target.0.backend.name == self.name);
+        let own = || table.deployed().filter(|target| target.0.backend.name == self.name);
         BackendStatus {
             name: self.name.to_string(),
             region: self.region.as_deref().map(str::to_owned),
@@ -107,12 +107,17 @@ impl Resource {
             weight: self.weight,
             drained: self.weight == 0,
             in_flight: self.in_flight.load(Relaxed),
-            identity: self
-                .credential
-                .as_ref()
-                .map_or_else(|| "no credential is configured".to_owned(), Credential::identity),
-            deployments: own.filter_map(|target| target.status(now)).collect(),
+            identity: self.identity(own().any(|target| target.0.live.refuses_token(now))),
+            deployments: own().filter_map(|target| target.status(now)).collect(),
         }
+    }
+
+    fn identity(&self, is_refused: bool) -> String {
+        let Some(credential) = &self.credential else { return "no credential is configured".to_owned() };
+        let problem = credential.problem();
+        let refused = || is_refused.then(|| "The backend refuses the token of the gateway's identity.".to_owned());
+        let fine = || if credential.as_api_key().is_some() { "key" } else { "ok" }.to_owned();
+        problem.or_else(refused).unwrap_or_else(fine)
     }
 }
 

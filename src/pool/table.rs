@@ -11,7 +11,7 @@ use super::builder::{Checked, PoolBuilder};
 use super::endpoint::Endpoint;
 use super::live::Live;
 use super::target::{Inner, Resource, Served};
-use super::{Backend, CircuitConfig, Deployment, Release, Target};
+use super::{Backend, CircuitConfig, Credential, Deployment, Release, Target};
 use crate::azure::stable_hash;
 
 /// Everything but what RFC 3986 calls unreserved.
@@ -189,6 +189,7 @@ impl Maker<'_> {
             weight,
             max_in_flight: backend.max_in_flight,
             drained: backend.weight == 0 || weight == 0,
+            pass_through: backend.credential.as_ref().is_some_and(Credential::is_pass_through),
             backend: resource.clone(),
             deployment: deployment.map(|d| Served {
                 name: d.name.as_str().into(),

@@ -28,6 +28,8 @@ pub(super) struct Inner {
     /// Of the backend; 0 is unlimited.
     pub(super) max_in_flight: u32,
     pub(super) drained: bool,
+    /// The backend is shown the client's own token.
+    pub(super) pass_through: bool,
     pub(super) backend: Arc<Resource>,
     pub(super) deployment: Option<Served>,
     pub(super) quota_group: Option<Box<str>>,
@@ -179,6 +181,35 @@ impl Target {
     #[must_use]
     pub fn slot(&self) -> usize {
         self.0.slot
+    }
+
+    /// The backend refused the gateway's token for this target, and there is no other to show it.
+    ///
+    /// It then counts as without identity: it is used only when nobody else could serve, except for one request every 30 s,
+    /// until [`accept_token`](Self::accept_token). Other targets of the same identity are not concerned.
+    pub fn refuse_token(&self) {
+        self.0.live.refuse_token(Instant::now());
+    }
+
+    /// The backend took the gateway's token for this target.
+    pub fn accept_token(&self) {
+        self.0.live.accept_token();
+    }
+
+    /// Whether requests can carry what the backend is shown, and it takes that.
+    pub(super) fn has_identity(&self, now: Instant) -> bool {
+        !self.0.live.refuses_token(now) && self.credential().is_none_or(Credential::is_at_hand)
+    }
+
+    /// The same for a request that is about to be sent.
+    pub(super) fn admits_identity(&self, now: Instant) -> bool {
+        self.credential().is_none_or(Credential::is_at_hand) && !self.0.live.turns_away(now)
+    }
+
+    /// Whether it could serve now, or as soon as a first token is there.
+    pub(super) fn is_able(&self, now: Instant) -> bool {
+        let usable = !self.0.live.refuses_token(now) && self.credential().is_none_or(Credential::is_usable);
+        usable && !self.is_drained() && !self.is_down(now)
     }
 
     pub(crate) fn is_drained(&self) -> bool {

@@ -39,12 +39,10 @@ pin_project! {
         Waiting { wait: BoxFuture<Result<HeaderValue, BoxError>>, call: Option<Call<S, Req>> },
         /// For the answer.
         Sent { #[pin] future: S::Future, way: Option<Way>, shown: Option<Shown> },
-        /// For the answer to a client's own key.
-        Lent { #[pin] future: S::Future, way: Way },
         /// With a key that is not for this backend.
         Unsent,
         /// For another token than the refused one.
-        Refused { wait: BoxFuture<bool>, answer: Option<S::Response> },
+        Refused { wait: BoxFuture<bool>, answer: Option<(S::Response, Target)> },
     }
 }
 
@@ -55,14 +53,25 @@ type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
 pub(super) struct Way {
     pub(super) target: Target,
     pub(super) base_path: Option<BasePath>,
+    /// Whether the backend is shown the client's credential rather than the gateway's.
+    pub(super) is_clients: bool,
 }
 
 impl Way {
-    /// Takes out of an answer what concerned the way to the gateway only.
+    /// Takes from an answer what concerned only the way to the gateway.
     fn clean<B>(&self, answer: &mut Response<B>) {
         headers::strip_answer(answer.status(), answer.headers_mut());
         locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
+        let is_refusal = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if is_refusal && self.is_clients {
+            answer.extensions_mut().insert(Outcome::ClientFault);
+        }
     }
+}
+
+/// Whether the answer shows that the token was good: a 403 may come from a firewall before it, a 5xx from anywhere.
+fn takes_token(status: StatusCode) -> bool {
+    status != StatusCode::FORBIDDEN && !status.is_server_error()
 }
 
 /// The token that the backend was shown, and whom to tell that it was refused.
@@ -101,32 +110,29 @@ where
                 }
                 StateProj::Sent { future, way, shown } => {
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                    if let Some(way) = way {
-                        way.clean(&mut answer);
-                    }
-                    match shown.take().filter(|_| answer.status() == StatusCode::UNAUTHORIZED) {
-                        Some(Shown { token, tokens }) => {
-                            State::Refused { wait: tokens.rejected(&token), answer: Some(answer) }
+                    let Some(way) = way.take() else { return Poll::Ready(Ok(answer)) };
+                    way.clean(&mut answer);
+                    match shown.take() {
+                        Some(Shown { token, tokens }) if answer.status() == StatusCode::UNAUTHORIZED => {
+                            let (wait, target) = (tokens.rejected(&token), way.target);
+                            State::Refused { wait, answer: Some((answer, target)) }
                         }
-                        None => return Poll::Ready(Ok(answer)),
+                        shown => {
+                            if shown.is_some() && takes_token(answer.status()) {
+                                way.target.accept_token();
+                            }
+                            return Poll::Ready(Ok(answer));
+                        }
                     }
                 }
-                StateProj::Lent { future, way } => {
-                    let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(match answer.status() {
-                        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(of_no_use()),
-                        _ => {
-                            way.clean(&mut answer);
-                            Ok(answer)
-                        }
-                    });
-                }
-                StateProj::Unsent => return Poll::Ready(Err(of_no_use())),
+                StateProj::Unsent => return Poll::Ready(Err(misdirected())),
                 StateProj::Refused { wait, answer } => {
                     let fresh = ready!(wait.as_mut().poll(cx));
-                    let Some(mut answer) = answer.take() else { return again() };
+                    let Some((mut answer, target)) = answer.take() else { return again() };
                     if fresh {
                         answer.extensions_mut().insert(FreshCredential);
+                    } else {
+                        target.refuse_token();
                     }
                     return Poll::Ready(Ok(answer));
                 }
@@ -137,8 +143,8 @@ where
 }
 
 /// Nobody's failure but the client's, whose key it is.
-fn of_no_use() -> BoxError {
-    let message = "The ephemeral key is not accepted. Ask for another one.";
+fn misdirected() -> BoxError {
+    let message = "The ephemeral key is of no use here. Ask for another one.";
     AttemptFailed::new(Outcome::Abandoned, Error::new(ErrorKind::Unauthenticated, message)).into()
 }
 

@@ -69,9 +69,10 @@ struct FetchFailed(Arc<str>);
 /// Keeps the token of one identity fresh. Shared by all backends of that identity, behind an [`Arc`].
 ///
 /// 1. While the token in hand is valid nobody waits: reading it takes no lock.
-/// 2. The first reader within [`REFRESH_BEFORE`] of its end starts a fetch beside the requests. When that fails, the old
-///    token is served on until [`MARGIN`] before its end, and the next fetch follows a back-off of at most
-///    [`LONGEST_BACKOFF`].
+/// 2. The first reader of all, and the first within [`REFRESH_BEFORE`] of a token's end, starts a fetch beside the requests.
+///    When that fails, the old token is served on until [`MARGIN`] before its end, and the first reader after a back-off of at
+///    most [`LONGEST_BACKOFF`] starts the next. Selection, readiness and status read too, so that an identity comes back
+///    without a request that waits for it.
 /// 3. Without a valid token, callers share one fetch and its failure; during the back-off they get that failure at once.
 /// 4. A token that a backend refused forces one fetch, at most one in [`FORCED_INTERVAL`].
 /// 5. Each fetch has [`FETCH_TIMEOUT`]. Dropping the keeper ends one that is under way.
@@ -136,11 +137,10 @@ impl TokenKeeper {
 impl BearerTokens for TokenKeeper {
     fn current(&self) -> Option<HeaderValue> {
         let now = Instant::now();
-        let held = self.0.usable(now)?;
         if self.0.is_refresh_due(now) {
             self.0.refresh(now);
         }
-        Some(held.header.clone())
+        self.0.usable(now).map(|held| held.header.clone())
     }
 
     fn wait(&self) -> BoxFuture<Result<HeaderValue, BoxError>> {
@@ -246,7 +246,8 @@ impl Inner {
 
     fn start(self: &Arc<Self>, flights: &mut Flights, forced: bool) -> Result<Landing, FetchFailed> {
         let runtime = Handle::try_current().map_err(|_| FetchFailed("there is no runtime".into()))?;
-        self.refresh_due.store(u64::MAX, Relaxed);
+        // A fetch that lands says when the next is due; one whose source panics never lands.
+        self.refresh_due.store(self.since_epoch(Instant::now() + FETCH_TIMEOUT + FIRST_BACKOFF), Relaxed);
         let (tell, landing) = watch::channel(None);
         // Weak, and aborted on drop: a fetch must not outlive its keeper.
         let keeper = Arc::downgrade(self);
@@ -280,7 +281,7 @@ impl Inner {
                 let in_a_row = flights.failed.as_ref().map_or(0, |failed| failed.in_a_row);
                 let retry_at = now + self.backoff(in_a_row);
                 flights.failed = Some(Failed { why: why.clone(), in_a_row: in_a_row.saturating_add(1), retry_at });
-                tracing::warn!(in_a_row = in_a_row + 1, "a token could not be fetched");
+                tracing::warn!(in_a_row = in_a_row + 1, %why, "a token could not be fetched");
                 retry_at
             }
         };

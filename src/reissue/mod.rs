@@ -9,10 +9,13 @@
 //!    WebSocket keeps its upgrade. `Location`,
 //!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
 //! 4. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
-//!    that one repeat on the same target makes sense.
+//!    that one repeat on the same target makes sense; when there is none, the target counts as without identity
+//!    ([`Target::refuse_token`]) until it takes a token.
+//! 5. A target with [`Credential::pass_through`] is shown the token of the [`Client`], and nothing when it has none. Its 401
+//!    or 403 is the client's affair: [`Outcome::ClientFault`] on the answer says so to the layers above.
 //!
 //! A request with an [`EphemeralKey`] carries that key instead, as `Authorization: Bearer`, to the backend that issued it. Anywhere
-//! else it is not sent, and a 401 or 403 to it is the client's: 401, from which the circuit learns nothing.
+//! else nothing is sent. A 401 or 403 to it is the client's affair too.
 //!
 //! A request without a `Target` passes untouched, and so does its answer. Bodies are never looked at.
 //!
@@ -47,7 +50,8 @@
 //!
 //! # Errors
 //! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. With `Abandoned`, caused by
-//! [`Unauthenticated`](crate::ErrorKind::Unauthenticated), when an ephemeral key is of no use. Errors of the service below pass.
+//! [`Unauthenticated`](crate::ErrorKind::Unauthenticated), for a target that did not issue the ephemeral key. Errors of the service
+//! below pass.
 //!
 //! # Cancellation
 //! Dropping the future drops the request below. A fetch that others share goes on.
@@ -73,10 +77,12 @@ pub use self::keeper::{
     FETCH_TIMEOUT, FORCED_INTERVAL, LONGEST_BACKOFF, MARGIN, REFRESH_BEFORE, Token, TokenKeeper, TokenSource,
 };
 #[cfg(doc)]
+use crate::azure::Outcome;
+#[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
-use crate::context::{BasePath, EphemeralKey, Handshake};
+use crate::context::{BasePath, Client, ClientToken, EphemeralKey, Handshake};
 use crate::headers;
-use crate::pool::{BackendKind, Credential, Target};
+use crate::pool::{BackendKind, BearerTokens, Credential, Target};
 
 /// Shows a backend its own credential. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,15 +134,16 @@ where
             if **key.backend() != *target.backend() {
                 return ResponseFuture::new(State::Unsent);
             }
-            request.headers_mut().insert(AUTHORIZATION, key.bearer().clone());
-            let way = Way { target, base_path };
-            return ResponseFuture::new(State::Lent { future: self.inner.call(request), way });
+            request.headers_mut().insert(AUTHORIZATION, key.token().as_header().clone());
+            let way = Some(Way { target, base_path, is_clients: true });
+            return ResponseFuture::new(State::Sent { future: self.inner.call(request), way, shown: None });
         }
         let tokens = match target.credential() {
             Some(credential) => show(&mut request, credential, target.kind()),
             None => None,
         };
-        let way = Way { target, base_path };
+        let is_clients = target.credential().is_some_and(Credential::is_pass_through);
+        let way = Way { target, base_path, is_clients };
         let Some(tokens) = tokens else {
             let future = self.inner.call(request);
             return ResponseFuture::new(State::Sent { future, way: Some(way), shown: None });
@@ -168,18 +175,18 @@ fn strip<B>(request: &mut Request<B>, target: &Target) {
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
-/// Adds a key, or gives the tokens to add one of.
-fn show<B>(
-    request: &mut Request<B>,
-    credential: &Credential,
-    kind: BackendKind,
-) -> Option<Arc<dyn crate::pool::BearerTokens>> {
+/// Adds a key or the client's own token, or gives the tokens to add one of.
+fn show<B>(request: &mut Request<B>, credential: &Credential, kind: BackendKind) -> Option<Arc<dyn BearerTokens>> {
     let key = match kind {
         BackendKind::OpenAi => credential.as_bearer_key().map(|key| (AUTHORIZATION, key)),
         _ => credential.as_api_key().map(|key| (headers::API_KEY, key)),
     };
     if let Some((name, key)) = key {
         request.headers_mut().insert(name, key.clone());
+    }
+    if credential.is_pass_through() {
+        let token = request.extensions().get().and_then(Client::token).map(ClientToken::as_header).cloned();
+        request.headers_mut().extend(token.map(|token| (AUTHORIZATION, token)));
     }
     credential.as_bearer().cloned()
 }

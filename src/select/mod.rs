@@ -3,7 +3,8 @@
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
 //!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`; with a
-//!    [`Pin`], only the backends that it names, in their order.
+//!    [`Pin`], only the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over
+//!    while anybody else is eligible; one that is shown the client's own token serves only clients that have one.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
@@ -73,8 +74,9 @@
 //! [`Pool::explain`] says for every target what stands between it and a request; the same is logged at `debug` for a request
 //! that finds no target.
 //!
-//! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 429 when somebody is merely throttled
-//! or full, or the pinned backend cannot serve, else 503; the path's own errors. Errors of the service below pass.
+//! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and
+//! this one has none, 429 when somebody is merely throttled or full, or the pinned backend cannot serve, else 503; the path's own
+//! errors. Errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 

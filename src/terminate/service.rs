@@ -43,7 +43,8 @@ where
         let Some(authenticator) = self.authenticator.clone() else {
             let keys = ephemeral.and_then(|keys| credentials.ok()?.find_map(|presented| presented.ephemeral(&keys)));
             strip(&mut request);
-            if let Some(key) = keys.filter(|key| key.client() == request.extensions().get()) {
+            let who = request.extensions().get().map(Client::id);
+            if let Some(key) = keys.filter(|key| key.client().map(Client::id) == who) {
                 request.extensions_mut().insert(key);
             }
             return ResponseFuture { state: State::Called { future: self.inner.call(request) } };

@@ -113,6 +113,10 @@
 //!     .push(Fault::stalled_stream(2));
 //! ```
 //!
+//! # Whole scenarios
+//!
+//! How a routing policy fares over an hour of traffic in bad weather, as a report: [`scenario`].
+//!
 //! # Errors
 //!
 //! In process, a fault of the transport is a [`TransportError`], as the error of the service or of the answer's body.
@@ -135,6 +139,7 @@ mod objects;
 mod realtime;
 mod received;
 mod resource;
+pub mod scenario;
 mod server;
 mod stream_error;
 

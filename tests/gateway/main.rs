@@ -13,8 +13,10 @@ mod websocket;
 
 mod admission;
 mod hygiene;
+mod identity;
 mod leaving;
 mod lifecycle;
+mod live;
 mod malformed;
 mod memory;
 mod realtime;

@@ -52,17 +52,21 @@ async fn objects_are_found_again_after_a_restart_and_by_another_process() {
             ok(request("GET", url, "threads/thread_west/messages")).await;
         }
     }
-    assert_eq!((asked_of_east.load(Relaxed), asked_of_west.load(Relaxed)), (2, 6), "each has asked once");
+    // Who is asked in vain may be let go before he was reached: the other one has answered.
+    let in_vain = asked_of_east.load(Relaxed);
+    assert!(in_vain <= 2, "each has asked once");
+    assert_eq!(asked_of_west.load(Relaxed), 6);
 
     first.signal("HUP").await;
     first.stderr.line(&["was reloaded"]).await;
     ok(request("GET", &first.url, "threads/thread_west/messages")).await;
-    assert_eq!(asked_of_east.load(Relaxed), 2, "a reload forgets nothing");
+    assert_eq!((asked_of_east.load(Relaxed), asked_of_west.load(Relaxed)), (in_vain, 7), "a reload forgets nothing");
 
     first.stop().await;
     let again = Gateway::start_file(&file).await;
     ok(request("GET", &again.url, "threads/thread_west/messages")).await;
-    assert_eq!(asked_of_east.load(Relaxed), 3);
+    assert!(asked_of_east.load(Relaxed) <= in_vain + 1);
+    assert_eq!(asked_of_west.load(Relaxed), 9);
     is(&send(request("GET", &again.url, "threads/thread_nobodys")).await, 404, "not_found");
 }
 

@@ -121,7 +121,16 @@ impl Gateway {
     }
 
     pub(crate) async fn spawn(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        let mut child = program().args(args).spawn().unwrap();
+        Self::running(program().args(args)).await
+    }
+
+    /// With variables in its environment.
+    pub(crate) async fn start_with(file: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::running(program().arg("--config").arg(file).envs(environment.iter().copied())).await
+    }
+
+    async fn running(program: &mut Command) -> Self {
+        let mut child = program.spawn().unwrap();
         let mut stdout = Output::read(child.stdout.take().unwrap());
         let stderr = Output::read(child.stderr.take().unwrap());
         let line = stdout.line(&["listening on "]).await;
@@ -186,7 +195,14 @@ impl Gateway {
 
 /// Runs it to its end: status, stdout, stderr.
 pub(crate) async fn run(args: &[&OsStr]) -> (Option<i32>, String, String) {
-    let output = soon("the end of the process", program().args(args).output()).await.unwrap();
+    run_with(args, &[]).await
+}
+
+/// The same, with variables in its environment.
+pub(crate) async fn run_with(args: &[&OsStr], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let mut program = program();
+    program.args(args).envs(environment.iter().copied());
+    let output = soon("the end of the process", program.output()).await.unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }

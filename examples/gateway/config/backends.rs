@@ -53,10 +53,15 @@ pub(crate) struct Deployment {
 #[derive(Debug)]
 pub(crate) enum Credential {
     ApiKey(Secret),
-    Token { source: TokenSource, scope: String },
+    /// The client's own token.
+    PassThrough,
+    Token {
+        source: TokenSource,
+        scope: String,
+    },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum TokenSource {
     ClientSecret { tenant_id: String, client_id: String, secret: Secret },
     DeveloperTools,
@@ -112,7 +117,11 @@ impl Backend {
         }
         let credential = s.given_section("credential", Credential::read).flatten();
         let address = s.parsed("address", connect_address);
-        if let (Some(endpoint), Some(Credential::Token { .. })) = (&endpoint, &credential) {
+        if kind == Kind::OpenAi && matches!(credential, Some(Credential::PassThrough)) {
+            s.problem("credential", "with pass_through, kind must be \"azure\": tokens of clients are for nobody else");
+        }
+        let has_tokens = matches!(credential, Some(Credential::PassThrough | Credential::Token { .. }));
+        if let (Some(endpoint), true) = (&endpoint, has_tokens) {
             require_safe_for_tokens(s, endpoint, address);
         }
         let defaults = Defaults {
@@ -163,17 +172,13 @@ impl Credential {
         "workload_identity",
         "client_secret",
         "developer_tools",
+        "pass_through",
     ];
 
     /// Stands in for one that is wrong.
     const PLACEHOLDER: Self = Self::Token { source: TokenSource::DeveloperTools, scope: String::new() };
 
     fn read(s: &mut Section<'_>) -> Option<Self> {
-        // Reported as a feature that is not built, which is enough.
-        if s.has("pass_through") && Self::KINDS.iter().all(|kind| !s.has(kind)) {
-            s.take("scope");
-            return None;
-        }
         let kind = s.one_of(Self::KINDS);
         let has_scope = s.has("scope");
         let scope = s.parsed("scope", name).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
@@ -184,6 +189,15 @@ impl Credential {
             "workload_identity" => s.section("workload_identity", |_| TokenSource::WorkloadIdentity),
             "client_secret" => s.given_section("client_secret", client_secret)??,
             "developer_tools" => s.section("developer_tools", |_| TokenSource::DeveloperTools),
+            "pass_through" => {
+                if has_scope {
+                    s.problem("scope", "goes with a token of the gateway's own");
+                }
+                if !s.flag("pass_through", true) {
+                    s.problem("pass_through", "must be true, or absent");
+                }
+                return Some(Self::PassThrough);
+            }
             key => {
                 if has_scope {
                     s.problem("scope", "goes with a token, not with a key");

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use super::backends::{Backend, Deployment};
+use super::backends::{Backend, Credential, Deployment};
 use super::clients::Client;
 use super::reader::{Findings, quoted};
 use super::releases::Release;
@@ -14,6 +14,7 @@ pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     let aliases = aliases(config);
     duplicate_names(config, findings);
     callers(config, findings);
+    passed_tokens(config, findings);
     mixed_aliases(config, &aliases, findings);
     unfit_releases(config, &aliases, findings);
     unanswered_aliases(config, &aliases, findings);
@@ -50,6 +51,15 @@ fn callers(config: &Config, findings: &Findings<'_>) {
     }
     if config.entra.is_some() && owners.is_empty() {
         findings.warning("entra", "tokens let nobody in: none of the [[clients]] has an `entra`");
+    }
+}
+
+fn passed_tokens(config: &Config, findings: &Findings<'_>) {
+    for (at, backend) in config.backends.iter().enumerate() {
+        if config.entra.is_none() && matches!(backend.credential, Credential::PassThrough) {
+            let place = format!("backends[{at}].credential.pass_through");
+            findings.problem(place, "needs [entra]: only a client known by its token has one");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Sources;
 
 /// A non-empty secret. Nothing shows it but [`expose`](Self::expose).
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub(crate) struct Secret(String);
 
 impl Secret {

@@ -284,7 +284,7 @@ backends[0].weight: must be from 0 to 1000000
 backends[0].deployments[0].name: is missing
 backends[1].deployments: is missing: at least one [[backends.deployments]] is needed
 backends[1].credential: needs one of api_key, api_key_env, api_key_file, managed_identity, workload_identity, \
-client_secret or developer_tools
+client_secret, developer_tools or pass_through
 failover.budget: must be a number from 0 to 1
 failover.bugdet: unknown key
 limits.request_body: has no unit: B, KiB, MiB or GiB
@@ -555,12 +555,28 @@ fn a_credential_is_of_exactly_one_kind() {
             "credential = { developer_tools = {}, scope = \"\" }",
             "backends[0].credential.scope: must not be empty",
         ),
+        (
+            CREDENTIAL,
+            "credential = { pass_through = true }",
+            "backends[0].credential.pass_through: needs [entra]: only a client known by its token has one",
+        ),
+        (
+            CREDENTIAL,
+            "kind = \"openai\"\ncredential = { pass_through = true }",
+            "backends[0].credential: with pass_through, kind must be \"azure\": tokens of clients are for nobody else\n\
+             backends[0].credential.pass_through: needs [entra]: only a client known by its token has one",
+        ),
+        (
+            CREDENTIAL,
+            "credential = { pass_through = true, api_key = \"k\" }",
+            "backends[0].credential: needs exactly one of api_key and pass_through, not several",
+        ),
     ]);
     let token = |credential: &str| {
         let config = valid(&with(CREDENTIAL, &format!("credential = {{ {credential} }}"))).config;
         match config.backends.into_iter().next().unwrap().credential {
             Credential::Token { source, scope } => (source, scope),
-            other @ Credential::ApiKey(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     };
     let (source, scope) = token("managed_identity = {}");
@@ -1054,11 +1070,6 @@ fn features_that_are_not_built_are_refused_by_name() {
             assert_eq!(problems(&with(piece, &format!("{section}{key}"))), format!("{place}{name}: not supported yet"));
         }
     }
-    refuses(&[(
-        CREDENTIAL,
-        "credential = { pass_through = true }",
-        "backends[0].credential.pass_through: not supported yet",
-    )]);
 }
 
 #[test]

@@ -10,12 +10,10 @@ enum Known {
     /// A table whose presence asks for the feature.
     AnyTable,
     Count(u32),
-    Flag(bool),
     Text(&'static str),
 }
 
 const KEYS: &[(&str, Known)] = &[
-    ("backends[].credential.pass_through", Known::Flag(false)),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
     ("clients[].tokens_per_day", Known::Count(0)),
@@ -44,7 +42,6 @@ impl Known {
         match self {
             Self::AnyTable => section.table(key).is_some(),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
-            Self::Flag(default) => section.flag(key, default) != default,
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
         }
     }

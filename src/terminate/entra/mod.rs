@@ -138,7 +138,7 @@ impl Inner {
                 if client.is_none() {
                     tracing::debug!("a valid token that names no client");
                 }
-                client
+                client.map(|client| token.go_with(client))
             }
             Err(why) => {
                 tracing::debug!(why, "a token was refused");

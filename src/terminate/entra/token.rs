@@ -5,6 +5,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
 use super::{LEEWAY, MAX_TOKEN};
+use crate::context::{Client, ClientToken};
 use crate::terminate::{Form, Presented};
 
 /// The longest id of a key; those of Entra have 27 characters.
@@ -27,6 +28,14 @@ impl Token {
         // An extension that has to be understood and is not (RFC 7515 §4.1.11).
         let is_plain = header.alg == Algorithm::RS256 && header.crit.is_none();
         is_plain.then(|| Self { text: text.to_vec(), key_id })
+    }
+
+    /// The client that it names, for backends that take its own token.
+    pub(super) fn go_with(&self, client: Client) -> Client {
+        match ClientToken::new(&self.text) {
+            Ok(token) => client.with_token(token),
+            Err(_) => client,
+        }
     }
 
     pub(super) fn key_id(&self) -> &str {

@@ -1,0 +1,281 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ALIAS;
+use super::dice::Dice;
+use super::quota::{Bucket, Quota, Window};
+use super::weather::{Weather, millis};
+use crate::pool;
+
+/// How long a deployment takes.
+///
+/// To the first content: a part that is always the same and a part for each token of the prompt; from there to the end: a part for
+/// each token of the answer. Each request takes a share more or less of all of it, by chance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use]
+pub struct Latency {
+    first: Duration,
+    prompt_token: Duration,
+    answer_token: Duration,
+    spread: f64,
+}
+
+impl Latency {
+    /// 300 ms, 50 µs for each token of the prompt and 10 ms for each of the answer, give or take a fifth.
+    pub const TYPICAL: Self = Self {
+        first: Duration::from_millis(300),
+        prompt_token: Duration::from_micros(50),
+        answer_token: Duration::from_millis(10),
+        spread: 0.2,
+    };
+
+    /// Every answer takes this long, to its first content and to its end.
+    pub const fn fixed(time: Duration) -> Self {
+        Self { first: time, prompt_token: Duration::ZERO, answer_token: Duration::ZERO, spread: 0.0 }
+    }
+
+    /// To the first content of an answer to an empty prompt.
+    pub const fn first(mut self, time: Duration) -> Self {
+        self.first = time;
+        self
+    }
+
+    /// For each token of the prompt.
+    pub const fn prompt_token(mut self, time: Duration) -> Self {
+        self.prompt_token = time;
+        self
+    }
+
+    /// For each token of the answer.
+    pub const fn answer_token(mut self, time: Duration) -> Self {
+        self.answer_token = time;
+        self
+    }
+
+    /// How much more or less it may be, as a share.
+    pub const fn spread(mut self, share: f64) -> Self {
+        self.spread = share;
+        self
+    }
+
+    /// Milliseconds to the first content, and to the end.
+    pub(super) fn draw(&self, prompt: u32, answer: u32, slowness: f64, dice: &mut Dice) -> (u64, u64) {
+        let factor = 1_000.0 * slowness * (1.0 + self.spread * (2.0 * dice.share() - 1.0));
+        let first = self.first.as_secs_f64() + self.prompt_token.as_secs_f64() * f64::from(prompt);
+        let rest = self.answer_token.as_secs_f64() * f64::from(answer);
+        ((first * factor) as u64, ((first + rest) * factor) as u64)
+    }
+}
+
+/// What a deployment of a simulated backend can do.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Deployment {
+    pub(super) alias: String,
+    kind: Kind,
+    requests_per_minute: Option<u64>,
+    holds: Duration,
+    pub(super) latency: Latency,
+    priority: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Provisioned(u64),
+    Standard(Option<u64>),
+}
+
+impl Deployment {
+    const fn new(kind: Kind) -> Self {
+        Self {
+            alias: String::new(),
+            kind,
+            requests_per_minute: None,
+            holds: Duration::from_secs(60),
+            latency: Latency::TYPICAL,
+            priority: None,
+        }
+    }
+
+    /// Provisioned throughput units that work off so many tokens a minute.
+    ///
+    /// A request is admitted while utilization is at most 100 %, which is one minute's tokens, and adds its prompt and `max_tokens`; when
+    /// its answer has ended, that is corrected to what was used. Above: 429 with `retry-after-ms`, exactly as long as it takes to
+    /// be at 100 % again as things stand.
+    pub const fn provisioned(tokens_per_minute: u64) -> Self {
+        Self::new(Kind::Provisioned(tokens_per_minute))
+    }
+
+    /// A standard quota of so many tokens a minute.
+    ///
+    /// Prompt and `max_tokens` are added to a count that is reset each minute; once the limit is reached: 429 with `Retry-After`
+    /// in whole seconds, rounded up, until then. The minutes of different deployments begin at different seconds.
+    pub const fn standard(tokens_per_minute: u64) -> Self {
+        Self::new(Kind::Standard(Some(tokens_per_minute)))
+    }
+
+    /// A deployment that admits everything.
+    pub const fn unlimited() -> Self {
+        Self::new(Kind::Standard(None))
+    }
+
+    /// The name that clients use. Default: [`ALIAS`].
+    pub fn alias(mut self, alias: impl Into<String>) -> Self {
+        self.alias = alias.into();
+        self
+    }
+
+    /// Also limits a standard deployment to so many requests a minute: a sixth of it, rounded up, in each ten seconds.
+    pub const fn requests_per_minute(mut self, requests: u64) -> Self {
+        self.requests_per_minute = Some(requests);
+        self
+    }
+
+    /// A utilization of 100 % of a provisioned deployment is so much time's worth of tokens. Default one minute. How much it is in
+    /// fact is not documented; the less, the sooner the deployment runs dry when it is not asked.
+    pub const fn holding(mut self, time: Duration) -> Self {
+        self.holds = time;
+        self
+    }
+
+    /// How long it takes. Default: [`Latency::TYPICAL`].
+    pub const fn latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Overrides the backend's priority.
+    pub const fn priority(mut self, priority: u32) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    pub(super) fn alias_name(&self) -> &str {
+        if self.alias.is_empty() { ALIAS } else { &self.alias }
+    }
+
+    pub(super) fn quota(&self, seed: u64, site: usize) -> Quota {
+        let mut dice = Dice::of(seed, &[PHASE, site as u64]);
+        match self.kind {
+            Kind::Provisioned(tokens) => Quota::Provisioned(Bucket::new(tokens, millis(self.holds))),
+            Kind::Standard(tokens) => Quota::Standard {
+                tokens: tokens.map(|limit| Window::tokens(limit, dice.below(60_000))),
+                requests: self.requests_per_minute.map(|limit| Window::requests(limit, dice.below(10_000))),
+            },
+        }
+    }
+
+    pub(super) fn priority_or(&self, backend: u32) -> u32 {
+        self.priority.unwrap_or(backend)
+    }
+}
+
+const PHASE: u64 = 2;
+
+/// A simulated backend: what the pool is told of it, what it can do, and what happens to it.
+#[derive(Clone)]
+#[must_use]
+pub struct Backend {
+    pub(super) name: String,
+    pub(super) region: Option<String>,
+    pub(super) priority: u32,
+    pub(super) deployments: Vec<Deployment>,
+    pub(super) weather: Vec<Weather>,
+    described: Arc<dyn Fn(pool::Backend) -> pool::Backend + Send + Sync>,
+}
+
+impl Backend {
+    /// A backend without a deployment yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            region: None,
+            priority: 0,
+            deployments: Vec::new(),
+            weather: Vec::new(),
+            described: Arc::new(|backend| backend),
+        }
+    }
+
+    /// A backend with a [provisioned deployment](Deployment::provisioned) of so many tokens a minute.
+    pub fn provisioned(name: impl Into<String>, tokens_per_minute: u64) -> Self {
+        Self::new(name).deployment(Deployment::provisioned(tokens_per_minute))
+    }
+
+    /// A backend with a [standard deployment](Deployment::standard) of so many tokens a minute.
+    pub fn standard(name: impl Into<String>, tokens_per_minute: u64) -> Self {
+        Self::new(name).deployment(Deployment::standard(tokens_per_minute))
+    }
+
+    /// A backend that [admits everything](Deployment::unlimited).
+    pub fn unlimited(name: impl Into<String>) -> Self {
+        Self::new(name).deployment(Deployment::unlimited())
+    }
+
+    /// Serves this too.
+    pub fn deployment(mut self, deployment: Deployment) -> Self {
+        self.deployments.push(deployment);
+        self
+    }
+
+    /// How long its deployments take, those that it has by now.
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.deployments.iter_mut().for_each(|deployment| deployment.latency = latency);
+        self
+    }
+
+    /// Lower is tried first. Default 0.
+    pub const fn priority(mut self, priority: u32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Where it stands.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// Happens to it.
+    pub fn weather(mut self, weather: Weather) -> Self {
+        self.weather.push(weather);
+        self
+    }
+
+    /// What else the pool is told of it: weight, geography, quota group, …
+    pub fn describe(mut self, described: impl Fn(pool::Backend) -> pool::Backend + Send + Sync + 'static) -> Self {
+        self.described = Arc::new(described);
+        self
+    }
+
+    /// The host under which it is reached.
+    pub(super) fn host(&self) -> String {
+        format!("{}.simulated", self.name)
+    }
+
+    /// Deployments are called as their aliases.
+    pub(super) fn description(&self) -> pool::Backend {
+        let mut backend = pool::Backend::new(&self.name, format!("http://{}", self.host())).priority(self.priority);
+        if let Some(region) = &self.region {
+            backend = backend.region(region);
+        }
+        for deployment in &self.deployments {
+            let priority = deployment.priority_or(self.priority);
+            backend = backend.add_deployment(pool::Deployment::new(deployment.alias_name()).priority(priority));
+        }
+        (self.described)(backend)
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("name", &self.name)
+            .field("region", &self.region)
+            .field("priority", &self.priority)
+            .field("deployments", &self.deployments)
+            .field("weather", &self.weather)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,294 @@
+//! Scenarios in virtual time: how well a way of routing uses what there is, in all kinds of weather.
+//!
+//! A [`Scenario`] is a set of simulated [backends](Backend) with their quotas, latencies and [weather](Weather), and the
+//! [traffic](Traffic) of clients that repeat as their libraries do. [`run`](Scenario::run) sends an hour of it through the real
+//! layers of this crate within a few seconds and returns a [`Report`]:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_azure_openai::select::RoundRobin;
+//! use tower_azure_openai::testkit::scenario::{Backend, Scenario, Traffic};
+//!
+//! // #[test]
+//! fn the_ptu_is_used_up_before_anything_is_paid_for() {
+//!     let report = Scenario::new("a PTU and its spill-over")
+//!         .lasting(Duration::from_secs(300))
+//!         .backend(Backend::provisioned("ptu", 200_000))
+//!         .backend(Backend::standard("paygo", 600_000).priority(1))
+//!         .traffic(Traffic::poisson(8.0))
+//!         .run(RoundRobin::default());
+//!     report.assert_goodput_at_least(0.99).assert_hints_obeyed();
+//!     assert!(report.target("ptu").utilization >= Some(0.98), "{report}");
+//! }
+//! # the_ptu_is_used_up_before_anything_is_paid_for();
+//! ```
+//!
+//! A failing assertion shows the whole report; [`Report::to_svg`] draws it. A policy may be a closure; [`Scenario::run_stack`]
+//! takes layers of your own, and [`Scenario::run_baseline`] what people run today, for comparison.
+//!
+//! # What is real and what is simulated
+//!
+//! Real are all layers of [`gateway::builder`] and the [`Pool`], under a tokio clock that is paused and jumps from event to event.
+//! Simulated are the backends, which stand where the HTTP client would, and the clients. Tokens are numbers here: bodies are small
+//! whatever they are said to cost, and what reads prompts sees the same message with a different `user` for each client.
+//!
+//! # The same everywhere
+//!
+//! The same seed gives the same report, byte for byte, on any machine and however many tests run beside it: everything runs on one
+//! thread and on a grid of milliseconds, chance is drawn with integer arithmetic from the seed, for each purpose apart, and nothing
+//! depends on the wall clock. Every way of routing meets the same clients and the same weather. What is yours must keep to that: a
+//! policy that draws random numbers takes a seed ([`LeastLoad::with_seed`](crate::select::LeastLoad::with_seed)).
+//!
+//! # The all-knowing router
+//!
+//! Each report compares with a router that sees, for each request at the moment in which it arrives, what would become of it at
+//! each target: the true state of every quota, every outage, every error that chance holds ready, and even whether the answer
+//! will be cut off later. It sends the request to a target that will serve it to the end: of the lowest priority number, and among
+//! these where it ends first. When no target will, it tells the client the exact time until one may, at most 59 s, as our gateway
+//! does. Clients are the same and repeat in the same way.
+//!
+//! It decides request by request and neither knows who will come later nor plans ahead, so it is not a strict upper bound: where
+//! there is not enough for all, a router that happens to serve smaller requests serves more of them, and a share may lie a little
+//! above 100 %.
+//!
+//! # What it does not do
+//!
+//! Latency does not depend on load. Backends differ by what they are told here and in nothing else. Networks take 10 ms there and
+//! back where nothing else takes time, and no time on top of that.
+//!
+//! # Panics
+//!
+//! [`Scenario::run`] and its siblings panic when the backends make no valid pool, and inside a tokio runtime: a scenario has a
+//! runtime of its own, and the test that runs it is a plain `#[test]`.
+
+mod backend;
+mod client;
+mod dice;
+mod quota;
+mod report;
+mod router;
+mod run;
+mod sdk;
+mod site;
+mod svg;
+mod table;
+mod traffic;
+mod watch;
+mod weather;
+mod world;
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::task::{JoinError, JoinSet};
+use tower::BoxError;
+use tower_service::Service;
+
+pub use self::backend::{Backend, Deployment, Latency};
+pub use self::report::{
+    AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier,
+};
+pub use self::router::Baseline;
+pub use self::sdk::Sdk;
+pub use self::traffic::{Tokens, Traffic};
+pub use self::weather::Weather;
+pub use self::world::Azure;
+
+use self::router::Router;
+use self::run::Run;
+use self::weather::millis;
+use self::world::State;
+use crate::body::Body;
+use crate::gateway;
+use crate::pool::{CircuitConfig, Pool};
+use crate::select::{Policy, SelectBackendLayer};
+use crate::terminate::TerminateCredentialsLayer;
+
+/// The alias of deployments and traffic that name no other.
+pub const ALIAS: &str = "gpt-4o";
+
+/// How long a scenario lasts until it is told otherwise: 10 minutes.
+pub const DEFAULT_LENGTH: Duration = Duration::from_secs(600);
+
+/// Stretches in the timeline of a report, at most.
+pub const MOMENTS: u64 = 120;
+
+/// Backends, clients, and what happens. See the [module docs](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Scenario {
+    name: String,
+    length: Duration,
+    seed: u64,
+    backends: Vec<Backend>,
+    traffic: Vec<Traffic>,
+    region: Option<String>,
+    circuit: CircuitConfig,
+}
+
+impl Scenario {
+    /// A scenario without backends and traffic yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            length: DEFAULT_LENGTH,
+            seed: 0,
+            backends: Vec::new(),
+            traffic: Vec::new(),
+            region: None,
+            circuit: CircuitConfig::default(),
+        }
+    }
+
+    /// What it is called in reports.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How long clients make requests. Default [`DEFAULT_LENGTH`]; what is running then is seen to its end.
+    pub const fn lasting(mut self, length: Duration) -> Self {
+        self.length = length;
+        self
+    }
+
+    /// Another seed: other clients, other chances, the same kind of weather.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// There is this backend.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backends.push(backend);
+        self
+    }
+
+    /// There are these requests, too.
+    pub fn traffic(mut self, traffic: Traffic) -> Self {
+        self.traffic.push(traffic);
+        self
+    }
+
+    /// This happens to the backends that there are by now and have this name or stand in this region.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn weather(mut self, place: &str, weather: Weather) -> Self {
+        let there = |backend: &&mut Backend| backend.name == place || backend.region.as_deref() == Some(place);
+        let found = self.backends.iter_mut().filter(there).map(|backend| backend.weather.push(weather)).count();
+        assert!(found > 0, "scenario `{}` has no backend and no region `{place}`", self.name);
+        self
+    }
+
+    /// The gateway's own region.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// When the pool's circuits open, and for how long.
+    pub const fn circuit(mut self, config: CircuitConfig) -> Self {
+        self.circuit = config;
+        self
+    }
+
+    /// Runs the usual stack of [`gateway::builder`] with this policy.
+    #[must_use]
+    pub fn run<P: Policy>(&self, policy: P) -> Report {
+        self.run_stack(strategy::<P>(), |pool, azure| {
+            gateway::builder(pool.clone(), TerminateCredentialsLayer::without_clients())
+                .select(SelectBackendLayer::new(pool).with_policy(policy))
+                .build(azure)
+        })
+    }
+
+    /// Runs a stack of your own around the simulated backends, under this name. Extensions of requests must reach the backends.
+    #[must_use]
+    pub fn run_stack<S>(&self, strategy: &str, stack: impl FnOnce(Pool, Azure) -> S) -> Report
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+    {
+        let best = self.simulate(|_, azure| Router::new(azure, None, self.seed)).all_knowing();
+        self.simulate(stack).report(self.name.clone(), strategy.to_owned(), self.seed, best)
+    }
+
+    /// Runs what people run today.
+    #[must_use]
+    pub fn run_baseline(&self, baseline: Baseline) -> Report {
+        self.run_stack(baseline.name(), |_, azure| Router::new(azure, Some(baseline), self.seed))
+    }
+
+    fn simulate<S>(&self, stack: impl FnOnce(Pool, Azure) -> S) -> Run
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime without I/O can always be built").block_on(self.play(stack))
+    }
+
+    async fn play<S>(&self, stack: impl FnOnce(Pool, Azure) -> S) -> Run
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+    {
+        let horizon = millis(self.length);
+        let moment = horizon.div_ceil(MOMENTS).max(1);
+        let jobs = traffic::plan(&self.traffic, self.seed, horizon);
+        let (pool, azure) = (self.pool(), Azure::new(self, jobs.len()));
+        let watch = jobs.first().map(|job| watch::watch(pool.clone(), azure.clone(), moment, horizon, *job));
+        let watch = watch.map(tokio::spawn);
+        let service = stack(pool, azure.clone());
+
+        let mut clients = JoinSet::new();
+        for job in &jobs {
+            tokio::time::sleep_until(azure.at(job.at)).await;
+            let alias = self.traffic[job.traffic].alias_or(ALIAS).to_owned();
+            clients.spawn(client::run(service.clone(), azure.clone(), *job, alias, self.seed));
+            while let Some(ended) = clients.try_join_next() {
+                went_well(ended);
+            }
+        }
+        tokio::time::sleep_until(azure.at(horizon)).await;
+        let utilizations = azure.state().sites.iter_mut().map(|site| site.utilization(horizon)).collect();
+        azure.state().sites.iter_mut().for_each(|site| site.seen.close(horizon));
+        while let Some(ended) = clients.join_next().await {
+            went_well(ended);
+        }
+        let moments = match watch {
+            Some(watch) => watch.await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let State { sites, records } = azure.take();
+        Run { jobs, records, sites, utilizations, moments, moment, horizon }
+    }
+
+    fn pool(&self) -> Pool {
+        let start = Pool::builder().circuit(self.circuit);
+        let start = match &self.region {
+            Some(region) => start.region(region),
+            None => start,
+        };
+        let pool = self.backends.iter().fold(start, |pool, backend| pool.add_backend(backend.description())).build();
+        pool.unwrap_or_else(|problems| panic!("scenario `{}`: {problems}", self.name))
+    }
+}
+
+/// A stack that panics fails the test.
+fn went_well(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The name of a policy's type, without its path.
+fn strategy<P>() -> &'static str {
+    let name = std::any::type_name::<P>();
+    let path = name.split_once('<').map_or(name, |(path, _)| path);
+    path.rsplit("::").find(|segment| !segment.starts_with('{')).unwrap_or(path)
+}

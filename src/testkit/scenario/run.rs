@@ -1,0 +1,189 @@
+//! From what was seen in a run to its report.
+
+use super::report::{
+    AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier,
+};
+use super::site::{Returns, Site};
+use super::traffic::Job;
+use super::watch::Stood;
+use super::world::{End, Record};
+
+/// All that was seen in a run.
+pub(super) struct Run {
+    pub(super) jobs: Vec<Job>,
+    pub(super) records: Vec<Record>,
+    pub(super) sites: Vec<Site>,
+    /// Of each site while requests were made.
+    pub(super) utilizations: Vec<Option<f64>>,
+    pub(super) moments: Vec<Vec<Stood>>,
+    pub(super) moment: u64,
+    pub(super) horizon: u64,
+}
+
+impl Run {
+    pub(super) fn all_knowing(&self) -> AllKnowing {
+        let requests = self.requests();
+        let mut timeline = vec![0; self.moments.len()];
+        for (job, record) in self.pairs() {
+            if matches!(record.end, End::Served { .. }) {
+                timeline[(job.at / self.moment) as usize] += 1;
+            }
+        }
+        AllKnowing { served: requests.served, goodput: requests.goodput(), timeline }
+    }
+
+    pub(super) fn report(mut self, scenario: String, strategy: String, seed: u64, all_knowing: AllKnowing) -> Report {
+        for (record, end) in self.records.iter().map(|record| (record, record.end)) {
+            self.sites[record.site].seen.served += u64::from(matches!(end, End::Served { .. }));
+        }
+        let total: u64 = self.records.iter().map(|record| u64::from(record.attempts)).sum();
+        let attempts = Attempts {
+            total,
+            per_request: if self.jobs.is_empty() { 0.0 } else { total as f64 / self.jobs.len() as f64 },
+            most: self.records.iter().map(|record| u64::from(record.attempts)).max().unwrap_or_default(),
+        };
+        Report {
+            scenario,
+            strategy,
+            seed,
+            lasted_ms: self.horizon,
+            requests: self.requests(),
+            first_content_ms: Percentiles::of(&sorted(self.pairs().filter_map(|(_, record)| first_content(record)))),
+            attempts,
+            tokens_spent_twice: self.records.iter().map(|record| record.tokens - record.most_tokens).sum(),
+            tiers: self.tiers(),
+            targets: self.targets(),
+            all_knowing,
+            timeline: self.timeline(),
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&Job, &Record)> {
+        self.jobs.iter().zip(&self.records)
+    }
+
+    fn requests(&self) -> Requests {
+        let mut requests = Requests::default();
+        self.records.iter().for_each(|record| requests.add(record.end));
+        requests
+    }
+
+    fn tiers(&self) -> Vec<Tier> {
+        let mut priorities: Vec<_> = self.sites.iter().map(|site| site.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let tier = |priority| {
+            let members = || self.sites.iter().filter(move |site| site.priority == priority);
+            Tier {
+                priority,
+                served: members().map(|site| site.seen.served).sum(),
+                tokens: members().map(|site| site.seen.tokens).sum(),
+            }
+        };
+        priorities.into_iter().map(tier).collect()
+    }
+
+    fn targets(&self) -> Vec<TargetReport> {
+        let report = |(site, utilization): (&Site, &Option<f64>)| {
+            let seen = &site.seen;
+            TargetReport {
+                backend: site.backend.clone(),
+                alias: site.alias.clone(),
+                priority: site.priority,
+                attempts: seen.attempts,
+                served: seen.served,
+                throttled: seen.throttled,
+                failed: seen.failed,
+                tokens: seen.tokens,
+                during_hint: seen.during_hint,
+                after_hint: seen.after_hint.into(),
+                after_outage: seen.after_outage.into(),
+                utilization: *utilization,
+                idle: seen.idle as f64 / self.horizon.max(1) as f64,
+            }
+        };
+        self.sites.iter().zip(&self.utilizations).map(report).collect()
+    }
+
+    fn timeline(&self) -> Vec<Moment> {
+        let moment = |(index, stood): (usize, &Vec<Stood>)| Moment {
+            from_ms: index as u64 * self.moment,
+            offered: 0,
+            served: vec![0; self.sites.len()],
+            refused: 0,
+            broken: 0,
+            p50_ms: 0,
+            p95_ms: 0,
+            circuits: stood.iter().map(CircuitShares::from).collect(),
+        };
+        let mut timeline: Vec<_> = self.moments.iter().enumerate().map(moment).collect();
+        let mut firsts = vec![Vec::new(); timeline.len()];
+        for (job, record) in self.pairs() {
+            let index = (job.at / self.moment) as usize;
+            let moment = &mut timeline[index];
+            moment.offered += 1;
+            match record.end {
+                End::Abandoned => {}
+                End::Broken => moment.broken += 1,
+                End::Refused => moment.refused += 1,
+                End::Served { first } => {
+                    moment.served[record.site] += 1;
+                    firsts[index].push(first);
+                }
+            }
+        }
+        for (moment, firsts) in timeline.iter_mut().zip(firsts) {
+            let sorted = sorted(firsts);
+            (moment.p50_ms, moment.p95_ms) = (percentile(&sorted, 50), percentile(&sorted, 95));
+        }
+        timeline
+    }
+}
+
+fn first_content(record: &Record) -> Option<u64> {
+    match record.end {
+        End::Served { first } => Some(first),
+        _ => None,
+    }
+}
+
+fn sorted(values: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_unstable();
+    values
+}
+
+impl From<Returns> for ReturnReport {
+    fn from(returns: Returns) -> Self {
+        Self { times: returns.times, longest_ms: returns.longest, most_requests: returns.most_requests }
+    }
+}
+
+impl From<&Stood> for CircuitShares {
+    fn from(stood: &Stood) -> Self {
+        let share = |looks: u64| looks as f64 / stood.looks.max(1) as f64;
+        Self {
+            throttled: share(stood.throttled),
+            failing: share(stood.failing),
+            probing: share(stood.probing),
+            able: share(stood.able),
+        }
+    }
+}
+
+impl Percentiles {
+    fn of(sorted: &[u64]) -> Self {
+        Self {
+            p50: percentile(sorted, 50),
+            p90: percentile(sorted, 90),
+            p99: percentile(sorted, 99),
+            max: sorted.last().copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// The smallest that so many percent are not longer than.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    rank.checked_sub(1).and_then(|index| sorted.get(index)).copied().unwrap_or_default()
+}

@@ -1,11 +1,12 @@
 //! What outlives a reload, as long as the part of the configuration that it was made from stays the same: connections to
-//! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets, remembered ids.
+//! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets, remembered ids, ephemeral keys.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tower::BoxError;
 use tower_azure_openai::client::HttpClient;
+use tower_azure_openai::context::{Client, EphemeralKeys};
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::session::{MemoryStore, SessionCookie};
@@ -27,6 +28,8 @@ pub(crate) struct Kept {
     upgrade: UpgradeLayer,
     /// By how many ids it remembers.
     sessions: Made<u32, Arc<MemoryStore>>,
+    /// By the clients that hold them: what one may do stands in its keys.
+    ephemeral: Made<Vec<Client>, EphemeralKeys>,
     /// Signed with a key of this process.
     cookie: SessionCookie,
 }
@@ -51,6 +54,9 @@ impl Kept {
             upgrade: before.map_or_else(UpgradeLayer::new, |before| before.upgrade.clone()),
             sessions: Made::or_before(before.map(|before| &before.sessions), config.session.remember, |ids| {
                 Ok(Arc::new(MemoryStore::new(*ids as usize)))
+            })?,
+            ephemeral: Made::or_before(before.map(|before| &before.ephemeral), wiring::clients(config), |_| {
+                Ok(EphemeralKeys::default())
             })?,
             cookie: before.map_or_else(SessionCookie::with_random_key, |before| Ok(before.cookie.clone()))?,
             client,
@@ -82,6 +88,10 @@ impl Kept {
 
     pub(crate) fn sessions(&self) -> Arc<MemoryStore> {
         self.sessions.it.clone()
+    }
+
+    pub(crate) fn ephemeral_keys(&self) -> EphemeralKeys {
+        self.ephemeral.it.clone()
     }
 
     /// With a key that nobody else has.

@@ -68,9 +68,12 @@ pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolB
 fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
         Authentication::Clients => {
-            Either::Left(TerminateCredentialsLayer::new((registry(config)?, entra(config, kept)?)))
+            let known = (registry(config)?, entra(config, kept)?);
+            Either::Left(TerminateCredentialsLayer::new(known).ephemeral_keys(kept.ephemeral_keys()))
         }
-        Authentication::None => Either::Right(TerminateCredentialsLayer::without_clients()),
+        Authentication::None => {
+            Either::Right(TerminateCredentialsLayer::without_clients().ephemeral_keys(kept.ephemeral_keys()))
+        }
     };
     let policy = SlowStart::new(policy(&config.selection), config.selection.slow_start);
     let failover = &config.failover;
@@ -135,6 +138,7 @@ fn session(config: &Config, pool: Pool, kept: &Kept) -> Result<StickySessionLaye
     let described = &config.session;
     let layer = StickySessionLayer::new(pool)
         .store(kept.sessions())
+        .ephemeral_keys(kept.ephemeral_keys())
         .header(described.header.clone())
         .discover(described.discover.then_some(DISCOVERY_RATE))
         .when_unavailable(match described.when_unavailable {
@@ -221,6 +225,10 @@ fn caller(described: &config::entra::Caller) -> Caller {
         config::entra::Caller::ObjectId(id) => Caller::object_id(id),
         config::entra::Caller::Role(role) => Caller::role(role),
     }
+}
+
+pub(crate) fn clients(config: &Config) -> Vec<Client> {
+    config.clients.iter().map(known_client).collect()
 }
 
 fn known_client(described: &config::clients::Client) -> Client {

@@ -10,6 +10,8 @@
 //! 5. A call that uses a model and names none is refused: an assistant's own model, say, may be any. So is a realtime session
 //!    without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
+//! 6. A request with an [`EphemeralKey`] may open the session that the key was issued for, whose model was allowed then, if it
+//!    names no model itself: `GET realtime`, or `POST realtime/calls` with the offer of a WebRTC session (`application/sdp`).
 //!
 //! It does not ask who the client is (that is the matter of credential termination), reads no body, and inserts nothing.
 //!
@@ -67,7 +69,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::azure::operation::ModelPlace;
-use crate::context::{Client, Route};
+#[cfg(doc)]
+use crate::context::EphemeralKey;
+use crate::context::{Client, Route, opens_own_session};
 use crate::error::{Error, ErrorKind, polled_again};
 use crate::headers::IMAGE_DEPLOYMENT;
 
@@ -128,6 +132,9 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
     let images = request.headers().get_all(IMAGE_DEPLOYMENT).iter();
     if !images.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment for images."));
+    }
+    if route.alias().is_none() && opens_own_session(request) {
+        return Ok(());
     }
     let place = match route.model_place() {
         // What is said over a WebSocket is not seen.

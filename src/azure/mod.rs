@@ -1,5 +1,6 @@
 //! What Azure OpenAI says on the wire, as pure functions and types: no service, no I/O, no state, no clock of its own.
 //!
+//! - [`client_secret`]: the key of a realtime session, as its answer tells it
 //! - [`hint`]: how long a backend asks us to wait
 //! - [`object_id`]: ids of stored objects, and where they stand in bodies, answers and events
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
@@ -11,6 +12,7 @@
 //! - [`sse`]: the events of a stream, found in the chunks of a passing body
 //! - [`stream_event`]: what one of them means
 
+pub mod client_secret;
 pub mod envelope;
 pub mod hint;
 pub mod object_id;

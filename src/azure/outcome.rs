@@ -14,7 +14,7 @@ use super::hint;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The client went away, or its upload failed. Nobody's verdict.
+    /// The client went away, its upload failed, or a key of its own was of no use. Nobody's verdict.
     Abandoned,
     /// A 4xx that every other backend would answer too.
     ClientFault,

@@ -42,7 +42,7 @@ impl AttemptFailed {
 impl fmt::Display for AttemptFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.outcome {
-            Outcome::Abandoned => "the client's upload failed",
+            Outcome::Abandoned => "the client's own part failed",
             Outcome::CredentialUnavailable => "no token for the backend could be had",
             Outcome::Reset => "the connection to the backend broke",
             Outcome::TimedOut(_) => "the backend did not answer in time",

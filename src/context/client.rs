@@ -88,6 +88,12 @@ impl Client {
         self
     }
 
+    /// The same client for later, when its token is nobody's business any more.
+    pub(crate) fn without_token(mut self) -> Self {
+        self.1 = None;
+        self
+    }
+
     /// The client's id.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -5,6 +5,7 @@
 //! | [`BasePath`] | inspection, when it took the prefix off | credential re-issue, for the paths in answers |
 //! | [`Client`] | credential termination | authorisation, selection; credential re-issue, for the token it may carry |
 //! | [`Cookies`] | credential termination, which removes the header | sticky sessions |
+//! | [`EphemeralKey`] | credential termination | authorisation, sticky sessions, credential re-issue |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Pin`] | sticky sessions | failover, selection |
 //! | [`Attempts`] | failover, or selection | failover, selection |
@@ -23,6 +24,7 @@ mod base_path;
 mod classify;
 mod client;
 mod cookies;
+mod ephemeral;
 mod observe;
 mod route;
 pub(crate) mod wait;
@@ -33,6 +35,8 @@ pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::classify::{ClassifyError, DefaultClassify};
 pub use self::client::{Client, ClientToken};
 pub use self::cookies::Cookies;
+pub use self::ephemeral::{EPHEMERAL_KEY_LIFETIME, EPHEMERAL_KEYS, EphemeralKey, EphemeralKeys};
+pub(crate) use self::ephemeral::{is_ephemeral, is_sdp, opens_own_session, opens_session};
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::route::NamePlace;

@@ -13,9 +13,9 @@ use tower_service::Service;
 use super::locations;
 use crate::azure::Outcome;
 use crate::context::{AttemptFailed, BasePath, FreshCredential};
-use crate::error::polled_again;
+use crate::error::{Error, ErrorKind, polled_again};
 use crate::headers;
-use crate::pool::{BearerTokens, BoxFuture, Credential, Target};
+use crate::pool::{BearerTokens, BoxFuture, Target};
 
 pin_project! {
     /// The future of [`ReissueCredentials`](super::ReissueCredentials).
@@ -39,6 +39,8 @@ pin_project! {
         Waiting { wait: BoxFuture<Result<HeaderValue, BoxError>>, call: Option<Call<S, Req>> },
         /// For the answer.
         Sent { #[pin] future: S::Future, way: Option<Way>, shown: Option<Shown> },
+        /// With a key that is not for this backend.
+        Unsent,
         /// For another token than the refused one.
         Refused { wait: BoxFuture<bool>, answer: Option<(S::Response, Target)> },
     }
@@ -51,6 +53,8 @@ type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
 pub(super) struct Way {
     pub(super) target: Target,
     pub(super) base_path: Option<BasePath>,
+    /// Whether the backend is shown the client's credential rather than the gateway's.
+    pub(super) is_clients: bool,
 }
 
 impl Way {
@@ -59,8 +63,7 @@ impl Way {
         headers::strip_answer(answer.status(), answer.headers_mut());
         locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
         let is_refusal = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        if is_refusal && self.target.credential().is_some_and(Credential::is_pass_through) {
-            // It was the client's credential, not the gateway's.
+        if is_refusal && self.is_clients {
             answer.extensions_mut().insert(Outcome::ClientFault);
         }
     }
@@ -122,6 +125,7 @@ where
                         }
                     }
                 }
+                StateProj::Unsent => return Poll::Ready(Err(misdirected())),
                 StateProj::Refused { wait, answer } => {
                     let fresh = ready!(wait.as_mut().poll(cx));
                     let Some((mut answer, target)) = answer.take() else { return again() };
@@ -136,6 +140,12 @@ where
             state.set(next);
         }
     }
+}
+
+/// Nobody's failure but the client's, whose key it is.
+fn misdirected() -> BoxError {
+    let message = "The ephemeral key is of no use here. Ask for another one.";
+    AttemptFailed::new(Outcome::Abandoned, Error::new(ErrorKind::Unauthenticated, message)).into()
 }
 
 fn again<T>() -> Poll<Result<T, BoxError>> {

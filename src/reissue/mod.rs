@@ -14,6 +14,9 @@
 //! 5. A target with [`Credential::pass_through`] is shown the token of the [`Client`], and nothing when it has none. Its 401
 //!    or 403 is the client's affair: [`Outcome::ClientFault`] on the answer says so to the layers above.
 //!
+//! A request with an [`EphemeralKey`] carries that key instead, as `Authorization: Bearer`, to the backend that issued it. Anywhere
+//! else nothing is sent. A 401 or 403 to it is the client's affair too.
+//!
 //! A request without a `Target` passes untouched, and so does its answer. Bodies are never looked at.
 //!
 //! Tokens come from any [`TokenSource`] behind a [`TokenKeeper`]; the feature `azure-identity` has those of Entra, in `azure`.
@@ -46,7 +49,8 @@
 //! ```
 //!
 //! # Errors
-//! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. Errors of the service
+//! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. With `Abandoned`, caused by
+//! [`Unauthenticated`](crate::ErrorKind::Unauthenticated), for a target that did not issue the ephemeral key. Errors of the service
 //! below pass.
 //!
 //! # Cancellation
@@ -76,7 +80,7 @@ pub use self::keeper::{
 use crate::azure::Outcome;
 #[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
-use crate::context::{BasePath, Client, ClientToken, Handshake};
+use crate::context::{BasePath, Client, ClientToken, EphemeralKey, Handshake};
 use crate::headers;
 use crate::pool::{BackendKind, BearerTokens, Credential, Target};
 
@@ -126,11 +130,20 @@ where
         };
         let base_path = request.extensions().get::<BasePath>().cloned();
         strip(&mut request, &target);
+        if let Some(key) = request.extensions().get::<EphemeralKey>().cloned() {
+            if **key.backend() != *target.backend() {
+                return ResponseFuture::new(State::Unsent);
+            }
+            request.headers_mut().insert(AUTHORIZATION, key.token().as_header().clone());
+            let way = Some(Way { target, base_path, is_clients: true });
+            return ResponseFuture::new(State::Sent { future: self.inner.call(request), way, shown: None });
+        }
         let tokens = match target.credential() {
             Some(credential) => show(&mut request, credential, target.kind()),
             None => None,
         };
-        let way = Way { target, base_path };
+        let is_clients = target.credential().is_some_and(Credential::is_pass_through);
+        let way = Way { target, base_path, is_clients };
         let Some(tokens) = tokens else {
             let future = self.inner.call(request);
             return ResponseFuture::new(State::Sent { future, way: Some(way), shown: None });

@@ -2,15 +2,18 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
 use super::store::{ObjectKey, Remembered, SessionStore, in_time, warn};
+use crate::azure::client_secret::ClientSecret;
 use crate::azure::object_id::{Answered, Family, ObjectId};
 use crate::azure::sse;
 use crate::body::{Body, Joined};
+use crate::context::{Client, EphemeralKeys};
 use crate::pool::BoxFuture;
 
 /// How much of a JSON answer is read for ids: they stand in front of what was written.
@@ -42,6 +45,23 @@ impl Notebook {
     }
 }
 
+/// Where the key that an answer issues is remembered, and for whom.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) keys: EphemeralKeys,
+    pub(super) client: Option<Client>,
+    pub(super) backend: Arc<str>,
+}
+
+impl Ledger {
+    pub(super) fn enter(self, answer: &[u8]) {
+        let Some(secret) = ClientSecret::read(answer) else { return };
+        let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(secret.expires_at));
+        let left = end.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default();
+        self.keys.remember(&secret.value, self.client, self.backend, left);
+    }
+}
+
 /// An answer that is read as it passes. A frame that tells an id is passed on once that id is remembered, so that no client
 /// comes back earlier; no other frame waits for anything.
 pub(super) struct LearningBody {
@@ -59,6 +79,7 @@ enum Reader {
     Done,
     Events(sse::Reader),
     Json { read: Joined, family: Option<Family> },
+    Key { read: Joined, ledger: Ledger },
 }
 
 impl LearningBody {
@@ -68,6 +89,10 @@ impl LearningBody {
 
     pub(super) fn json(inner: Body, family: Option<Family>, notebook: Notebook) -> Self {
         Self::new(inner, Reader::Json { read: Joined::default(), family }, notebook)
+    }
+
+    pub(super) fn key(inner: Body, ledger: Ledger, notebook: Notebook) -> Self {
+        Self::new(inner, Reader::Key { read: Joined::default(), ledger }, notebook)
     }
 
     const fn new(inner: Body, reader: Reader, notebook: Notebook) -> Self {
@@ -104,7 +129,7 @@ impl Reader {
                 }
                 found
             }
-            Self::Json { read, .. } => {
+            Self::Json { read, .. } | Self::Key { read, .. } => {
                 read.push(chunk.clone());
                 if last || read.len() >= LEARNED_BODY { self.finish() } else { Vec::new() }
             }
@@ -114,6 +139,10 @@ impl Reader {
     fn finish(&mut self) -> Vec<ObjectId> {
         match std::mem::replace(self, Self::Done) {
             Self::Json { read, family } => Answered::read(&read.into_bytes(), family).ids().to_vec(),
+            Self::Key { read, ledger } => {
+                ledger.enter(&read.into_bytes());
+                Vec::new()
+            }
             Self::Done | Self::Events(_) => Vec::new(),
         }
     }
@@ -158,7 +187,7 @@ impl HttpBody for LearningBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_read = !matches!(&self.reader, Reader::Json { read, .. } if read.len() > 0);
+        let is_read = !matches!(&self.reader, Reader::Json { read, .. } | Reader::Key { read, .. } if read.len() > 0);
         self.writing.is_none() && self.waiting.is_none() && is_read && (self.has_ended || self.inner.is_end_stream())
     }
 

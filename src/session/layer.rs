@@ -8,6 +8,7 @@ use super::discovery::{DISCOVERY_RATE, Discovery};
 use super::memory::MemoryStore;
 use super::service::StickySession;
 use super::store::SessionStore;
+use crate::context::EphemeralKeys;
 use crate::pool::Pool;
 
 /// How many ids are remembered in memory, unless it is told.
@@ -31,6 +32,7 @@ pub(super) struct Settings {
     pub(super) header: Option<HeaderName>,
     pub(super) when_unavailable: WhenUnavailable,
     pub(super) ownership: Ownership,
+    pub(super) ephemeral: Option<EphemeralKeys>,
 }
 
 /// What becomes of a request whose cookie, header or home leads to a backend that cannot take it. What an id requires is never
@@ -68,6 +70,7 @@ impl StickySessionLayer {
             header: Some(SESSION_HEADER),
             when_unavailable: WhenUnavailable::default(),
             ownership: Ownership::default(),
+            ephemeral: None,
         }))
     }
 
@@ -100,6 +103,14 @@ impl StickySessionLayer {
     /// Whether an id is of use to the client only that made the object.
     pub fn ownership(self, ownership: Ownership) -> Self {
         self.with(|settings| settings.ownership = ownership)
+    }
+
+    /// Remembers here the ephemeral keys (`ek_…`) of realtime sessions that backends issue. Default: nowhere.
+    ///
+    /// Given to [`TerminateCredentialsLayer`](crate::terminate::TerminateCredentialsLayer::ephemeral_keys) too, they admit whoever
+    /// presents one as the client that it was issued to.
+    pub fn ephemeral_keys(self, keys: EphemeralKeys) -> Self {
+        self.with(|settings| settings.ephemeral = Some(keys))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {

@@ -5,6 +5,7 @@
 //!
 //! | what | leads | to | when that backend cannot serve |
 //! |---|---|---|---|
+//! | the ephemeral key that the request presented | `realtime`, `realtime/calls` | the backend that issued it | 429 with the time to wait |
 //! | ids in the path, of a page's cursor, in the body | every call | the backend that holds them all | 429 with the time to wait |
 //! | ids of items that a body only repeats | every call | as above, if one is remembered | as above |
 //! | the cookie ([`SessionCookie`]) | calls that make or list objects that stay | the backend where the client was | [`WhenUnavailable`] |
@@ -27,6 +28,8 @@
 //! 6. A home is found by weighted rendezvous hashing of the client's id, the lowest priority number first: a change of the pool
 //!    moves as few clients as possible. All requests without a [`Client`](crate::context::Client) are one client.
 //! 7. The cookie is set only when something was pinned, and the gateway's own cookie and session header are not passed on.
+//! 8. The key of a realtime session (`ek_…`) is learned from the answer that issues it, if
+//!    [`ephemeral_keys`](StickySessionLayer::ephemeral_keys) is set: a digest, with its client, backend and end.
 //!
 //! It sends nothing but discovery's GETs and the pages of a list that it filters, and repeats nothing. Below it belong
 //! [`FailoverLayer`](crate::failover::FailoverLayer) and [`SelectBackendLayer`](crate::select::SelectBackendLayer); above it

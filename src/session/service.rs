@@ -11,10 +11,10 @@ use tower_service::Service;
 
 use super::future::ResponseFuture;
 use super::layer::{Ownership, Settings};
-use super::subject::Subject;
+use super::subject::{Lesson, Subject};
 use super::visit::{Hints, Visit};
 use crate::body::Body;
-use crate::context::{Client, Cookies};
+use crate::context::{Client, Cookies, EphemeralKey};
 use crate::error::Error;
 
 /// Keeps requests on the backend that holds what they refer to. See the [module docs](super).
@@ -28,8 +28,11 @@ impl<S> StickySession<S> {
     /// What there is to do for a request, if anything. What is the gateway's own is taken out of it.
     fn visit(&self, request: &mut Request<Body>) -> Result<Option<Visit>, Error> {
         let hints = self.hints(request);
-        let subject = Subject::read(request, self.settings.ownership == Ownership::Enforce)?;
-        if subject.is_stateless() && hints.session.is_none() {
+        let mut subject = Subject::read(request, self.settings.ownership == Ownership::Enforce)?;
+        if self.settings.ephemeral.is_some() && subject.issues_key(request.method(), request.uri().path()) {
+            subject.lesson = Lesson::Key;
+        }
+        if subject.is_stateless() && hints.session.is_none() && hints.issuer.is_none() {
             return Ok(None);
         }
         let client = request.extensions().get::<Client>().cloned();
@@ -39,10 +42,11 @@ impl<S> StickySession<S> {
     fn hints(&self, request: &mut Request<Body>) -> Hints {
         let session = self.settings.header.as_ref().and_then(|name| request.headers_mut().remove(name));
         let session = session.filter(|session| !session.is_empty());
-        let Some(ours) = &self.settings.cookie else { return Hints { session, ..Hints::default() } };
+        let issuer = request.extensions().get::<EphemeralKey>().map(|key| key.backend().clone());
+        let Some(ours) = &self.settings.cookie else { return Hints { session, issuer, ..Hints::default() } };
         let https = ours.is_https(request);
         let cookies = request.extensions().get::<Cookies>().cloned().or_else(|| Cookies::of(request.headers()));
-        let Some(cookies) = cookies else { return Hints { session, https, ..Hints::default() } };
+        let Some(cookies) = cookies else { return Hints { session, issuer, https, ..Hints::default() } };
         if request.headers().contains_key(COOKIE) {
             request.headers_mut().remove(COOKIE);
             for others in cookies.values().iter().filter_map(|header| ours.removed_from(header)) {
@@ -50,7 +54,7 @@ impl<S> StickySession<S> {
             }
         }
         let backends = self.settings.pool.backends();
-        Hints { session, https, cookie: ours.read(cookies.values(), &backends, SystemTime::now()) }
+        Hints { session, issuer, https, cookie: ours.read(cookies.values(), &backends, SystemTime::now()) }
     }
 }
 

@@ -8,7 +8,7 @@ use memchr::memchr2_iter;
 use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, is_plain};
 use crate::azure::operation::Operation;
 use crate::body::Body;
-use crate::context::Route;
+use crate::context::{Route, is_sdp};
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
@@ -43,6 +43,8 @@ pub(super) enum Lesson {
     Gone(ObjectId),
     /// Ids; what the answer itself is called is of this family where its prefix does not say.
     Ids(Option<Family>),
+    /// The key of a realtime session.
+    Key,
     Nothing,
 }
 
@@ -88,6 +90,13 @@ impl Subject {
     /// Whether the request has nothing to do with objects.
     pub(super) fn is_stateless(&self) -> bool {
         self.named.is_empty() && self.repeated.is_empty() && self.lesson == Lesson::Nothing && !self.is_kept
+    }
+
+    /// Whether the answer is the key of a realtime session.
+    pub(super) fn issues_key(&self, method: &Method, path: &str) -> bool {
+        let path = path.trim_end_matches('/');
+        let issues = ["/realtime/client_secrets", "/realtime/sessions"].iter().any(|end| path.ends_with(end));
+        method == Method::POST && self.route.operation() == Operation::Realtime && issues
     }
 
     /// The first id of the path: what lies inside an object is reached through it.
@@ -164,7 +173,8 @@ fn is_kept(method: &Method, operation: Operation) -> bool {
 /// What the body refers to.
 fn references(request: &Request<Body>, route: &Route, strict: bool) -> Result<References, Error> {
     let (headers, body) = (request.headers(), request.body());
-    if http_body::Body::is_end_stream(body) || is_multipart(headers) {
+    let is_offer = route.operation() == Operation::Realtime && is_sdp(headers);
+    if http_body::Body::is_end_stream(body) || is_multipart(headers) || is_offer {
         return Ok(References::default());
     }
     let Some(bytes) = body.as_bytes() else {

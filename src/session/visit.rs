@@ -10,7 +10,7 @@ use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::body::{LearningBody, Notebook};
+use super::body::{LearningBody, Ledger, Notebook};
 use super::cookie::COOKIE_LIFETIME;
 use super::discovery::{Finding, MAX_UNKNOWN, Question};
 use super::layer::{Ownership, Settings, WhenUnavailable};
@@ -28,6 +28,8 @@ use crate::pool::{Pin, Query, Strength, Target};
 pub(super) struct Hints {
     /// The backend of the cookie, and for how much longer.
     pub(super) cookie: Option<(Arc<str>, Duration)>,
+    /// The backend that issued the ephemeral key of the request.
+    pub(super) issuer: Option<Arc<str>>,
     /// The name that the client gave its session.
     pub(super) session: Option<HeaderValue>,
     pub(super) https: bool,
@@ -106,7 +108,8 @@ impl Visit {
         ResBody: HttpBody<Data = Bytes> + Send + 'static,
         ResBody::Error: Into<BoxError>,
     {
-        if let Some(backend) = self.required(service, headers).await? {
+        let required = self.required(service, headers).await?;
+        if let Some(backend) = self.hints.issuer.clone().or(required) {
             return Ok(Place { pin: Some(Pin::required(backend)), by: By::Id });
         }
         let able = self.able();
@@ -286,7 +289,22 @@ impl Visit {
                 answer
             }
             Lesson::Ids(family) if !self.filters() => observed(answer, *family, notebook).await,
+            Lesson::Key => self.issued(answer, notebook),
             Lesson::Ids(_) | Lesson::Nothing => answer,
+        }
+    }
+
+    /// Remembers the key that an answer tells.
+    fn issued(&self, answer: Response<Body>, notebook: Notebook) -> Response<Body> {
+        let Some(keys) = self.settings.ephemeral.clone() else { return answer };
+        let ledger = Ledger { keys, client: self.client.clone(), backend: notebook.backend.clone() };
+        match answer.body().as_bytes() {
+            _ if media_type(answer.headers()).as_deref() != Some("application/json") => answer,
+            Some(bytes) => {
+                ledger.enter(bytes);
+                answer
+            }
+            None => answer.map(|body| Body::new(LearningBody::key(body, ledger, notebook))),
         }
     }
 
@@ -337,14 +355,9 @@ fn order(name: &str, able: &[Target]) -> Vec<Arc<str>> {
 
 /// An answer whose ids are remembered before anybody can come back with them.
 async fn observed(answer: Response<Body>, family: Option<Family>, notebook: Notebook) -> Response<Body> {
-    if answer.headers().contains_key(CONTENT_ENCODING) {
-        return answer;
-    }
-    let content_type = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match &*essence {
-        "text/event-stream" => answer.map(|body| Body::new(LearningBody::events(body, notebook))),
-        "application/json" => match answer.body().as_bytes() {
+    match media_type(answer.headers()).as_deref() {
+        Some("text/event-stream") => answer.map(|body| Body::new(LearningBody::events(body, notebook))),
+        Some("application/json") => match answer.body().as_bytes() {
             Some(bytes) => {
                 let ids = Answered::read(bytes, family).ids().to_vec();
                 notebook.remember(ids).await;
@@ -354,6 +367,15 @@ async fn observed(answer: Response<Body>, family: Option<Family>, notebook: Note
         },
         _ => answer,
     }
+}
+
+/// What an answer is, if it can be read.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    if headers.contains_key(CONTENT_ENCODING) {
+        return None;
+    }
+    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    content_type.split(';').next().map(|essence| essence.trim().to_ascii_lowercase())
 }
 
 fn apart(one: &ObjectId, other: &ObjectId) -> Error {

@@ -11,6 +11,12 @@
 //!    request is passed on with its `Client`. No credential that stood in the request leaves this layer in its head; cookies
 //!    are kept as an extension ([`Cookies`](crate::context::Cookies)) for the gateway's own.
 //!
+//! An ephemeral key (`ek_…`), which a browser opens a realtime session with, is a credential of the client that it was issued to,
+//! where it stands after `Bearer` or in the subprotocol, on `GET realtime` and `POST realtime/calls`, if
+//! [`ephemeral_keys`](TerminateCredentialsLayer::ephemeral_keys) is set and knows it. The request gets an
+//! [`EphemeralKey`](crate::context::EphemeralKey), by which it goes to the backend that issued it, with that key. Elsewhere, and
+//! after its end, it identifies nobody.
+//!
 //! It does not decide what a client may do, does not read the body, and does not remove hop-by-hop headers.
 //!
 //! ```

@@ -3,6 +3,7 @@ use std::fmt;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use crate::context::{EphemeralKey, EphemeralKeys, is_ephemeral};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{API_KEY, PROTOCOL_KEY, QUERY_KEYS, SUBSCRIPTION_KEY, protocols, query_parameters};
 
@@ -64,6 +65,12 @@ impl Presented {
     #[must_use]
     pub const fn form(&self) -> Form {
         self.form
+    }
+
+    /// What is known of it, if it is an ephemeral key in a place of one.
+    pub(super) fn ephemeral(&self, keys: &EphemeralKeys) -> Option<EphemeralKey> {
+        let is_one = matches!(self.form, Form::Bearer | Form::WebSocketProtocol) && is_ephemeral(self.secret());
+        if is_one { keys.find(self.secret()) } else { None }
     }
 
     fn is_bearer_token(&self) -> bool {

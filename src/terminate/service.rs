@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use super::Authenticate;
 use super::presented::{self, Credentials};
-use crate::context::{Client, Cookies};
+use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, opens_session};
 use crate::error::{Error, ErrorKind, polled_again};
 use crate::headers::{strip_credentials, without_query_keys};
 
@@ -20,6 +20,7 @@ pub struct TerminateCredentials<A, S> {
     pub(super) inner: S,
     /// `None`: nobody is asked.
     pub(super) authenticator: Option<Arc<A>>,
+    pub(super) ephemeral: Option<EphemeralKeys>,
 }
 
 impl<A, S, ReqBody> Service<Request<ReqBody>> for TerminateCredentials<A, S>
@@ -37,16 +38,24 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let ephemeral = self.ephemeral.clone().filter(|_| opens_session(&request));
+        let credentials = presented::read(request.headers(), request.uri());
         let Some(authenticator) = self.authenticator.clone() else {
+            let keys = ephemeral.and_then(|keys| credentials.ok()?.find_map(|presented| presented.ephemeral(&keys)));
             strip(&mut request);
+            let who = request.extensions().get().map(Client::id);
+            if let Some(key) = keys.filter(|key| key.client().map(Client::id) == who) {
+                request.extensions_mut().insert(key);
+            }
             return ResponseFuture { state: State::Called { future: self.inner.call(request) } };
         };
-        let state = match presented::read(request.headers(), request.uri()) {
+        let state = match credentials {
             Ok(credentials) => {
                 strip(&mut request);
                 let next = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, next);
-                State::Next { waiting: Some(Waiting { authenticator, credentials, service, request }) }
+                let waiting = Waiting { authenticator, ephemeral, credentials, service, request };
+                State::Next { waiting: Some(waiting) }
             }
             Err(error) => State::Refused { error: Some(error) },
         };
@@ -73,7 +82,7 @@ fn unauthenticated() -> Error {
 
 impl<A, S: Clone> Clone for TerminateCredentials<A, S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), authenticator: self.authenticator.clone() }
+        Self { inner: self.inner.clone(), authenticator: self.authenticator.clone(), ephemeral: self.ephemeral.clone() }
     }
 }
 
@@ -109,6 +118,8 @@ pin_project! {
 /// A request whose client is not known yet; its credentials are removed from it already.
 struct Waiting<A, S, B> {
     authenticator: Arc<A>,
+    /// `None` where no ephemeral key is of use.
+    ephemeral: Option<EphemeralKeys>,
     credentials: Credentials,
     service: S,
     request: Request<B>,
@@ -120,12 +131,19 @@ where
     S: Service<Request<B>>,
 {
     fn ask_next(mut self) -> State<A::Future, S::Future, Self> {
-        match self.credentials.next() {
-            Some(presented) => {
-                State::Asking { asked: self.authenticator.authenticate(&presented), waiting: Some(self) }
-            }
-            None => State::Refused { error: Some(unauthenticated()) },
+        let Some(presented) = self.credentials.next() else {
+            return State::Refused { error: Some(unauthenticated()) };
+        };
+        let key = self.ephemeral.as_ref().and_then(|keys| presented.ephemeral(keys));
+        match key.and_then(|key| Some((key.client().cloned()?, key))) {
+            Some((client, key)) => State::Called { future: self.call_with(key, client) },
+            None => State::Asking { asked: self.authenticator.authenticate(&presented), waiting: Some(self) },
         }
+    }
+
+    fn call_with(mut self, key: EphemeralKey, client: Client) -> S::Future {
+        self.request.extensions_mut().insert(key);
+        self.call(client)
     }
 
     fn call(mut self, client: Client) -> S::Future {

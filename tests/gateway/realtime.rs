@@ -1,13 +1,15 @@
 //! Realtime sessions over WebSocket.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Error;
+use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::Fault;
 
-use crate::http_support::{send, soon};
+use crate::http_support::{self, send, soon};
 use crate::process::{self, Gateway, LISTEN, is};
 use crate::websocket::{CLASSIC, Socket, V1, close, handshake, is_echoed, next, open};
 use crate::{KEY, gateway_before, serve};
@@ -45,6 +47,38 @@ async fn are_carried_through_failover_of_the_handshake() {
 fn in_flight(status: &Value) -> Vec<u64> {
     let backends = status["backends"].as_array().unwrap().iter();
     backends.map(|backend| backend["in_flight"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn are_opened_with_an_ephemeral_key_by_the_backend_that_issued_it() {
+    const OFFER: &str = "/openai/v1/realtime/calls";
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    let secret = format!(r#"{{"value":"ek_a1b2c3","expires_at":{end}}}"#);
+    let issued = secret.clone();
+    let east = http_support::serve(move |request: Request<Incoming>| {
+        let (key, token) = (request.headers().get("api-key"), request.headers().get("authorization"));
+        let (status, body) = match (key, token) {
+            (Some(_), None) => (StatusCode::OK, issued.clone()),
+            (None, Some(token)) if token == "Bearer ek_a1b2c3" => (StatusCode::CREATED, "v=0".to_owned()),
+            _ => (StatusCode::UNAUTHORIZED, String::new()),
+        };
+        let answer = Response::builder().status(status).header("content-type", "application/json");
+        std::future::ready(answer.body(Body::from(body)).unwrap())
+    });
+    let backends = process::backends(&[("east", &east.await)]);
+    let mut gateway = Gateway::start(&[LISTEN, &backends, &process::client(KEY)].concat()).await;
+    let issue = Request::post(format!("{}/openai/v1/realtime/client_secrets", gateway.url)).header("api-key", KEY);
+    let issue = issue.header("content-type", "application/json");
+    let answer = send(issue.body(Body::from(r#"{"session":{"type":"realtime","model":"gpt-4o"}}"#)).unwrap()).await;
+    assert_eq!(answer.text(), secret);
+    gateway.signal("HUP").await;
+    gateway.stderr.line(&["was reloaded"]).await;
+    for (key, expected) in [("ek_a1b2c3", StatusCode::CREATED), ("ek_other", StatusCode::UNAUTHORIZED)] {
+        let offer = Request::post(format!("{}{OFFER}", gateway.url)).header("authorization", format!("Bearer {key}"));
+        let offer = offer.header("content-type", "application/sdp").body(Body::from("v=0")).unwrap();
+        assert_eq!(send(offer).await.status, expected);
+    }
+    assert!(!gateway.stop().await.contains("a1b2c3"));
 }
 
 #[tokio::test]

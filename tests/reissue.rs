@@ -182,7 +182,7 @@ async fn answers_name_no_infrastructure() {
         ("https://other.example/openai", None),
         ("//other.example/openai", None),
     ] {
-        for name in ["location", "operation-location", "azure-asyncoperation"] {
+        for name in ["content-location", "location", "operation-location", "azure-asyncoperation"] {
             let answer = Response::builder()
                 .header(name, location)
                 .header("set-cookie", "a=b")

@@ -1,13 +1,17 @@
 //! Headers of an answer that say where to look next.
 
-use http::header::LOCATION;
+use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::context::BasePath;
 use crate::pool::{BackendKind, Target};
 
-const LOCATIONS: [HeaderName; 3] =
-    [LOCATION, HeaderName::from_static("operation-location"), HeaderName::from_static("azure-asyncoperation")];
+const LOCATIONS: [HeaderName; 4] = [
+    CONTENT_LOCATION,
+    LOCATION,
+    HeaderName::from_static("operation-location"),
+    HeaderName::from_static("azure-asyncoperation"),
+];
 
 /// Makes what names the backend relative to the gateway, and drops what names anybody else.
 pub(super) fn make_relative(headers: &mut HeaderMap, target: &Target, base_path: Option<&BasePath>) {

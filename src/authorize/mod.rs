@@ -57,13 +57,10 @@
 //! # Cancellation
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::header::UPGRADE;
 use http::{HeaderValue, Request};
-use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -72,8 +69,9 @@ use crate::azure::operation::ModelPlace;
 #[cfg(doc)]
 use crate::context::EphemeralKey;
 use crate::context::{Client, Route, opens_own_session};
-use crate::error::{Error, ErrorKind, polled_again};
+use crate::error::{Error, ErrorKind};
 use crate::headers::IMAGE_DEPLOYMENT;
+pub use crate::refusable::ResponseFuture;
 
 /// May this client use this alias? See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,11 +114,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let state = match check(&request) {
-            Ok(()) => State::Called { future: self.inner.call(request) },
-            Err(error) => State::Refused { error: Some(error) },
-        };
-        ResponseFuture { state }
+        ResponseFuture::new(check(&request).map(|()| self.inner.call(request)))
     }
 }
 
@@ -154,39 +148,5 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
             ErrorKind::OperationNotAllowed,
             "This client may use certain deployments only, and this call does not say which it uses. Name it as `model`.",
         )),
-    }
-}
-
-pin_project! {
-    /// The future of [`Authorize`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F> {
-        #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = StateProjection]
-    enum State<F> {
-        Called { #[pin] future: F },
-        Refused { error: Option<Error> },
-    }
-}
-
-impl<F, T, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<T, E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<T, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Called { future } => future.poll(cx).map_err(Into::into),
-            StateProjection::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
-        }
     }
 }

@@ -1,14 +1,13 @@
 //! `ApiVersionLayer` from outside.
 
-use std::sync::Arc;
+#[path = "support/passing.rs"]
+mod passing;
 
-use http::{Method, Request, Response, Uri};
-use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use http::{Method, Request, Uri};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::context::Route;
 use tower_azure_openai::{Error, ErrorKind};
-use tower_test::mock;
 
 fn request(uri: &str) -> Request<()> {
     Request::post(uri).body(()).expect("a request")
@@ -135,38 +134,10 @@ async fn paths_that_cannot_be_served_are_refused() {
 
 #[tokio::test]
 async fn calls_the_inner_service_only_when_it_is_ready() {
-    let (mut service, mut handle) = mock::spawn_layer::<Request<()>, Response<()>, _>(strict());
-    handle.allow(0);
-    assert_pending!(service.poll_ready());
-    handle.allow(1);
-    assert_ready_ok!(service.poll_ready());
-    let mut clone = service.get_ref().clone();
-    let mut answer = task::spawn(service.call(request("/openai/models")));
-    assert_pending!(answer.poll());
-    assert_pending!(task::spawn(std::future::poll_fn(|cx| clone.poll_ready(cx))).poll(), "a clone is not ready");
-    let (_, send) = assert_ready!(task::spawn(handle.next_request()).poll()).unwrap();
-    send.send_error("down");
-    assert_eq!(assert_ready_err!(answer.poll()).to_string(), "down");
+    passing::assert_keeps_readiness(strict(), request("/openai/models"));
 }
 
 #[test]
 fn dropping_the_future_drops_the_request_below() {
-    let held = Arc::new(());
-    let inner = service_fn({
-        let held = held.clone();
-        move |_: Request<()>| {
-            let held = held.clone();
-            async move {
-                std::future::pending::<()>().await;
-                drop(held);
-                Ok::<_, BoxError>(Response::new(()))
-            }
-        }
-    });
-    let mut service = strict().layer(inner);
-    let mut answer = task::spawn(service.call(request("/openai/models")));
-    assert_pending!(answer.poll());
-    assert_eq!(Arc::strong_count(&held), 3);
-    drop(answer);
-    assert_eq!(Arc::strong_count(&held), 2);
+    passing::assert_drops_what_is_below(&strict(), request("/openai/models"));
 }

@@ -1,13 +1,12 @@
 //! `FrontDoorLayer` from outside.
 
-use std::sync::Arc;
+#[path = "support/passing.rs"]
+mod passing;
 
 use http::{HeaderValue, Request, Response};
-use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
-use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::{Error, ErrorKind};
-use tower_test::mock;
 
 const ONE: &str = "0d2d7b25-5d5e-4b7b-8a4f-9a3c6a3f1c11";
 const OTHER: &str = "7e1b6a52-86a5-4f4f-9d0c-2f1f5e0c9a10";
@@ -68,39 +67,10 @@ fn ids_are_not_shown() {
 
 #[tokio::test]
 async fn calls_the_inner_service_only_when_it_is_ready() {
-    let layer = FrontDoorLayer::new([ONE]);
-    let (mut service, mut handle) = mock::spawn_layer::<Request<()>, Response<()>, _>(layer);
-    handle.allow(0);
-    assert_pending!(service.poll_ready());
-    handle.allow(1);
-    assert_ready_ok!(service.poll_ready());
-    let mut clone = service.get_ref().clone();
-    let mut answer = task::spawn(service.call(request(&[ONE.as_bytes()])));
-    assert_pending!(answer.poll());
-    assert_pending!(task::spawn(std::future::poll_fn(|cx| clone.poll_ready(cx))).poll(), "a clone is not ready");
-    let (_, send) = assert_ready!(task::spawn(handle.next_request()).poll()).unwrap();
-    send.send_error("down");
-    assert_eq!(assert_ready_err!(answer.poll()).to_string(), "down");
+    passing::assert_keeps_readiness(FrontDoorLayer::new([ONE]), request(&[ONE.as_bytes()]));
 }
 
 #[test]
 fn dropping_the_future_drops_the_request_below() {
-    let held = Arc::new(());
-    let inner = service_fn({
-        let held = held.clone();
-        move |_: Request<()>| {
-            let held = held.clone();
-            async move {
-                std::future::pending::<()>().await;
-                drop(held);
-                Ok::<_, BoxError>(Response::new(()))
-            }
-        }
-    });
-    let mut service = FrontDoorLayer::new([ONE]).layer(inner);
-    let mut answer = task::spawn(service.call(request(&[ONE.as_bytes()])));
-    assert_pending!(answer.poll());
-    assert_eq!(Arc::strong_count(&held), 3);
-    drop(answer);
-    assert_eq!(Arc::strong_count(&held), 2);
+    passing::assert_drops_what_is_below(&FrontDoorLayer::new([ONE]), request(&[ONE.as_bytes()]));
 }

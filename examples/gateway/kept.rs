@@ -58,7 +58,7 @@ impl Kept {
             ephemeral: Made::or_before(before.map(|before| &before.ephemeral), wiring::clients(config), |_| {
                 Ok(EphemeralKeys::default())
             })?,
-            cookie: before.map_or_else(SessionCookie::with_random_key, |before| Ok(before.cookie.clone()))?,
+            cookie: before.map_or_else(|| own_cookie(config), |before| Ok(before.cookie.clone()))?,
             client,
         })
     }
@@ -98,6 +98,16 @@ impl Kept {
     pub(crate) fn cookie(&self) -> SessionCookie {
         self.cookie.clone()
     }
+}
+
+/// A key that is generated once, for configurations without one.
+fn own_cookie(config: &Config) -> Result<SessionCookie, BoxError> {
+    if config.session.cookie.is_some() && config.session.key.is_none() {
+        tracing::warn!(
+            "session.key: there is none, so cookies are worth nothing after a restart and to other replicas"
+        );
+    }
+    Ok(SessionCookie::with_random_key()?)
 }
 
 /// All that a client of backends is made from.

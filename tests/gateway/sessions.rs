@@ -57,6 +57,8 @@ async fn objects_are_found_again_after_a_restart_and_by_another_process() {
     assert!(in_vain <= 2, "each has asked once");
     assert_eq!(asked_of_west.load(Relaxed), 6);
 
+    first.stderr.line(&["WARN", "session.key"]).await;
+
     first.signal("HUP").await;
     first.stderr.line(&["was reloaded"]).await;
     ok(request("GET", &first.url, "threads/thread_west/messages")).await;

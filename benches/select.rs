@@ -17,7 +17,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Route;
 use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool, Query, Target};
 use tower_azure_openai::select::{
-    LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+    BUSY, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
 
 const ALIAS: &str = "gpt-4o";
@@ -29,13 +29,15 @@ fn main() -> Result<(), BoxError> {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    measure(&mut criterion, "round robin", RoundRobin::default)?;
-    measure(&mut criterion, "weighted", Weighted::default)?;
-    measure(&mut criterion, "least load", || LeastLoad::with_seed(1))?;
-    measure(&mut criterion, "lowest latency", || LowestLatency::with_seed(1))?;
-    measure(&mut criterion, "prompt cache", || PromptCache::or_else(LeastLoad::with_seed(1)))?;
-    measure(&mut criterion, "slow start", || SlowStart::new(RoundRobin::default(), DAY))?;
-    measure(&mut criterion, "closure", || fewest_in_flight)?;
+    let prompt_cache = || PromptCache::or_else(LeastLoad::with_seed(1));
+    measure(&mut criterion, "round robin", 0, RoundRobin::default)?;
+    measure(&mut criterion, "weighted", 0, Weighted::default)?;
+    measure(&mut criterion, "least load", 0, || LeastLoad::with_seed(1))?;
+    measure(&mut criterion, "lowest latency", 0, || LowestLatency::with_seed(1))?;
+    measure(&mut criterion, "prompt cache", 0, prompt_cache)?;
+    measure(&mut criterion, "prompt cache, home busy", BUSY, prompt_cache)?;
+    measure(&mut criterion, "slow start", 0, || SlowStart::new(RoundRobin::default(), DAY))?;
+    measure(&mut criterion, "closure", 0, || fewest_in_flight)?;
     criterion.final_summary();
     Ok(())
 }
@@ -45,17 +47,24 @@ fn fewest_in_flight(_: &Route, eligible: &[&Target]) -> usize {
     fewest.map_or(0, |(index, _)| index)
 }
 
-fn measure<P: Policy>(criterion: &mut Criterion, policy: &str, new: impl Fn() -> P) -> Result<(), BoxError> {
+/// While so many other requests with the same prompt are in flight.
+fn measure<P: Policy>(
+    criterion: &mut Criterion,
+    policy: &str,
+    in_flight: u32,
+    new: impl Fn() -> P,
+) -> Result<(), BoxError> {
     let route = Route::parse(&Method::POST, &Uri::from_static(URI))?.with_affinity(7);
     for case in Case::all() {
         let pool = case.pool()?;
         let chosen_by = new();
+        let acquire = || pool.acquire(&Query::new(Some(ALIAS)), |eligible| chosen_by.choose(&route, eligible));
+        let _held: Vec<_> = (0..in_flight).map(|_| acquire()).collect();
         criterion.bench_function(&format!("pool/{policy}/{case}"), |bencher| {
-            bencher
-                .iter(|| pool.acquire(&Query::new(Some(ALIAS)), |eligible| chosen_by.choose(&route, eligible)).is_ok());
+            bencher.iter(|| acquire().is_ok());
         });
 
-        let layer = SelectBackendLayer::new(pool).with_policy(new());
+        let layer = SelectBackendLayer::new(pool.clone()).with_policy(new());
         let mut service = ServiceBuilder::new().layer(layer).service(service_fn(answer));
         let request = || {
             let mut request = Request::new(Body::empty());

@@ -183,8 +183,8 @@ impl Pool {
 
 impl Query<'_> {
     fn obstacles(&self, target: &Target, epoch: Instant, now: Instant) -> Vec<Obstacle> {
-        let live = &target.0.live;
-        let full = target.is_full().then_some(Obstacle::Full { max_in_flight: target.0.max_in_flight });
+        let live = &target.live;
+        let full = target.is_full().then_some(Obstacle::Full { max_in_flight: target.inner.max_in_flight });
         let wait = live.admits_in(Live::since(epoch, now));
         let circuit = (!wait.is_zero()).then(|| match live.state(now) {
             CircuitState::Open { throttled, .. } => Obstacle::Open { throttled, wait },

@@ -83,7 +83,7 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn can_show(&self, target: &Target) -> bool {
-        self.has_token || !target.0.pass_through
+        self.has_token || !target.inner.pass_through
     }
 
     /// Whether the target may ever serve the request.
@@ -95,13 +95,16 @@ impl<'a> Query<'a> {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
 
-    #[inline]
-    fn can_take(&self, scope: Scope<'_>, target: &Target, since: u64) -> bool {
-        target.0.live.admits(since)
-            && self.is_new(target)
-            && scope.is_open_to(target)
-            && !target.is_full()
-            && self.suits(target)
+    /// Whether a target that admits can take the request.
+    fn can_take(&self, scope: Scope<'_>, target: &Target) -> bool {
+        self.is_new(target) && scope.is_open_to(target) && !target.is_full() && self.suits(target)
+    }
+
+    /// Whether any [plain](Target::is_plain) target that admits can. All fields are named, so that none is forgotten.
+    fn can_take_any(&self, scope: Scope<'_>) -> bool {
+        let Self { alias: _, constraints, tried, has_token: _, client: _, pin: _ } = self;
+        let Scope { backend, drained: _ } = scope;
+        constraints.is_none() && tried.is_none_or(TargetSet::is_empty) && backend.is_none()
     }
 
     /// Where to look, one after the other.
@@ -245,10 +248,11 @@ impl Pool {
     /// target is inlined.
     fn eligible<'t>(&self, tier: &'t [Target], query: &Query<'_>, scope: Scope<'_>, now: Instant) -> Vec<&'t Target> {
         let since = Live::since(self.0.epoch, now);
+        let any = query.can_take_any(scope);
         let mut eligible = Vec::with_capacity(tier.len());
         // With a thousand targets a plain loop takes two thirds of the time of `extend` with a filter.
         for target in tier {
-            if query.can_take(scope, target, since) {
+            if target.live.admits(since) && (any && target.is_plain() || query.can_take(scope, target)) {
                 eligible.push(target);
             }
         }
@@ -261,8 +265,9 @@ impl Pool {
         let (table, now) = (self.0.table.load(), Instant::now());
         let since = Live::since(self.0.epoch, now);
         let found = |group: &Group| {
-            let any =
-                |scope: Scope<'_>| group.targets().any(|target| query.can_take(scope, target, since)).then_some(());
+            let can_take =
+                |scope: Scope<'_>, target: &Target| target.live.admits(since) && query.can_take(scope, target);
+            let any = |scope: Scope<'_>| group.targets().any(|target| can_take(scope, target)).then_some(());
             self.first(group, query, now, any).is_some()
         };
         self.known_group_of(&table, query).is_some_and(found)
@@ -294,7 +299,7 @@ impl Pool {
         let able = group.targets().filter(|target| scope.is_open_to(target) && query.suits(target));
         let waits = able.map(|target| {
             let is_uncertain = target.is_full() || !target.has_identity(now);
-            target.0.live.admits_in(since).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
+            target.live.admits_in(since).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
         });
         waits.min()
     }

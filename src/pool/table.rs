@@ -24,7 +24,7 @@ pub(super) struct Table {
     targets: Vec<Target>,
     aliases: HashMap<Arc<str>, Alias>,
     unnamed: Group,
-    next_slot: usize,
+    next_slot: u32,
 }
 
 /// Whom an alias stands for.
@@ -91,7 +91,7 @@ impl Table {
 
         let mut aliases: HashMap<Arc<str>, Vec<Target>> = HashMap::new();
         for target in &deployed {
-            if let Some(served) = &target.0.deployment {
+            if let Some(served) = &target.inner.deployment {
                 aliases.entry(served.alias.clone()).or_default().push(target.clone());
             }
         }
@@ -120,7 +120,7 @@ impl Table {
 
     /// Every target with a deployment, in the order of configuration.
     pub(super) fn deployed(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(|target| target.0.deployment.is_some())
+        self.targets.iter().filter(|target| target.inner.deployment.is_some())
     }
 
     pub(super) fn aliases(&self) -> Vec<Arc<str>> {
@@ -149,13 +149,14 @@ struct Maker<'a> {
     epoch: Instant,
     circuit: CircuitConfig,
     before: Option<&'a Table>,
-    next_slot: usize,
+    next_slot: u32,
 }
 
 impl Maker<'_> {
     fn resource(&self, backend: &Backend, endpoint: Endpoint) -> Arc<Resource> {
         let known = self.before.and_then(|table| table.find(backend, &endpoint, None));
-        let in_flight = known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.0.backend.in_flight.clone());
+        let in_flight =
+            known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.inner.backend.in_flight.clone());
         Arc::new(Resource {
             name: backend.name.as_str().into(),
             kind: backend.kind,
@@ -175,18 +176,15 @@ impl Maker<'_> {
         let known = self.before.and_then(|table| table.find(backend, &resource.endpoint, name));
         let (slot, live) = match known {
             Some(target) => {
-                target.0.live.configure(self.circuit, Instant::now());
-                (target.0.slot, target.0.live.clone())
+                target.live.configure(self.circuit, Instant::now());
+                (target.slot, target.live.clone())
             }
             None => self.fresh(backend, name),
         };
         let weight = deployment.and_then(|d| d.weight).unwrap_or(backend.weight);
-        Target(Arc::new(Inner {
-            live,
-            slot,
-            identity: stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]),
+        let identity = stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]);
+        let inner = Inner {
             priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
-            weight,
             max_in_flight: backend.max_in_flight,
             drained: backend.weight == 0 || weight == 0,
             pass_through: backend.credential.as_ref().is_some_and(Credential::is_pass_through),
@@ -202,10 +200,11 @@ impl Maker<'_> {
                 .and_then(|d| d.quota_group.as_deref())
                 .or(backend.quota_group.as_deref())
                 .map(Into::into),
-        }))
+        };
+        Target::new(live, slot, identity, weight, inner)
     }
 
-    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> (usize, Arc<Live>) {
+    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> (u32, Arc<Live>) {
         let slot = self.next_slot;
         self.next_slot += 1;
         let name = deployment.map_or_else(|| backend.name.clone(), |name| format!("{}/{name}", backend.name));

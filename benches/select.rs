@@ -15,7 +15,9 @@ use tower::{BoxError, Service, ServiceBuilder, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Route;
-use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool, Query, Target};
+use tower_azure_openai::pool::{
+    Backend, CircuitConfig, Constraints, Deployment, Pool, Processing, Query, Target, TargetSet,
+};
 use tower_azure_openai::select::{
     BUSY, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
@@ -38,6 +40,7 @@ fn main() -> Result<(), BoxError> {
     measure(&mut criterion, "prompt cache, home busy", BUSY, prompt_cache)?;
     measure(&mut criterion, "slow start", 0, || SlowStart::new(RoundRobin::default(), DAY))?;
     measure(&mut criterion, "closure", 0, || fewest_in_flight)?;
+    measure_demands(&mut criterion)?;
     criterion.final_summary();
     Ok(())
 }
@@ -76,6 +79,27 @@ fn measure<P: Policy>(
             let call = |request| black_box(service.call(request).now_or_never()).is_some_and(|answer| answer.is_ok());
             bencher.iter_batched(request, call, BatchSize::SmallInput);
         });
+    }
+    Ok(())
+}
+
+/// What is asked of each target on its own: what the client accepts, and whether it was tried.
+fn measure_demands(criterion: &mut Criterion) -> Result<(), BoxError> {
+    let route = Route::parse(&Method::POST, &Uri::from_static(URI))?;
+    let constraints = Constraints::default().geography("us").processing([Processing::Regional]);
+    for case in Case::all() {
+        let pool = case.pool()?;
+        let policy = RoundRobin::default();
+        let mut tried = TargetSet::default();
+        tried.insert(&pool.targets(ALIAS)[0]);
+        let constrained = Query::new(Some(ALIAS)).constraints(&constraints);
+        for (demand, query) in
+            [("constrained", constrained), ("constrained, second attempt", constrained.tried(&tried))]
+        {
+            criterion.bench_function(&format!("pool/{demand}/{case}"), |bencher| {
+                bencher.iter(|| pool.acquire(&query, |eligible| policy.choose(&route, eligible)).is_ok());
+            });
+        }
     }
     Ok(())
 }
@@ -120,7 +144,7 @@ impl Case {
         circuit.max_open = DAY;
         let backends = (0..self.targets).map(|i| {
             let backend = Backend::new(format!("backend-{i}"), format!("https://backend-{i}.openai.azure.com"));
-            backend.weight(1 + i as u32 % 7).add_deployment(Deployment::new("gpt-4o-2024").alias(ALIAS))
+            backend.geography("us").weight(1 + i as u32 % 7).add_deployment(Deployment::new("gpt-4o-2024").alias(ALIAS))
         });
         let pool =
             backends.fold(Pool::builder().circuit(circuit), |pool, backend| pool.add_backend(backend)).build()?;

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::status::ceil_ms;
-use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
-use crate::context::{Client, Route, query};
+use super::{CircuitState, Constraints, Pool, Processing, Query, Target, TargetSet};
+use crate::context::{Client, Route, Terms};
 
 /// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
 /// its way.
@@ -64,11 +64,11 @@ pub enum Obstacle {
         /// How many that is.
         max_in_flight: u32,
     },
-    /// It stands where the client's data must not go.
+    /// It stands where the data of the client, or of this request, must not go.
     Geography {
         /// Where it stands, if that was told.
         is: Option<Box<str>>,
-        /// Where the client's data must stay.
+        /// Where the data must stay.
         wanted: Box<str>,
     },
     /// Its token is not at hand, or was refused: it is chosen only when nobody else could be.
@@ -91,7 +91,7 @@ pub enum Obstacle {
         /// How long until the next one.
         wait: Duration,
     },
-    /// It may process prompts where the client does not accept it.
+    /// It may process prompts where the client, or this request, does not accept it.
     Processing {
         /// Where it may.
         is: Processing,
@@ -146,10 +146,10 @@ impl Pool {
     /// Says for every target why a request of this client with this route would, or would not, be given to it now.
     #[must_use]
     pub fn explain(&self, route: &Route, client: Option<&Client>) -> Explanation {
-        self.explain_query(&query(route, client, None))
+        self.explain_query(&Terms::from(client).query(route))
     }
 
-    /// The same for a query, with what was tried.
+    /// The same for a query, with what was tried and how the request narrows.
     #[must_use]
     pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
         let (table, now) = (self.0.table.load(), Instant::now());
@@ -195,8 +195,9 @@ impl Query<'_> {
         let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
         let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
         let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
+        let demanded = self.demands().cloned().reduce(Constraints::and).unwrap_or_default();
         target
-            .violations(self.constraints)
+            .violations(&demanded)
             .into_iter()
             .chain([elsewhere, tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
             .collect()
@@ -232,8 +233,10 @@ impl fmt::Display for Obstacle {
             Self::Behind => f.write_str("others come first"),
             Self::Drained => f.write_str("drained"),
             Self::Full { max_in_flight } => write!(f, "full, {max_in_flight} in flight"),
-            Self::Geography { is: Some(is), wanted } => write!(f, "geography is {is}, not {wanted}"),
-            Self::Geography { is: None, wanted } => write!(f, "geography is unknown, not {wanted}"),
+            // Whoever calls may have chosen what is wanted.
+            Self::Geography { is, wanted } => {
+                write!(f, "geography is {}, not {}", is.as_deref().unwrap_or("unknown"), wanted.escape_debug())
+            }
             Self::NoIdentity => f.write_str("has no identity, and goes last"),
             Self::NotServed => f.write_str("serves another alias"),
             Self::OtherRelease => f.write_str("is of another release"),

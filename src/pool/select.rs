@@ -20,6 +20,8 @@ pub struct Query<'a> {
     pub alias: Option<&'a str>,
     /// What the client demands of every backend.
     pub constraints: Option<&'a Constraints>,
+    /// What the request demands beside its client.
+    pub narrowed: Option<&'a Constraints>,
     /// Targets that this request has used up.
     pub tried: Option<&'a TargetSet>,
     /// Whether the client has a token of its own, which some backends ask for.
@@ -41,6 +43,13 @@ impl<'a> Query<'a> {
     #[must_use]
     pub const fn constraints(mut self, constraints: &'a Constraints) -> Self {
         self.constraints = Some(constraints);
+        self
+    }
+
+    /// Of those, only targets that comply with these too.
+    #[must_use]
+    pub const fn narrowed(mut self, constraints: Option<&'a Constraints>) -> Self {
+        self.narrowed = constraints;
         self
     }
 
@@ -86,9 +95,18 @@ impl<'a> Query<'a> {
         self.has_token || !target.0.pass_through
     }
 
+    /// What is demanded, by whomever.
+    pub(super) fn demands(&self) -> impl Iterator<Item = &'a Constraints> {
+        self.constraints.into_iter().chain(self.narrowed)
+    }
+
+    pub(super) fn allows(&self, target: &Target) -> bool {
+        self.demands().all(|constraints| target.complies(constraints))
+    }
+
     /// Whether the target may ever serve the request.
     fn suits(&self, target: &Target) -> bool {
-        self.can_show(target) && target.complies(self.constraints)
+        self.can_show(target) && self.allows(target)
     }
 
     pub(super) fn is_new(&self, target: &Target) -> bool {
@@ -301,7 +319,7 @@ impl Pool {
 
     fn why_not(&self, group: &Group, query: &Query<'_>, now: Instant) -> NoTarget {
         let scope = verdict(group, query, now);
-        let mut compliant = group.targets().filter(|target| scope.holds(target) && target.complies(query.constraints));
+        let mut compliant = group.targets().filter(|target| scope.holds(target) && query.allows(target));
         if compliant.next().is_none() {
             return NoTarget { reason: scope.reason(NoTargetReason::NotServed), retry_after: None };
         }

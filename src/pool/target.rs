@@ -216,15 +216,15 @@ impl Target {
         self.0.drained
     }
 
-    pub(super) fn complies(&self, constraints: Option<&Constraints>) -> bool {
+    pub(super) fn complies(&self, constraints: &Constraints) -> bool {
         let backend = &self.0.backend;
-        constraints.is_none_or(|c| c.allow(backend.geography.as_deref(), backend.processing))
+        constraints.allow(backend.geography.as_deref(), backend.processing)
     }
 
-    /// Which of a client's constraints it does not meet.
-    pub(super) fn violations(&self, constraints: Option<&Constraints>) -> Vec<Obstacle> {
+    /// Which of the constraints it does not meet.
+    pub(super) fn violations(&self, constraints: &Constraints) -> Vec<Obstacle> {
         let backend = &self.0.backend;
-        constraints.map_or_else(Vec::new, |c| c.violations(backend.geography.as_deref(), backend.processing))
+        constraints.violations(backend.geography.as_deref(), backend.processing)
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -15,7 +15,7 @@
 //!
 //! 1. Ids are learned from successful answers as they pass, JSON and streamed. Only a frame that tells an id waits, until the
 //!    [`SessionStore`] has it and for [`STORE_TIME`] at most. An answer that is not stored teaches nothing.
-//! 2. An id that is not remembered is *discovered*: its own GET goes to all backends that this client may use at once, with the
+//! 2. An id that is not remembered is *discovered*: its own GET goes to all backends that this request may use at once, with the
 //!    backends' own credentials and nothing of the client but the version of the API. Concurrent requests share one search; of
 //!    one request [`MAX_UNKNOWN`] ids at most are looked for, and all searches together make [`DISCOVERY_RATE`] calls a second.
 //!    An id that is not made of unreserved characters is never asked for.

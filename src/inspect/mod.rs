@@ -1,4 +1,4 @@
-//! What is asked for? Collects the body within its bounds and inserts [`Route`](crate::context::Route).
+//! What is asked for? Collects the body within its bounds and inserts [`Route`](crate::context::Route), and what narrows it.
 //!
 //! 1. The route is read from the path, or taken from an extension that is there. A path that cannot be served is refused
 //!    before any of the body is read, and so is a request that names two hosts: in its target and in `Host`, or in two `Host`s.
@@ -24,13 +24,13 @@
 //!    `replay_limit`; it is refused when two readers could see two values in it: a field given twice, `Model` beside `model`.
 //! 9. A realtime session names its model in the query, as `model` or `deployment`; twice is refused.
 //! 10. A deployment in the path is the alias, whatever the body says. Where Azure serves the family without one, as some client
-//!    libraries send `/openai/deployments/{name}/responses`, selection takes the segment out and puts the deployment into the
-//!    body.
+//!     libraries send `/openai/deployments/{name}/responses`, selection takes the segment out and puts the deployment into the
+//!     body.
 //! 11. In other JSON bodies of a `POST` whose operation may stream, `stream` is read if the word is there at all. A body that
 //!     cannot be read is passed on as not streaming, for the backend to answer.
 //! 12. A `base_path` in front of `/openai/` is taken off.
 //!
-//! It does not change the body and does not judge what the client may do. What stands in a body that is handed on as a stream
+//! It does not change the body, and does not judge what the client may do: that stands in its `Client`, which nothing here widens. What stands in a body that is handed on as a stream
 //! stays unknown.
 //!
 //! ```
@@ -70,6 +70,32 @@
 //!     .replay_memory(16 << 20)
 //!     .request_timeout(Duration::from_secs(10));
 //! assert_eq!(layer.replay_memory_in_use(), 0);
+//! ```
+//!
+//! Two requests of one client, of which the second stays in the EU:
+//!
+//! ```
+//! # use http::{Request, Response};
+//! # use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! # use tower_azure_openai::{body::Body, inspect::{GEOGRAPHY_HEADER, InspectLayer}, pool::{Backend, Deployment, Pool, Target}};
+//! # use tower_azure_openai::select::SelectBackendLayer;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let backend = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+//! let at = |name, geography| Backend::new(name, format!("https://{name}.example")).geography(geography);
+//! let pool = Pool::builder()
+//!     .add_backend(at("east", "us").add_deployment(Deployment::new("gpt-4o")))
+//!     .add_backend(at("sweden", "eu").priority(1).add_deployment(Deployment::new("gpt-4o")))
+//!     .build()?;
+//! let service = ServiceBuilder::new().layer(InspectLayer::new()).layer(SelectBackendLayer::new(pool)).service(backend);
+//!
+//! let request = || Request::post("/openai/deployments/gpt-4o/embeddings");
+//! for (request, expected) in [(request(), "east"), (request().header(GEOGRAPHY_HEADER, "eu"), "sweden")] {
+//!     let answer = service.clone().oneshot(request.body(Body::empty())?).await?;
+//!     assert_eq!(answer.extensions().get::<Target>().map(Target::backend), Some(expected));
+//! }
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! # Errors

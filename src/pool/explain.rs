@@ -195,7 +195,8 @@ impl Query<'_> {
         let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
         let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
         let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
-        let demanded = self.demands().cloned().reduce(Constraints::and).unwrap_or_default();
+        let demanded =
+            self.constraints.into_iter().chain(self.narrowed).cloned().reduce(Constraints::and).unwrap_or_default();
         target
             .violations(&demanded)
             .into_iter()

@@ -95,13 +95,10 @@ impl<'a> Query<'a> {
         self.has_token || !target.0.pass_through
     }
 
-    /// What is demanded, by whomever.
-    pub(super) fn demands(&self) -> impl Iterator<Item = &'a Constraints> {
-        self.constraints.into_iter().chain(self.narrowed)
-    }
-
+    /// Whether the target complies with what client and request demand.
     pub(super) fn allows(&self, target: &Target) -> bool {
-        self.demands().all(|constraints| target.complies(constraints))
+        let complies = |demanded: Option<&Constraints>| demanded.is_none_or(|demanded| target.complies(demanded));
+        complies(self.constraints) && complies(self.narrowed)
     }
 
     /// Whether the target may ever serve the request.

@@ -30,7 +30,7 @@
 //!     cannot be read is passed on as not streaming, for the backend to answer.
 //! 12. A `base_path` in front of `/openai/` is taken off.
 //!
-//! It does not change the body, and does not judge what the client may do: that stands in its `Client`, which nothing here widens. What stands in a body that is handed on as a stream
+//! It does not change the body and does not judge what the client may do. What stands in a body that is handed on as a stream
 //! stays unknown.
 //!
 //! ```
@@ -99,10 +99,10 @@
 //! ```
 //!
 //! # Errors
-//! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidConstraint`]; [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for
-//! a body or query that would have to be read; [`NoTargetDown`], with a time to wait, when such a body finds no room in the
-//! account; [`RequestTooLarge`], [`RequestTimeout`] and [`UploadFailed`], from
-//! the future or, once the body is streamed, from the body; those of the service below.
+//! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidConstraint`] for headers that cannot be understood;
+//! [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for a body or query that would have to be read;
+//! [`NoTargetDown`], with a time to wait, when such a body finds no room in the account; [`RequestTooLarge`], [`RequestTimeout`]
+//! and [`UploadFailed`], from the future or, once the body is streamed, from the body; those of the service below.
 //!
 //! # Cancellation
 //! Dropping the future drops what was read, gives its charge back, and drops the request below.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::status::ceil_ms;
-use super::{CircuitState, Constraints, Pool, Processing, Query, Target, TargetSet};
+use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
 use crate::context::{Client, Route, Terms};
 
 /// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
@@ -64,13 +64,15 @@ pub enum Obstacle {
         /// How many that is.
         max_in_flight: u32,
     },
-    /// It stands where the data of the client, or of this request, must not go.
+    /// It stands where the client's data must not go.
     Geography {
         /// Where it stands, if that was told.
         is: Option<Box<str>>,
-        /// Where the data must stay.
+        /// Where the client's data must stay.
         wanted: Box<str>,
     },
+    /// It does not comply with what this one request demands beside its client.
+    Narrowed,
     /// Its token is not at hand, or was refused: it is chosen only when nobody else could be.
     NoIdentity,
     /// It serves another alias, or none.
@@ -91,7 +93,7 @@ pub enum Obstacle {
         /// How long until the next one.
         wait: Duration,
     },
-    /// It may process prompts where the client, or this request, does not accept it.
+    /// It may process prompts where the client does not accept it.
     Processing {
         /// Where it may.
         is: Processing,
@@ -195,12 +197,12 @@ impl Query<'_> {
         let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
         let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
         let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
-        let demanded =
-            self.constraints.into_iter().chain(self.narrowed).cloned().reduce(Constraints::and).unwrap_or_default();
-        target
-            .violations(&demanded)
+        // What a request keeps to may come from a header, of which nothing is shown.
+        let narrowed = self.narrowed.is_some_and(|narrowed| !target.complies(narrowed)).then_some(Obstacle::Narrowed);
+        self.constraints
+            .map_or_else(Vec::new, |constraints| target.violations(constraints))
             .into_iter()
-            .chain([elsewhere, tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
+            .chain([narrowed, elsewhere, tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
             .collect()
     }
 }
@@ -234,10 +236,9 @@ impl fmt::Display for Obstacle {
             Self::Behind => f.write_str("others come first"),
             Self::Drained => f.write_str("drained"),
             Self::Full { max_in_flight } => write!(f, "full, {max_in_flight} in flight"),
-            // Whoever calls may have chosen what is wanted.
-            Self::Geography { is, wanted } => {
-                write!(f, "geography is {}, not {}", is.as_deref().unwrap_or("unknown"), wanted.escape_debug())
-            }
+            Self::Geography { is: Some(is), wanted } => write!(f, "geography is {is}, not {wanted}"),
+            Self::Geography { is: None, wanted } => write!(f, "geography is unknown, not {wanted}"),
+            Self::Narrowed => f.write_str("outside of what the request keeps to"),
             Self::NoIdentity => f.write_str("has no identity, and goes last"),
             Self::NotServed => f.write_str("serves another alias"),
             Self::OtherRelease => f.write_str("is of another release"),

@@ -221,7 +221,7 @@ impl Target {
         constraints.allow(backend.geography.as_deref(), backend.processing)
     }
 
-    /// Which of the constraints it does not meet.
+    /// Which of a client's constraints it does not meet.
     pub(super) fn violations(&self, constraints: &Constraints) -> Vec<Obstacle> {
         let backend = &self.0.backend;
         constraints.violations(backend.geography.as_deref(), backend.processing)

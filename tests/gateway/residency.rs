@@ -22,8 +22,10 @@ fn backends(east: &str, sweden: &str) -> String {
 }
 
 async fn chat(url: &str, key: &str, headers: &[(&'static str, &str)]) -> Answer {
-    let mut request: Request<Body> = chat_request(url, key);
-    headers.iter().for_each(|(name, value)| drop(request.headers_mut().append(*name, value.parse().unwrap())));
+    let mut request = chat_request(url, key);
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
     send(request).await
 }
 

@@ -29,6 +29,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Who may see a request is a matter of [`Constraints`], those of its client and those of the request itself. Whoever does not
+//! comply with both is, for this request, not there: not chosen, not pinned, not asked for objects, not waited for.
 
 mod backend;
 mod breaker;

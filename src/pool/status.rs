@@ -102,7 +102,7 @@ impl Resource {
         BackendStatus {
             name: self.name.to_string(),
             region: self.region.as_deref().map(str::to_owned),
-            geography: self.geography.as_deref().map(str::to_owned),
+            geography: self.place.geography.as_deref().map(str::to_owned),
             priority: self.priority,
             weight: self.weight,
             drained: self.weight == 0,

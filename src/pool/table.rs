@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
+use super::backend::Place;
 use super::builder::{Checked, PoolBuilder};
 use super::endpoint::Endpoint;
 use super::live::Live;
@@ -55,23 +56,74 @@ impl Alias {
 /// The targets of an alias by priority, the lowest number first, and inside a priority those of the own region first.
 #[derive(Default)]
 pub(super) struct Group {
-    tiers: Vec<Vec<Target>>,
+    tiers: Vec<Vec<Seat>>,
+    /// Where its backends are; at most [`PLACES`].
+    places: Vec<Place>,
+}
+
+/// So many different places are told apart by a bit of [`Places`]. What is in another is asked itself.
+const PLACES: usize = u64::BITS as usize;
+
+/// A target of a group, with what its description comes down to when a thousand are looked through.
+pub(super) struct Seat {
+    target: Target,
+    place: u8,
+    plain: bool,
+}
+
+/// Some places of a group.
+#[derive(Clone, Copy)]
+pub(super) struct Places(u64);
+
+impl Seat {
+    pub(super) const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// See [`Target::is_plain`].
+    pub(super) const fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether it is in one of these places; `None` when it has no bit of its own.
+    pub(super) fn is_in(&self, places: Places) -> Option<bool> {
+        places.0.checked_shr(u32::from(self.place)).map(|bits| bits & 1 == 1)
+    }
 }
 
 impl Group {
     fn new(mut targets: Vec<Target>, region: Option<&str>) -> Self {
         let rank = |target: &Target| (target.priority(), region.is_some() && target.region() != region);
         targets.sort_by_key(rank);
-        let tiers = targets.chunk_by(|a, b| rank(a) == rank(b)).map(<[Target]>::to_vec).collect();
-        Self { tiers }
+        let mut places = Vec::new();
+        let mut seat = |target: &Target| {
+            let place = &target.inner.backend.place;
+            let index = places.iter().position(|other| other == place).unwrap_or(places.len());
+            if index == places.len() && index < PLACES {
+                places.push(place.clone());
+            }
+            Seat { target: target.clone(), place: index as u8, plain: target.is_plain() }
+        };
+        let tiers = targets.chunk_by(|a, b| rank(a) == rank(b)).map(|tier| tier.iter().map(&mut seat).collect());
+        Self { tiers: tiers.collect(), places }
     }
 
-    pub(super) fn tiers(&self) -> impl Iterator<Item = &[Target]> {
+    pub(super) fn tiers(&self) -> impl Iterator<Item = &[Seat]> {
         self.tiers.iter().map(Vec::as_slice)
     }
 
-    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+    pub(super) fn seats(&self) -> impl Iterator<Item = &Seat> {
         self.tiers.iter().flatten()
+    }
+
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.seats().map(Seat::target)
+    }
+
+    /// Those that are allowed, each asked once however many targets are there.
+    pub(super) fn places(&self, allows: impl Fn(&Place) -> bool) -> Places {
+        let bit = |(index, place)| u64::from(allows(place)) << index;
+        Places(self.places.iter().enumerate().map(bit).sum())
     }
 }
 
@@ -165,8 +217,7 @@ impl Maker<'_> {
             priority: backend.priority,
             weight: backend.weight,
             region: backend.region.as_deref().map(Into::into),
-            geography: backend.geography.as_deref().map(Into::into),
-            processing: backend.processing,
+            place: Place { geography: backend.geography.as_deref().map(Into::into), processing: backend.processing },
             in_flight,
         })
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::backend::Place;
 use super::live::Live;
 use super::load::LATENCY_DECAY;
-use super::{BackendKind, CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, Release, RouteKind};
+use super::{BackendKind, CircuitState, Credential, Endpoint, Release, RouteKind};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
@@ -22,7 +23,6 @@ pub struct Target {
     pub(super) identity: u64,
     pub(super) slot: u32,
     pub(super) weight: u32,
-    plain: bool,
 }
 
 /// The rest of a target as it was built.
@@ -47,8 +47,7 @@ pub(super) struct Resource {
     pub(super) priority: u32,
     pub(super) weight: u32,
     pub(super) region: Option<Box<str>>,
-    pub(super) geography: Option<Box<str>>,
-    pub(super) processing: Processing,
+    pub(super) place: Place,
     pub(super) in_flight: Arc<AtomicU32>,
 }
 
@@ -63,8 +62,7 @@ pub(super) struct Served {
 
 impl Target {
     pub(super) fn new(live: Arc<Live>, slot: u32, identity: u64, weight: u32, inner: Inner) -> Self {
-        let plain = !inner.drained && inner.max_in_flight == 0 && !inner.pass_through;
-        Self { live, inner: Arc::new(inner), identity, slot, weight, plain }
+        Self { live, inner: Arc::new(inner), identity, slot, weight }
     }
 
     /// The backend's configured name.
@@ -224,20 +222,13 @@ impl Target {
         self.inner.drained
     }
 
-    /// Whether nothing but its circuit stands between it and a request that makes no demands.
-    pub(super) const fn is_plain(&self) -> bool {
-        self.plain
+    /// Whether it asks nothing of a request: it is not drained, has no limit, and takes the gateway's credential.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.inner.drained && self.inner.max_in_flight == 0 && !self.inner.pass_through
     }
 
-    pub(super) fn complies(&self, constraints: Option<&Constraints>) -> bool {
-        let backend = &self.inner.backend;
-        constraints.is_none_or(|c| c.allow(backend.geography.as_deref(), backend.processing))
-    }
-
-    /// Which of a client's constraints it does not meet.
-    pub(super) fn violations(&self, constraints: Option<&Constraints>) -> Vec<Obstacle> {
-        let backend = &self.inner.backend;
-        constraints.map_or_else(Vec::new, |c| c.violations(backend.geography.as_deref(), backend.processing))
+    pub(super) fn place(&self) -> &Place {
+        &self.inner.backend.place
     }
 
     pub(super) fn is_full(&self) -> bool {

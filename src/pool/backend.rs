@@ -189,15 +189,10 @@ impl Constraints {
     /// Only backends that comply with both, which are none where the two contradict each other.
     ///
     /// ```
-    /// # use tower_azure_openai::pool::{Backend, Constraints, Deployment, Pool, Query};
-    /// let (us, eu) = (Constraints::default().geography("us"), Constraints::default().geography("eu"));
-    /// let east = Backend::new("east", "https://east.example").geography("us").add_deployment(Deployment::new("gpt-4o"));
-    /// # fn main() -> Result<(), tower_azure_openai::pool::BuildError> {
-    /// let pool = Pool::builder().add_backend(east).build()?;
-    /// assert!(pool.has_eligible(&Query::new(Some("gpt-4o")).constraints(&us)));
-    /// assert!(!pool.has_eligible(&Query::new(Some("gpt-4o")).constraints(&us.and(eu))));
-    /// # Ok(())
-    /// # }
+    /// use tower_azure_openai::pool::{Constraints, Processing};
+    ///
+    /// let (eu, regional) = (Constraints::default().geography("eu"), Constraints::default().processing([Processing::Regional]));
+    /// assert_eq!(eu.clone().and(regional), eu.processing([Processing::Regional]));
     /// ```
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {

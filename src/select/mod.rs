@@ -1,10 +1,11 @@
 //! Chooses the target of each attempt, takes its permit, and points the request at it.
 //!
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
-//! 2. Eligible is who serves the alias, meets the constraints of the client and those of the request, if
-//!    [`Constraints`](crate::pool::Constraints) are among its extensions (checked before anything else and never relaxed), is not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`; with a
-//!    [`Pin`], only the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over
-//!    while anybody else is eligible; one that is shown the client's own token serves only clients that have one.
+//! 2. Eligible is who serves the alias, meets the constraints of the client and those that the request has among its extensions
+//!    ([`Constraints`](crate::pool::Constraints), checked before anything else and never relaxed), is not drained, whose circuit
+//!    admits, who was not tried for this request, and who is below its `max_in_flight`; with a [`Pin`](crate::pool::Pin), only
+//!    the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over while
+//!    anybody else is eligible; one that is shown the client's own token serves only clients that have one.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the

@@ -8,6 +8,7 @@
 //! | [`EphemeralKey`] | credential termination | authorisation, sticky sessions, credential re-issue |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Pin`] | sticky sessions | failover, selection |
+//! | [`Session`] | sticky sessions | failover, selection |
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
@@ -27,6 +28,7 @@ mod cookies;
 mod ephemeral;
 mod observe;
 mod route;
+mod session;
 pub(crate) mod wait;
 
 pub use self::attempt_failed::AttemptFailed;
@@ -41,6 +43,7 @@ pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::route::NamePlace;
 pub use self::route::Route;
+pub use self::session::Session;
 use crate::pool::{Pin, Query};
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
@@ -59,9 +62,17 @@ pub struct Handshake;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InPreamble;
 
-/// What a request of this client with this route asks of its target.
-pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>, pin: Option<&'a Pin>) -> Query<'a> {
-    let Some(client) = client else { return Query::new(route.alias()).pinned(pin) };
+/// What a request of this client, or of this session of nobody in particular, asks of its target with this route.
+pub(crate) fn query<'a>(
+    route: &'a Route,
+    client: Option<&'a Client>,
+    session: Option<&'a Session>,
+    pin: Option<&'a Pin>,
+) -> Query<'a> {
+    let Some(client) = client else {
+        let query = Query::new(route.alias()).pinned(pin);
+        return session.map_or(query, |session| query.client(session.name()));
+    };
     let alias = route.alias().map(|alias| client.resolve(alias));
     let query = Query::new(alias).constraints(client.constraints()).client(client.id()).pinned(pin);
     query.has_token(client.token().is_some())

@@ -18,8 +18,8 @@ use crate::azure::envelope;
 use crate::azure::operation::Repeat;
 use crate::body::{Body, Collected};
 use crate::context::{
-    AttemptFailed, Attempts, Client, FreshCredential, InPreamble, REFUSED_BODY, REFUSED_BODY_TIME, Route, of_body,
-    of_head, query,
+    AttemptFailed, Attempts, Client, FreshCredential, InPreamble, REFUSED_BODY, REFUSED_BODY_TIME, Route, Session,
+    of_body, of_head, query,
 };
 use crate::error::{Error, ErrorKind, causes};
 use crate::pool::{Pin, Strength, Target, TargetSet};
@@ -40,11 +40,13 @@ where
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
     let client = request.extensions().get::<Client>().cloned();
+    let session = request.extensions().get::<Session>().cloned();
     let pin = request.extensions().get::<Pin>().cloned();
+    let asked = || query(&route, client.as_ref(), session.as_ref(), pin.as_ref());
     budget.deposit();
 
     let (replay, mut request) = Replay::of(request);
-    let mut ending = Ending::new(query(&route, client.as_ref(), pin.as_ref()), &route, &attempts);
+    let mut ending = Ending::new(asked(), &route, &attempts);
     let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
     loop {
         let sent = attempts.sent();
@@ -88,7 +90,7 @@ where
             failures += u32::from(costs);
             ending.keep(answer, outcome).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on = || attempts.can_go_on(query(&route, client.as_ref(), pin.as_ref())) && budget.withdraw();
+            let goes_on = || attempts.can_go_on(asked()) && budget.withdraw();
             if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }

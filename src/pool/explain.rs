@@ -146,7 +146,7 @@ impl Pool {
     /// Says for every target why a request of this client with this route would, or would not, be given to it now.
     #[must_use]
     pub fn explain(&self, route: &Route, client: Option<&Client>) -> Explanation {
-        self.explain_query(&query(route, client, None))
+        self.explain_query(&query(route, client, None, None))
     }
 
     /// The same for a query, with what was tried.

@@ -8,9 +8,9 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::ResponseBody;
-use crate::context::{Client, Route, query, wait};
+use crate::context::{Client, Route, Session, query, wait};
 use crate::error::{Error, polled_again};
-use crate::pool::{self, PermitCell, Pool, Target};
+use crate::pool::{self, PermitCell, Pool, Query, Target};
 
 pin_project! {
     /// The future of [`SelectBackend`](super::SelectBackend).
@@ -38,6 +38,7 @@ pub(super) struct Sent {
     pub(super) pool: Pool,
     pub(super) route: Route,
     pub(super) client: Option<Client>,
+    pub(super) session: Option<Session>,
     pub(super) pin: Option<pool::Pin>,
 }
 
@@ -52,6 +53,10 @@ impl<F> ResponseFuture<F> {
 }
 
 impl Sent {
+    fn query(&self) -> Query<'_> {
+        query(&self.route, self.client.as_ref(), self.session.as_ref(), self.pin.as_ref())
+    }
+
     fn answered<B: HttpBody>(&self, mut answer: Response<B>) -> Response<ResponseBody<B>> {
         answer.extensions_mut().insert(self.target.clone());
         // The circuit breaker below has taken it, if there is one.
@@ -59,8 +64,7 @@ impl Sent {
         // Without one the pool has learned nothing, and the backend knows better.
         if permit.is_none()
             && wait::is_due(answer.status())
-            && let Some(soonest) =
-                self.pool.outlook(&query(&self.route, self.client.as_ref(), self.pin.as_ref())).retry_after
+            && let Some(soonest) = self.pool.outlook(&self.query()).retry_after
         {
             wait::set(answer.headers_mut(), soonest);
         }

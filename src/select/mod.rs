@@ -115,7 +115,7 @@ pub use self::round_robin::RoundRobin;
 pub use self::slow_start::SlowStart;
 pub use self::weighted::Weighted;
 use crate::body::Body;
-use crate::context::{Attempts, Client, Route, query};
+use crate::context::{Attempts, Client, Route, Session, query};
 use crate::error::Error;
 use crate::pool::{Permit, PermitCell, Pin, Pool};
 
@@ -194,7 +194,8 @@ impl<S, P: Policy> SelectBackend<S, P> {
             return Ok(permit);
         }
         let tried = attempts.tried();
-        let query = query(route, request.extensions().get(), request.extensions().get()).tried(&tried);
+        let known = request.extensions();
+        let query = query(route, known.get(), known.get(), known.get()).tried(&tried);
         let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible));
         acquired.map_err(|none| {
             tracing::debug!(reason = ?none.reason, targets = %self.pool.explain_query(&query), "no target");
@@ -229,11 +230,15 @@ where
         let target = permit.target().clone();
         let cell = PermitCell::new(permit);
         let client = request.extensions().get::<Client>().cloned();
+        let session = request.extensions().get::<Session>().cloned();
         let pin = request.extensions().get::<Pin>().cloned();
         request.extensions_mut().insert(target.clone());
         request.extensions_mut().insert(cell.clone());
         let future = self.inner.call(request);
-        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client, pin })
+        ResponseFuture::sent(
+            future,
+            future::Sent { target, cell, pool: self.pool.clone(), route, client, session, pin },
+        )
     }
 }
 

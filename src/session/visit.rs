@@ -19,7 +19,7 @@ use super::subject::{Lesson, Named, Subject, not_found};
 use super::{home, list};
 use crate::azure::object_id::{Answered, Family, ObjectId};
 use crate::body::Body;
-use crate::context::{Client, query};
+use crate::context::{Client, Session, query};
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Pin, Query, Strength, Target};
 
@@ -31,7 +31,7 @@ pub(super) struct Hints {
     /// The backend that issued the ephemeral key of the request.
     pub(super) issuer: Option<Arc<str>>,
     /// The name that the client gave its session.
-    pub(super) session: Option<HeaderValue>,
+    pub(super) session: Option<Session>,
     pub(super) https: bool,
 }
 
@@ -138,7 +138,7 @@ impl Visit {
 
     /// The targets at which something new may be placed.
     fn able(&self) -> Vec<Target> {
-        let query = query(&self.subject.route, self.client.as_ref(), None);
+        let query = query(&self.subject.route, self.client.as_ref(), self.hints.session.as_ref(), None);
         let mut able = self.settings.pool.compliant(&query);
         able.retain(|target| !target.is_drained());
         able
@@ -152,9 +152,9 @@ impl Visit {
     }
 
     /// Where a session is that the client gave a name: where it was moved to, else where its name leads.
-    async fn of_session(&self, session: &HeaderValue, able: &[Target]) -> (Option<Pin>, ObjectKey) {
-        let name = String::from_utf8_lossy(session.as_bytes());
-        let key = ObjectKey::of_parts(&["session", &self.who, &name]);
+    async fn of_session(&self, session: &Session, able: &[Target]) -> (Option<Pin>, ObjectKey) {
+        let name = session.name();
+        let key = ObjectKey::of_parts(&["session", &self.who, name]);
         let moved = match self.settings.when_unavailable {
             WhenUnavailable::Move => in_time(self.settings.store.look_up(key)).await.ok().flatten(),
             WhenUnavailable::Refuse => None,

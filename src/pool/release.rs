@@ -53,10 +53,10 @@ use crate::azure::stable_hash;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Release {
-    pub(super) alias: String,
-    pub(super) model: String,
-    pub(super) version: String,
-    pub(super) share: u32,
+    pub(crate) alias: String,
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) share: u32,
 }
 
 impl Release {
@@ -72,11 +72,11 @@ impl Release {
         self
     }
 
-    pub(super) fn is(&self, alias: &str, model: &str, version: &str) -> bool {
+    pub(crate) fn is(&self, alias: &str, model: &str, version: &str) -> bool {
         self.alias == alias && self.model == model && self.version == version
     }
 
-    pub(super) fn is_of(&self, alias: &str, model: &str, version: Option<&str>) -> bool {
+    pub(crate) fn is_of(&self, alias: &str, model: &str, version: Option<&str>) -> bool {
         version.is_some_and(|version| self.is(alias, model, version))
     }
 

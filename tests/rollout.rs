@@ -1,5 +1,6 @@
 //! A new version of a model behind an alias, from a tenth of the clients to all of them and back, in bad weather: who was sent
 //! where, as the backends themselves record it.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -24,13 +24,15 @@ use crate::azure::stable_hash;
 /// # Who gets which
 ///
 /// Weighted rendezvous hashing. For each key and release a number `u` between 0 and 1 is drawn from their hashes alone, and the
-/// highest score `share / −ln(1 − u)` has the key. Why the shares come out right: `−ln(1 − u) / share` is exponentially distributed with
-/// the share as its rate, and the least of independent such times is that of `i` with the probability `shareᵢ / Σ share`. Why
-/// nobody moves who need not: a change of one share changes one score of each key, so that keys move to that release only when
-/// it grows, and away from it only when it shrinks, and just as many as its part of the whole has changed by. When several
-/// shares change, keys move from `a` to `b` only if `b` grew relative to `a`; the same shares give the same clients again. Every
-/// process draws the same numbers, whatever order and targets the releases have. (Thaler and Ravishankar, "Using name-based
-/// mappings to increase hit rates"; the weights after Schindelhauer and Schomaker, "Weighted distributed hash tables".)
+/// highest score `share / −ln(1 − u)` has the key.
+///
+/// Why the shares come out right: `−ln(1 − u) / share` is exponentially distributed with the share as its rate, and the least of
+/// such independent times is that of `i` with the probability `shareᵢ / Σ share`. Why nobody moves who need not: a change of one
+/// share changes one score of each key, so that keys move to that release only when it grows, away from it only when it shrinks,
+/// and just as many as its part of the whole has changed by. When several shares change, keys move from `a` to `b` only if `b` grew
+/// relative to `a`. The same shares give the same clients again, in every process, whatever order and targets the releases have.
+/// (Thaler and Ravishankar, "Using name-based mappings to increase hit rates"; the weights after Schindelhauer and Schomaker,
+/// "Weighted distributed hash tables".)
 ///
 /// ```
 /// use tower_azure_openai::pool::{Backend, Deployment, Pool, Release};

@@ -23,7 +23,8 @@
 //! # the_ptu_is_used_up_before_anything_is_paid_for();
 //! ```
 //!
-//! A failing assertion shows the whole report; [`Report::to_svg`] draws it. A policy may be a closure; [`Scenario::run_stack`]
+//! Several versions of a model behind one alias are [releases](Scenario::release), whose shares [change](Scenario::share_at) while it
+//! runs. A failing assertion shows the whole report; [`Report::to_svg`] draws it. A policy may be a closure; [`Scenario::run_stack`]
 //! takes layers of your own, and [`Scenario::run_baseline`] what people run today, for comparison.
 //!
 //! # What is real and what is simulated

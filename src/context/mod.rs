@@ -9,6 +9,7 @@
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Constraints`](crate::pool::Constraints) | inspection, from the request's headers | whoever chooses: sticky sessions, failover, selection, the list of models |
 //! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
+//! | [`Session`] | sticky sessions | whoever chooses |
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
@@ -29,6 +30,7 @@ mod cookies;
 mod ephemeral;
 mod observe;
 mod route;
+mod session;
 mod terms;
 pub(crate) mod wait;
 
@@ -44,6 +46,7 @@ pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::route::NamePlace;
 pub use self::route::Route;
+pub use self::session::Session;
 pub(crate) use self::terms::Terms;
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.

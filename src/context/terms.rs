@@ -1,6 +1,6 @@
 use http::Extensions;
 
-use super::{Client, Route};
+use super::{Client, Route, Session};
 use crate::pool::{Constraints, Pin, Query};
 
 /// What the extensions of a request say of where it may go. Whoever chooses among targets asks through this, so that nothing
@@ -8,19 +8,26 @@ use crate::pool::{Constraints, Pin, Query};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
     pub(crate) client: Option<Client>,
+    session: Option<Session>,
     pub(crate) pin: Option<Pin>,
     narrowed: Option<Constraints>,
 }
 
 impl Terms {
     pub(crate) fn of(extensions: &Extensions) -> Self {
-        Self { client: extensions.get().cloned(), pin: extensions.get().cloned(), narrowed: extensions.get().cloned() }
+        Self {
+            client: extensions.get().cloned(),
+            session: extensions.get().cloned(),
+            pin: extensions.get().cloned(),
+            narrowed: extensions.get().cloned(),
+        }
     }
 
     /// What a request with this route asks of its target.
     pub(crate) fn query<'a>(&'a self, route: &'a Route) -> Query<'a> {
         let query = self.query_for(route.alias()).pinned(self.pin.as_ref());
-        self.client.as_ref().map_or(query, |client| query.client(client.id()))
+        let who = self.client.as_ref().map(Client::id).or(self.session.as_ref().map(Session::name));
+        who.map_or(query, |who| query.client(who))
     }
 
     /// What any request for an alias asks of its target, by the name that the client uses.

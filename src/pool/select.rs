@@ -27,7 +27,7 @@ pub struct Query<'a> {
     pub tried: Option<&'a TargetSet>,
     /// Whether the client has a token of its own, which some backends ask for.
     pub has_token: bool,
-    /// Whose request it is: decides the [release](super::Release) where the alias has several.
+    /// Whose request it is, a client's or a session's: decides the [release](super::Release) where the alias has several.
     pub client: Option<&'a str>,
     /// Where the state is that the request refers to.
     pub pin: Option<&'a Pin>,
@@ -54,7 +54,7 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// Of the release that this client has.
+    /// Of the release that this client, or this session of nobody in particular, has.
     #[must_use]
     pub const fn client(mut self, id: &'a str) -> Self {
         self.client = Some(id);
@@ -309,11 +309,12 @@ impl Pool {
         self.known_group_of(&table, query).is_some_and(found)
     }
 
-    /// Every target that may serve the request at some time: drained, throttled, full and tried ones too.
+    /// Every target that may serve the request at some time: drained, throttled, full and tried ones too. Those of other
+    /// releases may not, where the release is known.
     #[must_use]
     pub fn compliant(&self, query: &Query<'_>) -> Vec<Target> {
         let table = self.0.table.load();
-        let targets = table.group(query.alias).into_iter().flat_map(Group::targets);
+        let targets = self.known_group_of(&table, query).into_iter().flat_map(Group::targets);
         targets.filter(|target| query.suits(target)).cloned().collect()
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Table {
 /// Whom an alias stands for.
 pub(super) struct Alias {
     pub(super) all: Group,
+    /// Those of releases with a share.
+    pub(super) offered: Group,
     /// The same targets by release; empty where they are all of one.
     pub(super) releases: Vec<ReleaseGroup>,
 }
@@ -44,12 +46,20 @@ pub(super) struct ReleaseGroup {
 impl Alias {
     fn new(name: &str, targets: Vec<Target>, description: &PoolBuilder) -> Self {
         let region = description.region.as_deref();
-        let releases = description.releases.iter().filter(|release| release.alias == name);
-        let group = |release: &Release| {
-            let own = targets.iter().filter(|target| target.is_of(release)).cloned().collect();
-            ReleaseGroup { share: release.share, identity: release.identity(), group: Group::new(own, region) }
+        let releases = || description.releases.iter().filter(|release| release.alias == name);
+        let of = |keep: &dyn Fn(&Target) -> bool| {
+            Group::new(targets.iter().filter(|target| keep(target)).cloned().collect(), region)
         };
-        Self { releases: releases.map(group).collect(), all: Group::new(targets, region) }
+        let group = |release: &Release| {
+            let group = of(&|target| target.is_of(release));
+            ReleaseGroup { share: release.share, identity: release.identity(), group }
+        };
+        let is_retired = |target: &Target| releases().any(|release| release.share == 0 && target.is_of(release));
+        Self {
+            releases: releases().map(group).collect(),
+            offered: of(&|target| !is_retired(target)),
+            all: Group::new(targets, region),
+        }
     }
 }
 

@@ -28,8 +28,10 @@
 //!    does not serve is 404 `DeploymentNotFound`.
 //! 6. A home is found by weighted rendezvous hashing of the client's id, the lowest priority number first: a change of the pool
 //!    moves as few clients as possible. All requests without a [`Client`](crate::context::Client) are one client.
-//! 7. The cookie is set only when something was pinned, and the gateway's own cookie and session header are not passed on.
-//! 8. The key of a realtime session (`ek_…`) is learned from the answer that issues it, if
+//! 7. Cookie, header and home lead only to backends with the [release](crate::pool::Release) of the client. Without a client the
+//!    name of the session, put into the extensions as [`Session`](crate::context::Session), is what keeps its release.
+//! 8. The cookie is set only when something was pinned, and the gateway's own cookie and session header are not passed on.
+//! 9. The key of a realtime session (`ek_…`) is learned from the answer that issues it, if
 //!    [`ephemeral_keys`](StickySessionLayer::ephemeral_keys) is set: a digest, with its client, backend and end.
 //!
 //! It sends nothing but discovery's GETs and the pages of a list that it filters, and repeats nothing. Below it belong

@@ -19,7 +19,7 @@ use super::subject::{Lesson, Named, Subject, not_found};
 use super::{home, list};
 use crate::azure::object_id::{Answered, Family, ObjectId};
 use crate::body::Body;
-use crate::context::{Client, Terms};
+use crate::context::{Client, Session, Terms};
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Pin, Strength, Target};
 
@@ -31,7 +31,7 @@ pub(super) struct Hints {
     /// The backend that issued the ephemeral key of the request.
     pub(super) issuer: Option<Arc<str>>,
     /// The name that the client gave its session.
-    pub(super) session: Option<HeaderValue>,
+    pub(super) session: Option<Session>,
     pub(super) https: bool,
 }
 
@@ -150,9 +150,9 @@ impl Visit {
     }
 
     /// Where a session is that the client gave a name: where it was moved to, else where its name leads.
-    async fn of_session(&self, session: &HeaderValue, able: &[Target]) -> (Option<Pin>, ObjectKey) {
-        let name = String::from_utf8_lossy(session.as_bytes());
-        let key = ObjectKey::of_parts(&["session", &self.who, &name]);
+    async fn of_session(&self, session: &Session, able: &[Target]) -> (Option<Pin>, ObjectKey) {
+        let name = session.name();
+        let key = ObjectKey::of_parts(&["session", &self.who, name]);
         let moved = match self.settings.when_unavailable {
             WhenUnavailable::Move => in_time(self.settings.store.look_up(key)).await.ok().flatten(),
             WhenUnavailable::Refuse => None,

@@ -20,6 +20,7 @@ mod live;
 mod malformed;
 mod memory;
 mod realtime;
+mod releases;
 mod reload;
 mod residency;
 mod secrets;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tower_azure_openai::select::{LeastLoad, LowestLatency, PromptCache, RoundRobin, SlowStart};
-use tower_azure_openai::testkit::scenario::{Baseline, Report, Scenario};
+use tower_azure_openai::testkit::scenario::{Baseline, Report, Scenario, TargetReport};
 
 const SLOW_START: Duration = Duration::from_secs(10);
 
@@ -34,10 +34,7 @@ fn main() -> std::io::Result<()> {
     let options = Options::read(std::env::args().skip(1));
     let length = Duration::from_secs(60 * options.minutes);
     println!("{} min of traffic, {} seeds; goodput and latency are means over them", options.minutes, options.seeds);
-    let scenarios = weather::all(length)
-        .into_iter()
-        .chain([1, 5, 20].map(|answer| weather::saturated_ptu(Duration::from_secs(answer), length)));
-    for scenario in scenarios.filter(|scenario| scenario.name().contains(&options.only)) {
+    for scenario in weather::all(length).iter().filter(|scenario| scenario.name().contains(&options.only)) {
         println!("\n{}", scenario.name());
         println!("{HEADER}");
         for (name, run) in STRATEGIES {
@@ -53,17 +50,17 @@ fn main() -> std::io::Result<()> {
 
 const HEADER: &str = "  \
     strategy                       goodput  of all-knowing: mean, least  first content p50 ms  p99 ms  \
-    attempts  in hint  spent twice  PTU used, idle";
+    attempts  in hint  spent twice  PTU used, idle, overslept";
 
 fn row(name: &str, reports: &[Report]) -> String {
     let seeds = reports.len().max(1) as f64;
     let mean = |of: fn(&Report) -> f64| reports.iter().map(of).sum::<f64>() / seeds;
     let share = |report: &Report| 100.0 * report.share_of_all_knowing();
     let least = reports.iter().map(share).fold(f64::INFINITY, f64::min);
-    let ptu = |report: &Report| report.targets.iter().find_map(|target| Some((target.utilization?, target.idle)));
     let ptus: Vec<_> = reports.iter().filter_map(ptu).collect();
-    let used = ptus.iter().map(|(used, _)| 100.0 * used).sum::<f64>() / seeds;
-    let idle = ptus.iter().map(|(_, idle)| 100.0 * idle).fold(0.0, f64::max);
+    let used = ptus.iter().map(|ptu| 100.0 * ptu.utilization.unwrap_or_default()).sum::<f64>() / seeds;
+    let most = |of: fn(&TargetReport) -> f64| ptus.iter().map(|ptu| 100.0 * of(ptu)).fold(0.0, f64::max);
+    let (idle, overslept) = (most(|ptu| ptu.idle.unwrap_or_default()), most(|ptu| ptu.overslept));
     format!(
         "  {name:<29}  {:>6.2} %  {:>17.2} %  {least:>6.2} %  {:>20.0}  {:>6.0}  {:>8.3}  {:>7}  {:>11}  {}",
         mean(|report| 100.0 * report.goodput()),
@@ -73,8 +70,12 @@ fn row(name: &str, reports: &[Report]) -> String {
         mean(|report| report.attempts.per_request),
         reports.iter().map(Report::during_hint).sum::<u64>(),
         reports.iter().map(|report| report.tokens_spent_twice).sum::<u64>(),
-        if ptus.is_empty() { "-".to_owned() } else { format!("{used:.2} %, {idle:.2} %") },
+        if ptus.is_empty() { "-".to_owned() } else { format!("{used:.2} %, {idle:.2} %, {overslept:.2} %") },
     )
+}
+
+fn ptu(report: &Report) -> Option<&TargetReport> {
+    report.targets.iter().find(|target| target.utilization.is_some())
 }
 
 fn draw(folder: &Path, report: &Report) -> std::io::Result<()> {

@@ -13,7 +13,7 @@ use super::window::Window;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitConfig {
-    /// A shorter hint, or one of zero, opens for this long. Default 50 ms.
+    /// A shorter hint, or one of zero, opens for this long. Default 50 ms, which a PTU works off from what it has been given.
     pub min_open: Duration,
     /// A longer hint is cut to this and followed by a probe. Default 60 s.
     pub max_open: Duration,

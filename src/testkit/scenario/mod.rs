@@ -51,6 +51,28 @@
 //! there is not enough for all, a router that happens to serve smaller requests serves more of them, and a share may lie a little
 //! above 100 %.
 //!
+//! # A PTU that is not asked
+//!
+//! A provisioned deployment works at one speed for as long as there is something in its bucket. Two figures say how much of that
+//! speed was paid for and not used:
+//!
+//! - [`idle`](TargetReport::idle): capacity that is gone for good. A second is *wanted* when in it a request for the alias went to a
+//!   target of a higher priority number, was refused, or waited for its client to repeat it, and no weather kept the deployment from
+//!   serving just then. Idle is the share of the wanted seconds in which the bucket was empty, whoever is to blame: a circuit that is
+//!   shut for too long, and a hint that turned out to be too long, too.
+//! - [`overslept`](TargetReport::overslept), of any target, is stricter: the share of all the time in which it would have served, had
+//!   not asked to wait and was not asked, from the first request that was passed over, as it could have served it and it went to a
+//!   target of a higher priority number or was refused, to the next one that arrived.
+//!
+//! To oversleep costs nothing while the bucket lasts: what would have been let in earlier is let in later, for the bucket has drained
+//! in the meantime and more fits in. It costs from the moment in which it is empty.
+//!
+//! So with [`min_open`](CircuitConfig::min_open), for which a circuit opens even if the hint is shorter. A PTU of 4,000,000 tokens a
+//! minute, asked for twice that in requests of some 800 tokens, hints at a few milliseconds each time and oversleeps a third of its
+//! time. With a bucket of a second or more it is used to 99.99 % all the same, as with a `min_open` of 1 ms; with one of 100 ms to
+//! 99.9 %, and only with a bucket as short as `min_open` itself to 86 instead of 99.8 %. Hints of more than `min_open` it is back
+//! from with the first request.
+//!
 //! # What it does not do
 //!
 //! Latency does not depend on load. Backends differ by what they are told here and in nothing else. Networks take 10 ms there and
@@ -253,7 +275,7 @@ impl Scenario {
             }
         }
         tokio::time::sleep_until(azure.at(horizon)).await;
-        let utilizations = azure.state().sites.iter_mut().map(|site| site.utilization(horizon)).collect();
+        let usages = azure.state().sites.iter_mut().map(|site| site.usage(horizon)).collect();
         azure.state().sites.iter_mut().for_each(|site| site.seen.close(horizon));
         while let Some(ended) = clients.join_next().await {
             went_well(ended);
@@ -263,7 +285,7 @@ impl Scenario {
             None => Vec::new(),
         };
         let State { sites, records } = azure.take();
-        Run { jobs, records, sites, utilizations, moments, moment, horizon }
+        Run { jobs, records, sites, usages, moments, moment, horizon }
     }
 
     fn pool(&self) -> Pool {

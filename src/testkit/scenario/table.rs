@@ -29,7 +29,7 @@ impl fmt::Display for Report {
     }
 }
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "target",
     "tier",
     "attempts",
@@ -42,6 +42,7 @@ const COLUMNS: [&str; 12] = [
     "after outage",
     "used",
     "idle",
+    "overslept",
 ];
 
 impl Report {
@@ -76,7 +77,8 @@ impl TargetReport {
             self.after_hint.to_string(),
             self.after_outage.to_string(),
             self.utilization.map_or_else(|| "-".to_owned(), percent),
-            percent(self.idle),
+            self.idle.map_or_else(|| "-".to_owned(), percent),
+            percent(self.overslept),
         ]
     }
 }

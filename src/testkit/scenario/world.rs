@@ -18,6 +18,7 @@ use tower_service::Service;
 use super::Scenario;
 use super::site::{Course, Ending, Fate, Hint, LONGEST_HINT, ROUND_TRIP, Site};
 use super::traffic::Job;
+use super::weather::millis;
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;
 use crate::context::AttemptFailed;
@@ -40,6 +41,8 @@ pub struct Azure(Arc<World>);
 
 struct World {
     start: Instant,
+    /// No request is made later.
+    horizon: u64,
     state: Mutex<State>,
 }
 
@@ -82,7 +85,7 @@ impl Azure {
         let pairs = scenario.backends.iter().flat_map(|backend| backend.deployments.iter().map(move |d| (backend, d)));
         let sites = pairs.enumerate().map(|(index, (b, d))| Site::new(b, d, index, scenario.seed)).collect();
         let state = State { sites, records: vec![Record::default(); requests] };
-        Self(Arc::new(World { start: Instant::now(), state: Mutex::new(state) }))
+        Self(Arc::new(World { start: Instant::now(), horizon: millis(scenario.length), state: Mutex::new(state) }))
     }
 
     /// Milliseconds since the start.
@@ -107,6 +110,13 @@ impl Azure {
     pub(super) fn demand(&self, alias: &str) {
         let now = self.now();
         self.state().sites.iter_mut().filter(|site| site.alias == alias).for_each(|site| site.seen.demand(now));
+    }
+
+    /// Nobody works on a request until its client repeats it.
+    pub(super) fn waits(&self, alias: &str, job: &Job, wait: Duration) {
+        let now = self.now();
+        let until = now.saturating_add(millis(wait)).min(self.0.horizon);
+        self.state().sites.iter_mut().filter(|site| site.alias == alias).for_each(|site| site.wanted(job, now, until));
     }
 
     /// The router has refused a request.

@@ -159,7 +159,7 @@ impl Picture<'_> {
             .targets
             .iter()
             .enumerate()
-            .map(|(i, target)| (color_of(i), format!("served by {}", name(target))))
+            .map(|(i, target)| (color_of(i), format!("{}{}", if i == 0 { "served by " } else { "" }, name(target))))
             .collect();
         let totals = self.report.requests;
         entries.extend((totals.refused > 0).then(|| (REFUSED, "refused".to_owned())));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{Attempts, Percentiles, Report, Requests, ReturnReport, TargetReport};
+use super::report::{Attempts, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,6 +25,9 @@ impl fmt::Display for Report {
         let Attempts { per_request, most, .. } = self.attempts;
         writeln!(f, "  attempts       {per_request:.3} per request, at most {most}")?;
         writeln!(f, "  spent twice    {} tokens", self.tokens_spent_twice)?;
+        for Tier { priority, served, tokens } in self.tiers.iter().filter(|_| self.tiers.len() > 1) {
+            writeln!(f, "  tier {priority:<10}{served} served, {tokens} tokens")?;
+        }
         self.fmt_targets(f)
     }
 }

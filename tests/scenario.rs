@@ -160,6 +160,8 @@ fn what_runs_dry_while_it_is_wanted_is_lost() {
     assert!(waiting.target("ptu").idle < Some(0.01), "who waits is demand\n{waiting}");
     let nobody = default(&alone.traffic(Traffic::poisson(0.5)));
     assert_eq!(nobody.target("ptu").idle, Some(0.0), "without demand nothing is lost\n{nobody}");
+    let down = default(&saturated.weather("ptu", Weather::refusing()));
+    assert_eq!(down.target("ptu").idle, Some(0.0), "nobody can use a PTU that is down\n{down}");
 }
 
 // ===== what the simulator measures =====
@@ -292,6 +294,34 @@ fn every_deployment_has_a_quota_of_its_own() {
     assert!((10..50).contains(&hot.served), "10,000 tokens in each of at most two minutes\n{report}");
     assert!((30..=60).contains(&cold.served), "ten in ten seconds of each burst\n{report}");
     assert!(report.share_of_all_knowing() > 0.99, "{report}");
+}
+
+#[test]
+fn tokens_are_counted_by_tier() {
+    let report = default(&weather::saturated_ptu(s(1), s(30)));
+    let [first, second] = &report.tiers[..] else { panic!("two tiers\n{report}") };
+    assert_eq!((first.tokens, first.served), (report.target("ptu").tokens, report.target("ptu").served));
+    assert_eq!((second.priority, second.served), (1, report.requests.served - first.served));
+    assert!(second.tokens > 0 && report.to_string().contains("tier 1 "), "{report}");
+}
+
+#[test]
+fn a_slow_start_wears_off() {
+    let warming = Backend::unlimited("a").latency(Latency::fixed(s(1)));
+    let warming = warming.weather(Weather::slow_start(11.0).lasting(s(100)));
+    let report = default(&Scenario::new("warming").lasting(s(200)).backend(warming).traffic(Traffic::steady(2.0)));
+    let at =
+        |second: usize| report.timeline.iter().find(|moment| moment.from_ms >= 1_000 * second as u64).unwrap().p50_ms;
+    assert!(at(0) > 10_500 && (5_500..6_500).contains(&at(50)), "{report}");
+    assert_eq!(at(110), 1_000, "{report}");
+}
+
+#[test]
+fn capacity_errors_spare_some_seconds() {
+    let short = Backend::unlimited("a").weather(Weather::capacity_errors(0.25));
+    let scenario = Scenario::new("high demand").lasting(s(200)).backend(short);
+    let report = scenario.traffic(Traffic::steady(5.0).sdk(Sdk::none())).run_baseline(Baseline::NoGateway);
+    assert!((0.65..0.85).contains(&report.goodput()), "{report}");
 }
 
 #[test]

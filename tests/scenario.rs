@@ -13,13 +13,15 @@ use tower_azure_openai::context::Route;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::pool::Target;
 use tower_azure_openai::respond::RespondLayer;
-use tower_azure_openai::select::{LeastLoad, LowestLatency, RoundRobin, SelectBackendLayer};
+use tower_azure_openai::select::{LeastLoad, LowestLatency, PromptCache, RoundRobin, SelectBackendLayer, SlowStart};
 use tower_azure_openai::testkit::scenario::{
     Backend, Baseline, Deployment, Latency, Report, Scenario, Sdk, Tokens, Traffic, Weather,
 };
 
 /// Long enough for every scenario to have its weather, short enough for a debug build.
-const SHORT: Duration = Duration::from_secs(80);
+const SHORT: Duration = s(60);
+/// Long enough for the minute's tokens that a PTU holds to be too few.
+const DAY: Duration = s(100);
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -31,49 +33,95 @@ fn default(scenario: &Scenario) -> Report {
 
 // ===== what routing must reach =====
 
+/// Whatever the seed.
 fn holds_its_own(scenario: &Scenario) {
-    for seed in 1..=2 {
-        default(&scenario.clone().seed(seed)).assert_share_of_all_knowing_at_least(0.99).assert_hints_obeyed();
+    for seed in 1..=10 {
+        let report = default(&scenario.clone().seed(seed));
+        report.assert_share_of_all_knowing_at_least(0.99).assert_hints_obeyed();
     }
 }
 
-/// In two halves, which run side by side.
-fn weather(half: usize) -> impl Iterator<Item = Scenario> {
-    weather::all(SHORT).into_iter().skip(half).step_by(2)
+#[test]
+fn a_ptu_with_spill_over() {
+    holds_its_own(&weather::daily_curve(DAY));
 }
 
 #[test]
-fn the_default_holds_its_own_in_any_weather() {
-    weather(0).for_each(|scenario| holds_its_own(&scenario));
+fn a_region_that_is_lost() {
+    holds_its_own(&weather::region_lost(SHORT));
 }
 
 #[test]
-fn the_default_holds_its_own_in_any_other_weather() {
-    weather(1).for_each(|scenario| holds_its_own(&scenario));
+fn a_throttling_storm() {
+    holds_its_own(&weather::throttling_storm(SHORT));
+}
+
+#[test]
+fn flapping_backends() {
+    holds_its_own(&weather::flapping_backends(SHORT));
+}
+
+#[test]
+fn a_hot_alias_beside_a_cold_one() {
+    holds_its_own(&weather::hot_alias(SHORT));
+}
+
+#[test]
+fn a_hint_of_one_day() {
+    holds_its_own(&weather::one_day_hint(SHORT));
+}
+
+#[test]
+fn a_slow_backend() {
+    holds_its_own(&weather::slow_backend(SHORT));
+}
+
+#[test]
+fn bursts_of_long_prompts() {
+    holds_its_own(&weather::long_prompts(SHORT));
 }
 
 #[test]
 fn a_saturated_ptu_is_used_whatever_its_answers_take() {
-    for answer in [1, 5, 20] {
-        let report = default(&weather::saturated_ptu(s(answer), s(240)));
+    for (answer, seed) in [1, 5, 20].into_iter().flat_map(|answer| (1..=10).map(move |seed| (answer, seed))) {
+        let report = default(&weather::saturated_ptu(s(answer), SHORT).seed(seed));
         let ptu = report.target("ptu");
         assert!(ptu.throttled > 100, "it is saturated\n{report}");
         assert!(ptu.utilization >= Some(0.98), "{report}");
-        assert!(ptu.idle < 0.01, "{report}");
-        assert_eq!(ptu.after_hint.most_requests, 1, "back with the first request after its hint\n{report}");
+        assert!(ptu.idle < Some(0.01), "{report}");
         report.assert_goodput_at_least(1.0).assert_hints_obeyed();
+    }
+}
+
+#[test]
+fn a_ptu_is_back_with_the_first_request_after_its_hint() {
+    // Longer than the time that a circuit is open at least.
+    let long_hints = Scenario::new("long prompts on a PTU")
+        .lasting(s(120))
+        .backend(Backend::new("ptu").deployment(Deployment::provisioned(400_000).holding(s(1))))
+        .backend(Backend::unlimited("paygo").priority(1))
+        .traffic(Traffic::poisson(17.0).prompt(8_000));
+    for seed in 1..=10 {
+        let report = default(&long_hints.clone().seed(seed));
+        let ptu = report.target("ptu");
+        assert!(ptu.after_hint.times > 50 && ptu.after_hint.most_requests == 1, "{report}");
+        assert!(ptu.idle < Some(0.01) && ptu.overslept < 0.01, "{report}");
+        report.assert_hints_obeyed();
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_report_to_the_byte_in_every_thread() {
     let all = |seed: u64| {
-        let scenario = weather::all(s(20)).swap_remove(2).seed(seed);
-        let reports = [
-            scenario.run(LeastLoad::with_seed(seed)),
-            scenario.run(LowestLatency::with_seed(seed)),
-            scenario.run_baseline(Baseline::CoolDown),
-        ];
+        let policies = |scenario: Scenario| {
+            let scenario = scenario.seed(seed);
+            [
+                scenario.run(PromptCache::or_else(LeastLoad::with_seed(seed))),
+                scenario.run(SlowStart::new(LowestLatency::with_seed(seed), s(10)).seed(seed)),
+                scenario.run_baseline(Baseline::CoolDown),
+            ]
+        };
+        let reports: Vec<_> = weather::all(s(3)).into_iter().flat_map(policies).collect();
         let written =
             |report: &Report| format!("{report}{}{}", serde_json::to_string(report).unwrap(), report.to_svg());
         reports.iter().map(written).collect::<Vec<_>>()
@@ -88,13 +136,32 @@ fn the_same_seed_gives_the_same_report_to_the_byte_in_every_thread() {
 
 #[test]
 fn what_people_run_today_does_worse() {
-    let day = weather::all(SHORT).swap_remove(0);
+    let day = weather::daily_curve(DAY);
     let ours = default(&day);
     for baseline in [Baseline::CoolDown, Baseline::NoGateway, Baseline::RoundRobin] {
         let theirs = day.run_baseline(baseline);
-        let worse = theirs.goodput() < ours.goodput() || theirs.target("ptu").idle > 2.0 * ours.target("ptu").idle;
-        assert!(worse, "{ours}\n{theirs}");
+        let oversleeps = theirs.target("ptu").overslept > 2.0 * ours.target("ptu").overslept;
+        assert!(theirs.goodput() < ours.goodput() || oversleeps, "{ours}\n{theirs}");
     }
+}
+
+#[test]
+fn what_runs_dry_while_it_is_wanted_is_lost() {
+    let saturated = weather::saturated_ptu(s(5), SHORT);
+    let report = saturated.run_baseline(Baseline::CoolDown);
+    let ptu = report.target("ptu");
+    let lost = 1.0 - ptu.utilization.unwrap();
+    assert!(lost > 0.05 && (ptu.idle.unwrap() - lost).abs() < 0.02, "there is demand in nearly every second\n{report}");
+    assert!(ptu.overslept > 4.0 * lost, "what is left in the bucket is worked off meanwhile\n{report}");
+    assert_eq!(report.target("paygo").idle, None);
+
+    let alone = Scenario::new("nobody else").lasting(SHORT).backend(Backend::provisioned("ptu", 400_000));
+    let waiting = default(&alone.clone().traffic(Traffic::poisson(17.0).sdk(Sdk::node())));
+    assert!(waiting.target("ptu").idle < Some(0.01), "who waits is demand\n{waiting}");
+    let nobody = default(&alone.traffic(Traffic::poisson(0.5)));
+    assert_eq!(nobody.target("ptu").idle, Some(0.0), "without demand nothing is lost\n{nobody}");
+    let down = default(&saturated.weather("ptu", Weather::refusing()));
+    assert_eq!(down.target("ptu").idle, Some(0.0), "nobody can use a PTU that is down\n{down}");
 }
 
 // ===== what the simulator measures =====
@@ -227,6 +294,34 @@ fn every_deployment_has_a_quota_of_its_own() {
     assert!((10..50).contains(&hot.served), "10,000 tokens in each of at most two minutes\n{report}");
     assert!((30..=60).contains(&cold.served), "ten in ten seconds of each burst\n{report}");
     assert!(report.share_of_all_knowing() > 0.99, "{report}");
+}
+
+#[test]
+fn tokens_are_counted_by_tier() {
+    let report = default(&weather::saturated_ptu(s(1), s(30)));
+    let [first, second] = &report.tiers[..] else { panic!("two tiers\n{report}") };
+    assert_eq!((first.tokens, first.served), (report.target("ptu").tokens, report.target("ptu").served));
+    assert_eq!((second.priority, second.served), (1, report.requests.served - first.served));
+    assert!(second.tokens > 0 && report.to_string().contains("tier 1 "), "{report}");
+}
+
+#[test]
+fn a_slow_start_wears_off() {
+    let warming = Backend::unlimited("a").latency(Latency::fixed(s(1)));
+    let warming = warming.weather(Weather::slow_start(11.0).lasting(s(100)));
+    let report = default(&Scenario::new("warming").lasting(s(200)).backend(warming).traffic(Traffic::steady(2.0)));
+    let at =
+        |second: usize| report.timeline.iter().find(|moment| moment.from_ms >= 1_000 * second as u64).unwrap().p50_ms;
+    assert!(at(0) > 10_500 && (5_500..6_500).contains(&at(50)), "{report}");
+    assert_eq!(at(110), 1_000, "{report}");
+}
+
+#[test]
+fn capacity_errors_spare_some_seconds() {
+    let short = Backend::unlimited("a").weather(Weather::capacity_errors(0.25));
+    let scenario = Scenario::new("high demand").lasting(s(200)).backend(short);
+    let report = scenario.traffic(Traffic::steady(5.0).sdk(Sdk::none())).run_baseline(Baseline::NoGateway);
+    assert!((0.65..0.85).contains(&report.goodput()), "{report}");
 }
 
 #[test]

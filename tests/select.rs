@@ -350,17 +350,28 @@ mod choosing {
 
 proptest! {
     #[test]
-    fn any_weights_converge(weights in proptest::collection::vec(1_u32..50, 1..8), rounds in 1_u32..4) {
+    fn any_weights_converge(
+        weights in proptest::collection::vec(1_u32..50, 1..8),
+        rounds in 1_u32..4,
+        ended in proptest::collection::vec(proptest::option::of(any::<prop::sample::Index>()), 1..50),
+    ) {
         let names: Vec<_> = (0..weights.len()).map(|i| format!("b{i}")).collect();
         let pool = pool(weights.iter().zip(&names).map(|(weight, name)| serving(name, ["m"]).weight(*weight)));
         let (policy, total) = (Weighted::default(), weights.iter().sum::<u32>());
         let (route, mut chosen) = (route(), vec![0_u32; weights.len()]);
+        let (mut held, mut ended) = (Vec::new(), ended.iter().cycle());
+        let behind = (2..=weights.len()).map(|k| 1.0 / k as f64).sum::<f64>() + 1e-9;
         for n in 1..=total * rounds {
             let permit = pool.acquire(&Query::new(Some("m")), |eligible| policy.choose(&route, eligible)).unwrap();
             chosen[names.iter().position(|name| name == permit.target().backend()).unwrap()] += 1;
             for (count, weight) in chosen.iter().zip(&weights) {
                 let share = f64::from(n) * f64::from(*weight) / f64::from(total);
-                prop_assert!((f64::from(*count) - share).abs() < weights.len() as f64, "{chosen:?} after {n} of {weights:?}");
+                let ahead = f64::from(*count) - share;
+                prop_assert!(ahead < 1.0 && ahead >= -behind, "{chosen:?} after {n} of {weights:?}");
+            }
+            held.push(permit);
+            if let Some(index) = ended.next().copied().flatten() {
+                drop(held.swap_remove(index.index(held.len())));
             }
             if n % total == 0 {
                 prop_assert!(chosen.iter().zip(&weights).all(|(count, weight)| *count == weight * (n / total)));

@@ -13,7 +13,7 @@ use super::window::Window;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitConfig {
-    /// A shorter hint, or one of zero, opens for this long. Default 50 ms.
+    /// A shorter hint, or one of zero, opens for this long. Default 50 ms, in which a PTU works off what it has.
     pub min_open: Duration,
     /// A longer hint is cut to this and followed by a probe. Default 60 s.
     pub max_open: Duration,
@@ -129,6 +129,13 @@ pub struct Ticket {
 ///
 /// A 429 is an order to wait, not a failure: it enters no ratio, no run and no back-off. After a hint that was obeyed in
 /// full the circuit is simply closed, because the backend itself said when.
+///
+/// The states are those of Nygard's circuit breaker ("Release It!"), with a run and a windowed ratio as in most of its descendants;
+/// that an order to wait opens for exactly its time and counts for nothing else is particular to quotas.
+///
+/// A target that fails each request with probability p opens by its run of n after (p⁻ⁿ − 1) / (1 − p) requests on average: with
+/// the default of 5, after 62 at one in two, and after a hundred thousand at one in ten. So the run notices outages within five
+/// requests, the ratio notices what fails more often than not, and neither minds a few errors.
 ///
 /// The two ideas that make it safe under concurrency are *tickets* and *places*. Every admission gives a [`Ticket`] of the
 /// current generation, and a trip starts a new one: an answer to a request that was sent before the trip changes nothing,

@@ -6,15 +6,20 @@
 //! **Latency** is the time from sending a request to the first content of its answer: to the head of an answer that is not
 //! streamed, and to the head of a streamed one where something below holds it back until its content begins. It is kept per
 //! [`RouteKind`] as a moving average that is quick to believe bad news: a sample above the estimate replaces it at once, one
-//! below it blends with α = 1 − e^(−Δt / [`LATENCY_DECAY`]), and the first replaces [`DEFAULT_LATENCY`]. A target that is not used looks better with time, by
-//! e^(−Δt / [`LATENCY_DECAY`]), until it is tried again: sending a request ends the discount, so that one request finds out
-//! and not a crowd. That is the peak-sensitive average of Finagle's and linkerd's balancers, but for this last part, without
-//! which an answer that takes ten seconds would draw ten seconds' worth of requests.
+//! below it blends with α = 1 − e^(−Δt / [`LATENCY_DECAY`]), and the first replaces [`DEFAULT_LATENCY`]. Δt is the time since the
+//! last sample, so that what a sample counts for fades by e^(−t / [`LATENCY_DECAY`]) however many samples there are: an average
+//! over time, not over requests, with the memory of ten seconds whether there are one or a thousand of them.
 //!
-//! A failure, a refused connection included, counts as [`FAILURE_PENALTY`] or as the wait it asked for (at most
-//! [`MAX_PENALTY`]), and never lowers the estimate: whoever refuses within five milliseconds must not look fast. A 429 changes
-//! nothing: it is no failure, its circuit keeps the target out for as long as it asked, and a penalty on top would leave paid
-//! capacity idle.
+//! A target that is not used looks better with time, by e^(−Δt / [`LATENCY_DECAY`]), until it is tried again: sending a request
+//! ends the discount, so that one request finds out and not a crowd. That is the peak-sensitive average of Finagle's and
+//! linkerd's balancers, but for this last part, without which an answer that takes ten seconds would draw ten seconds' worth of
+//! requests.
+//!
+//! A failure, a refused connection included, counts as [`FAILURE_PENALTY`] or as the wait it asked for (at most [`MAX_PENALTY`]),
+//! and never lowers the estimate: whoever refuses within five milliseconds must not look fast. Five seconds are longer than a
+//! healthy target takes to its first content, and left alone it looks as good as one of a second again after 10 s × ln 5 = 16 s,
+//! soon after its circuit lets a first request through. A 429 changes nothing: it is no failure, its circuit keeps the target out
+//! for as long as it asked, and a penalty on top would leave paid capacity idle.
 //!
 //! **Room** is what Azure reports with its answers ([`Signals`]), as a share from 0 to 1, and forgotten after
 //! [`SIGNAL_LIFETIME`]. Where no limit is told, the most that was ever left stands for it.

@@ -5,18 +5,22 @@ use super::random::Random;
 use crate::context::Route;
 use crate::pool::{RouteKind, Target};
 
-/// Costs that differ by less than this share of the larger one are equal.
+/// Costs that differ by less than this share of the larger one are equal: answers of one target differ by more than that.
 const EQUAL: f64 = 0.2;
 
 /// The cheaper of two that are drawn at random, by weight.
 ///
-/// The cost of a target is its [latency](Target::latency_at) × (requests in flight + 1), where a target of twice the average
-/// weight carries twice as many requests at the same cost. Two draws rather than a search for the cheapest of all: the figures
-/// are always a little old, and if everybody followed them to the same target, it would be the busiest before they are
-/// corrected. Two are enough for the longest queue to grow with log log n instead of log n (Mitzenmacher, "The Power of Two
-/// Choices in Randomized Load Balancing").
+/// The cost of a target is its [latency](Target::latency_at) × (requests in flight + 1): how long a request would take if those in
+/// flight were served one after the other and it came last. A target of twice the average weight carries twice as many requests at
+/// the same cost. The product is that of Finagle's and linkerd's balancers, and [`load`](crate::pool::load) says how the latency
+/// comes about; with equal latencies it is the number of requests in flight, of which the smaller one wins.
 ///
-/// Among two of about the same cost, the one that says it has more [room](Target::room) is chosen, if both say so.
+/// Two draws rather than a search for the cheapest of all: the figures are always a little old, and if everybody followed them to
+/// the same target, it would be the busiest before they are corrected. Two are enough for the longest queue to grow with log log
+/// n instead of log n (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing").
+///
+/// Among two whose costs differ by less than a fifth, the one that says it has more [room](Target::room) is chosen, if both say
+/// so.
 #[derive(Debug, Default)]
 pub struct LeastLoad {
     random: Random,

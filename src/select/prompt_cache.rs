@@ -5,13 +5,17 @@ use crate::pool::{Target, rendezvous};
 /// Requests with a common prompt go to a common target, where its cache is warm.
 ///
 /// The [affinity](Route::affinity) of the route decides, by weighted rendezvous hashing: each target draws a number from its own
-/// name and the affinity, and the highest one wins. A target that comes or goes moves only its own share; every process draws
-/// the same numbers; and since a target scores `weight / −ln(1 − u)` for its draw `u`, its share is that of its weight (Mosko and
-/// Rodrigues after Thaler and Ravishankar, "Using name-based mappings to increase hit rates").
+/// name and the affinity, and the highest one wins. A target that comes or goes moves only its own share; every process draws the
+/// same numbers (Thaler and Ravishankar, "Using name-based mappings to increase hit rates"). A target scores `weight / −ln(1 −
+/// u)` for its draw `u`: the reciprocal is exponentially distributed with the weight as its rate, and the smallest of such
+/// numbers is each one's with the probability of its share of the rates (Schindelhauer and Schomaker, "Weighted distributed hash
+/// tables", as the logarithmic method).
 ///
 /// The load is bounded, as in Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads": a target that has
-/// more than [`load_factor`](Self::load_factor) times its share of the requests in flight, and more than [`BUSY`] of them, is
-/// passed over for the next in its order, so that a hot key spills over and comes back.
+/// reached [`load_factor`](Self::load_factor) times its share of the requests in flight, rounded up, and [`BUSY`] of them, is
+/// passed over for the next in its order, so that a hot key spills over and comes back. The limits of all together are above what
+/// is in flight, so that somebody always has room. [`BUSY`] is ours: of a few requests the shares are about one, and to spread
+/// them would cost caches and spare nobody.
 ///
 /// The layer reads the affinity from the prompts of chats, completions and responses whose body is in hand, as it is below
 /// [inspection](crate::inspect); or it is put on the [`Route`] above. A route without affinity is for another policy:

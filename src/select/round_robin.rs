@@ -7,8 +7,11 @@ use crate::pool::Target;
 
 /// In rotation: whoever was chosen longest ago is next.
 ///
-/// A counter taken modulo the number of candidates would favour the neighbour of a target that drops out, and would lock
-/// step with any second user of the same counter. The time of the last choice has neither fault, whatever set is eligible.
+/// A counter taken modulo the number of candidates would favour the neighbour of a target that drops out, and would lock step
+/// with any second user of the same counter. The time of the last choice has neither fault, whatever set is eligible: each choice
+/// of another target puts it behind one that waits, so of n targets nobody is passed over n times in a row, and one that comes
+/// back has one turn at once and then no more than the others, for what it missed is not made up. In queueing theory the rule is
+/// known as longest idle server first.
 #[derive(Debug, Default)]
 pub struct RoundRobin(Mutex<Chosen>);
 

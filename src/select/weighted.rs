@@ -8,8 +8,15 @@ use crate::pool::Target;
 /// By weight, evenly spread: smooth weighted round robin.
 ///
 /// Each choice adds its weight to every candidate's score, takes the highest score, and subtracts the sum of the weights
-/// from the winner. Over any run of choices each candidate gets its share within one, and weights 5, 1, 1 give `a a b a c a
-/// a` rather than five `a` in a row. The algorithm is that of nginx's `upstream` module.
+/// from the winner. Weights 5, 1, 1 give `a a b a c a a` rather than five `a` in a row. The algorithm is that of nginx's `upstream`
+/// module.
+///
+/// While the candidates stay the same, a score is what is owed: after n choices, n × weight − (choices so far) × sum. The scores
+/// sum to zero after each choice, so the winner's was positive before the subtraction and nobody is ever ahead of its share by a
+/// whole choice. Nor behind by more than ½ + ⅓ + … + 1/k among k candidates: the k − 1 highest scores have been at most 1/k of a
+/// sum on average, and dropping the lowest of m scores lets the average of the others be higher by 1/m at most (Adler et al., "A
+/// proportionate fair scheduling rule with good worst-case performance"). After each full round, as many choices as the weights
+/// sum to, all is even. A candidate that cannot be chosen for a while keeps its score, and makes up for nothing.
 #[derive(Debug, Default)]
 pub struct Weighted(Mutex<Vec<i64>>);
 

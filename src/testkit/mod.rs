@@ -76,6 +76,53 @@
 //! # }
 //! ```
 //!
+//! # A stack, request by request
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::Request;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
+//! use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
+//! use tower_azure_openai::{body::Body, circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
+//!
+//! # fn main() { tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test()).unwrap() }
+//! // #[tokio::test(start_paused = true)]
+//! async fn test() -> Result<(), BoxError> {
+//!     let simulate = |name| SimulatedBackend::builder(name).deployment(SimulatedDeployment::standard("gpt-4o")).build();
+//!     let (ptu, paygo) = (simulate("ptu"), simulate("paygo"));
+//!     ptu.faults().push(Fault::status(429).header("retry-after-ms", "300"));
+//!
+//!     let pool = Pool::builder()
+//!         .add_backend(Backend::new("ptu", "https://ptu").add_deployment(Deployment::new("gpt-4o")))
+//!         .add_backend(Backend::new("paygo", "https://paygo").priority(1).add_deployment(Deployment::new("gpt-4o")))
+//!         .build()?;
+//!     let azure = service_fn(move |request: Request<Body>| match request.uri().host() {
+//!         Some("ptu") => ptu.clone().oneshot(request),
+//!         _ => paygo.clone().oneshot(request),
+//!     });
+//!     let service = ServiceBuilder::new()
+//!         .layer(FailoverLayer::new())
+//!         .layer(SelectBackendLayer::new(pool))
+//!         .layer(CircuitBreakerLayer::adopting())
+//!         .service(azure);
+//!
+//!     let mut served_by = Vec::new();
+//!     for pause in [0, 299, 1] {
+//!         tokio::time::advance(Duration::from_millis(pause)).await;
+//!         let request = Request::post("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21")
+//!             .body(Body::from(r#"{"messages":[]}"#))?;
+//!         let answer = service.clone().oneshot(request).await?;
+//!         served_by.push(answer.extensions().get::<Target>().map(|target| target.backend().to_owned()));
+//!     }
+//!     let names: Vec<_> = served_by.iter().flatten().collect();
+//!     assert_eq!(names, ["paygo", "paygo", "ptu"], "back on the PTU with the first request after its hint");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! How a policy fares with traffic rather than with one request is what [`scenario`] tells.
+//!
 //! # A backend that breaks
 //!
 //! ```

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use tower_azure_openai::pool::CircuitConfig;
 use tower_azure_openai::testkit::scenario::{Backend, Deployment, Latency, Scenario, Sdk, Tokens, Traffic, Weather};
 
 /// What an hour is stretched over; six times this long, a region is lost for ten minutes.
@@ -16,11 +15,14 @@ pub fn all(length: Duration) -> Vec<Scenario> {
         daily_curve(length),
         region_lost(length),
         throttling_storm(length),
-        flapping_backend(length),
+        flapping_backends(length),
         hot_alias(length),
         one_day_hint(length),
         slow_backend(length),
         long_prompts(length),
+        saturated_ptu(Duration::from_secs(1), length),
+        saturated_ptu(Duration::from_secs(5), length),
+        saturated_ptu(Duration::from_secs(20), length),
     ]
 }
 
@@ -34,7 +36,7 @@ fn chat(per_second: f64) -> Traffic {
 }
 
 /// A day: at night the PTU serves everything, at noon it serves less than half.
-fn daily_curve(length: Duration) -> Scenario {
+pub fn daily_curve(length: Duration) -> Scenario {
     Scenario::new("PTU with spill-over, a day")
         .lasting(length)
         .backend(Backend::provisioned("ptu", 1_000_000))
@@ -44,7 +46,7 @@ fn daily_curve(length: Duration) -> Scenario {
 }
 
 /// One of three regions cannot be reached; the other two have room.
-fn region_lost(length: Duration) -> Scenario {
+pub fn region_lost(length: Duration) -> Scenario {
     Scenario::new("a region lost")
         .lasting(length)
         .backend(Backend::standard("east", 1_500_000).region("eastus"))
@@ -55,7 +57,7 @@ fn region_lost(length: Duration) -> Scenario {
 }
 
 /// Quotas shrink and capacity errors come, so that there is not enough for all for a while.
-fn throttling_storm(length: Duration) -> Scenario {
+pub fn throttling_storm(length: Duration) -> Scenario {
     Scenario::new("throttling storm")
         .lasting(length)
         .backend(Backend::standard("a", 900_000))
@@ -70,7 +72,7 @@ fn throttling_storm(length: Duration) -> Scenario {
 }
 
 /// One backend is away for 20 s of each minute, another answers nothing but 500 for 15 s of each 50 s.
-fn flapping_backend(length: Duration) -> Scenario {
+pub fn flapping_backends(length: Duration) -> Scenario {
     let s = Duration::from_secs;
     Scenario::new("flapping backends")
         .lasting(length)
@@ -83,7 +85,7 @@ fn flapping_backend(length: Duration) -> Scenario {
 }
 
 /// More is asked of one alias than there is; another one on the same backends has all the room it needs.
-fn hot_alias(length: Duration) -> Scenario {
+pub fn hot_alias(length: Duration) -> Scenario {
     let backend = |name| {
         Backend::new(name)
             .deployment(Deployment::standard(600_000).alias("hot"))
@@ -98,7 +100,7 @@ fn hot_alias(length: Duration) -> Scenario {
 }
 
 /// One of three backends tells everybody to come back tomorrow, and is well again after a while; the others have room.
-fn one_day_hint(length: Duration) -> Scenario {
+pub fn one_day_hint(length: Duration) -> Scenario {
     Scenario::new("one-day Retry-After")
         .lasting(length)
         .backend(Backend::standard("a", 1_200_000))
@@ -109,7 +111,7 @@ fn one_day_hint(length: Duration) -> Scenario {
 }
 
 /// One of three backends takes ten times as long as the others for a while.
-fn slow_backend(length: Duration) -> Scenario {
+pub fn slow_backend(length: Duration) -> Scenario {
     Scenario::new("slow backend")
         .lasting(length)
         .backend(Backend::unlimited("a"))
@@ -120,7 +122,7 @@ fn slow_backend(length: Duration) -> Scenario {
 }
 
 /// Steady traffic, and each minute forty prompts of 10,000 to 20,000 tokens within a second.
-fn long_prompts(length: Duration) -> Scenario {
+pub fn long_prompts(length: Duration) -> Scenario {
     Scenario::new("bursts of long prompts")
         .lasting(length)
         .backend(Backend::provisioned("ptu", 600_000))
@@ -131,17 +133,11 @@ fn long_prompts(length: Duration) -> Scenario {
 }
 
 /// A PTU that is asked for twice what it has, whose answers all take this long and are not streamed, and spill-over for the rest.
-/// It runs dry within a second of not being asked.
-///
-/// So small a PTU asks to wait for a few milliseconds at a time. The default of `min_open`, 50 ms, would stretch that and leave it
-/// idle for 3 to 7 % of the time.
+/// It runs dry within a second of not being asked, and asks to wait for some ten milliseconds at a time.
 pub fn saturated_ptu(answer: Duration, length: Duration) -> Scenario {
     let latency = Latency::fixed(answer);
-    let mut circuit = CircuitConfig::default();
-    circuit.min_open = Duration::from_millis(1);
     Scenario::new(format!("saturated PTU, answers of {} s", answer.as_secs()))
         .lasting(length)
-        .circuit(circuit)
         .backend(
             Backend::new("ptu")
                 .deployment(Deployment::provisioned(400_000).holding(Duration::from_secs(1)).latency(latency)),

@@ -49,6 +49,7 @@ where
             Said::Nothing => job.sdk.wait(job.tried, None, &mut dice),
         };
         let Some(wait) = wait else { return End::Refused };
+        azure.waits(alias, &job, wait);
         sleep(wait).await;
         job.tried += 1;
     }

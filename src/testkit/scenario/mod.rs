@@ -38,7 +38,9 @@
 //! The same seed gives the same report, byte for byte, on any machine and however many tests run beside it: everything runs on one
 //! thread and on a grid of milliseconds, chance is drawn with integer arithmetic from the seed, for each purpose apart, and nothing
 //! depends on the wall clock. Every way of routing meets the same clients and the same weather. What is yours must keep to that: a
-//! policy that draws random numbers takes a seed ([`LeastLoad::with_seed`](crate::select::LeastLoad::with_seed)).
+//! policy that draws random numbers takes a seed ([`LeastLoad::with_seed`](crate::select::LeastLoad::with_seed)). Policies that compare
+//! latencies use the logarithm of the platform, whose last bit may be another one elsewhere; that decides only between costs that are
+//! the same but for that.
 //!
 //! # The all-knowing router
 //!
@@ -53,6 +55,28 @@
 //! It decides request by request and neither knows who will come later nor plans ahead, so it is not a strict upper bound: where
 //! there is not enough for all, a router that happens to serve smaller requests serves more of them, and a share may lie a little
 //! above 100 %.
+//!
+//! # A PTU that is not asked
+//!
+//! A provisioned deployment works at one speed for as long as there is something in its bucket. Two figures say how much of that
+//! speed was paid for and not used:
+//!
+//! - [`idle`](TargetReport::idle): capacity that is gone for good. A second is *wanted* when in it a request for the alias went to a
+//!   target of a higher priority number, was refused, or waited for its client to repeat it, and no weather kept the deployment from
+//!   serving just then. Idle is the share of the wanted seconds in which the bucket was empty, whoever is to blame: a circuit that is
+//!   shut for too long, and a hint that turned out to be too long, too.
+//! - [`overslept`](TargetReport::overslept), of any target, is stricter: the share of all the time in which it would have served, had
+//!   not asked to wait and was not asked, from the first request that was passed over, as it could have served it and it went to a
+//!   target of a higher priority number or was refused, to the next one that arrived.
+//!
+//! To oversleep costs nothing while the bucket lasts: what would have been let in earlier is let in later, for the bucket has drained
+//! in the meantime and more fits in. It costs from the moment in which it is empty.
+//!
+//! So with [`min_open`](CircuitConfig::min_open), for which a circuit opens even if the hint is shorter. A PTU of 4,000,000 tokens a
+//! minute, asked for twice that in requests of some 800 tokens, hints at a few milliseconds each time and oversleeps a third of its
+//! time. With a bucket of a second or more it is used to 99.99 % all the same, as with a `min_open` of 1 ms; with one of 100 ms to
+//! 99.9 %, and only with a bucket as short as `min_open` itself to 86 instead of 99.8 %. Hints of more than `min_open` it is back
+//! from with the first request.
 //!
 //! # What it does not do
 //!
@@ -304,7 +328,7 @@ impl Scenario {
         }
         changes.until(horizon, &pool, &azure).await;
         tokio::time::sleep_until(azure.at(horizon)).await;
-        let utilizations = azure.state().sites.iter_mut().map(|site| site.utilization(horizon)).collect();
+        let usages = azure.state().sites.iter_mut().map(|site| site.usage(horizon)).collect();
         azure.state().sites.iter_mut().for_each(|site| site.seen.close(horizon));
         while let Some(ended) = clients.join_next().await {
             went_well(ended);
@@ -315,7 +339,7 @@ impl Scenario {
         };
         let State { sites, records, arrivals, .. } = azure.take();
         let (releases, phases) = (self.releases.clone(), changes.into_phases());
-        Run { jobs, records, releases, phases, arrivals, sites, utilizations, moments, moment, horizon }
+        Run { jobs, records, releases, phases, arrivals, sites, usages, moments, moment, horizon }
     }
 
     fn pool(&self) -> Pool {

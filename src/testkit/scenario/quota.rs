@@ -6,6 +6,7 @@
 
 const MINUTE: u64 = 60_000;
 const REQUEST_WINDOW: u64 = 10_000;
+pub(super) const SECOND: u64 = 1_000;
 
 /// The quota of one deployment.
 #[derive(Clone, Debug)]
@@ -50,6 +51,22 @@ impl Quota {
         let Self::Provisioned(bucket) = self else { return None };
         bucket.drain(now);
         Some(bucket.drained as f64 / (bucket.per_minute * now.max(1)) as f64)
+    }
+
+    /// A provisioned deployment could have been given more to work on during this second.
+    pub(super) fn want(&mut self, second: usize) {
+        if let Self::Provisioned(bucket) = self {
+            bucket.second(second).wanted = true;
+        }
+    }
+
+    /// The share of the wanted seconds in which a provisioned deployment had nothing to work on.
+    pub(super) fn idle(&mut self, now: u64) -> Option<f64> {
+        let Self::Provisioned(bucket) = self else { return None };
+        bucket.drain(now);
+        let whole = bucket.seconds.iter().take((now / SECOND) as usize);
+        let empty: Vec<_> = whole.filter(|second| second.wanted).map(|second| second.empty).collect();
+        Some(empty.iter().sum::<u64>() as f64 / (SECOND * empty.len().max(1) as u64) as f64)
     }
 }
 
@@ -102,13 +119,22 @@ pub(super) struct Bucket {
     level: u64,
     drained: u64,
     at: u64,
+    seconds: Vec<Second>,
+}
+
+/// What is to be known of a second of a bucket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    wanted: bool,
+    /// Milliseconds.
+    empty: u64,
 }
 
 impl Bucket {
     /// `holds` milliseconds' worth of tokens.
     pub(super) fn new(per_minute: u64, holds: u64) -> Self {
         let per_minute = per_minute.max(1);
-        Self { per_minute, full: per_minute * holds, level: 0, drained: 0, at: 0 }
+        Self { per_minute, full: per_minute * holds, level: 0, drained: 0, at: 0, seconds: Vec::new() }
     }
 
     fn wait(&self, now: u64) -> Option<u64> {
@@ -126,7 +152,23 @@ impl Bucket {
         let drained = self.level.min(self.per_minute * (now - self.at));
         self.level -= drained;
         self.drained += drained;
+        self.was_empty(self.at + drained.div_ceil(self.per_minute), now);
         self.at = now;
+    }
+
+    fn was_empty(&mut self, mut from: u64, to: u64) {
+        while from < to {
+            let end = to.min(from - from % SECOND + SECOND);
+            self.second((from / SECOND) as usize).empty += end - from;
+            from = end;
+        }
+    }
+
+    fn second(&mut self, index: usize) -> &mut Second {
+        if self.seconds.len() <= index {
+            self.seconds.resize(index + 1, Second::default());
+        }
+        &mut self.seconds[index]
     }
 }
 
@@ -165,5 +207,9 @@ mod tests {
         assert_eq!(quota.utilization(30_000), Some(1.0));
         quota.settle(60_000, 0, 30_000);
         assert_eq!(quota.utilization(60_000), Some(0.5), "nothing was left to work on");
+        assert_eq!(quota.idle(60_000), Some(0.0), "and nobody wanted it to");
+        quota.want(29);
+        quota.want(45);
+        assert_eq!(quota.idle(60_000), Some(0.5), "in one of two seconds in which somebody did");
     }
 }

@@ -125,9 +125,10 @@ pub struct TargetReport {
     pub after_outage: ReturnReport,
     /// Of a provisioned deployment: the share of its capacity that was used while requests were made.
     pub utilization: Option<f64>,
-    /// The share of the time in which it was neither asked nor had it asked to wait, would have served, and a request that it could
-    /// have served had gone to a target of a higher priority number, or been refused.
-    pub idle: f64,
+    /// Of a provisioned deployment: the share of its capacity that was lost while it was [wanted](super#a-ptu-that-is-not-asked).
+    pub idle: Option<f64>,
+    /// The share of the time in which it was [left alone although it would have served](super#a-ptu-that-is-not-asked).
+    pub overslept: f64,
 }
 
 /// How soon a target was used again.

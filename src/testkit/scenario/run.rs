@@ -19,8 +19,8 @@ pub(super) struct Run {
     /// At releases only.
     pub(super) arrivals: Vec<Arrival>,
     pub(super) sites: Vec<Site>,
-    /// Of each site while requests were made.
-    pub(super) utilizations: Vec<Option<f64>>,
+    /// Of each provisioned site while requests were made: what was used, and what was lost while it was wanted.
+    pub(super) usages: Vec<Option<(f64, f64)>>,
     pub(super) moments: Vec<Vec<Stood>>,
     pub(super) moment: u64,
     pub(super) horizon: u64,
@@ -91,7 +91,7 @@ impl Run {
     }
 
     fn targets(&self) -> Vec<TargetReport> {
-        let report = |(site, utilization): (&Site, &Option<f64>)| {
+        let report = |(site, usage): (&Site, &Option<(f64, f64)>)| {
             let seen = &site.seen;
             TargetReport {
                 backend: site.backend.clone(),
@@ -106,11 +106,12 @@ impl Run {
                 during_hint: seen.during_hint,
                 after_hint: seen.after_hint.into(),
                 after_outage: seen.after_outage.into(),
-                utilization: *utilization,
-                idle: seen.idle as f64 / self.horizon.max(1) as f64,
+                utilization: usage.map(|(used, _)| used),
+                idle: usage.map(|(_, lost)| lost),
+                overslept: seen.overslept as f64 / self.horizon.max(1) as f64,
             }
         };
-        self.sites.iter().zip(&self.utilizations).map(report).collect()
+        self.sites.iter().zip(&self.usages).map(report).collect()
     }
 
     fn timeline(&self) -> Vec<Moment> {

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::backend::{Backend, Deployment, Latency};
 use super::dice::Dice;
-use super::quota::Quota;
+use super::quota::{Quota, SECOND};
 use super::traffic::Job;
 use super::weather::{Kind, Weather};
 use crate::pool::Release;
@@ -256,13 +256,25 @@ impl Site {
 
     /// A request that could have come here went elsewhere, or was refused.
     pub(super) fn passed_over(&mut self, job: &Job, now: u64) {
+        self.wanted(job, now, now);
         if !self.seen.is_hinted(now) && matches!(self.fate(job, now), Fate::Served(_)) {
-            self.seen.idle_since.get_or_insert(now);
+            self.seen.overslept_since.get_or_insert(now);
         }
     }
 
-    pub(super) fn utilization(&mut self, now: u64) -> Option<f64> {
-        self.quota.utilization(now)
+    /// A request has nobody who works on it. Whether its quota would let it in does not matter here, the weather does.
+    pub(super) fn wanted(&mut self, job: &Job, from: u64, to: u64) {
+        for second in from / SECOND..=to / SECOND {
+            let at = from.max(second * SECOND);
+            if self.weather.iter().all(|weather| self.struck(weather, job, at).is_none()) {
+                self.quota.want(second as usize);
+            }
+        }
+    }
+
+    /// The shares of a provisioned deployment's capacity that were used, and lost while it was wanted.
+    pub(super) fn usage(&mut self, now: u64) -> Option<(f64, f64)> {
+        Some((self.quota.utilization(now)?, self.quota.idle(now)?))
     }
 }
 
@@ -283,13 +295,13 @@ pub(super) struct Seen {
     pub(super) during_hint: u64,
     pub(super) after_hint: Returns,
     pub(super) after_outage: Returns,
-    pub(super) idle: u64,
+    pub(super) overslept: u64,
     /// Until when the router was told to wait.
     hinted_until: Option<u64>,
     down_until: Option<u64>,
     /// Requests that reached the router since the hint, or the outage, was over.
     passed: u64,
-    idle_since: Option<u64>,
+    overslept_since: Option<u64>,
 }
 
 /// How soon a target was used again.
@@ -316,7 +328,7 @@ impl Seen {
     /// The router was told to wait until then.
     pub(super) fn hint(&mut self, until: u64) {
         self.hinted_until = self.hinted_until.max(Some(until));
-        self.idle_since = None;
+        self.overslept_since = None;
         self.passed = 0;
     }
 
@@ -328,7 +340,7 @@ impl Seen {
 
     fn received(&mut self, now: u64) {
         self.attempts += 1;
-        self.idle += self.idle_since.take().map_or(0, |since| now - since);
+        self.overslept += self.overslept_since.take().map_or(0, |since| now - since);
         if self.is_hinted(now) {
             self.during_hint += 1;
             return;
@@ -347,6 +359,6 @@ impl Seen {
 
     /// The scenario is over.
     pub(super) fn close(&mut self, now: u64) {
-        self.idle += self.idle_since.take().map_or(0, |since| now.saturating_sub(since));
+        self.overslept += self.overslept_since.take().map_or(0, |since| now.saturating_sub(since));
     }
 }

@@ -154,30 +154,33 @@ impl Picture<'_> {
     }
 
     fn legend_of_requests(&mut self) {
-        let mut entries: Vec<_> = self
-            .report
-            .targets
-            .iter()
-            .enumerate()
-            .map(|(i, target)| (color_of(i), format!("served by {}", name(target))))
-            .collect();
         let totals = self.report.requests;
-        entries.extend((totals.refused > 0).then(|| (REFUSED, "refused".to_owned())));
-        entries.extend((totals.broken > 0).then(|| (BROKEN, "broken off".to_owned())));
-        self.legend(REQUESTS.top - 10.0, &entries, Some("the all-knowing router"));
+        let ends = [(totals.refused, REFUSED, "refused"), (totals.broken, BROKEN, "broken off")];
+        let ends = ends.into_iter().filter(|(requests, ..)| *requests > 0);
+        let mut entries: Vec<_> = ends.map(|(_, color, text)| (color, text.to_owned())).collect();
+        let by = |i: usize| if i == 0 { "served by " } else { "" };
+        let targets = self.report.targets.iter().enumerate();
+        entries.extend(targets.map(|(i, target)| (color_of(i), format!("{}{}", by(i), name(target)))));
+        self.legend(REQUESTS.top - 10.0, Some("the all-knowing router"), &entries);
     }
 
-    fn legend(&mut self, y: f64, entries: &[(&str, String)], dashed: Option<&str>) {
+    fn legend(&mut self, y: f64, dashed: Option<&str>, entries: &[(&str, String)]) {
+        let width = |text: &str| 6.2 * text.chars().count() as f64;
         let mut x = LEFT;
-        for (color, text) in entries {
-            self.rect((x, y - 9.0), (10.0, 10.0), color, 1.0);
-            self.text(x + 15.0, y, "faint", text);
-            x += 30.0 + 6.2 * text.chars().count() as f64;
-        }
         if let Some(text) = dashed {
             let points = [(x, y - 4.0), (x + 16.0, y - 4.0)];
             self.line(points.into_iter(), INK, r#"stroke-width="1" stroke-dasharray="2 3""#);
             self.text(x + 21.0, y, "faint", text);
+            x += 36.0 + width(text);
+        }
+        for (color, text) in entries {
+            if x + 15.0 + width(text) > WIDTH - RIGHT {
+                self.text(x, y, "faint", "…");
+                return;
+            }
+            self.rect((x, y - 9.0), (10.0, 10.0), color, 1.0);
+            self.text(x + 15.0, y, "faint", text);
+            x += 30.0 + width(text);
         }
     }
 
@@ -198,7 +201,7 @@ impl Picture<'_> {
         self.line(p95.into_iter(), SERVED[1], r#"stroke-width="1.3""#);
         self.line(p50.into_iter(), SERVED[0], r#"stroke-width="1.8""#);
         let entries = [(SERVED[0], "half are faster".to_owned()), (SERVED[1], "19 in 20 are faster".to_owned())];
-        self.legend(LATENCY.top - 10.0, &entries, None);
+        self.legend(LATENCY.top - 10.0, None, &entries);
     }
 
     fn strips(&mut self) {
@@ -209,7 +212,7 @@ impl Picture<'_> {
             (PROBING, "half-open"),
             (UNABLE, "in truth: would not serve"),
         ];
-        self.legend(STRIPS - 14.0, &entries.map(|(color, text)| (color, text.to_owned())), None);
+        self.legend(STRIPS - 14.0, None, &entries.map(|(color, text)| (color, text.to_owned())));
         let (report, columns) = (self.report, self.columns());
         for (index, target) in report.targets.iter().enumerate() {
             let y = STRIPS + STRIP * index as f64;
@@ -220,7 +223,7 @@ impl Picture<'_> {
                 self.strip(*x, width + 0.3, y, circuit);
             }
         }
-        self.hours(STRIPS + STRIP * report.targets.len() as f64 + 12.0);
+        self.times(STRIPS + STRIP * report.targets.len() as f64 + 12.0);
     }
 
     fn strip(&mut self, x: f64, width: f64, y: f64, circuit: &CircuitShares) {
@@ -232,16 +235,13 @@ impl Picture<'_> {
         self.rect((x, y + 18.0), (width, 4.0), UNABLE, 1.0 - circuit.able);
     }
 
-    fn hours(&mut self, y: f64) {
-        let minutes = self.report.lasted_ms as f64 / 60_000.0;
-        let step =
-            [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 240.0].into_iter().find(|step| minutes / step <= 12.0);
-        let step = step.unwrap_or(minutes / 10.0);
-        let mut minute = 0.0;
-        while minute <= minutes {
-            let x = self.x(minute * 60_000.0);
-            self.text(x, y + 4.0, "tick", &format!("{minute:.0} min"));
-            minute += step;
+    fn times(&mut self, y: f64) {
+        let seconds = self.report.lasted_ms.div_ceil(1_000);
+        let steps = [1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 14_400];
+        let step = steps.into_iter().find(|step| seconds / step <= 12).unwrap_or(seconds / 10);
+        for second in (0..=seconds).step_by(step as usize) {
+            let text = if step < 60 { format!("{second} s") } else { format!("{} min", second / 60) };
+            self.text(self.x(1_000.0 * second as f64), y + 4.0, "tick", &text);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{Attempts, Percentiles, Report, Requests, ReturnReport, TargetReport};
+use super::report::{Attempts, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,12 +25,15 @@ impl fmt::Display for Report {
         let Attempts { per_request, most, .. } = self.attempts;
         writeln!(f, "  attempts       {per_request:.3} per request, at most {most}")?;
         writeln!(f, "  spent twice    {} tokens", self.tokens_spent_twice)?;
+        for Tier { priority, served, tokens } in self.tiers.iter().filter(|_| self.tiers.len() > 1) {
+            writeln!(f, "  tier {priority:<10}{served} served, {tokens} tokens")?;
+        }
         self.fmt_targets(f)?;
         self.releases.as_ref().map_or(Ok(()), |releases| releases.fmt(f))
     }
 }
 
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 13] = [
     "target",
     "tier",
     "attempts",
@@ -43,6 +46,7 @@ const COLUMNS: [&str; 12] = [
     "after outage",
     "used",
     "idle",
+    "overslept",
 ];
 
 impl Report {
@@ -81,7 +85,8 @@ impl TargetReport {
             self.after_hint.to_string(),
             self.after_outage.to_string(),
             self.utilization.map_or_else(|| "-".to_owned(), percent),
-            percent(self.idle),
+            self.idle.map_or_else(|| "-".to_owned(), percent),
+            percent(self.overslept),
         ]
     }
 }

@@ -19,6 +19,7 @@ use super::Scenario;
 use super::releases::Arrival;
 use super::site::{Course, Ending, Fate, Hint, LONGEST_HINT, ROUND_TRIP, Site};
 use super::traffic::Job;
+use super::weather::millis;
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;
 use crate::context::AttemptFailed;
@@ -44,6 +45,8 @@ struct World {
     start: Instant,
     /// Where there are releases.
     pool: Option<Pool>,
+    /// No request is made later.
+    horizon: u64,
     state: Mutex<State>,
 }
 
@@ -92,7 +95,7 @@ impl Azure {
         let (sites, records) = (sites.collect(), vec![Record::default(); requests]);
         let pool = (!scenario.releases.is_empty()).then(|| pool.clone());
         let state = Mutex::new(State { sites, records, ..State::default() });
-        Self(Arc::new(World { start: Instant::now(), pool, state }))
+        Self(Arc::new(World { start: Instant::now(), pool, horizon: millis(scenario.length), state }))
     }
 
     /// Milliseconds since the start.
@@ -134,6 +137,13 @@ impl Azure {
     pub(super) fn demand(&self, alias: &str, job: &Job) {
         let (now, serving) = (self.now(), self.serving(alias, job));
         self.state().sites.iter_mut().filter(|site| serving(site)).for_each(|site| site.seen.demand(now));
+    }
+
+    /// Nobody works on a request until its client repeats it.
+    pub(super) fn waits(&self, alias: &str, job: &Job, wait: Duration) {
+        let (now, serving) = (self.now(), self.serving(alias, job));
+        let until = now.saturating_add(millis(wait)).min(self.0.horizon);
+        self.state().sites.iter_mut().filter(|site| serving(site)).for_each(|site| site.wanted(job, now, until));
     }
 
     /// The router has refused a request.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::status::ceil_ms;
-use super::table::Seat;
+use super::table::{Seat, Table};
 use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
 use crate::context::{Client, Route, Terms};
 
@@ -155,21 +155,8 @@ impl Pool {
     /// The same for a query, with what was tried and how the request narrows.
     #[must_use]
     pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
-        let (table, now) = (self.0.table.load(), Instant::now());
-        let mut targets = Vec::new();
-        let mut found = false;
-        let group = self.known_group_of(&table, query);
-        for tier in group.into_iter().flat_map(|group| group.tiers()) {
-            let ahead = found;
-            for target in tier.iter().map(Seat::target) {
-                let mut obstacles = query.obstacles(target, self.0.epoch, now);
-                found |= obstacles.is_empty();
-                if ahead {
-                    obstacles.push(Obstacle::Behind);
-                }
-                targets.push(Explained { target: target.clone(), obstacles });
-            }
-        }
+        let table = self.0.table.load();
+        let mut targets = self.explain_group(&table, query);
         let mut listed = TargetSet::default();
         for explained in &targets {
             listed.insert(&explained.target);
@@ -181,6 +168,24 @@ impl Pool {
             Explained { target: target.clone(), obstacles: vec![obstacle] }
         }));
         Explanation { alias: query.alias.map(Into::into), targets }
+    }
+
+    /// Of those that serve the alias, in the order in which they are tried.
+    pub(super) fn explain_group(&self, table: &Table, query: &Query<'_>) -> Vec<Explained> {
+        let (now, mut targets, mut found) = (Instant::now(), Vec::new(), false);
+        let group = self.known_group_of(table, query);
+        for tier in group.into_iter().flat_map(|group| group.tiers()) {
+            let ahead = found;
+            for target in tier.iter().map(Seat::target) {
+                let mut obstacles = query.obstacles(target, self.0.epoch, now);
+                found |= obstacles.is_empty();
+                if ahead {
+                    obstacles.push(Obstacle::Behind);
+                }
+                targets.push(Explained { target: target.clone(), obstacles });
+            }
+        }
+        targets
     }
 }
 

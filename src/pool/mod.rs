@@ -198,7 +198,13 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         let (table, now) = (self.0.table.load(), Instant::now());
-        let backends = table.resources.iter().map(|resource| resource.status(&table, now)).collect();
+        let aliases = table.aliases();
+        let explained = aliases.iter().flat_map(|alias| {
+            // Whether clients have tokens is a matter of theirs.
+            self.explain_group(&table, &Query::new(Some(alias)).has_token(true))
+        });
+        let explained = explained.map(|explained| (explained.target().slot(), explained)).collect();
+        let backends = table.resources.iter().map(|resource| resource.status(&table, &explained, now)).collect();
         let releases = table.description.releases.iter().map(Release::status).collect();
         PoolStatus { ready: self.is_ready(), backends, releases }
     }

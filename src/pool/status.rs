@@ -1,5 +1,6 @@
 //! A snapshot of the pool for people and probes.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use super::table::Table;
 use super::target::Resource;
-use super::{CircuitState, Release, Target};
+use super::{CircuitState, Explained, Obstacle, Release, Target};
 
 /// The pool at one moment. Serialises to the JSON of the status page; holds no endpoint and no credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -87,7 +88,13 @@ pub struct DeploymentStatus {
     pub failures: u64,
     /// Answers among them that Azure itself had another deployment of the resource give.
     pub spilled_over: u64,
+    /// What stands between it and the next request for the alias, a client's own demands aside, in the words of
+    /// [`Pool::explain`](super::Pool::explain); empty for a candidate.
+    pub obstacles: Vec<String>,
 }
+
+/// By the slot of the target.
+pub(super) type ExplainedBySlot = HashMap<usize, Explained>;
 
 impl Release {
     pub(super) fn status(&self) -> ReleaseStatus {
@@ -97,7 +104,7 @@ impl Release {
 }
 
 impl Resource {
-    pub(super) fn status(&self, table: &Table, now: Instant) -> BackendStatus {
+    pub(super) fn status(&self, table: &Table, explained: &ExplainedBySlot, now: Instant) -> BackendStatus {
         let own = || table.deployed().filter(|target| target.inner.backend.name == self.name);
         BackendStatus {
             name: self.name.to_string(),
@@ -108,7 +115,7 @@ impl Resource {
             drained: self.weight == 0,
             in_flight: self.in_flight.load(Relaxed),
             identity: self.identity(own().any(|target| target.live.refuses_token(now))),
-            deployments: own().filter_map(|target| target.status(now)).collect(),
+            deployments: own().filter_map(|target| target.status(explained, now)).collect(),
         }
     }
 
@@ -122,7 +129,7 @@ impl Resource {
 }
 
 impl Target {
-    fn status(&self, now: Instant) -> Option<DeploymentStatus> {
+    fn status(&self, explained: &ExplainedBySlot, now: Instant) -> Option<DeploymentStatus> {
         let (served, live) = (self.inner.deployment.as_ref()?, &self.live);
         let state = live.state(now);
         let reopens_in_ms = match state {
@@ -141,6 +148,10 @@ impl Target {
             throttled: live.counters.throttled.load(Relaxed),
             failures: live.counters.failures.load(Relaxed),
             spilled_over: live.counters.spilled_over.load(Relaxed),
+            obstacles: match explained.get(&self.slot()) {
+                Some(explained) => explained.obstacles().iter().map(Obstacle::to_string).collect(),
+                None => vec![Obstacle::OtherRelease.to_string()],
+            },
         })
     }
 }

@@ -72,7 +72,7 @@
 //!
 //! # Why not?
 //!
-//! [`Pool::explain`] says for every target what stands between it and a request; the same is logged at `debug` for a request
+//! [`Pool::explain`] says for every target what stands between it and a request; the status page shows it, and it is logged at `debug` for a request
 //! that finds no target.
 //!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and

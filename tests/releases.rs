@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
@@ -14,11 +15,14 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{Client, Route};
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{
-    Backend, Deployment, MAX_WEIGHT, NoTargetReason, Obstacle, Pool, PoolBuilder, Query, Release,
+    Backend, Constraints, Deployment, MAX_WEIGHT, NoTargetReason, Obstacle, Pin, Pool, PoolBuilder, Query, Release,
+    Target,
 };
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
+use tower_azure_openai::session::{SessionCookie, StickySessionLayer};
 
 const ALIAS: &str = "gpt-4o";
 const OLD: &str = "2024-08-06";
@@ -127,7 +131,127 @@ mod shares {
         assert!((400..600).contains(&on_new), "{on_new} of 2,000");
     }
 
+    /// An alias with a release for each share, called by its place, on a backend of that name.
+    fn many(shares: &[u32]) -> PoolBuilder {
+        shares.iter().enumerate().fold(Pool::builder(), |pool, (at, share)| {
+            let version = at.to_string();
+            let deployment = Deployment::new("d").alias(ALIAS).model(ALIAS).version(&version);
+            let backend = Backend::new(&version, "https://one.example").add_deployment(deployment);
+            pool.add_backend(backend).add_release(release(&version, *share))
+        })
+    }
+
+    /// Which release each of so many clients has.
+    fn of_clients(pool: &Pool) -> Vec<usize> {
+        let of = |client: usize| {
+            let id = format!("client-{client}");
+            let targets = pool.compliant(&Query::new(Some(ALIAS)).client(&id));
+            assert_eq!(targets.len(), 1);
+            targets[0].backend().parse().unwrap()
+        };
+        (0..400).map(of).collect()
+    }
+
+    /// The share of the clients that no way of assigning them could leave where they are.
+    fn must_move(before: &[u32], after: &[u32]) -> f64 {
+        let share = |shares: &[u32], at: usize| f64::from(shares[at]) / f64::from(shares.iter().sum::<u32>());
+        (0..before.len()).map(|at| (share(after, at) - share(before, at)).max(0.0)).sum()
+    }
+
+    /// What chance may add to so large a share of `clients` independent draws: five standard deviations and one.
+    fn counting_error(share: f64, clients: usize) -> f64 {
+        5.0 * (share * (1.0 - share).max(0.0) * clients as f64).sqrt() + 1.0
+    }
+
+    fn some_share(shares: &[u32]) -> bool {
+        shares.iter().any(|share| *share > 0)
+    }
+
+    fn shares() -> impl Strategy<Value = u32> {
+        prop_oneof![1 => Just(0_u32), 4 => 1..20_u32, 1 => Just(MAX_WEIGHT)]
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_more_clients_move_than_a_share_requires(
+            mut shares in vec(shares(), 2..6).prop_filter("a share", |shares| some_share(shares)),
+            changes in vec((any::<prop::sample::Index>(), shares()), 1..6),
+        ) {
+            let pool = many(&shares).build().unwrap();
+            let mut before = of_clients(&pool);
+            for (at, share) in changes {
+                let (at, was) = (at.index(shares.len()), shares.clone());
+                shares[at] = share;
+                if !some_share(&shares) {
+                    shares = was;
+                    continue;
+                }
+                pool.set_share(ALIAS, ALIAS, &at.to_string(), share).unwrap();
+                let now = of_clients(&pool);
+                let moved: Vec<_> = before.iter().zip(&now).filter(|(was, is)| was != is).collect();
+                let gains = share > was[at];
+                prop_assert!(moved.iter().all(|(from, to)| if gains { **to == at } else { **from == at }), "{moved:?}");
+                let required = must_move(&was, &shares);
+                let most = required * now.len() as f64 + counting_error(required, now.len());
+                prop_assert!(moved.len() as f64 <= most, "{} moved, not {most} at most: {was:?} {shares:?}", moved.len());
+                prop_assert!(now.iter().all(|release| shares[*release] > 0), "a share of 0 is none");
+                before = now;
+            }
+        }
+
+        #[test]
+        fn nobody_moves_against_the_shares_when_all_of_them_change_at_once(
+            (was, is) in (2..6_usize)
+                .prop_flat_map(|releases| (vec(shares(), releases), vec(shares(), releases)))
+                .prop_filter("a share", |(was, is)| some_share(was) && some_share(is)),
+        ) {
+            let pool = many(&was).build().unwrap();
+            let before = of_clients(&pool);
+            pool.replace(many(&is)).unwrap();
+            for (from, to) in before.into_iter().zip(of_clients(&pool)).filter(|(from, to)| from != to) {
+                let grew = u64::from(is[to]) * u64::from(was[from]) > u64::from(was[to]) * u64::from(is[from]);
+                prop_assert!(grew, "from {from} to {to}: {was:?} {is:?}");
+            }
+        }
+
+        #[test]
+        fn a_client_has_a_release_whenever_one_with_a_share_may_serve_it(
+            releases in vec((shares(), vec(any::<bool>(), 1..4)), 2..5)
+                .prop_filter("a share", |releases| releases.iter().any(|(share, _)| *share > 0)),
+            client in ".{0,20}",
+        ) {
+            let geography = |eu: bool| if eu { "eu" } else { "us" };
+            let described = releases.iter().enumerate().fold(Pool::builder(), |pool, (at, (share, places))| {
+                let version = at.to_string();
+                let pool = pool.add_release(release(&version, *share));
+                places.iter().enumerate().fold(pool, |pool, (place, eu)| {
+                    let deployment = Deployment::new("d").alias(ALIAS).model(ALIAS).version(&version);
+                    let backend = Backend::new(format!("{at}-{place}"), "https://one.example");
+                    pool.add_backend(backend.geography(geography(*eu)).add_deployment(deployment))
+                })
+            });
+            let pool = described.build().unwrap();
+            for eu in [false, true] {
+                let constraints = Constraints::default().geography(geography(eu));
+                let query = Query::new(Some(ALIAS)).constraints(&constraints);
+                let able = releases.iter().any(|(share, places)| *share > 0 && places.contains(&eu));
+                for query in [query, query.client(&client)] {
+                    match pool.acquire(&query, |_| 0) {
+                        Ok(permit) => {
+                            let (at, place) = permit.target().backend().split_once('-').unwrap();
+                            let (share, places) = &releases[at.parse::<usize>().unwrap()];
+                            prop_assert!(*share > 0 && places[place.parse::<usize>().unwrap()] == eu);
+                        }
+                        Err(none) => prop_assert!(!able && none.reason == NoTargetReason::NotServed, "{none:?}"),
+                    }
+                    prop_assert_eq!(pool.has_eligible(&query), able);
+                    prop_assert_eq!(!pool.compliant(&query).is_empty(), able);
+                }
+            }
+        }
+
         #[test]
         fn a_client_keeps_its_release_while_nothing_changes(client in ".{0,20}", old in 0..5_u32, new in 1..5_u32) {
             let one = pool(&["old-a", "new-a", "new-b"], old, new);
@@ -266,6 +390,186 @@ mod crossing {
             let candidates: Vec<_> = explanation.candidates().map(|target| target.backend().to_owned()).collect();
             assert_eq!(candidates, ["old-a"], "{explanation}");
             assert_eq!(explanation.targets()[1].obstacles(), [Obstacle::OtherRelease]);
+        }
+    }
+}
+
+/// The state that a request refers to outranks the release of its client, and nothing else does.
+mod state {
+    use super::*;
+
+    fn on(pool: &Pool, client: &str, pin: &Pin) -> Result<String, NoTargetReason> {
+        let permit = pool.acquire(&Query::new(Some(ALIAS)).client(client).pinned(Some(pin)), |_| 0);
+        let name = |target: &Target| format!("{}/{}", target.backend(), target.deployment().unwrap());
+        permit.map(|permit| name(permit.target())).map_err(|none| none.reason)
+    }
+
+    /// Backend `both` with both versions, backends `old` and `new` with one.
+    fn pool(old: u32, new: u32) -> Pool {
+        let deployment = |name, version| Deployment::new(name).alias(ALIAS).model(ALIAS).version(version);
+        let both = Backend::new("both", "https://both.example");
+        let both = both.add_deployment(deployment("old", OLD)).add_deployment(deployment("new", NEW));
+        let described = described(&["old", "new"]).add_backend(both);
+        described.add_release(release(OLD, old)).add_release(release(NEW, new)).build().unwrap()
+    }
+
+    fn clients() -> impl Iterator<Item = String> {
+        (0..40).map(|client| client.to_string())
+    }
+
+    #[test]
+    fn a_backend_with_several_releases_serves_the_clients_own() {
+        let pool = pool(1, 1);
+        for client in clients() {
+            let own = if is_new(&pool, &client) { "new" } else { "old" };
+            for pin in [Pin::required("both"), Pin::preferred(["both".into()]), Pin::movable(["both".into()])] {
+                for _ in 0..3 {
+                    assert_eq!(on(&pool, &client, &pin), Ok(format!("both/{own}")));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_state_is_another_release_serves_it_even_without_a_share() {
+        let pool = pool(1, 0);
+        for client in clients() {
+            assert_eq!(on(&pool, &client, &Pin::required("new")), Ok("new/d".to_owned()));
+            assert_eq!(on(&pool, &client, &Pin::required("both")), Ok("both/old".to_owned()));
+            assert_eq!(on(&pool, &client, &Pin::preferred(["new".into()])), Err(NoTargetReason::NotServedThere));
+            assert_eq!(on(&pool, &client, &Pin::movable(["new".into()])), Ok("old/d".to_owned()));
+        }
+        assert_eq!(on(&pool, "a", &Pin::required("elsewhere")), Err(NoTargetReason::NotServedThere));
+    }
+
+    #[test]
+    fn a_request_of_nobody_is_served_where_its_state_is() {
+        let pool = pool(1, 0);
+        let pin = Pin::required("new");
+        let query = Query::new(Some(ALIAS)).pinned(Some(&pin));
+        assert!(pool.has_eligible(&query));
+        assert_eq!(pool.acquire(&query, |_| 0).unwrap().target().backend(), "new");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_without_a_share_promises_nothing() {
+        let pool = pool(1, 0);
+        let hint = Some(Duration::from_secs(5));
+        for target in pool.compliant(&Query::new(Some(ALIAS)).client("anybody")) {
+            pool.acquire_target(&target).unwrap().record(&Outcome::Throttled { hint });
+        }
+        let query = Query::new(Some(ALIAS));
+        assert!(!pool.has_eligible(&query));
+        assert_eq!(pool.outlook(&query).retry_after, Some(Duration::from_secs(5)));
+    }
+}
+
+/// With sticky sessions above.
+mod sessions {
+    use super::*;
+
+    const ASSISTANTS: &str = "/openai/assistants?api-version=2024-10-21";
+
+    /// Sessions, failover and selection, and the cookie that each client was given.
+    struct Stack {
+        pool: Pool,
+        layer: StickySessionLayer,
+        cookies: BTreeMap<String, HeaderValue>,
+    }
+
+    impl Stack {
+        fn new(pool: &Pool) -> Self {
+            let layer = StickySessionLayer::new(pool.clone()).cookie(SessionCookie::with_random_key().unwrap());
+            Self { pool: pool.clone(), layer, cookies: BTreeMap::new() }
+        }
+
+        /// Which backend answers.
+        async fn served(&mut self, uri: &str, client: Option<&str>, session: Option<&str>) -> String {
+            let azure = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::from("{}"))));
+            let service = ServiceBuilder::new()
+                .layer(RespondLayer::new())
+                .layer(InspectLayer::new())
+                .layer(self.layer.clone())
+                .layer(FailoverLayer::new())
+                .layer(SelectBackendLayer::new(self.pool.clone()))
+                .service(azure);
+            let body = Body::from(format!(r#"{{"model":"{ALIAS}"}}"#));
+            let mut request = Request::post(uri).header("content-type", "application/json").body(body).unwrap();
+            let who = client.unwrap_or_default().to_owned();
+            client.map(|id| request.extensions_mut().insert(Client::new(id)));
+            session.map(|name| request.headers_mut().insert("x-session-affinity", name.parse().unwrap()));
+            if let Some(cookie) = self.cookies.get(&who) {
+                request.headers_mut().insert("cookie", cookie.clone());
+            }
+            let answer = service.oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            if let Some(cookie) = answer.headers().get("set-cookie") {
+                self.cookies.insert(who, cookie.clone());
+            }
+            answer.extensions().get::<Target>().unwrap().backend().to_owned()
+        }
+    }
+
+    fn names() -> impl Iterator<Item = String> {
+        (0..40).map(|name| format!("name-{name}"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_of_nobody_keeps_its_release_while_shares_move() {
+        let pool = pool(&["old-a", "new-a", "old-b", "new-b"], 9, 1);
+        let mut stack = Stack::new(&pool);
+        let mut before = vec![false; 40];
+        for (old, new) in [(9, 1), (1, 1), (0, 1)] {
+            set(&pool, old, new);
+            let mut now = Vec::new();
+            for name in names() {
+                let backend = stack.served(CHAT, None, Some(&name)).await;
+                assert_eq!(stack.served(CHAT, None, Some(&name)).await, backend, "one backend of one release");
+                now.push(backend.starts_with("new"));
+            }
+            assert!(before.iter().zip(&now).all(|(was, is)| !was || *is), "nobody moves back");
+            before = now;
+        }
+        assert!(before.iter().all(|new| *new));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_on_one_release_whatever_it_calls_its_sessions() {
+        let pool = pool(&["old-a", "new-a", "old-b", "new-b"], 1, 1);
+        let mut stack = Stack::new(&pool);
+        let mut used = BTreeMap::<String, usize>::new();
+        for client in names().take(10) {
+            let own = is_new(&pool, &client);
+            for session in names() {
+                let backend = stack.served(CHAT, Some(&client), Some(&session)).await;
+                assert_eq!(backend.starts_with("new"), own);
+                *used.entry(backend).or_default() += 1;
+            }
+        }
+        assert!(used.len() == 4 && used.values().all(|times| *times > 20), "sessions still spread: {used:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_cookie_pins_moves_with_the_release_of_its_client() {
+        let pool = pool(&["old-a", "new-a"], 1, 0);
+        let mut stack = Stack::new(&pool);
+        for (old, new, backend) in [(1, 0, "old-a"), (0, 1, "new-a"), (1, 0, "old-a")] {
+            set(&pool, old, new);
+            for client in [Some("one"), Some("other"), None] {
+                for uri in [ASSISTANTS, ASSISTANTS, CHAT] {
+                    assert_eq!(stack.served(uri, client, None).await, backend);
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cookie_of_nobody_leads_to_its_backend_and_the_release_there() {
+        let pool = pool(&["old-a", "new-a"], 1, 1);
+        let mut stack = Stack::new(&pool);
+        let first = stack.served(ASSISTANTS, None, None).await;
+        for _ in 0..20 {
+            assert_eq!(stack.served(ASSISTANTS, None, None).await, first);
         }
     }
 }

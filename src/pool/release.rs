@@ -2,14 +2,37 @@
 
 use super::rendezvous;
 use super::table::{Alias, Group, ReleaseGroup, Table};
-use super::{Constraints, Pool, Query};
+use super::{Pool, Query};
 use crate::azure::stable_hash;
 
 /// One of several models or versions that an alias stands for, with its share of the clients.
 ///
-/// Every target of the alias belongs to the release that names its model and version. A client keeps its release as long as the
-/// shares allow it: when they change, no more clients move than must, and a request never leaves the release that it was first
-/// sent to. Requests of which nobody knows the client are drawn one by one.
+/// Every target of the alias belongs to the release that names its model and version. Which release a request gets:
+///
+/// 1. The one that an earlier attempt of it was sent to: failover never crosses, though the shares have changed in between.
+/// 2. One with a target that meets the client's constraints, on the backend that a [`Pin`](super::Pin) leads to, if any is there;
+///    where the pin is required even one without a share: state stays where it is, and what is new goes to none of those.
+/// 3. Among several of these its key decides: the id of its [`Client`](crate::context::Client), else the name of its
+///    [`Session`](crate::context::Session). A client is thus on one release, whatever it calls its sessions. Whoever wants to
+///    split the users of one application gives each of them a `Client` of its own.
+/// 4. A request with neither is drawn, one by one, in proportion to the shares. A session cookie is no key: it names a backend,
+///    and its requests get a release that is there.
+///
+/// A release whose targets are all down or throttled keeps its clients waiting: a release that fails must not be hidden by the
+/// others.
+///
+/// # Who gets which
+///
+/// Weighted rendezvous hashing. For each key and release a number `u` between 0 and 1 is drawn from their hashes alone, and the
+/// highest score `share / −ln(1 − u)` has the key.
+///
+/// Why the shares come out right: `−ln(1 − u) / share` is exponentially distributed with the share as its rate, and the least of
+/// such independent times is that of `i` with the probability `shareᵢ / Σ share`. Why nobody moves who need not: a change of one
+/// share changes one score of each key, so that keys move to that release only when it grows, away from it only when it shrinks,
+/// and just as many as its part of the whole has changed by. When several shares change, keys move from `a` to `b` only if `b` grew
+/// relative to `a`. The same shares give the same clients again, in every process, whatever order and targets the releases have.
+/// (Thaler and Ravishankar, "Using name-based mappings to increase hit rates"; the weights after Schindelhauer and Schomaker,
+/// "Weighted distributed hash tables".)
 ///
 /// ```
 /// use tower_azure_openai::pool::{Backend, Deployment, Pool, Release};
@@ -32,10 +55,10 @@ use crate::azure::stable_hash;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Release {
-    pub(super) alias: String,
-    pub(super) model: String,
-    pub(super) version: String,
-    pub(super) share: u32,
+    pub(crate) alias: String,
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) share: u32,
 }
 
 impl Release {
@@ -51,11 +74,11 @@ impl Release {
         self
     }
 
-    pub(super) fn is(&self, alias: &str, model: &str, version: &str) -> bool {
+    pub(crate) fn is(&self, alias: &str, model: &str, version: &str) -> bool {
         self.alias == alias && self.model == model && self.version == version
     }
 
-    pub(super) fn is_of(&self, alias: &str, model: &str, version: Option<&str>) -> bool {
+    pub(crate) fn is_of(&self, alias: &str, model: &str, version: Option<&str>) -> bool {
         version.is_some_and(|version| self.is(alias, model, version))
     }
 
@@ -67,41 +90,50 @@ impl Release {
 impl Pool {
     /// Whom a request is for now; for a request of nobody in particular, the release is drawn.
     pub(super) fn group_of<'t>(&self, table: &'t Table, query: &Query<'_>) -> Option<&'t Group> {
-        let alias = match query.alias {
-            Some(alias) => table.alias(alias)?,
-            None => return table.group(None),
-        };
+        let Some(alias) = query.alias else { return table.group(None) };
+        let alias = table.alias(alias)?;
+        if alias.releases.is_empty() {
+            return Some(&alias.all);
+        }
         let key = || query.client.map_or_else(|| self.next_draw(), |client| stable_hash([client.as_bytes()]));
-        Some(alias.release(query, key).map_or(&alias.all, |release| &release.group))
+        let release = alias.begun(query).or_else(|| alias.assigned(query, key()))?;
+        Some(&release.group)
     }
 
-    /// The same without a draw: where the release is not known, all of them.
+    /// The same without a draw: where the release is not known, all that may be drawn.
     pub(super) fn known_group_of<'t>(&self, table: &'t Table, query: &Query<'_>) -> Option<&'t Group> {
         let begun = query.tried.is_some_and(|tried| !tried.is_empty());
-        if query.client.is_some() || begun { self.group_of(table, query) } else { table.group(query.alias) }
+        match query.alias {
+            Some(alias) if query.client.is_none() && !begun => {
+                let alias = table.alias(alias)?;
+                Some(if query.is_required() { &alias.all } else { &alias.offered })
+            }
+            _ => self.group_of(table, query),
+        }
     }
 }
 
 impl Alias {
-    /// The release that the request was sent to before, or else the one that the key falls to.
-    fn release(&self, query: &Query<'_>, key: impl FnOnce() -> u64) -> Option<&ReleaseGroup> {
-        let tried = query.tried.filter(|tried| !tried.is_empty());
-        let begun = tried.and_then(|tried| {
-            self.releases.iter().find(|release| release.group.targets().any(|target| tried.contains(target)))
-        });
-        // State stays where it is, whatever release the client has by now.
-        begun.or_else(|| if query.is_required() { None } else { self.assigned(query.constraints, key) })
+    /// The release that the request was sent to before.
+    fn begun(&self, query: &Query<'_>) -> Option<&ReleaseGroup> {
+        let tried = query.tried.filter(|tried| !tried.is_empty())?;
+        self.releases.iter().find(|release| release.group.targets().any(|target| tried.contains(target)))
     }
 
-    /// Among those that could ever serve the client.
-    fn assigned(&self, constraints: Option<&Constraints>, key: impl FnOnce() -> u64) -> Option<&ReleaseGroup> {
-        let complies = |release: &&ReleaseGroup| release.group.targets().any(|target| target.complies(constraints));
-        let [_, ..] = &self.releases[..] else { return None };
-        let key = key();
-        let score = |release: &ReleaseGroup| {
-            rendezvous::score(f64::from(release.share), rendezvous::draw(key, release.identity))
+    /// The release that the key falls to, among those that could ever serve the query.
+    fn assigned(&self, query: &Query<'_>, key: u64) -> Option<&ReleaseGroup> {
+        let rank = |release: &ReleaseGroup| {
+            let mut able = release.group.targets().filter(|target| query.allows(target)).peekable();
+            able.peek()?;
+            let leads_there = able.any(|target| query.may_go_to(target));
+            // State stays where it is, though nothing new is sent there.
+            let is_offered = release.share > 0;
+            let draw = rendezvous::draw(key, release.identity);
+            let score = rendezvous::score(f64::from(release.share.max(1)), draw);
+            (is_offered || leads_there && query.is_required()).then_some((leads_there, is_offered, score))
         };
-        let able = self.releases.iter().filter(|release| release.share > 0).filter(complies);
-        able.max_by(|a, b| score(a).total_cmp(&score(b)))
+        let ranked = self.releases.iter().filter_map(|release| Some((rank(release)?, release)));
+        let highest = ranked.max_by(|((a, b, c), _), ((x, y, z), _)| (a, b).cmp(&(x, y)).then(c.total_cmp(z)));
+        highest.map(|(_, release)| release)
     }
 }

@@ -14,7 +14,7 @@ use super::layer::{Ownership, Settings};
 use super::subject::{Lesson, Subject};
 use super::visit::{Hints, Visit};
 use crate::body::Body;
-use crate::context::{Client, Cookies, EphemeralKey};
+use crate::context::{Cookies, EphemeralKey, Session, Terms};
 use crate::error::Error;
 
 /// Keeps requests on the backend that holds what they refer to. See the [module docs](super).
@@ -35,13 +35,17 @@ impl<S> StickySession<S> {
         if subject.is_stateless() && hints.session.is_none() && hints.issuer.is_none() {
             return Ok(None);
         }
-        let client = request.extensions().get::<Client>().cloned();
-        Ok(Some(Visit::new(self.settings.clone(), subject, client, hints)))
+        let terms = Terms::of(request.extensions());
+        Ok(Some(Visit::new(self.settings.clone(), subject, terms, hints)))
     }
 
     fn hints(&self, request: &mut Request<Body>) -> Hints {
         let session = self.settings.header.as_ref().and_then(|name| request.headers_mut().remove(name));
         let session = session.filter(|session| !session.is_empty());
+        let session = session.map(|session| Session::new(String::from_utf8_lossy(session.as_bytes())));
+        if let Some(session) = &session {
+            request.extensions_mut().insert(session.clone());
+        }
         let issuer = request.extensions().get::<EphemeralKey>().map(|key| key.backend().clone());
         let Some(ours) = &self.settings.cookie else { return Hints { session, issuer, ..Hints::default() } };
         let https = ours.is_https(request);

@@ -20,13 +20,13 @@ use crate::tokens::{APP, AUDIENCE, Signer, TENANT, claims, jwks};
 use crate::{KEY, serve};
 
 /// Replaced in one step: the program never reads half a file.
-fn write(file: &Path, config: &str) {
+pub(crate) fn write(file: &Path, config: &str) {
     let new = file.with_extension("new");
     std::fs::write(&new, config).unwrap();
     std::fs::rename(new, file).unwrap();
 }
 
-async fn reload(gateway: &mut Gateway, file: &Path, config: &str) {
+pub(crate) async fn reload(gateway: &mut Gateway, file: &Path, config: &str) {
     let before = gateway.stderr.lines(&["was reloaded"]).len();
     write(file, config);
     gateway.signal("HUP").await;

@@ -132,6 +132,11 @@ impl Release {
     pub(super) fn is_of(&self, deployment: &Deployment) -> bool {
         self.model == deployment.model && deployment.version.as_ref() == Some(&self.version)
     }
+
+    /// Whether it has the deployment and no share.
+    fn is_retired(&self, alias: &str, deployment: &Deployment) -> bool {
+        self.share == 0 && self.alias == alias && self.is_of(deployment)
+    }
 }
 
 fn describe(backend: &Backend, deployment: &Deployment) -> String {
@@ -166,7 +171,13 @@ fn unanswered_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Finding
 fn unservable_clients(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
     for (at, client) in config.clients.iter().enumerate() {
         for (alias, targets) in aliases.iter().filter(|(alias, _)| client.reaches(alias)) {
-            let mut near = targets.iter().filter(|(_, backend, _)| client.accepts_geography(backend)).peekable();
+            let is_offered = |deployment: &Deployment| !config.releases.iter().any(|r| r.is_retired(alias, deployment));
+            let offered: Vec<_> = targets.iter().filter(|(.., deployment)| is_offered(deployment)).collect();
+            // Where no release has a share, that is the problem.
+            if offered.is_empty() {
+                continue;
+            }
+            let mut near = offered.iter().filter(|(_, backend, _)| client.accepts_geography(backend)).peekable();
             let key = if near.peek().is_none() {
                 "geography"
             } else if !near.any(|(_, backend, _)| client.accepts_processing(backend)) {

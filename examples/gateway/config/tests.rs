@@ -841,6 +841,19 @@ fn releases_and_deployments_must_fit_each_other() {
 }
 
 #[test]
+fn a_release_without_a_share_serves_no_client() {
+    let eu = "name = \"b\"\nendpoint = \"https://b.example\"\ncredential = { api_key = \"k\" }\ngeography = \"eu\"\n\
+              deployments = [{ name = \"m\", version = \"1\" }]";
+    for (share, warned) in [(1, false), (0, true)] {
+        let text = released("share = 90", &format!("share = {share}\n[[backends]]\n{eu}"));
+        let loaded = valid(&text.replace("# client", "geography = \"eu\""));
+        let warning =
+            "clients[0].geography: warning: no backend that serves \"m\" meets the constraints of client \"c\"";
+        assert_eq!(loaded.warnings.to_string().contains(warning), warned, "{}", loaded.warnings);
+    }
+}
+
+#[test]
 fn words_are_those_of_the_contract() {
     refuses(&[
         (

@@ -73,6 +73,8 @@ impl Latency {
 #[must_use]
 pub struct Deployment {
     pub(super) alias: String,
+    model: Option<String>,
+    version: Option<String>,
     kind: Kind,
     requests_per_minute: Option<u64>,
     holds: Duration,
@@ -90,6 +92,8 @@ impl Deployment {
     const fn new(kind: Kind) -> Self {
         Self {
             alias: String::new(),
+            model: None,
+            version: None,
             kind,
             requests_per_minute: None,
             holds: Duration::from_secs(60),
@@ -126,6 +130,19 @@ impl Deployment {
         self
     }
 
+    /// The model, for [releases](super::Scenario::release). Default: the alias.
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// The version of the model, for [releases](super::Scenario::release). A model and a version stand in the deployment's name
+    /// behind the alias, so that one backend can have deployments of several.
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
     /// Also limits a standard deployment to so many requests a minute: a sixth of it, rounded up, in each ten seconds.
     pub const fn requests_per_minute(mut self, requests: u64) -> Self {
         self.requests_per_minute = Some(requests);
@@ -153,6 +170,28 @@ impl Deployment {
 
     pub(super) fn alias_name(&self) -> &str {
         if self.alias.is_empty() { ALIAS } else { &self.alias }
+    }
+
+    fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or_else(|| self.alias_name())
+    }
+
+    pub(super) fn name(&self) -> String {
+        let parts = [Some(self.alias_name()), self.model.as_deref(), self.version.as_deref()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("-")
+    }
+
+    pub(super) fn is_of(&self, release: &pool::Release) -> bool {
+        release.is_of(self.alias_name(), self.model_name(), self.version.as_deref())
+    }
+
+    fn description(&self, priority: u32) -> pool::Deployment {
+        let described = pool::Deployment::new(self.name()).alias(self.alias_name()).model(self.model_name());
+        let described = described.priority(priority);
+        match &self.version {
+            Some(version) => described.version(version),
+            None => described,
+        }
     }
 
     pub(super) fn quota(&self, seed: u64, site: usize) -> Quota {
@@ -225,6 +264,12 @@ impl Backend {
         self
     }
 
+    /// Which [version](Deployment::version) its deployments are, those that it has by now.
+    pub fn version(mut self, version: impl AsRef<str>) -> Self {
+        self.deployments.iter_mut().for_each(|deployment| deployment.version = Some(version.as_ref().to_owned()));
+        self
+    }
+
     /// Lower is tried first. Default 0.
     pub const fn priority(mut self, priority: u32) -> Self {
         self.priority = priority;
@@ -254,15 +299,13 @@ impl Backend {
         format!("{}.simulated", self.name)
     }
 
-    /// Deployments are called as their aliases.
     pub(super) fn description(&self) -> pool::Backend {
         let mut backend = pool::Backend::new(&self.name, format!("http://{}", self.host())).priority(self.priority);
         if let Some(region) = &self.region {
             backend = backend.region(region);
         }
         for deployment in &self.deployments {
-            let priority = deployment.priority_or(self.priority);
-            backend = backend.add_deployment(pool::Deployment::new(deployment.alias_name()).priority(priority));
+            backend = backend.add_deployment(deployment.description(deployment.priority_or(self.priority)));
         }
         (self.described)(backend)
     }

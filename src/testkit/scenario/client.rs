@@ -14,6 +14,7 @@ use super::dice::Dice;
 use super::traffic::Job;
 use super::world::{Azure, End, STREAM_ERROR};
 use crate::body::Body;
+use crate::context::Client;
 
 const BACKOFF: u64 = 7;
 
@@ -41,7 +42,7 @@ where
 {
     let mut dice = Dice::of(seed, &[BACKOFF, job.id as u64]);
     loop {
-        azure.demand(alias);
+        azure.demand(alias, &job);
         let wait = match ask(service.clone(), azure, &job, alias).await {
             Said::Answer(end) => return end,
             Said::Status(status, headers) => job.sdk.wait(job.tried, Some((status, &headers)), &mut dice),
@@ -93,11 +94,14 @@ async fn next(mut body: Pin<&mut Body>) -> Option<Result<bytes::Bytes, BoxError>
 /// Small, whatever the job is said to cost: the backends know that from the job.
 fn request(job: &Job, alias: &str) -> http::Result<Request<Body>> {
     let body = format!(
-        r#"{{"messages":[{{"role":"user","content":"Hello"}}],"max_tokens":{},"stream":{},"user":"client-{}"}}"#,
-        job.max_tokens, job.streamed, job.client
+        r#"{{"messages":[{{"role":"user","content":"Hello"}}],"max_tokens":{},"stream":{},"user":"{}"}}"#,
+        job.max_tokens,
+        job.streamed,
+        job.name()
     );
     Request::post(format!("/openai/deployments/{alias}/chat/completions?api-version=2024-10-21"))
         .header(CONTENT_TYPE, "application/json")
         .extension(*job)
+        .extension(Client::new(job.name()))
         .body(Body::from(body))
 }

@@ -23,7 +23,8 @@
 //! # the_ptu_is_used_up_before_anything_is_paid_for();
 //! ```
 //!
-//! A failing assertion shows the whole report; [`Report::to_svg`] draws it. A policy may be a closure; [`Scenario::run_stack`]
+//! Several versions of a model behind one alias are [releases](Scenario::release), whose shares [change](Scenario::share_at) while it
+//! runs. A failing assertion shows the whole report; [`Report::to_svg`] draws it. A policy may be a closure; [`Scenario::run_stack`]
 //! takes layers of your own, and [`Scenario::run_baseline`] what people run today, for comparison.
 //!
 //! # What is real and what is simulated
@@ -48,6 +49,8 @@
 //! will be cut off later. It sends the request to a target that will serve it to the end: of the lowest priority number, and among
 //! these where it ends first. When no target will, it tells the client the exact time until one may, at most 59 s, as our gateway
 //! does. Clients are the same and repeat in the same way.
+//!
+//! Where there are [releases](Scenario::release), it sends each client to its own, as our gateway does; the baselines know of none.
 //!
 //! It decides request by request and neither knows who will come later nor plans ahead, so it is not a strict upper bound: where
 //! there is not enough for all, a router that happens to serve smaller requests serves more of them, and a share may lie a little
@@ -82,13 +85,15 @@
 //!
 //! # Panics
 //!
-//! [`Scenario::run`] and its siblings panic when the backends make no valid pool, and inside a tokio runtime: a scenario has a
+//! [`Scenario::run`] and its siblings panic when the backends and releases make no valid pool, when a share cannot be changed as
+//! told, and inside a tokio runtime: a scenario has a
 //! runtime of its own, and the test that runs it is a plain `#[test]`.
 
 mod backend;
 mod client;
 mod dice;
 mod quota;
+mod releases;
 mod report;
 mod router;
 mod run;
@@ -109,6 +114,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 pub use self::backend::{Backend, Deployment, Latency};
+pub use self::releases::{ReleasePhase, ReleaseReport, ReleasesReport};
 pub use self::report::{
     AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier,
 };
@@ -118,13 +124,14 @@ pub use self::traffic::{Tokens, Traffic};
 pub use self::weather::Weather;
 pub use self::world::Azure;
 
+use self::releases::Changes;
 use self::router::Router;
 use self::run::Run;
 use self::weather::millis;
 use self::world::State;
 use crate::body::Body;
 use crate::gateway;
-use crate::pool::{CircuitConfig, Pool};
+use crate::pool::{CircuitConfig, Pool, PoolBuilder, Release};
 use crate::select::{Policy, SelectBackendLayer};
 use crate::terminate::TerminateCredentialsLayer;
 
@@ -146,6 +153,8 @@ pub struct Scenario {
     seed: u64,
     backends: Vec<Backend>,
     traffic: Vec<Traffic>,
+    releases: Vec<Release>,
+    shares: Vec<(u64, Release)>,
     region: Option<String>,
     circuit: CircuitConfig,
 }
@@ -159,6 +168,8 @@ impl Scenario {
             seed: 0,
             backends: Vec::new(),
             traffic: Vec::new(),
+            releases: Vec::new(),
+            shares: Vec::new(),
             region: None,
             circuit: CircuitConfig::default(),
         }
@@ -203,6 +214,42 @@ impl Scenario {
         let there = |backend: &&mut Backend| backend.name == place || backend.region.as_deref() == Some(place);
         let found = self.backends.iter_mut().filter(there).map(|backend| backend.weather.push(weather)).count();
         assert!(found > 0, "scenario `{}` has no backend and no region `{place}`", self.name);
+        self
+    }
+
+    /// There is this release: one of several models or versions behind one alias, with its share of the clients. Its targets are
+    /// the deployments of that [model](Deployment::model) and [version](Deployment::version).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_azure_openai::pool::Release;
+    /// use tower_azure_openai::select::RoundRobin;
+    /// use tower_azure_openai::testkit::scenario::{ALIAS, Backend, Scenario, Traffic};
+    ///
+    /// // #[test]
+    /// fn a_tenth_of_the_clients_go_ahead_and_then_all() {
+    ///     let release = |version: &str, share| Release::new(ALIAS, ALIAS, version).share(share);
+    ///     let report = Scenario::new("a new version")
+    ///         .backend(Backend::unlimited("old").version("2024-08-06"))
+    ///         .backend(Backend::unlimited("new").version("2024-11-20"))
+    ///         .release(release("2024-08-06", 90))
+    ///         .release(release("2024-11-20", 10))
+    ///         .share_at(Duration::from_secs(300), release("2024-08-06", 0))
+    ///         .traffic(Traffic::poisson(5.0))
+    ///         .run(RoundRobin::default());
+    ///     report.assert_goodput_at_least(1.0).assert_releases_kept();
+    /// }
+    /// # a_tenth_of_the_clients_go_ahead_and_then_all();
+    /// ```
+    pub fn release(mut self, release: Release) -> Self {
+        self.releases.push(release);
+        self
+    }
+
+    /// From this time on, a release has the share that it has here, by [`Pool::set_share`]. Changes of the same time are made in the
+    /// order in which they are told.
+    pub fn share_at(mut self, time: Duration, release: Release) -> Self {
+        self.shares.push((millis(time), release));
         self
     }
 
@@ -262,13 +309,16 @@ impl Scenario {
         let horizon = millis(self.length);
         let moment = horizon.div_ceil(MOMENTS).max(1);
         let jobs = traffic::plan(&self.traffic, self.seed, horizon);
-        let (pool, azure) = (self.pool(), Azure::new(self, jobs.len()));
+        let pool = self.pool();
+        let azure = Azure::new(self, &pool, jobs.len());
+        let mut changes = Changes::new(self.name.clone(), &self.releases, self.shares.clone());
         let watch = jobs.first().map(|job| watch::watch(pool.clone(), azure.clone(), moment, horizon, *job));
         let watch = watch.map(tokio::spawn);
-        let service = stack(pool, azure.clone());
+        let service = stack(pool.clone(), azure.clone());
 
         let mut clients = JoinSet::new();
         for job in &jobs {
+            changes.until(job.at, &pool, &azure).await;
             tokio::time::sleep_until(azure.at(job.at)).await;
             let alias = self.traffic[job.traffic].alias_or(ALIAS).to_owned();
             clients.spawn(client::run(service.clone(), azure.clone(), *job, alias, self.seed));
@@ -276,6 +326,7 @@ impl Scenario {
                 went_well(ended);
             }
         }
+        changes.until(horizon, &pool, &azure).await;
         tokio::time::sleep_until(azure.at(horizon)).await;
         let usages = azure.state().sites.iter_mut().map(|site| site.usage(horizon)).collect();
         azure.state().sites.iter_mut().for_each(|site| site.seen.close(horizon));
@@ -286,8 +337,9 @@ impl Scenario {
             Some(watch) => watch.await.unwrap_or_default(),
             None => Vec::new(),
         };
-        let State { sites, records } = azure.take();
-        Run { jobs, records, sites, usages, moments, moment, horizon }
+        let State { sites, records, arrivals, .. } = azure.take();
+        let (releases, phases) = (self.releases.clone(), changes.into_phases());
+        Run { jobs, records, releases, phases, arrivals, sites, usages, moments, moment, horizon }
     }
 
     fn pool(&self) -> Pool {
@@ -296,7 +348,8 @@ impl Scenario {
             Some(region) => start.region(region),
             None => start,
         };
-        let pool = self.backends.iter().fold(start, |pool, backend| pool.add_backend(backend.description())).build();
+        let pool = self.backends.iter().fold(start, |pool, backend| pool.add_backend(backend.description()));
+        let pool = self.releases.iter().cloned().fold(pool, PoolBuilder::add_release).build();
         pool.unwrap_or_else(|problems| panic!("scenario `{}`: {problems}", self.name))
     }
 }

@@ -1,5 +1,6 @@
 use serde::Serialize;
 
+use super::releases::ReleasesReport;
 use super::svg;
 use super::world::End;
 
@@ -31,6 +32,9 @@ pub struct Report {
     pub tiers: Vec<Tier>,
     /// In the order of the scenario.
     pub targets: Vec<TargetReport>,
+    /// Who was sent to which release; `None` where an alias has but one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub releases: Option<ReleasesReport>,
     /// What a router that [knows everything](super#the-all-knowing-router) made of the same scenario.
     pub all_knowing: AllKnowing,
     /// What happened when, in stretches of equal length.
@@ -97,8 +101,10 @@ pub struct Tier {
 pub struct TargetReport {
     /// The backend's name.
     pub backend: String,
-    /// The alias, which is also the deployment's name.
+    /// The alias that it serves.
     pub alias: String,
+    /// The deployment's name: the alias, and [what sets it apart](super::Deployment::version).
+    pub deployment: String,
     /// Lower is tried first.
     pub priority: u32,
     /// Requests that arrived.

@@ -86,8 +86,7 @@ impl Service<Request<Body>> for Router {
         Box::pin(async move {
             let job = request.extensions().get::<Job>().copied().ok_or("no request of the scenario")?;
             let alias = request.uri().path().split('/').nth(3).unwrap_or_default();
-            let serving = |(index, site): (usize, &Site)| (site.alias == alias).then_some(index);
-            let serving = router.azure.state().sites.iter().enumerate().filter_map(serving).collect();
+            let serving = router.serving(alias, &job);
             match router.baseline {
                 None => router.all_knowing(serving, job).await,
                 Some(Baseline::CoolDown) => router.cool_down(serving, job).await,
@@ -99,6 +98,14 @@ impl Service<Request<Body>> for Router {
 }
 
 impl Inner {
+    /// The sites that it would send a request to. What people run today knows of no releases.
+    fn serving(&self, alias: &str, job: &Job) -> Vec<usize> {
+        let knows = self.baseline.is_none().then(|| self.azure.serving(alias, job));
+        let serving = |site: &Site| knows.as_ref().map_or(site.alias == alias, |serving| serving(site));
+        let state = self.azure.state();
+        state.sites.iter().enumerate().filter_map(|(index, site)| serving(site).then_some(index)).collect()
+    }
+
     async fn all_knowing(&self, serving: Vec<usize>, job: Job) -> Answer {
         let now = self.azure.now();
         let best = {

@@ -1,5 +1,6 @@
 //! From what was seen in a run to its report.
 
+use super::releases::{Arrival, Phase};
 use super::report::{
     AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier,
 };
@@ -7,11 +8,16 @@ use super::site::{Returns, Site};
 use super::traffic::Job;
 use super::watch::Stood;
 use super::world::{End, Record};
+use crate::pool::Release;
 
 /// All that was seen in a run.
 pub(super) struct Run {
     pub(super) jobs: Vec<Job>,
     pub(super) records: Vec<Record>,
+    pub(super) releases: Vec<Release>,
+    pub(super) phases: Vec<Phase>,
+    /// At releases only.
+    pub(super) arrivals: Vec<Arrival>,
     pub(super) sites: Vec<Site>,
     /// Of each provisioned site while requests were made: what was used, and what was lost while it was wanted.
     pub(super) usages: Vec<Option<(f64, f64)>>,
@@ -53,6 +59,7 @@ impl Run {
             tokens_spent_twice: self.records.iter().map(|record| record.tokens - record.most_tokens).sum(),
             tiers: self.tiers(),
             targets: self.targets(),
+            releases: self.releases(),
             all_knowing,
             timeline: self.timeline(),
         }
@@ -89,6 +96,7 @@ impl Run {
             TargetReport {
                 backend: site.backend.clone(),
                 alias: site.alias.clone(),
+                deployment: site.deployment.clone(),
                 priority: site.priority,
                 attempts: seen.attempts,
                 served: seen.served,

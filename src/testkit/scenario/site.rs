@@ -7,6 +7,7 @@ use super::dice::Dice;
 use super::quota::{Quota, SECOND};
 use super::traffic::Job;
 use super::weather::{Kind, Weather};
+use crate::pool::Release;
 
 /// There and back: how long an answer takes that needs no thinking.
 pub(super) const ROUND_TRIP: u64 = 10;
@@ -91,6 +92,9 @@ pub(super) struct Site {
     pub(super) backend: String,
     pub(super) host: String,
     pub(super) alias: String,
+    pub(super) deployment: String,
+    /// Its place among those of the scenario.
+    pub(super) release: Option<usize>,
     pub(super) priority: u32,
     pub(super) seen: Seen,
     index: u64,
@@ -101,11 +105,19 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(backend: &Backend, deployment: &Deployment, index: usize, seed: u64) -> Self {
+    pub(super) fn new(
+        backend: &Backend,
+        deployment: &Deployment,
+        releases: &[Release],
+        index: usize,
+        seed: u64,
+    ) -> Self {
         Self {
             backend: backend.name.clone(),
             host: backend.host(),
             alias: deployment.alias_name().to_owned(),
+            deployment: deployment.name(),
+            release: releases.iter().position(|release| deployment.is_of(release)),
             priority: deployment.priority_or(backend.priority),
             seen: Seen::default(),
             index: index as u64,

@@ -256,7 +256,8 @@ const fn color_of(target: usize) -> &'static str {
 }
 
 fn name(target: &TargetReport) -> String {
-    if target.alias == super::ALIAS { target.backend.clone() } else { format!("{}/{}", target.backend, target.alias) }
+    let TargetReport { backend, deployment, .. } = target;
+    if deployment == super::ALIAS { backend.clone() } else { format!("{backend}/{deployment}") }
 }
 
 /// 1, 2 or 5 times a power of ten.

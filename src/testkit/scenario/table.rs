@@ -28,7 +28,8 @@ impl fmt::Display for Report {
         for Tier { priority, served, tokens } in self.tiers.iter().filter(|_| self.tiers.len() > 1) {
             writeln!(f, "  tier {priority:<10}{served} served, {tokens} tokens")?;
         }
-        self.fmt_targets(f)
+        self.fmt_targets(f)?;
+        self.releases.as_ref().map_or(Ok(()), |releases| releases.fmt(f))
     }
 }
 
@@ -52,24 +53,28 @@ impl Report {
     fn fmt_targets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows = vec![COLUMNS.map(str::to_owned)];
         rows.extend(self.targets.iter().map(TargetReport::row));
-        let widths: Vec<_> =
-            (0..COLUMNS.len()).map(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or(0)).collect();
-        for row in rows {
-            write!(f, "  {:<width$}", row[0], width = widths[0])?;
-            for (cell, width) in row.iter().zip(&widths).skip(1) {
-                write!(f, "  {cell:>width$}")?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
+        columns(f, &rows)
     }
+}
+
+/// The first column to the left, the others to the right.
+pub(super) fn columns<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]]) -> fmt::Result {
+    let widths: Vec<_> = (0..N).map(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or(0)).collect();
+    for row in rows {
+        write!(f, "  {:<width$}", row[0], width = widths[0])?;
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            write!(f, "  {cell:>width$}")?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
 }
 
 impl TargetReport {
     fn row(&self) -> [String; COLUMNS.len()] {
         let percent = |share: f64| format!("{:.2} %", 100.0 * share);
         [
-            format!("{}/{}", self.backend, self.alias),
+            format!("{}/{}", self.backend, self.deployment),
             self.priority.to_string(),
             self.attempts.to_string(),
             self.served.to_string(),

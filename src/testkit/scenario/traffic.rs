@@ -153,7 +153,8 @@ impl Traffic {
         self
     }
 
-    /// From so many clients, each with its own `user`.
+    /// From so many clients, each with its own `user` and known to the gateway as the [`Client`](crate::context::Client) of that
+    /// id: `client-0`, `client-1`, …
     pub const fn clients(mut self, clients: u32) -> Self {
         self.clients = clients;
         self
@@ -248,6 +249,11 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// What its client is called.
+    pub(super) fn name(&self) -> String {
+        format!("client-{}", self.client)
+    }
+
     pub(super) const fn tokens(&self) -> u64 {
         self.prompt as u64 + self.answer as u64
     }

@@ -20,8 +20,8 @@ pub(super) struct Stood {
 
 /// Looks from time to time until the end; gives one row for each moment with one entry for each site.
 pub(super) async fn watch(pool: Pool, azure: Azure, moment: u64, horizon: u64, job: Job) -> Vec<Vec<Stood>> {
-    let keys: Vec<_> = azure.state().sites.iter().map(|site| (site.backend.clone(), site.alias.clone())).collect();
-    let mut aliases: Vec<_> = keys.iter().map(|(_, alias)| alias.clone()).collect();
+    let keys: Vec<_> = azure.state().sites.iter().map(|site| (site.backend.clone(), site.deployment.clone())).collect();
+    let mut aliases: Vec<_> = azure.state().sites.iter().map(|site| site.alias.clone()).collect();
     aliases.sort();
     aliases.dedup();
     let mut moments = Vec::new();
@@ -46,8 +46,8 @@ pub(super) async fn watch(pool: Pool, azure: Azure, moment: u64, horizon: u64, j
 fn circuits(pool: &Pool, alias: &str, keys: &[(String, String)], stood: &mut [Stood]) {
     for explained in pool.explain_query(&Query::new(Some(alias))).targets() {
         let target = explained.target();
-        let is_it = |key: &&(String, String)| target.backend() == key.0 && target.alias() == Some(&*key.1);
-        let found = keys.iter().zip(&mut *stood).find(|(key, _)| key.1 == alias && is_it(key));
+        let is_it = |key: &&(String, String)| target.backend() == key.0 && target.deployment() == Some(&*key.1);
+        let found = keys.iter().zip(&mut *stood).find(|(key, _)| target.alias() == Some(alias) && is_it(key));
         let Some((_, stood)) = found else { continue };
         for obstacle in explained.obstacles() {
             match obstacle {

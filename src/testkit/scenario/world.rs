@@ -16,12 +16,14 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::Scenario;
+use super::releases::Arrival;
 use super::site::{Course, Ending, Fate, Hint, LONGEST_HINT, ROUND_TRIP, Site};
 use super::traffic::Job;
 use super::weather::millis;
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;
 use crate::context::AttemptFailed;
+use crate::pool::{Pool, Query, Target};
 
 const CONTENT: Bytes = Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n");
 const LAST: Bytes = Bytes::from_static(
@@ -43,6 +45,8 @@ struct World {
     start: Instant,
     /// No request is made later.
     horizon: u64,
+    /// Where there are releases.
+    pool: Option<Pool>,
     state: Mutex<State>,
 }
 
@@ -51,6 +55,10 @@ pub(super) struct State {
     pub(super) sites: Vec<Site>,
     /// By the id of the request.
     pub(super) records: Vec<Record>,
+    /// At releases.
+    pub(super) arrivals: Vec<Arrival>,
+    /// How often shares have changed.
+    pub(super) phase: usize,
 }
 
 /// What became of one request of a client.
@@ -81,11 +89,13 @@ pub(super) enum End {
 }
 
 impl Azure {
-    pub(super) fn new(scenario: &Scenario, requests: usize) -> Self {
+    pub(super) fn new(scenario: &Scenario, pool: &Pool, requests: usize) -> Self {
         let pairs = scenario.backends.iter().flat_map(|backend| backend.deployments.iter().map(move |d| (backend, d)));
-        let sites = pairs.enumerate().map(|(index, (b, d))| Site::new(b, d, index, scenario.seed)).collect();
-        let state = State { sites, records: vec![Record::default(); requests] };
-        Self(Arc::new(World { start: Instant::now(), horizon: millis(scenario.length), state: Mutex::new(state) }))
+        let sites = pairs.enumerate().map(|(index, (b, d))| Site::new(b, d, &scenario.releases, index, scenario.seed));
+        let (sites, records) = (sites.collect(), vec![Record::default(); requests]);
+        let pool = (!scenario.releases.is_empty()).then(|| pool.clone());
+        let state = Mutex::new(State { sites, records, ..State::default() });
+        Self(Arc::new(World { start: Instant::now(), horizon: millis(scenario.length), pool, state }))
     }
 
     /// Milliseconds since the start.
@@ -106,29 +116,46 @@ impl Azure {
         std::mem::take(&mut self.state())
     }
 
+    /// Which sites may serve a client's request: those of the release that it has now.
+    pub(super) fn serving(&self, alias: &str, job: &Job) -> impl Fn(&Site) -> bool + use<> {
+        let (alias, release) = (alias.to_owned(), self.release(alias, job));
+        move |site| site.alias == alias && (release.is_none() || site.release == release)
+    }
+
+    fn release(&self, alias: &str, job: &Job) -> Option<usize> {
+        let targets = self.0.pool.as_ref()?.compliant(&Query::new(Some(alias)).client(&job.name()));
+        let is_at = |site: &&Site| {
+            let is_it = |target: &Target| {
+                target.backend() == site.backend && target.deployment() == Some(site.deployment.as_str())
+            };
+            targets.first().is_some_and(is_it)
+        };
+        self.state().sites.iter().find(is_at)?.release
+    }
+
     /// A client's request reaches the router.
-    pub(super) fn demand(&self, alias: &str) {
-        let now = self.now();
-        self.state().sites.iter_mut().filter(|site| site.alias == alias).for_each(|site| site.seen.demand(now));
+    pub(super) fn demand(&self, alias: &str, job: &Job) {
+        let (now, serving) = (self.now(), self.serving(alias, job));
+        self.state().sites.iter_mut().filter(|site| serving(site)).for_each(|site| site.seen.demand(now));
     }
 
     /// Nobody works on a request until its client repeats it.
     pub(super) fn waits(&self, alias: &str, job: &Job, wait: Duration) {
-        let now = self.now();
+        let (now, serving) = (self.now(), self.serving(alias, job));
         let until = now.saturating_add(millis(wait)).min(self.0.horizon);
-        self.state().sites.iter_mut().filter(|site| site.alias == alias).for_each(|site| site.wanted(job, now, until));
+        self.state().sites.iter_mut().filter(|site| serving(site)).for_each(|site| site.wanted(job, now, until));
     }
 
     /// The router has refused a request.
     pub(super) fn refused(&self, alias: &str, job: &Job) {
-        let now = self.now();
-        self.state().sites.iter_mut().filter(|site| site.alias == alias).for_each(|site| site.passed_over(job, now));
+        let (now, serving) = (self.now(), self.serving(alias, job));
+        self.state().sites.iter_mut().filter(|site| serving(site)).for_each(|site| site.passed_over(job, now));
     }
 
     /// Sends a request to a site.
     pub(super) async fn send(self, site: usize, job: Job) -> Result<Response<Body>, BoxError> {
         let now = self.now();
-        let fate = self.receive(site, &job, now);
+        let (fate, arrival) = self.receive(site, &job, now);
         match fate {
             Fate::Answered { status, hint } => {
                 self.sleep_until(now + ROUND_TRIP).await;
@@ -144,7 +171,7 @@ impl Azure {
                 Err(AttemptFailed::new(Outcome::TimedOut(phase), "no answer came in time").into())
             }
             Fate::Served(course) => {
-                let running = Running { azure: self, site, job, course };
+                let running = Running { azure: self, site, job, arrival, course };
                 running.answer().await
             }
             Fate::Unreachable { after } => {
@@ -154,17 +181,24 @@ impl Azure {
         }
     }
 
-    fn receive(&self, index: usize, job: &Job, now: u64) -> Fate {
+    /// What becomes of a request at a site, and its place among all arrivals.
+    fn receive(&self, index: usize, job: &Job, now: u64) -> (Fate, usize) {
         let mut state = self.state();
-        let State { sites, records } = &mut *state;
+        let State { sites, records, arrivals, phase } = &mut *state;
         records[job.id].attempts += 1;
+        let arrival = arrivals.len();
+        if self.0.pool.is_some() {
+            let Job { id: request, client, tried, .. } = *job;
+            arrivals.push(Arrival { request, client, tried, site: index, phase: *phase, tokens: 0 });
+        }
         let fate = sites[index].receive(job, now);
         if !matches!(fate, Fate::Answered { status: StatusCode::TOO_MANY_REQUESTS, .. }) {
-            let (alias, priority) = (sites[index].alias.clone(), sites[index].priority);
-            let better = sites.iter_mut().filter(|site| site.alias == alias && site.priority < priority);
-            better.for_each(|site| site.passed_over(job, now));
+            let Site { alias, release, priority, .. } = &sites[index];
+            let (alias, release, priority) = (alias.clone(), *release, *priority);
+            let better = |site: &&mut Site| site.alias == alias && site.release == release && site.priority < priority;
+            sites.iter_mut().filter(better).for_each(|site| site.passed_over(job, now));
         }
-        fate
+        (fate, arrival)
     }
 
     async fn sleep_until(&self, millis: u64) {
@@ -173,7 +207,7 @@ impl Azure {
 
     fn find(&self, host: Option<&str>, path: &str) -> Option<usize> {
         let (host, deployment) = (host?, path.split('/').nth(3)?);
-        self.state().sites.iter().position(|site| site.host == host && site.alias == deployment)
+        self.state().sites.iter().position(|site| site.host == host && site.deployment == deployment)
     }
 }
 
@@ -225,6 +259,7 @@ struct Running {
     azure: Azure,
     site: usize,
     job: Job,
+    arrival: usize,
     course: Course,
 }
 
@@ -250,10 +285,13 @@ impl Drop for Running {
     fn drop(&mut self) {
         let now = self.azure.now();
         let mut state = self.azure.state();
-        let State { sites, records } = &mut *state;
+        let State { sites, records, arrivals, .. } = &mut *state;
         let (site, record) = (&mut sites[self.site], &mut records[self.job.id]);
         let tokens = site.release(&self.job, &self.course, now);
         record.tokens += tokens;
+        if let Some(arrival) = arrivals.get_mut(self.arrival) {
+            arrival.tokens = tokens;
+        }
         record.most_tokens = record.most_tokens.max(tokens);
         record.site = self.site;
     }

@@ -43,10 +43,10 @@ pub struct Azure(Arc<World>);
 
 struct World {
     start: Instant,
-    /// Where there are releases.
-    pool: Option<Pool>,
     /// No request is made later.
     horizon: u64,
+    /// Where there are releases.
+    pool: Option<Pool>,
     state: Mutex<State>,
 }
 
@@ -95,7 +95,7 @@ impl Azure {
         let (sites, records) = (sites.collect(), vec![Record::default(); requests]);
         let pool = (!scenario.releases.is_empty()).then(|| pool.clone());
         let state = Mutex::new(State { sites, records, ..State::default() });
-        Self(Arc::new(World { start: Instant::now(), pool, horizon: millis(scenario.length), state }))
+        Self(Arc::new(World { start: Instant::now(), horizon: millis(scenario.length), pool, state }))
     }
 
     /// Milliseconds since the start.

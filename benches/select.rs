@@ -15,9 +15,11 @@ use tower::{BoxError, Service, ServiceBuilder, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Route;
-use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool, Query, Target};
+use tower_azure_openai::pool::{
+    Backend, CircuitConfig, Constraints, Deployment, Pool, Processing, Query, Target, TargetSet,
+};
 use tower_azure_openai::select::{
-    LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+    BUSY, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
 
 const ALIAS: &str = "gpt-4o";
@@ -29,13 +31,16 @@ fn main() -> Result<(), BoxError> {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    measure(&mut criterion, "round robin", RoundRobin::default)?;
-    measure(&mut criterion, "weighted", Weighted::default)?;
-    measure(&mut criterion, "least load", || LeastLoad::with_seed(1))?;
-    measure(&mut criterion, "lowest latency", || LowestLatency::with_seed(1))?;
-    measure(&mut criterion, "prompt cache", || PromptCache::or_else(LeastLoad::with_seed(1)))?;
-    measure(&mut criterion, "slow start", || SlowStart::new(RoundRobin::default(), DAY))?;
-    measure(&mut criterion, "closure", || fewest_in_flight)?;
+    let prompt_cache = || PromptCache::or_else(LeastLoad::with_seed(1));
+    measure(&mut criterion, "round robin", 0, RoundRobin::default)?;
+    measure(&mut criterion, "weighted", 0, Weighted::default)?;
+    measure(&mut criterion, "least load", 0, || LeastLoad::with_seed(1))?;
+    measure(&mut criterion, "lowest latency", 0, || LowestLatency::with_seed(1))?;
+    measure(&mut criterion, "prompt cache", 0, prompt_cache)?;
+    measure(&mut criterion, "prompt cache, home busy", BUSY, prompt_cache)?;
+    measure(&mut criterion, "slow start", 0, || SlowStart::new(RoundRobin::default(), DAY))?;
+    measure(&mut criterion, "closure", 0, || fewest_in_flight)?;
+    measure_demands(&mut criterion)?;
     criterion.final_summary();
     Ok(())
 }
@@ -45,17 +50,24 @@ fn fewest_in_flight(_: &Route, eligible: &[&Target]) -> usize {
     fewest.map_or(0, |(index, _)| index)
 }
 
-fn measure<P: Policy>(criterion: &mut Criterion, policy: &str, new: impl Fn() -> P) -> Result<(), BoxError> {
+/// While so many other requests with the same prompt are in flight.
+fn measure<P: Policy>(
+    criterion: &mut Criterion,
+    policy: &str,
+    in_flight: u32,
+    new: impl Fn() -> P,
+) -> Result<(), BoxError> {
     let route = Route::parse(&Method::POST, &Uri::from_static(URI))?.with_affinity(7);
     for case in Case::all() {
         let pool = case.pool()?;
         let chosen_by = new();
+        let acquire = || pool.acquire(&Query::new(Some(ALIAS)), |eligible| chosen_by.choose(&route, eligible));
+        let _held: Vec<_> = (0..in_flight).map(|_| acquire()).collect();
         criterion.bench_function(&format!("pool/{policy}/{case}"), |bencher| {
-            bencher
-                .iter(|| pool.acquire(&Query::new(Some(ALIAS)), |eligible| chosen_by.choose(&route, eligible)).is_ok());
+            bencher.iter(|| acquire().is_ok());
         });
 
-        let layer = SelectBackendLayer::new(pool).with_policy(new());
+        let layer = SelectBackendLayer::new(pool.clone()).with_policy(new());
         let mut service = ServiceBuilder::new().layer(layer).service(service_fn(answer));
         let request = || {
             let mut request = Request::new(Body::empty());
@@ -67,6 +79,27 @@ fn measure<P: Policy>(criterion: &mut Criterion, policy: &str, new: impl Fn() ->
             let call = |request| black_box(service.call(request).now_or_never()).is_some_and(|answer| answer.is_ok());
             bencher.iter_batched(request, call, BatchSize::SmallInput);
         });
+    }
+    Ok(())
+}
+
+/// What is asked of each target on its own: what the client accepts, and whether it was tried.
+fn measure_demands(criterion: &mut Criterion) -> Result<(), BoxError> {
+    let route = Route::parse(&Method::POST, &Uri::from_static(URI))?;
+    let constraints = Constraints::default().geography("us").processing([Processing::Regional]);
+    for case in Case::all() {
+        let pool = case.pool()?;
+        let policy = RoundRobin::default();
+        let mut tried = TargetSet::default();
+        tried.insert(&pool.targets(ALIAS)[0]);
+        let constrained = Query::new(Some(ALIAS)).constraints(&constraints);
+        for (demand, query) in
+            [("constrained", constrained), ("constrained, second attempt", constrained.tried(&tried))]
+        {
+            criterion.bench_function(&format!("pool/{demand}/{case}"), |bencher| {
+                bencher.iter(|| pool.acquire(&query, |eligible| policy.choose(&route, eligible)).is_ok());
+            });
+        }
     }
     Ok(())
 }
@@ -111,7 +144,7 @@ impl Case {
         circuit.max_open = DAY;
         let backends = (0..self.targets).map(|i| {
             let backend = Backend::new(format!("backend-{i}"), format!("https://backend-{i}.openai.azure.com"));
-            backend.weight(1 + i as u32 % 7).add_deployment(Deployment::new("gpt-4o-2024").alias(ALIAS))
+            backend.geography("us").weight(1 + i as u32 % 7).add_deployment(Deployment::new("gpt-4o-2024").alias(ALIAS))
         });
         let pool =
             backends.fold(Pool::builder().circuit(circuit), |pool, backend| pool.add_backend(backend)).build()?;

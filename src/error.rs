@@ -50,6 +50,8 @@ pub enum ErrorKind {
     IdsOnDifferentBackends,
     /// The body is not what the operation needs.
     InvalidBody,
+    /// A header by which the request narrows where it may go cannot be understood.
+    InvalidConstraint,
     /// Every eligible target is down.
     NoTargetDown,
     /// Every eligible target is throttled or full, or some are and the others down.

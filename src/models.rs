@@ -1,7 +1,8 @@
 //! Which models are there? Lists the aliases instead of what one backend happens to have.
 //!
 //! 1. `GET` and `HEAD` of `/openai/models` and `/openai/v1/models` are answered here: one entry for each alias that the client
-//!    may use, by the name that it uses, and that a configured backend serves within its constraints, whether or not that backend is able at the moment.
+//!    may use, by the name that it uses, and that a configured backend serves within its constraints and those of the request,
+//!    whether or not that backend is able at the moment.
 //! 2. `…/models/{alias}` is answered with that entry, or refused when there is none.
 //! 3. Everything else passes.
 //!
@@ -51,9 +52,9 @@ use tower_service::Service;
 
 use crate::azure::operation::Operation;
 use crate::body::Body;
-use crate::context::{Client, Route};
+use crate::context::{Client, Route, Terms};
 use crate::error::{Error, ErrorKind, polled_again};
-use crate::pool::{NoTargetReason, Pool, Query};
+use crate::pool::{NoTargetReason, Pool};
 
 /// Which models are there? See the [module docs](self).
 #[derive(Clone, Debug)]
@@ -114,10 +115,10 @@ fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>
     if route.operation() != Operation::Models || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(None);
     }
-    let (client, aliases) = (request.extensions().get::<Client>(), pool.aliases());
-    let own = client.into_iter().flat_map(Client::routed);
+    let (terms, aliases) = (Terms::of(request.extensions()), pool.aliases());
+    let own = terms.client.iter().flat_map(Client::routed);
     let names: BTreeSet<&str> = aliases.iter().map(|alias| &**alias).chain(own).collect();
-    let mut seen = names.into_iter().filter(|name| is_for(client, name, pool)).map(Model::new);
+    let mut seen = names.into_iter().filter(|name| is_for(&terms, name, pool)).map(Model::new);
     let body = match route.object_ids().next() {
         None => serde_json::to_vec(&List { object: "list", data: seen.collect() }),
         Some(name) => match seen.find(|model| model.id == name) {
@@ -131,15 +132,10 @@ fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>
     Ok(Some(answer))
 }
 
-fn is_for(client: Option<&Client>, alias: &str, pool: &Pool) -> bool {
-    let query = match client {
-        Some(client) => Query::new(Some(client.resolve(alias)))
-            .constraints(client.constraints())
-            .has_token(client.token().is_some()),
-        None => Query::new(Some(alias)),
-    };
-    let is_served = || !matches!(pool.outlook(&query).reason, NoTargetReason::NotServed | NoTargetReason::TokenMissing);
-    client.is_none_or(|client| client.may_use(alias)) && is_served()
+fn is_for(terms: &Terms, alias: &str, pool: &Pool) -> bool {
+    let reason = || pool.outlook(&terms.query_for(Some(alias))).reason;
+    let is_served = || !matches!(reason(), NoTargetReason::NotServed | NoTargetReason::TokenMissing);
+    terms.client.as_ref().is_none_or(|client| client.may_use(alias)) && is_served()
 }
 
 #[derive(Serialize)]

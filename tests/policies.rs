@@ -644,7 +644,7 @@ mod any_run_of_events {
         Advance(u64),
         End { which: usize, outcome: Ending },
         SetWeight { backend: usize, weight: u32 },
-        Send { affinity: u64, us_only: bool, tried: Option<usize> },
+        Send { affinity: u64, us_only: bool, narrowed: Option<&'static str>, tried: Option<usize> },
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -666,8 +666,8 @@ mod any_run_of_events {
             2 => (0..15_000_u64).prop_map(Event::Advance),
             4 => (any::<usize>(), ending).prop_map(|(which, outcome)| Event::End { which, outcome }),
             1 => (0..4_usize, 0..3_u32).prop_map(|(backend, weight)| Event::SetWeight { backend, weight }),
-            6 => (0..8_u64, any::<bool>(), proptest::option::of(0..4_usize))
-                .prop_map(|(affinity, us_only, tried)| Event::Send { affinity, us_only, tried }),
+            6 => (0..8_u64, any::<bool>(), prop_oneof![2 => Just(None), 1 => Just(Some("us")), 1 => Just(Some("eu"))], proptest::option::of(0..4_usize))
+                .prop_map(|(affinity, us_only, narrowed, tried)| Event::Send { affinity, us_only, narrowed, tried }),
         ]
     }
 
@@ -714,7 +714,9 @@ mod any_run_of_events {
                     self.end(permit, outcome);
                 }
                 Event::End { .. } => {}
-                Event::Send { affinity, us_only, tried } => self.send(affinity, us_only, tried, policy),
+                Event::Send { affinity, us_only, narrowed, tried } => {
+                    self.send(affinity, us_only, narrowed, tried, policy)
+                }
             }
         }
 
@@ -736,13 +738,21 @@ mod any_run_of_events {
             }
         }
 
-        fn send(&mut self, affinity: u64, us_only: bool, tried: Option<usize>, policy: &impl Policy) {
+        fn send(
+            &mut self,
+            affinity: u64,
+            us_only: bool,
+            narrowed: Option<&str>,
+            tried: Option<usize>,
+            policy: &impl Policy,
+        ) {
             let us = Constraints::default().geography("us").processing([Processing::Regional]);
             let mut used_up = TargetSet::default();
             if let Some(tried) = tried {
                 used_up.insert(&target(&self.pool, NAMES[tried]));
             }
-            let mut query = Query::new(Some(ALIAS)).tried(&used_up);
+            let narrower = narrowed.map(|geography| Constraints::default().geography(geography));
+            let mut query = Query::new(Some(ALIAS)).tried(&used_up).narrowed(narrower.as_ref());
             if us_only {
                 query = query.constraints(&us);
             }
@@ -752,6 +762,7 @@ mod any_run_of_events {
             let name = permit.target().backend().to_owned();
             let chosen = NAMES.iter().position(|known| *known == name).unwrap();
             assert!(!us_only || name.starts_with("us"), "{name} does not comply");
+            assert!(narrowed.is_none_or(|geography| name.starts_with(geography)), "{name} does not comply");
             assert_ne!(Some(chosen), tried, "{name} was tried");
             assert_ne!(self.weights[chosen], 0, "{name} is drained");
             assert!(self.waits[chosen].is_none_or(|until| until <= Instant::now()), "{name} asked to wait");

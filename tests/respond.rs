@@ -28,7 +28,7 @@ async fn of(cause: impl Into<BoxError>) -> Response<Body> {
 }
 
 /// Every cause with its row of the contract.
-const ROWS: [(ErrorKind, u16, &str, &str); 18] = [
+const ROWS: [(ErrorKind, u16, &str, &str); 19] = [
     (ErrorKind::AliasNotAllowed, 403, "alias_not_allowed", "permission_error"),
     (ErrorKind::AmbiguousRequest, 400, "ambiguous_request", "invalid_request_error"),
     (ErrorKind::ApiVersionNotAllowed, 400, "api_version_not_allowed", "invalid_request_error"),
@@ -38,6 +38,7 @@ const ROWS: [(ErrorKind, u16, &str, &str); 18] = [
     (ErrorKind::DeploymentNotFound, 404, "DeploymentNotFound", "invalid_request_error"),
     (ErrorKind::FrontDoorRequired, 403, "front_door_required", "permission_error"),
     (ErrorKind::InvalidBody, 400, "invalid_body", "invalid_request_error"),
+    (ErrorKind::InvalidConstraint, 400, "invalid_constraint", "invalid_request_error"),
     (ErrorKind::NoTargetDown, 503, "no_target_available", "gateway_error"),
     (ErrorKind::NoTargetThrottled, 429, "no_target_available", "rate_limit_error"),
     (ErrorKind::NotSupported, 501, "not_supported", "invalid_request_error"),

@@ -7,7 +7,8 @@
 //! | [`Cookies`] | credential termination, which removes the header | sticky sessions |
 //! | [`EphemeralKey`] | credential termination | authorisation, sticky sessions, credential re-issue |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
-//! | [`Pin`] | sticky sessions | failover, selection |
+//! | [`Constraints`](crate::pool::Constraints) | inspection, from the request's headers | whoever chooses: sticky sessions, failover, selection, the list of models |
+//! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
@@ -16,7 +17,8 @@
 //! | [`Handshake`] | WebSocket pass-through | credential re-issue, the HTTP client |
 //! | [`InPreamble`] | stream commit, on the answer | failover |
 //!
-//! An embedder may read all of them, and put a `Client` or a `Route` of its own.
+//! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one
+//! request may go: they hold beside the client's and beside what the request's headers say.
 
 mod attempt_failed;
 mod attempts;
@@ -27,6 +29,7 @@ mod cookies;
 mod ephemeral;
 mod observe;
 mod route;
+mod terms;
 pub(crate) mod wait;
 
 pub use self::attempt_failed::AttemptFailed;
@@ -41,7 +44,7 @@ pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::route::NamePlace;
 pub use self::route::Route;
-use crate::pool::{Pin, Query};
+pub(crate) use self::terms::Terms;
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +61,3 @@ pub struct Handshake;
 /// a response, may exist. An attempt that was cut there says so by [`AttemptFailed::is_in_preamble`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InPreamble;
-
-/// What a request of this client with this route asks of its target.
-pub(crate) fn query<'a>(route: &'a Route, client: Option<&'a Client>, pin: Option<&'a Pin>) -> Query<'a> {
-    let Some(client) = client else { return Query::new(route.alias()).pinned(pin) };
-    let alias = route.alias().map(|alias| client.resolve(alias));
-    let query = Query::new(alias).constraints(client.constraints()).client(client.id()).pinned(pin);
-    query.has_token(client.token().is_some())
-}

@@ -21,11 +21,11 @@ use crate::azure::envelope;
 use crate::azure::operation::Repeat;
 use crate::body::{Body, Collected};
 use crate::context::{
-    AttemptFailed, Attempts, Client, FreshCredential, InPreamble, REFUSED_BODY, REFUSED_BODY_TIME, Route, of_body,
-    of_head, query,
+    AttemptFailed, Attempts, FreshCredential, InPreamble, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, of_body,
+    of_head,
 };
 use crate::error::{Error, ErrorKind, causes};
-use crate::pool::{Pin, Strength, Target, TargetSet};
+use crate::pool::{Strength, Target, TargetSet};
 
 /// Sends the request until an answer belongs to the client.
 ///
@@ -43,12 +43,11 @@ where
 {
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
-    let client = request.extensions().get::<Client>().cloned();
-    let pin = request.extensions().get::<Pin>().cloned();
+    let terms = Terms::of(request.extensions());
     config.budget.deposit();
 
     let (replay, mut request) = Replay::of(request);
-    let mut ending = Ending::new(query(&route, client.as_ref(), pin.as_ref()), &route, &attempts);
+    let mut ending = Ending::new(terms.query(&route), &route, &attempts);
     let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
     loop {
         let sent = attempts.sent();
@@ -67,7 +66,7 @@ where
         tracing::debug!(target = ?attempts.last().filter(|_| selected), ?outcome, "attempt");
 
         let Some(replay) = &replay else { return ending.pass(answer, outcome) };
-        let holds_parent = pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
+        let holds_parent = terms.pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
         let (answer, orphan) = match answer {
             Some(answer) if holds_parent && !waited_for_parent && answer.status() == StatusCode::BAD_REQUEST => {
                 let (answer, orphan) = Box::pin(misses_parent(answer)).await?;
@@ -92,8 +91,7 @@ where
             failures += u32::from(costs);
             Box::pin(ending.keep(answer, outcome)).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on =
-                || attempts.can_go_on(query(&route, client.as_ref(), pin.as_ref())) && config.budget.withdraw();
+            let goes_on = || attempts.can_go_on(terms.query(&route)) && config.budget.withdraw();
             if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }

@@ -1,30 +1,34 @@
-//! What is asked for? Collects the body within its bounds and inserts [`Route`](crate::context::Route).
+//! What is asked for? Collects the body within its bounds and inserts [`Route`](crate::context::Route), and what narrows it.
 //!
 //! 1. The route is read from the path, or taken from an extension that is there. A path that cannot be served is refused
 //!    before any of the body is read, and so is a request that names two hosts: in its target and in `Host`, or in two `Host`s.
-//! 2. A body above `request_body` is refused, at once when its length is known in front.
-//! 3. A body up to `replay_limit` is collected: the service below gets it as bytes, which it can send several times. Trailers
+//! 2. [`GEOGRAPHY_HEADER`] and [`PROCESSING_HEADER`] narrow, for this request, where it may go: they become
+//!    [`Constraints`](crate::pool::Constraints) in the extensions, which hold beside the client's, and beside those that are there
+//!    already. One geography, or a list of the scopes that are accepted; each header once. What nobody meets is refused as an
+//!    alias that nobody serves is. Both headers end here.
+//! 3. A body above `request_body` is refused, at once when its length is known in front.
+//! 4. A body up to `replay_limit` is collected: the service below gets it as bytes, which it can send several times. Trailers
 //!    of a collected body are dropped.
-//! 4. What collected bodies hold is charged to one account, `replay_memory`, until the last clone of the bytes is dropped. A
+//! 5. What collected bodies hold is charged to one account, `replay_memory`, until the last clone of the bytes is dropped. A
 //!    known length is reserved in front; otherwise the reservation grows with the body. The last [eighth](SMALL_SHARE) of the
 //!    account is kept for bodies up to [`SMALL_BODY`].
-//! 5. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
+//! 6. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
 //!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once.
-//! 6. A client that is waited for when `request_timeout` has passed since the head arrived is refused. So is one that breaks
+//! 7. A client that is waited for when `request_timeout` has passed since the head arrived is refused. So is one that breaks
 //!    its upload off. While the body is collected nothing has been sent to anybody; while it is streamed, the stream ends with
 //!    the same error.
-//! 7. Where the call names its model in the body ([`ModelPlace`]), as every v1 call and every family without a deployment
+//! 8. Where the call names its model in the body ([`ModelPlace`]), as every v1 call and every family without a deployment
 //!    segment does, the body is read: `model` becomes the alias, and where it stands is noted for selection, which puts each
 //!    target's deployment in its place. What is read besides are `stream`, and for responses `background` and `conversation`,
 //!    which make a repeat unsafe. No tree is built. Such a body must be JSON or a form, must not be encoded, and must fit into
 //!    `replay_limit`; it is refused when two readers could see two values in it: a field given twice, `Model` beside `model`.
-//! 8. A realtime session names its model in the query, as `model` or `deployment`; twice is refused.
-//! 9. A deployment in the path is the alias, whatever the body says. Where Azure serves the family without one, as some client
-//!    libraries send `/openai/deployments/{name}/responses`, selection takes the segment out and puts the deployment into the
-//!    body.
-//! 10. In other JSON bodies of a `POST` whose operation may stream, `stream` is read if the word is there at all. A body that
+//! 9. A realtime session names its model in the query, as `model` or `deployment`; twice is refused.
+//! 10. A deployment in the path is the alias, whatever the body says. Where Azure serves the family without one, as some client
+//!     libraries send `/openai/deployments/{name}/responses`, selection takes the segment out and puts the deployment into the
+//!     body.
+//! 11. In other JSON bodies of a `POST` whose operation may stream, `stream` is read if the word is there at all. A body that
 //!     cannot be read is passed on as not streaming, for the backend to answer.
-//! 11. A `base_path` in front of `/openai/` is taken off.
+//! 12. A `base_path` in front of `/openai/` is taken off.
 //!
 //! It does not change the body and does not judge what the client may do. What stands in a body that is handed on as a stream
 //! stays unknown.
@@ -68,17 +72,44 @@
 //! assert_eq!(layer.replay_memory_in_use(), 0);
 //! ```
 //!
+//! Two requests of one client, of which the second stays in the EU:
+//!
+//! ```
+//! # use http::{Request, Response};
+//! # use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! # use tower_azure_openai::{body::Body, inspect::{GEOGRAPHY_HEADER, InspectLayer}, pool::{Backend, Deployment, Pool, Target}};
+//! # use tower_azure_openai::select::SelectBackendLayer;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! # let backend = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+//! let at = |name, geography| Backend::new(name, format!("https://{name}.example")).geography(geography);
+//! let pool = Pool::builder()
+//!     .add_backend(at("east", "us").add_deployment(Deployment::new("gpt-4o")))
+//!     .add_backend(at("sweden", "eu").priority(1).add_deployment(Deployment::new("gpt-4o")))
+//!     .build()?;
+//! let service = ServiceBuilder::new().layer(InspectLayer::new()).layer(SelectBackendLayer::new(pool)).service(backend);
+//!
+//! let request = || Request::post("/openai/deployments/gpt-4o/embeddings");
+//! for (request, expected) in [(request(), "east"), (request().header(GEOGRAPHY_HEADER, "eu"), "sweden")] {
+//!     let answer = service.clone().oneshot(request.body(Body::empty())?).await?;
+//!     assert_eq!(answer.extensions().get::<Target>().map(Target::backend), Some(expected));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Errors
-//! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for
-//! a body or query that would have to be read; [`NoTargetDown`], with a time to wait, when such a body finds no room in the
-//! account; [`RequestTooLarge`], [`RequestTimeout`] and [`UploadFailed`], from
-//! the future or, once the body is streamed, from the body; those of the service below.
+//! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidConstraint`] for headers that cannot be understood;
+//! [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for a body or query that would have to be read;
+//! [`NoTargetDown`], with a time to wait, when such a body finds no room in the account; [`RequestTooLarge`], [`RequestTimeout`]
+//! and [`UploadFailed`], from the future or, once the body is streamed, from the body; those of the service below.
 //!
 //! # Cancellation
 //! Dropping the future drops what was read, gives its charge back, and drops the request below.
 //!
 //! [`AmbiguousRequest`]: crate::ErrorKind::AmbiguousRequest
 //! [`InvalidBody`]: crate::ErrorKind::InvalidBody
+//! [`InvalidConstraint`]: crate::ErrorKind::InvalidConstraint
 //! [`ModelPlace`]: crate::azure::operation::ModelPlace
 //! [`NoTargetDown`]: crate::ErrorKind::NoTargetDown
 //! [`UnsupportedEncoding`]: crate::ErrorKind::UnsupportedEncoding
@@ -90,12 +121,14 @@ mod account;
 mod collect;
 mod layer;
 mod naming;
+mod narrowing;
 mod service;
 mod upload;
 
 use std::time::Duration;
 
 pub use self::layer::InspectLayer;
+pub use self::narrowing::{GEOGRAPHY_HEADER, PROCESSING_HEADER};
 pub use self::service::{Inspect, ResponseFuture};
 
 /// The largest body that is accepted by default: 64 MiB.

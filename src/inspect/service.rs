@@ -14,8 +14,8 @@ use tower_service::Service;
 
 use super::collect::Collect;
 use super::layer::Settings;
-use super::naming;
 use super::upload::{self, Upload};
+use super::{naming, narrowing};
 use crate::body::Body;
 use crate::context::Route;
 use crate::error::{Error, ErrorKind, polled_again};
@@ -46,8 +46,8 @@ where
         if let Some(base_path) = &self.settings.base_path {
             base_path.strip(&mut request);
         }
-        let (parts, body) = request.into_parts();
-        let state = match self.admit(&parts, Body::new(body)) {
+        let (mut parts, body) = request.into_parts();
+        let state = match self.admit(&mut parts, Body::new(body)) {
             Ok((route, collect)) => {
                 let next = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, next);
@@ -61,11 +61,12 @@ where
 
 impl<S> Inspect<S> {
     /// Everything that is known before the body is read.
-    fn admit(&self, parts: &Parts, body: Body) -> Result<(Route, Collect), Error> {
+    fn admit(&self, parts: &mut Parts, body: Body) -> Result<(Route, Collect), Error> {
         let route = Route::find_or_parse(&parts.extensions, &parts.method, &parts.uri)?;
         if names_two_hosts(&parts.uri, &parts.headers) {
             return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));
         }
+        narrowing::take(parts)?;
         let Settings { request_body, replay_limit, ref account, request_timeout, .. } = self.settings;
         if body.size_hint().lower().max(announced(&parts.headers)) > request_body {
             return Err(upload::too_large());

@@ -153,10 +153,21 @@ impl Processing {
     }
 }
 
-/// What a client demands of every backend that may see its requests. Checked before anything else and never relaxed.
+/// Where a backend keeps and processes what it is sent: all that [`Constraints`] look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) geography: Option<Box<str>>,
+    pub(super) processing: Processing,
+}
+
+/// What is demanded of every backend that may see a request. Checked before anything else and never relaxed.
+///
+/// A client's stand in its [`Client`](crate::context::Client). Those in the extensions of a request hold beside them: they can
+/// narrow where it may go, and never widen it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constraints {
-    geography: Option<Box<str>>,
+    /// Each of them; with several, nobody complies.
+    geographies: Vec<Box<str>>,
     processing: Option<BTreeSet<Processing>>,
 }
 
@@ -164,7 +175,7 @@ impl Constraints {
     /// Only backends of this geography.
     #[must_use]
     pub fn geography(mut self, geography: impl Into<Box<str>>) -> Self {
-        self.geography = Some(geography.into());
+        self.geographies = vec![geography.into()];
         self
     }
 
@@ -175,15 +186,36 @@ impl Constraints {
         self
     }
 
-    pub(super) fn allow(&self, geography: Option<&str>, processing: Processing) -> bool {
-        self.geography.as_deref().is_none_or(|wanted| geography == Some(wanted))
-            && self.processing.as_ref().is_none_or(|scopes| scopes.contains(&processing))
+    /// Only backends that comply with both, which are none where the two contradict each other.
+    ///
+    /// ```
+    /// use tower_azure_openai::pool::{Constraints, Processing};
+    ///
+    /// let (eu, regional) = (Constraints::default().geography("eu"), Constraints::default().processing([Processing::Regional]));
+    /// assert_eq!(eu.clone().and(regional), eu.processing([Processing::Regional]));
+    /// ```
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.geographies.extend(other.geographies);
+        self.geographies.sort_unstable();
+        self.geographies.dedup();
+        self.processing = match (self.processing, other.processing) {
+            (Some(one), Some(other)) => Some(&one & &other),
+            (one, other) => one.or(other),
+        };
+        self
     }
 
-    pub(super) fn violations(&self, geography: Option<&str>, processing: Processing) -> Vec<Obstacle> {
-        let stays = self.geography.clone().filter(|wanted| geography != Some(wanted));
-        let elsewhere = stays.map(|wanted| Obstacle::Geography { is: geography.map(Into::into), wanted });
-        let unaccepted = self.processing.as_ref().is_some_and(|scopes| !scopes.contains(&processing));
-        elsewhere.into_iter().chain(unaccepted.then_some(Obstacle::Processing { is: processing })).collect()
+    pub(super) fn allow(&self, place: &Place) -> bool {
+        self.geographies.iter().all(|wanted| place.geography.as_ref() == Some(wanted))
+            && self.processing.as_ref().is_none_or(|scopes| scopes.contains(&place.processing))
+    }
+
+    pub(super) fn violations(&self, place: &Place) -> Vec<Obstacle> {
+        let missed = self.geographies.iter().filter(|wanted| place.geography.as_ref() != Some(wanted));
+        let elsewhere =
+            missed.map(|wanted| Obstacle::Geography { is: place.geography.clone(), wanted: wanted.clone() });
+        let unaccepted = self.processing.as_ref().is_some_and(|scopes| !scopes.contains(&place.processing));
+        elsewhere.chain(unaccepted.then_some(Obstacle::Processing { is: place.processing })).collect()
     }
 }

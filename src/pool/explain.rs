@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::status::ceil_ms;
+use super::table::Seat;
 use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
-use crate::context::{Client, Route, query};
+use crate::context::{Client, Route, Terms};
 
 /// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
 /// its way.
@@ -71,6 +72,8 @@ pub enum Obstacle {
         /// Where the client's data must stay.
         wanted: Box<str>,
     },
+    /// It does not comply with what this one request demands beside its client.
+    Narrowed,
     /// Its token is not at hand, or was refused: it is chosen only when nobody else could be.
     NoIdentity,
     /// It serves another alias, or none.
@@ -146,10 +149,10 @@ impl Pool {
     /// Says for every target why a request of this client with this route would, or would not, be given to it now.
     #[must_use]
     pub fn explain(&self, route: &Route, client: Option<&Client>) -> Explanation {
-        self.explain_query(&query(route, client, None))
+        self.explain_query(&Terms::from(client).query(route))
     }
 
-    /// The same for a query, with what was tried.
+    /// The same for a query, with what was tried and how the request narrows.
     #[must_use]
     pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
         let (table, now) = (self.0.table.load(), Instant::now());
@@ -158,7 +161,7 @@ impl Pool {
         let group = self.known_group_of(&table, query);
         for tier in group.into_iter().flat_map(|group| group.tiers()) {
             let ahead = found;
-            for target in tier {
+            for target in tier.iter().map(Seat::target) {
                 let mut obstacles = query.obstacles(target, self.0.epoch, now);
                 found |= obstacles.is_empty();
                 if ahead {
@@ -183,8 +186,8 @@ impl Pool {
 
 impl Query<'_> {
     fn obstacles(&self, target: &Target, epoch: Instant, now: Instant) -> Vec<Obstacle> {
-        let live = &target.0.live;
-        let full = target.is_full().then_some(Obstacle::Full { max_in_flight: target.0.max_in_flight });
+        let live = &target.live;
+        let full = target.is_full().then_some(Obstacle::Full { max_in_flight: target.inner.max_in_flight });
         let wait = live.admits_in(Live::since(epoch, now));
         let circuit = (!wait.is_zero()).then(|| match live.state(now) {
             CircuitState::Open { throttled, .. } => Obstacle::Open { throttled, wait },
@@ -195,10 +198,13 @@ impl Query<'_> {
         let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
         let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
         let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
-        target
-            .violations(self.constraints)
+        // What a request keeps to may come from a header, of which nothing is shown.
+        let narrowed =
+            self.narrowed.is_some_and(|narrowed| !narrowed.allow(target.place())).then_some(Obstacle::Narrowed);
+        self.constraints
+            .map_or_else(Vec::new, |constraints| constraints.violations(target.place()))
             .into_iter()
-            .chain([elsewhere, tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
+            .chain([narrowed, elsewhere, tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
             .collect()
     }
 }
@@ -234,6 +240,7 @@ impl fmt::Display for Obstacle {
             Self::Full { max_in_flight } => write!(f, "full, {max_in_flight} in flight"),
             Self::Geography { is: Some(is), wanted } => write!(f, "geography is {is}, not {wanted}"),
             Self::Geography { is: None, wanted } => write!(f, "geography is unknown, not {wanted}"),
+            Self::Narrowed => f.write_str("outside of what the request keeps to"),
             Self::NoIdentity => f.write_str("has no identity, and goes last"),
             Self::NotServed => f.write_str("serves another alias"),
             Self::OtherRelease => f.write_str("is of another release"),

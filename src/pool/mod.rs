@@ -29,6 +29,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Who may see a request is a matter of [`Constraints`], those of its client and those of the request itself. Whoever does not
+//! comply with both is, for this request, not there: not chosen, not pinned, not asked for objects, not waited for.
 
 mod backend;
 mod breaker;
@@ -215,7 +218,7 @@ impl Pool {
         let _alone = self.changing();
         let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, now));
         let others = table.group(target.alias()).is_some_and(|group| {
-            let admits = |other: &Target| !other.is_drained() && other.0.live.admits(since);
+            let admits = |other: &Target| !other.is_drained() && other.live.admits(since);
             group.targets().any(|other| other != target && other.shares_release_with(target) && admits(other))
         });
         then(others);

@@ -29,15 +29,15 @@ pub struct Permit {
 impl Permit {
     /// Takes a place in flight, then the circuit's admission.
     pub(super) fn take(pool: &Pool, target: &Target, now: Instant) -> Option<Self> {
-        let backend = &target.0.backend;
-        let max = if target.0.max_in_flight == 0 { u32::MAX } else { target.0.max_in_flight };
+        let backend = &target.inner.backend;
+        let max = if target.inner.max_in_flight == 0 { u32::MAX } else { target.inner.max_in_flight };
         backend.in_flight.fetch_update(AcqRel, Relaxed, |n| (n < max).then(|| n + 1)).ok()?;
-        let Some(admission) = Admission::take(&target.0.live, now) else {
+        let Some(admission) = Admission::take(&target.live, now) else {
             backend.in_flight.fetch_sub(1, AcqRel);
             return None;
         };
-        target.0.live.in_flight().fetch_add(1, AcqRel);
-        target.0.live.counters.requests.fetch_add(1, Relaxed);
+        target.live.in_flight().fetch_add(1, AcqRel);
+        target.live.counters.requests.fetch_add(1, Relaxed);
         Some(Self { pool: pool.clone(), target: target.clone(), admission, sent: None })
     }
 
@@ -51,12 +51,12 @@ impl Permit {
     pub fn sent(&mut self, kind: RouteKind) {
         let now = Instant::now();
         self.sent = Some((kind, now));
-        self.target.0.live.measure(kind, |latency| latency.sent(now));
+        self.target.live.measure(kind, |latency| latency.sent(now));
     }
 
     /// Takes note of what the head of an answer says of the room that is left.
     pub fn observe(&self, headers: &HeaderMap) {
-        let live = &self.target.0.live;
+        let live = &self.target.live;
         if signals::is_spilled_over(headers) {
             live.counters.spilled_over.fetch_add(1, Relaxed);
         }
@@ -71,7 +71,7 @@ impl Permit {
     pub fn commit(&mut self) {
         let now = Instant::now();
         if let Some((kind, sent)) = self.sent.take() {
-            self.target.0.live.measure(kind, |latency| latency.sample(now.saturating_duration_since(sent), now));
+            self.target.live.measure(kind, |latency| latency.sample(now.saturating_duration_since(sent), now));
         }
         self.admission.commit(now);
     }
@@ -81,9 +81,9 @@ impl Permit {
         if self.admission.is_settled() {
             return;
         }
-        let (now, counters) = (Instant::now(), &self.target.0.live.counters);
+        let (now, counters) = (Instant::now(), &self.target.live.counters);
         if outcome.is_failure() || matches!(outcome, Outcome::ServerFailed { .. }) {
-            let live = &self.target.0.live;
+            let live = &self.target.live;
             RouteKind::ALL.iter().for_each(|kind| live.measure(*kind, |latency| latency.fail(outcome.hint(), now)));
         }
         match Lesson::of(outcome) {
@@ -102,14 +102,14 @@ impl Permit {
             Lesson::Unreachable => {
                 counters.failures.fetch_add(1, Relaxed);
                 self.admission.record(outcome, now);
-                self.pool.siblings(&self.target).for_each(|sibling| sibling.0.live.fail(now));
+                self.pool.siblings(&self.target).for_each(|sibling| sibling.live.fail(now));
             }
             Lesson::Wait { hint, quota } => {
                 let counter = if quota { &counters.throttled } else { &counters.failures };
                 counter.fetch_add(1, Relaxed);
                 self.admission.record(outcome, now);
                 if quota {
-                    self.pool.quota_members(&self.target).for_each(|member| member.0.live.throttle(hint, now));
+                    self.pool.quota_members(&self.target).for_each(|member| member.live.throttle(hint, now));
                 }
             }
         }
@@ -118,8 +118,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.target.0.live.in_flight().fetch_sub(1, AcqRel);
-        self.target.0.backend.in_flight.fetch_sub(1, AcqRel);
+        self.target.live.in_flight().fetch_sub(1, AcqRel);
+        self.target.inner.backend.in_flight.fetch_sub(1, AcqRel);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::rendezvous;
 use super::table::{Alias, Group, ReleaseGroup, Table};
-use super::{Constraints, Pool, Query};
+use super::{Pool, Query};
 use crate::azure::stable_hash;
 
 /// One of several models or versions that an alias stands for, with its share of the clients.
@@ -90,12 +90,12 @@ impl Alias {
             self.releases.iter().find(|release| release.group.targets().any(|target| tried.contains(target)))
         });
         // State stays where it is, whatever release the client has by now.
-        begun.or_else(|| if query.is_required() { None } else { self.assigned(query.constraints, key) })
+        begun.or_else(|| if query.is_required() { None } else { self.assigned(query, key) })
     }
 
-    /// Among those that could ever serve the client.
-    fn assigned(&self, constraints: Option<&Constraints>, key: impl FnOnce() -> u64) -> Option<&ReleaseGroup> {
-        let complies = |release: &&ReleaseGroup| release.group.targets().any(|target| target.complies(constraints));
+    /// Among those that could ever serve the request.
+    fn assigned(&self, query: &Query<'_>, key: impl FnOnce() -> u64) -> Option<&ReleaseGroup> {
+        let complies = |release: &&ReleaseGroup| release.group.targets().any(|target| query.allows(target));
         let [_, ..] = &self.releases[..] else { return None };
         let key = key();
         let score = |release: &ReleaseGroup| {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::backend::Place;
 use super::live::Live;
 use super::permit::Permit;
-use super::table::Group;
+use super::table::{Group, Places, Seat};
 use super::{Constraints, Pin, Pool, Strength, Target, TargetSet};
 
 /// How soon a target that is full, or without identity, is worth asking for again: nobody can know when that ends.
@@ -20,6 +21,8 @@ pub struct Query<'a> {
     pub alias: Option<&'a str>,
     /// What the client demands of every backend.
     pub constraints: Option<&'a Constraints>,
+    /// What the request demands beside its client.
+    pub narrowed: Option<&'a Constraints>,
     /// Targets that this request has used up.
     pub tried: Option<&'a TargetSet>,
     /// Whether the client has a token of its own, which some backends ask for.
@@ -41,6 +44,13 @@ impl<'a> Query<'a> {
     #[must_use]
     pub const fn constraints(mut self, constraints: &'a Constraints) -> Self {
         self.constraints = Some(constraints);
+        self
+    }
+
+    /// Of those, only targets that comply with these too.
+    #[must_use]
+    pub const fn narrowed(mut self, constraints: Option<&'a Constraints>) -> Self {
+        self.narrowed = constraints;
         self
     }
 
@@ -83,25 +93,26 @@ impl<'a> Query<'a> {
     }
 
     pub(super) fn can_show(&self, target: &Target) -> bool {
-        self.has_token || !target.0.pass_through
+        self.has_token || !target.inner.pass_through
+    }
+
+    /// Whether the target complies with what client and request demand.
+    #[inline(never)]
+    pub(super) fn allows(&self, target: &Target) -> bool {
+        self.allows_place(target.place())
+    }
+
+    fn allows_place(&self, place: &Place) -> bool {
+        [self.constraints, self.narrowed].into_iter().flatten().all(|demanded| demanded.allow(place))
     }
 
     /// Whether the target may ever serve the request.
     fn suits(&self, target: &Target) -> bool {
-        self.can_show(target) && target.complies(self.constraints)
+        self.can_show(target) && self.allows(target)
     }
 
     pub(super) fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
-    }
-
-    #[inline]
-    fn can_take(&self, scope: Scope<'_>, target: &Target, since: u64) -> bool {
-        target.0.live.admits(since)
-            && self.is_new(target)
-            && scope.is_open_to(target)
-            && !target.is_full()
-            && self.suits(target)
     }
 
     /// Where to look, one after the other.
@@ -123,6 +134,49 @@ struct Scope<'a> {
     drained: bool,
 }
 
+/// A query, prepared for being asked of many targets.
+struct Filter<'a> {
+    query: &'a Query<'a>,
+    scope: Scope<'a>,
+    places: Places,
+    since_epoch: u64,
+}
+
+impl<'a> Filter<'a> {
+    fn new(pool: &Pool, group: &Group, query: &'a Query<'a>, scope: Scope<'a>, now: Instant) -> Self {
+        let places = group.places(|place| query.allows_place(place));
+        Self { query, scope, places, since_epoch: Live::since(pool.0.epoch, now) }
+    }
+
+    /// Whether the target can take the request now, its identity aside. What few need to be asked stands apart, so that the
+    /// rest is inlined into loops over many.
+    #[inline]
+    fn admits(&self, seat: &Seat) -> bool {
+        let target = seat.target();
+        target.live.admits(self.since_epoch)
+            && seat.is_in(self.places).unwrap_or_else(|| self.query.allows(target))
+            && self.query.is_new(target)
+            && (seat.is_plain() && self.scope.backend.is_none() || self.reaches(target))
+    }
+
+    #[inline(never)]
+    fn reaches(&self, target: &Target) -> bool {
+        self.scope.is_open_to(target) && !target.is_full() && self.query.can_show(target)
+    }
+
+    /// Apart from [`Pool::acquire`], which is compiled where it is used.
+    fn eligible<'t>(&self, tier: &'t [Seat]) -> Vec<&'t Target> {
+        let mut eligible = Vec::with_capacity(tier.len());
+        // With a thousand targets a plain loop takes two thirds of the time of `extend` with a filter.
+        for seat in tier {
+            if self.admits(seat) {
+                eligible.push(seat.target());
+            }
+        }
+        eligible
+    }
+}
+
 impl Scope<'_> {
     const ALL: Self = Self { backend: None, drained: false };
 
@@ -130,7 +184,6 @@ impl Scope<'_> {
         self.backend.is_none_or(|backend| target.backend() == backend)
     }
 
-    #[inline]
     fn is_open_to(&self, target: &Target) -> bool {
         (self.drained || !target.is_drained()) && self.holds(target)
     }
@@ -221,8 +274,9 @@ impl Pool {
         now: Instant,
         choice: &mut Choice<F>,
     ) -> Option<Permit> {
+        let filter = Filter::new(self, group, query, scope, now);
         for tier in group.tiers() {
-            let mut candidates = self.eligible(tier, query, scope, now);
+            let mut candidates = filter.eligible(tier);
             while !candidates.is_empty() {
                 let chosen = (choice.choose)(&candidates).min(candidates.len() - 1);
                 // Asking the chosen one alone keeps tokens out of the loop over all targets.
@@ -241,28 +295,15 @@ impl Pool {
         None
     }
 
-    /// Apart from [`acquire`](Self::acquire), which is compiled where it is used, so that the little that is asked of every
-    /// target is inlined.
-    fn eligible<'t>(&self, tier: &'t [Target], query: &Query<'_>, scope: Scope<'_>, now: Instant) -> Vec<&'t Target> {
-        let since = Live::since(self.0.epoch, now);
-        let mut eligible = Vec::with_capacity(tier.len());
-        // With a thousand targets a plain loop takes two thirds of the time of `extend` with a filter.
-        for target in tier {
-            if query.can_take(scope, target, since) {
-                eligible.push(target);
-            }
-        }
-        eligible
-    }
-
     /// Whether [`acquire`](Self::acquire) would find a target now.
     #[must_use]
     pub fn has_eligible(&self, query: &Query<'_>) -> bool {
         let (table, now) = (self.0.table.load(), Instant::now());
-        let since = Live::since(self.0.epoch, now);
         let found = |group: &Group| {
-            let any =
-                |scope: Scope<'_>| group.targets().any(|target| query.can_take(scope, target, since)).then_some(());
+            let any = |scope: Scope<'_>| {
+                let filter = Filter::new(self, group, query, scope, now);
+                group.seats().any(|seat| filter.admits(seat)).then_some(())
+            };
             self.first(group, query, now, any).is_some()
         };
         self.known_group_of(&table, query).is_some_and(found)
@@ -294,14 +335,14 @@ impl Pool {
         let able = group.targets().filter(|target| scope.is_open_to(target) && query.suits(target));
         let waits = able.map(|target| {
             let is_uncertain = target.is_full() || !target.has_identity(now);
-            target.0.live.admits_in(since).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
+            target.live.admits_in(since).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
         });
         waits.min()
     }
 
     fn why_not(&self, group: &Group, query: &Query<'_>, now: Instant) -> NoTarget {
         let scope = verdict(group, query, now);
-        let mut compliant = group.targets().filter(|target| scope.holds(target) && target.complies(query.constraints));
+        let mut compliant = group.targets().filter(|target| scope.holds(target) && query.allows(target));
         if compliant.next().is_none() {
             return NoTarget { reason: scope.reason(NoTargetReason::NotServed), retry_after: None };
         }

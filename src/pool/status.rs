@@ -98,16 +98,16 @@ impl Release {
 
 impl Resource {
     pub(super) fn status(&self, table: &Table, now: Instant) -> BackendStatus {
-        let own = || table.deployed().filter(|target| target.0.backend.name == self.name);
+        let own = || table.deployed().filter(|target| target.inner.backend.name == self.name);
         BackendStatus {
             name: self.name.to_string(),
             region: self.region.as_deref().map(str::to_owned),
-            geography: self.geography.as_deref().map(str::to_owned),
+            geography: self.place.geography.as_deref().map(str::to_owned),
             priority: self.priority,
             weight: self.weight,
             drained: self.weight == 0,
             in_flight: self.in_flight.load(Relaxed),
-            identity: self.identity(own().any(|target| target.0.live.refuses_token(now))),
+            identity: self.identity(own().any(|target| target.live.refuses_token(now))),
             deployments: own().filter_map(|target| target.status(now)).collect(),
         }
     }
@@ -123,7 +123,7 @@ impl Resource {
 
 impl Target {
     fn status(&self, now: Instant) -> Option<DeploymentStatus> {
-        let (served, live) = (self.0.deployment.as_ref()?, &self.0.live);
+        let (served, live) = (self.inner.deployment.as_ref()?, &self.live);
         let state = live.state(now);
         let reopens_in_ms = match state {
             CircuitState::Open { until, .. } => Some(ceil_ms(until.saturating_duration_since(now))),

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
+use super::backend::Place;
 use super::builder::{Checked, PoolBuilder};
 use super::endpoint::Endpoint;
 use super::live::Live;
@@ -24,7 +25,7 @@ pub(super) struct Table {
     targets: Vec<Target>,
     aliases: HashMap<Arc<str>, Alias>,
     unnamed: Group,
-    next_slot: usize,
+    next_slot: u32,
 }
 
 /// Whom an alias stands for.
@@ -55,23 +56,74 @@ impl Alias {
 /// The targets of an alias by priority, the lowest number first, and inside a priority those of the own region first.
 #[derive(Default)]
 pub(super) struct Group {
-    tiers: Vec<Vec<Target>>,
+    tiers: Vec<Vec<Seat>>,
+    /// Where its backends are; at most [`PLACES`].
+    places: Vec<Place>,
+}
+
+/// So many different places are told apart by a bit of [`Places`]. What is in another is asked itself.
+const PLACES: usize = u64::BITS as usize;
+
+/// A target of a group, with what its description comes down to when a thousand are looked through.
+pub(super) struct Seat {
+    target: Target,
+    place: u8,
+    plain: bool,
+}
+
+/// Some places of a group.
+#[derive(Clone, Copy)]
+pub(super) struct Places(u64);
+
+impl Seat {
+    pub(super) const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// See [`Target::is_plain`].
+    pub(super) const fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether it is in one of these places; `None` when it has no bit of its own.
+    pub(super) fn is_in(&self, places: Places) -> Option<bool> {
+        places.0.checked_shr(u32::from(self.place)).map(|bits| bits & 1 == 1)
+    }
 }
 
 impl Group {
     fn new(mut targets: Vec<Target>, region: Option<&str>) -> Self {
         let rank = |target: &Target| (target.priority(), region.is_some() && target.region() != region);
         targets.sort_by_key(rank);
-        let tiers = targets.chunk_by(|a, b| rank(a) == rank(b)).map(<[Target]>::to_vec).collect();
-        Self { tiers }
+        let mut places = Vec::new();
+        let mut seat = |target: &Target| {
+            let place = &target.inner.backend.place;
+            let index = places.iter().position(|other| other == place).unwrap_or(places.len());
+            if index == places.len() && index < PLACES {
+                places.push(place.clone());
+            }
+            Seat { target: target.clone(), place: index as u8, plain: target.is_plain() }
+        };
+        let tiers = targets.chunk_by(|a, b| rank(a) == rank(b)).map(|tier| tier.iter().map(&mut seat).collect());
+        Self { tiers: tiers.collect(), places }
     }
 
-    pub(super) fn tiers(&self) -> impl Iterator<Item = &[Target]> {
+    pub(super) fn tiers(&self) -> impl Iterator<Item = &[Seat]> {
         self.tiers.iter().map(Vec::as_slice)
     }
 
-    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+    pub(super) fn seats(&self) -> impl Iterator<Item = &Seat> {
         self.tiers.iter().flatten()
+    }
+
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.seats().map(Seat::target)
+    }
+
+    /// Those that are allowed, each asked once however many targets are there.
+    pub(super) fn places(&self, allows: impl Fn(&Place) -> bool) -> Places {
+        let bit = |(index, place)| u64::from(allows(place)) << index;
+        Places(self.places.iter().enumerate().map(bit).sum())
     }
 }
 
@@ -91,7 +143,7 @@ impl Table {
 
         let mut aliases: HashMap<Arc<str>, Vec<Target>> = HashMap::new();
         for target in &deployed {
-            if let Some(served) = &target.0.deployment {
+            if let Some(served) = &target.inner.deployment {
                 aliases.entry(served.alias.clone()).or_default().push(target.clone());
             }
         }
@@ -120,7 +172,7 @@ impl Table {
 
     /// Every target with a deployment, in the order of configuration.
     pub(super) fn deployed(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter().filter(|target| target.0.deployment.is_some())
+        self.targets.iter().filter(|target| target.inner.deployment.is_some())
     }
 
     pub(super) fn aliases(&self) -> Vec<Arc<str>> {
@@ -149,13 +201,14 @@ struct Maker<'a> {
     epoch: Instant,
     circuit: CircuitConfig,
     before: Option<&'a Table>,
-    next_slot: usize,
+    next_slot: u32,
 }
 
 impl Maker<'_> {
     fn resource(&self, backend: &Backend, endpoint: Endpoint) -> Arc<Resource> {
         let known = self.before.and_then(|table| table.find(backend, &endpoint, None));
-        let in_flight = known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.0.backend.in_flight.clone());
+        let in_flight =
+            known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.inner.backend.in_flight.clone());
         Arc::new(Resource {
             name: backend.name.as_str().into(),
             kind: backend.kind,
@@ -164,8 +217,7 @@ impl Maker<'_> {
             priority: backend.priority,
             weight: backend.weight,
             region: backend.region.as_deref().map(Into::into),
-            geography: backend.geography.as_deref().map(Into::into),
-            processing: backend.processing,
+            place: Place { geography: backend.geography.as_deref().map(Into::into), processing: backend.processing },
             in_flight,
         })
     }
@@ -175,18 +227,15 @@ impl Maker<'_> {
         let known = self.before.and_then(|table| table.find(backend, &resource.endpoint, name));
         let (slot, live) = match known {
             Some(target) => {
-                target.0.live.configure(self.circuit, Instant::now());
-                (target.0.slot, target.0.live.clone())
+                target.live.configure(self.circuit, Instant::now());
+                (target.slot, target.live.clone())
             }
             None => self.fresh(backend, name),
         };
         let weight = deployment.and_then(|d| d.weight).unwrap_or(backend.weight);
-        Target(Arc::new(Inner {
-            live,
-            slot,
-            identity: stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]),
+        let identity = stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]);
+        let inner = Inner {
             priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
-            weight,
             max_in_flight: backend.max_in_flight,
             drained: backend.weight == 0 || weight == 0,
             pass_through: backend.credential.as_ref().is_some_and(Credential::is_pass_through),
@@ -203,10 +252,11 @@ impl Maker<'_> {
                 .and_then(|d| d.quota_group.as_deref())
                 .or(backend.quota_group.as_deref())
                 .map(Into::into),
-        }))
+        };
+        Target::new(live, slot, identity, weight, inner)
     }
 
-    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> (usize, Arc<Live>) {
+    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> (u32, Arc<Live>) {
         let slot = self.next_slot;
         self.next_slot += 1;
         let name = deployment.map_or_else(|| backend.name.clone(), |name| format!("{}/{name}", backend.name));

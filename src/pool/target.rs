@@ -7,24 +7,27 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::backend::Place;
 use super::live::Live;
 use super::load::LATENCY_DECAY;
-use super::{BackendKind, CircuitState, Constraints, Credential, Endpoint, Obstacle, Processing, Release, RouteKind};
+use super::{BackendKind, CircuitState, Credential, Endpoint, Release, RouteKind};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
 /// Cheap to clone. Selection puts it into the extensions of the attempt and of the answer.
 #[derive(Clone)]
-pub struct Target(pub(super) Arc<Inner>);
-
-/// In this order, so that all that selection reads of a target lies together.
-#[repr(C)]
-pub(super) struct Inner {
+pub struct Target {
     pub(super) live: Arc<Live>,
-    pub(super) slot: usize,
+    pub(super) inner: Arc<Inner>,
+    // What selection asks of each of a thousand targets lies in the handle, and these side by side.
     pub(super) identity: u64,
-    pub(super) priority: u32,
+    pub(super) slot: u32,
     pub(super) weight: u32,
+}
+
+/// The rest of a target as it was built.
+pub(super) struct Inner {
+    pub(super) priority: u32,
     /// Of the backend; 0 is unlimited.
     pub(super) max_in_flight: u32,
     pub(super) drained: bool,
@@ -44,8 +47,7 @@ pub(super) struct Resource {
     pub(super) priority: u32,
     pub(super) weight: u32,
     pub(super) region: Option<Box<str>>,
-    pub(super) geography: Option<Box<str>>,
-    pub(super) processing: Processing,
+    pub(super) place: Place,
     pub(super) in_flight: Arc<AtomicU32>,
 }
 
@@ -60,78 +62,82 @@ pub(super) struct Served {
 }
 
 impl Target {
+    pub(super) fn new(live: Arc<Live>, slot: u32, identity: u64, weight: u32, inner: Inner) -> Self {
+        Self { live, inner: Arc::new(inner), identity, slot, weight }
+    }
+
     /// The backend's configured name.
     #[must_use]
     pub fn backend(&self) -> &str {
-        &self.0.backend.name
+        &self.inner.backend.name
     }
 
     pub(crate) fn backend_name(&self) -> Arc<str> {
-        self.0.backend.name.clone()
+        self.inner.backend.name.clone()
     }
 
     /// The deployment's name on that backend.
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {
-        self.0.deployment.as_ref().map(|served| &*served.name)
+        self.inner.deployment.as_ref().map(|served| &*served.name)
     }
 
     /// The deployment's name as it stands in a path.
     pub(crate) fn path_segment(&self) -> Option<&str> {
-        self.0.deployment.as_ref().map(|served| &*served.path_segment)
+        self.inner.deployment.as_ref().map(|served| &*served.path_segment)
     }
 
     /// The deployment's name as a value of JSON, with its quotes.
     pub(crate) fn json_name(&self) -> Option<&str> {
-        self.0.deployment.as_ref().map(|served| &*served.json_name)
+        self.inner.deployment.as_ref().map(|served| &*served.json_name)
     }
 
     /// The name that clients use for the deployment.
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
-        self.0.deployment.as_ref().map(|served| &*served.alias)
+        self.inner.deployment.as_ref().map(|served| &*served.alias)
     }
 
     /// Which form of the API its backend speaks.
     #[must_use]
     pub fn kind(&self) -> BackendKind {
-        self.0.backend.kind
+        self.inner.backend.kind
     }
 
     /// Where requests go.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
-        &self.0.backend.endpoint
+        &self.inner.backend.endpoint
     }
 
     /// What the backend is shown.
     #[must_use]
     pub fn credential(&self) -> Option<&Credential> {
-        self.0.backend.credential.as_ref()
+        self.inner.backend.credential.as_ref()
     }
 
     /// The backend's region, if it was told.
     #[must_use]
     pub fn region(&self) -> Option<&str> {
-        self.0.backend.region.as_deref()
+        self.inner.backend.region.as_deref()
     }
 
     /// Lower is tried first.
     #[must_use]
     pub fn priority(&self) -> u32 {
-        self.0.priority
+        self.inner.priority
     }
 
     /// The share inside its priority group.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        self.0.weight
+        self.weight
     }
 
     /// Requests that this target is serving now, streams counted to their end.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.0.live.in_flight().load(Relaxed)
+        self.live.in_flight().load(Relaxed)
     }
 
     /// How long the target takes to the first content of an answer of this kind, as of the last request; `None` before the
@@ -151,42 +157,42 @@ impl Target {
 
     /// [`latency`](Self::latency) in seconds; infinite before the first answer.
     pub(crate) fn last_latency(&self, kind: RouteKind) -> f64 {
-        self.0.live.latency(kind)
+        self.live.latency(kind)
     }
 
     /// [`latency_at`](Self::latency_at) in seconds.
     pub(crate) fn discounted_latency(&self, kind: RouteKind, now: Instant) -> f64 {
-        let elapsed = now.saturating_duration_since(self.0.live.epoch()).as_secs_f64();
+        let elapsed = now.saturating_duration_since(self.live.epoch()).as_secs_f64();
         (self.latency_rank(kind) - elapsed / LATENCY_DECAY.as_secs_f64()).exp()
     }
 
     /// Orders targets as [`latency_at`](Self::latency_at) does at any moment, without computing anything.
     pub(crate) fn latency_rank(&self, kind: RouteKind) -> f64 {
-        self.0.live.latency_rank(kind)
+        self.live.latency_rank(kind)
     }
 
     /// A number that is the same in every process for a target of the same names.
     pub(crate) fn identity(&self) -> u64 {
-        self.0.identity
+        self.identity
     }
 
     /// The share of its quota that the target says it has left, from 0 to 1; `None` unless it said so within
     /// [`SIGNAL_LIFETIME`](super::load::SIGNAL_LIFETIME).
     #[must_use]
     pub fn room(&self, now: Instant) -> Option<f64> {
-        self.0.live.room(now)
+        self.live.room(now)
     }
 
     /// When the target last came back after failures; a wait that it asked for is none.
     #[must_use]
     pub fn recovered_at(&self) -> Option<Instant> {
-        self.0.live.recovered_at()
+        self.live.recovered_at()
     }
 
     /// A small number that stays the same for this target as long as the pool lives: an index for the state of a policy.
     #[must_use]
     pub fn slot(&self) -> usize {
-        self.0.slot
+        self.slot as usize
     }
 
     /// The backend refused the gateway's token for this target, and there is no other to show it.
@@ -194,70 +200,70 @@ impl Target {
     /// It then counts as without identity: it is used only when nobody else could serve, except for one request every 30 s,
     /// until [`accept_token`](Self::accept_token). Other targets of the same identity are not concerned.
     pub fn refuse_token(&self) {
-        self.0.live.refuse_token(Instant::now());
+        self.live.refuse_token(Instant::now());
     }
 
     /// The backend took the gateway's token for this target.
     pub fn accept_token(&self) {
-        self.0.live.accept_token();
+        self.live.accept_token();
     }
 
     /// Whether requests can carry what the backend is shown, and it takes that.
     pub(super) fn has_identity(&self, now: Instant) -> bool {
-        !self.0.live.refuses_token(now) && self.credential().is_none_or(Credential::is_at_hand)
+        !self.live.refuses_token(now) && self.credential().is_none_or(Credential::is_at_hand)
     }
 
     /// The same for a request that is about to be sent.
     pub(super) fn admits_identity(&self, now: Instant) -> bool {
-        self.credential().is_none_or(Credential::is_at_hand) && !self.0.live.turns_away(now)
+        self.credential().is_none_or(Credential::is_at_hand) && !self.live.turns_away(now)
     }
 
     /// Whether it could serve now, or as soon as a first token is there.
     pub(super) fn is_able(&self, now: Instant) -> bool {
-        let usable = !self.0.live.refuses_token(now) && self.credential().is_none_or(Credential::is_usable);
+        let usable = !self.live.refuses_token(now) && self.credential().is_none_or(Credential::is_usable);
         usable && !self.is_drained() && !self.is_down(now)
     }
 
     pub(crate) fn is_drained(&self) -> bool {
-        self.0.drained
+        self.inner.drained
     }
 
-    pub(super) fn complies(&self, constraints: Option<&Constraints>) -> bool {
-        let backend = &self.0.backend;
-        constraints.is_none_or(|c| c.allow(backend.geography.as_deref(), backend.processing))
+    /// Whether it asks nothing of a request: it is not drained, has no limit, and takes the gateway's credential.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.inner.drained && self.inner.max_in_flight == 0 && !self.inner.pass_through
     }
 
-    /// Which of a client's constraints it does not meet.
-    pub(super) fn violations(&self, constraints: Option<&Constraints>) -> Vec<Obstacle> {
-        let backend = &self.0.backend;
-        constraints.map_or_else(Vec::new, |c| c.violations(backend.geography.as_deref(), backend.processing))
+    pub(super) fn place(&self) -> &Place {
+        &self.inner.backend.place
     }
 
     pub(super) fn is_full(&self) -> bool {
-        let max = self.0.max_in_flight;
-        max > 0 && self.0.backend.in_flight.load(Relaxed) >= max
+        let max = self.inner.max_in_flight;
+        max > 0 && self.inner.backend.in_flight.load(Relaxed) >= max
     }
 
     pub(super) fn is_down(&self, now: Instant) -> bool {
-        matches!(self.0.live.state(now), CircuitState::Open { throttled: false, .. })
+        matches!(self.live.state(now), CircuitState::Open { throttled: false, .. })
     }
 
     pub(super) fn is_throttled(&self, now: Instant) -> bool {
-        self.is_full() || self.0.live.is_throttled(now)
+        self.is_full() || self.live.is_throttled(now)
     }
 
     pub(super) fn shares_quota_with(&self, other: &Self) -> bool {
-        self.0.quota_group.is_some() && self.0.quota_group == other.0.quota_group && self.model() == other.model()
+        self.inner.quota_group.is_some()
+            && self.inner.quota_group == other.inner.quota_group
+            && self.model() == other.model()
     }
 
     pub(super) fn is_of(&self, release: &Release) -> bool {
-        let served = self.0.deployment.as_ref();
+        let served = self.inner.deployment.as_ref();
         served.is_some_and(|served| release.is_of(&served.alias, &served.model, served.version.as_deref()))
     }
 
     /// Whether both serve the same model in the same version.
     pub(super) fn shares_release_with(&self, other: &Self) -> bool {
-        let version = |target: &Self| target.0.deployment.as_ref().and_then(|served| served.version.clone());
+        let version = |target: &Self| target.inner.deployment.as_ref().and_then(|served| served.version.clone());
         self.model() == other.model() && version(self) == version(other)
     }
 
@@ -266,13 +272,13 @@ impl Target {
     }
 
     fn model(&self) -> Option<&str> {
-        self.0.deployment.as_ref().map(|served| &*served.model)
+        self.inner.deployment.as_ref().map(|served| &*served.model)
     }
 }
 
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
-        self.0.slot == other.0.slot && Arc::ptr_eq(&self.0.live, &other.0.live)
+        self.slot == other.slot && Arc::ptr_eq(&self.live, &other.live)
     }
 }
 

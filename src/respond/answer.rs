@@ -53,6 +53,7 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::FrontDoorRequired => (StatusCode::FORBIDDEN, "front_door_required", PERMISSION),
         ErrorKind::IdsOnDifferentBackends => (StatusCode::BAD_REQUEST, "ids_on_different_backends", REQUEST),
         ErrorKind::InvalidBody | ErrorKind::UploadFailed => (StatusCode::BAD_REQUEST, "invalid_body", REQUEST),
+        ErrorKind::InvalidConstraint => (StatusCode::BAD_REQUEST, "invalid_constraint", REQUEST),
         ErrorKind::NoTargetDown => (StatusCode::SERVICE_UNAVAILABLE, "no_target_available", GATEWAY),
         ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
             (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT)

@@ -8,9 +8,9 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::ResponseBody;
-use crate::context::{Client, Route, query, wait};
+use crate::context::{Route, Terms, wait};
 use crate::error::{Error, polled_again};
-use crate::pool::{self, PermitCell, Pool, Target};
+use crate::pool::{PermitCell, Pool, Target};
 
 pin_project! {
     /// The future of [`SelectBackend`](super::SelectBackend).
@@ -37,8 +37,7 @@ pub(super) struct Sent {
     pub(super) cell: PermitCell,
     pub(super) pool: Pool,
     pub(super) route: Route,
-    pub(super) client: Option<Client>,
-    pub(super) pin: Option<pool::Pin>,
+    pub(super) terms: Terms,
 }
 
 impl<F> ResponseFuture<F> {
@@ -59,8 +58,7 @@ impl Sent {
         // Without one the pool has learned nothing, and the backend knows better.
         if permit.is_none()
             && wait::is_due(answer.status())
-            && let Some(soonest) =
-                self.pool.outlook(&query(&self.route, self.client.as_ref(), self.pin.as_ref())).retry_after
+            && let Some(soonest) = self.pool.outlook(&self.terms.query(&self.route)).retry_after
         {
             wait::set(answer.headers_mut(), soonest);
         }

@@ -1,10 +1,11 @@
 //! Chooses the target of each attempt, takes its permit, and points the request at it.
 //!
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
-//! 2. Eligible is who serves the alias, meets the client's constraints (checked before anything else and never relaxed), is
-//!    not drained, whose circuit admits, who was not tried for this request, and who is below its `max_in_flight`; with a
-//!    [`Pin`], only the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over
-//!    while anybody else is eligible; one that is shown the client's own token serves only clients that have one.
+//! 2. Eligible is who serves the alias, meets the constraints of the client and those that the request has among its extensions
+//!    ([`Constraints`](crate::pool::Constraints), checked before anything else and never relaxed), is not drained, whose circuit
+//!    admits, who was not tried for this request, and who is below its `max_in_flight`; with a [`Pin`](crate::pool::Pin), only
+//!    the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over while
+//!    anybody else is eligible; one that is shown the client's own token serves only clients that have one.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
@@ -115,9 +116,9 @@ pub use self::round_robin::RoundRobin;
 pub use self::slow_start::SlowStart;
 pub use self::weighted::Weighted;
 use crate::body::Body;
-use crate::context::{Attempts, Client, Route, query};
+use crate::context::{Attempts, Route, Terms};
 use crate::error::Error;
-use crate::pool::{Permit, PermitCell, Pin, Pool};
+use crate::pool::{Permit, PermitCell, Pool};
 
 /// Chooses the target of each attempt. See the [module docs](self).
 ///
@@ -170,7 +171,7 @@ pub struct SelectBackend<S, P = RoundRobin> {
 }
 
 impl<S, P: Policy> SelectBackend<S, P> {
-    fn point(&self, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
+    fn point(&self, terms: &Terms, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
         let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         if route.affinity().is_none()
             && self.policy.wants_affinity()
@@ -179,7 +180,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
             route = route.with_affinity(affinity);
         }
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
-        let mut permit = self.permit(&route, &attempts, request)?;
+        let mut permit = self.permit(&route, terms, &attempts)?;
         attempts.sent_to(permit.target(), &self.pool);
         rewrite::point_at(permit.target(), &route, request)?;
         permit.sent(route.kind());
@@ -188,13 +189,13 @@ impl<S, P: Policy> SelectBackend<S, P> {
         Ok((permit, route))
     }
 
-    fn permit<B>(&self, route: &Route, attempts: &Attempts, request: &Request<B>) -> Result<Permit, Error> {
+    fn permit(&self, route: &Route, terms: &Terms, attempts: &Attempts) -> Result<Permit, Error> {
         let repeated = attempts.take_repeat().and_then(|target| self.pool.acquire_target(&target));
         if let Some(permit) = repeated {
             return Ok(permit);
         }
         let tried = attempts.tried();
-        let query = query(route, request.extensions().get(), request.extensions().get()).tried(&tried);
+        let query = terms.query(route).tried(&tried);
         let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible));
         acquired.map_err(|none| {
             tracing::debug!(reason = ?none.reason, targets = %self.pool.explain_query(&query), "no target");
@@ -222,18 +223,17 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut request = request.map(Body::new);
-        let (permit, route) = match self.point(&mut request) {
+        let terms = Terms::of(request.extensions());
+        let (permit, route) = match self.point(&terms, &mut request) {
             Ok(chosen) => chosen,
             Err(error) => return ResponseFuture::refused(error),
         };
         let target = permit.target().clone();
         let cell = PermitCell::new(permit);
-        let client = request.extensions().get::<Client>().cloned();
-        let pin = request.extensions().get::<Pin>().cloned();
         request.extensions_mut().insert(target.clone());
         request.extensions_mut().insert(cell.clone());
         let future = self.inner.call(request);
-        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, client, pin })
+        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, terms })
     }
 }
 

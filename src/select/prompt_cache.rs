@@ -50,15 +50,14 @@ impl Default for PromptCache {
 impl<P: Policy> Policy for PromptCache<P> {
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
         let Some(key) = route.affinity() else { return self.otherwise.choose(route, eligible) };
-        let home = highest(key, eligible, |_| true).unwrap_or(0);
-        match eligible.get(home) {
-            Some(target) if target.in_flight() >= BUSY => {
-                let limit = self.limit(eligible);
-                let has_room = |target: &Target| target.in_flight() < BUSY.max(limit.of(target));
-                highest(key, eligible, has_room).unwrap_or(home)
-            }
-            _ => home,
+        let (home, next) = two_highest(key, eligible);
+        if eligible.get(home).is_none_or(|target| target.in_flight() < BUSY) {
+            return home;
         }
+        let limit = self.limit(eligible);
+        let has_room = |index: &usize| limit.has_room(eligible[*index]);
+        let all = || highest(key, eligible, |target| limit.has_room(target)).unwrap_or(home);
+        [home, next].into_iter().find(has_room).unwrap_or_else(all)
     }
 
     fn wants_affinity(&self) -> bool {
@@ -69,12 +68,12 @@ impl<P: Policy> Policy for PromptCache<P> {
 impl<P> PromptCache<P> {
     fn limit(&self, eligible: &[&Target]) -> Limit {
         // With the request that is on its way.
-        let (mut in_flight, mut weights) = (1.0, 0.0);
+        let (mut in_flight, mut weights) = (1_u64, 0_u64);
         for target in eligible {
-            in_flight += f64::from(target.in_flight());
-            weights += f64::from(weight(target));
+            in_flight += u64::from(target.in_flight());
+            weights += u64::from(weight(target));
         }
-        Limit { each: self.load_factor * in_flight / weights }
+        Limit { each: self.load_factor * in_flight as f64 / weights as f64 }
     }
 }
 
@@ -84,8 +83,9 @@ struct Limit {
 }
 
 impl Limit {
-    fn of(&self, target: &Target) -> u32 {
-        (self.each * f64::from(weight(target))).ceil() as u32
+    fn has_room(&self, target: &Target) -> bool {
+        let limit = (self.each * f64::from(weight(target))).ceil() as u32;
+        target.in_flight() < BUSY.max(limit)
     }
 }
 
@@ -95,7 +95,24 @@ fn weight(target: &Target) -> u32 {
     target.weight().max(1)
 }
 
-/// Whose score is the highest.
+/// Whose score is the highest, and who comes next; the same when there is only one.
+fn two_highest(key: u64, eligible: &[&Target]) -> (usize, usize) {
+    let (mut first, mut second) = ((0, 0.0), (0, 0.0));
+    for (index, target) in eligible.iter().enumerate() {
+        let (weight, draw) = (f64::from(weight(target)), rendezvous::draw(key, target.identity()));
+        if weight > second.1 * draw {
+            let score = rendezvous::score(weight, draw);
+            if score > first.1 {
+                (first, second) = ((index, score), first);
+            } else if score > second.1 {
+                second = (index, score);
+            }
+        }
+    }
+    (first.0, second.0)
+}
+
+/// Whose score is the highest among some.
 fn highest(key: u64, eligible: &[&Target], keep: impl Fn(&Target) -> bool) -> Option<usize> {
     let (mut best, mut highest) = (None, 0.0);
     for (index, target) in eligible.iter().enumerate() {

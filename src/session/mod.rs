@@ -15,7 +15,7 @@
 //!
 //! 1. Ids are learned from successful answers as they pass, JSON and streamed. Only a frame that tells an id waits, until the
 //!    [`SessionStore`] has it and for [`STORE_TIME`] at most. An answer that is not stored teaches nothing.
-//! 2. An id that is not remembered is *discovered*: its own GET goes to all backends that this client may use at once, with the
+//! 2. An id that is not remembered is *discovered*: its own GET goes to all backends that this request may use at once, with the
 //!    backends' own credentials and nothing of the client but the version of the API. Concurrent requests share one search; of
 //!    one request [`MAX_UNKNOWN`] ids at most are looked for, and all searches together make [`DISCOVERY_RATE`] calls a second.
 //!    An id that is not made of unreserved characters is never asked for.
@@ -23,7 +23,8 @@
 //!    and one could not answer, nothing is known: 429 or 503. A 404 that is about the path or the version is not about the id,
 //!    and the request goes on without a pin.
 //! 4. Ids of two backends in one request: 400 `ids_on_different_backends`.
-//! 5. A pin is an extension, [`Pin`](crate::pool::Pin), which selection and failover follow. An alias that the pinned backend
+//! 5. A pin is an extension, [`Pin`](crate::pool::Pin), which selection and failover follow. Nothing leads to a backend that the
+//!    [constraints](crate::pool::Constraints) of client and request exclude: for this request what lies there is unknown. An alias that the pinned backend
 //!    does not serve is 404 `DeploymentNotFound`.
 //! 6. A home is found by weighted rendezvous hashing of the client's id, the lowest priority number first: a change of the pool
 //!    moves as few clients as possible. All requests without a [`Client`](crate::context::Client) are one client.

@@ -14,7 +14,7 @@ use super::layer::{Ownership, Settings};
 use super::subject::{Lesson, Subject};
 use super::visit::{Hints, Visit};
 use crate::body::Body;
-use crate::context::{Client, Cookies, EphemeralKey};
+use crate::context::{Cookies, EphemeralKey, Terms};
 use crate::error::Error;
 
 /// Keeps requests on the backend that holds what they refer to. See the [module docs](super).
@@ -35,8 +35,8 @@ impl<S> StickySession<S> {
         if subject.is_stateless() && hints.session.is_none() && hints.issuer.is_none() {
             return Ok(None);
         }
-        let client = request.extensions().get::<Client>().cloned();
-        Ok(Some(Visit::new(self.settings.clone(), subject, client, hints)))
+        let terms = Terms::of(request.extensions());
+        Ok(Some(Visit::new(self.settings.clone(), subject, terms, hints)))
     }
 
     fn hints(&self, request: &mut Request<Body>) -> Hints {

@@ -19,9 +19,9 @@ use super::subject::{Lesson, Named, Subject, not_found};
 use super::{home, list};
 use crate::azure::object_id::{Answered, Family, ObjectId};
 use crate::body::Body;
-use crate::context::{Client, query};
+use crate::context::{Client, Terms};
 use crate::error::{Error, ErrorKind};
-use crate::pool::{Pin, Query, Strength, Target};
+use crate::pool::{Pin, Strength, Target};
 
 /// What a request says of its session beside ids.
 #[derive(Default)]
@@ -39,7 +39,7 @@ pub(super) struct Hints {
 pub(super) struct Visit {
     pub(super) settings: Arc<Settings>,
     subject: Subject,
-    client: Option<Client>,
+    terms: Terms,
     hints: Hints,
     /// The client's id; that of all requests that nobody identified is empty.
     who: Arc<str>,
@@ -62,9 +62,9 @@ enum By {
 }
 
 impl Visit {
-    pub(super) fn new(settings: Arc<Settings>, subject: Subject, client: Option<Client>, hints: Hints) -> Self {
-        let who = client.as_ref().map_or("", Client::id).into();
-        Self { settings, subject, client, hints, who }
+    pub(super) fn new(settings: Arc<Settings>, subject: Subject, terms: Terms, hints: Hints) -> Self {
+        let who = terms.client.as_ref().map_or("", Client::id).into();
+        Self { settings, subject, terms, hints, who }
     }
 
     pub(super) async fn run<S, ResBody>(
@@ -138,16 +138,14 @@ impl Visit {
 
     /// The targets at which something new may be placed.
     fn able(&self) -> Vec<Target> {
-        let query = query(&self.subject.route, self.client.as_ref(), None);
-        let mut able = self.settings.pool.compliant(&query);
+        let mut able = self.settings.pool.compliant(&self.terms.query(&self.subject.route));
         able.retain(|target| !target.is_drained());
         able
     }
 
-    /// Every backend that this client may use at all.
+    /// Every backend that may see this request and can be asked without the client's token.
     fn everywhere(&self) -> Vec<Arc<str>> {
-        let any = Query::new(None);
-        let query = self.client.as_ref().map_or(any, |client| any.constraints(client.constraints()));
+        let query = self.terms.query_for(None).has_token(false);
         self.settings.pool.compliant(&query).iter().map(Target::backend_name).collect()
     }
 
@@ -297,7 +295,7 @@ impl Visit {
     /// Remembers the key that an answer tells.
     fn issued(&self, answer: Response<Body>, notebook: Notebook) -> Response<Body> {
         let Some(keys) = self.settings.ephemeral.clone() else { return answer };
-        let ledger = Ledger { keys, client: self.client.clone(), backend: notebook.backend.clone() };
+        let ledger = Ledger { keys, client: self.terms.client.clone(), backend: notebook.backend.clone() };
         match answer.body().as_bytes() {
             _ if media_type(answer.headers()).as_deref() != Some("application/json") => answer,
             Some(bytes) => {

@@ -21,6 +21,7 @@ mod malformed;
 mod memory;
 mod realtime;
 mod reload;
+mod residency;
 mod secrets;
 mod sessions;
 mod streams;

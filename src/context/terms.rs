@@ -1,0 +1,41 @@
+use http::Extensions;
+
+use super::{Client, Route};
+use crate::pool::{Constraints, Pin, Query};
+
+/// What the extensions of a request say of where it may go. Whoever chooses among targets asks through this, so that nothing
+/// of it is forgotten.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) client: Option<Client>,
+    pub(crate) pin: Option<Pin>,
+    narrowed: Option<Constraints>,
+}
+
+impl Terms {
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        Self { client: extensions.get().cloned(), pin: extensions.get().cloned(), narrowed: extensions.get().cloned() }
+    }
+
+    /// What a request with this route asks of its target.
+    pub(crate) fn query<'a>(&'a self, route: &'a Route) -> Query<'a> {
+        let query = self.query_for(route.alias()).pinned(self.pin.as_ref());
+        self.client.as_ref().map_or(query, |client| query.client(client.id()))
+    }
+
+    /// What any request for an alias asks of its target, by the name that the client uses.
+    pub(crate) fn query_for<'a>(&'a self, alias: Option<&'a str>) -> Query<'a> {
+        let Some(client) = &self.client else { return Query::new(alias).narrowed(self.narrowed.as_ref()) };
+        Query::new(alias.map(|alias| client.resolve(alias)))
+            .constraints(client.constraints())
+            .narrowed(self.narrowed.as_ref())
+            .has_token(client.token().is_some())
+    }
+}
+
+/// Of a request of which no more is known.
+impl From<Option<&Client>> for Terms {
+    fn from(client: Option<&Client>) -> Self {
+        Self { client: client.cloned(), ..Self::default() }
+    }
+}

@@ -5,9 +5,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use memchr::{memchr, memchr3};
 use percent_encoding::percent_decode_str;
 
 /// The header of Azure's API keys.
@@ -20,43 +21,57 @@ pub(crate) const QUERY_KEYS: [&str; 2] = ["api-key", "subscription-key"];
 pub(crate) const PROTOCOL_KEY: &str = "openai-insecure-api-key.";
 
 /// Every header that can carry a client's credential.
-const CREDENTIALS: [&str; 4] = ["api-key", "authorization", "ocp-apim-subscription-key", "cookie"];
+static CREDENTIALS: [HeaderName; 4] = [API_KEY, AUTHORIZATION, SUBSCRIPTION_KEY, COOKIE];
 
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// What concerns one connection.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// Answers that name infrastructure, or that would pin a client to a backend behind the gateway's back.
-const INFRASTRUCTURE: [&str; 2] = ["set-cookie", "alt-svc"];
+/// What names infrastructure in an answer, or would pin a client to a backend behind the gateway's back.
+fn names_infrastructure(name: &str) -> bool {
+    matches!(name, "set-cookie" | "alt-svc")
+}
 
-const FRONT_END: [&str; 3] = ["forwarded", "via", "expect"];
-const FRONT_END_PREFIXES: [&str; 5] = ["x-forwarded-", "x-azure-", "x-appgw-", "x-stainless-", "x-gateway-"];
+/// What front ends and client libraries say about themselves.
+fn is_front_ends(name: &str) -> bool {
+    const PREFIXES: [&str; 5] = ["forwarded-", "azure-", "appgw-", "stainless-", "gateway-"];
+    let begins = |rest: &str| PREFIXES.iter().any(|prefix| rest.starts_with(prefix));
+    matches!(name, "forwarded" | "via" | "expect") || name.strip_prefix("x-").is_some_and(begins)
+}
 
 /// By which a client could name a deployment that it may not use: choosing is the gateway's business.
-const CHOICES: [&str; 2] = ["azureml-model-deployment", "x-ms-spillover-deployment"];
+fn is_choice(name: &str) -> bool {
+    matches!(name, "azureml-model-deployment" | "x-ms-spillover-deployment")
+}
+
 /// Names the deployment that draws, for the image tool of responses.
-pub(crate) const IMAGE_DEPLOYMENT: &str = "x-ms-oai-image-generation-deployment";
+pub(crate) const IMAGE_DEPLOYMENT: HeaderName = HeaderName::from_static("x-ms-oai-image-generation-deployment");
 
 /// Removes every form of an inbound credential from the headers.
 pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
-    remove_if(headers, |name| CREDENTIALS.contains(&name));
+    for name in &CREDENTIALS {
+        headers.remove(name);
+    }
     strip_protocol_key(headers);
 }
 
 /// Removes what concerned only the way to the gateway, credentials included.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    let named = named_in_connection(headers);
     remove_if(headers, |name| {
-        let own = [&CREDENTIALS[..], &HOP_BY_HOP, &FRONT_END, &CHOICES].iter().any(|list| list.contains(&name));
-        own || FRONT_END_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || names(&named, name)
+        let (is_credential, name) = (CREDENTIALS.contains(name), name.as_str());
+        is_credential || is_hop_by_hop(name) || is_front_ends(name) || is_choice(name)
     });
     strip_protocol_key(headers);
 }
@@ -70,8 +85,7 @@ pub(crate) fn strip_handshake(headers: &mut HeaderMap) {
 /// Removes what concerned only the way from the backend to the gateway. A 101 stays a 101.
 pub(crate) fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
     let switches = status == StatusCode::SWITCHING_PROTOCOLS && names_websocket(headers);
-    let named = named_in_connection(headers);
-    remove_if(headers, |name| HOP_BY_HOP.contains(&name) || INFRASTRUCTURE.contains(&name) || names(&named, name));
+    remove_if(headers, |name| is_hop_by_hop(name.as_str()) || names_infrastructure(name.as_str()));
     if switches {
         upgrade_to_websocket(headers);
     }
@@ -88,17 +102,20 @@ fn upgrade_to_websocket(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
+/// What is unwanted, and what `Connection` declares to be hop-by-hop; never `Host`, without which there is no request.
+///
 /// One look at each header there is, rather than a search for each that there could be.
-fn remove_if(headers: &mut HeaderMap, mut unwanted: impl FnMut(&str) -> bool) {
-    while let Some(name) = headers.keys().find(|name| unwanted(name.as_str())).cloned() {
+fn remove_if(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let named: Vec<_> = tokens(headers, CONNECTION).filter(|name| !is_hop_by_hop(name)).collect();
+    let is_named = |name: &HeaderName| named.iter().any(|named| name == named) && *name != HOST;
+    let mut found = headers.keys().filter(|name| unwanted(name) || is_named(name));
+    let Some(first) = found.next() else { return };
+    let mut removed = Vec::with_capacity(headers.keys_len());
+    removed.push(first.clone());
+    removed.extend(found.cloned());
+    for name in removed {
         headers.remove(name);
     }
-}
-
-/// What `Connection` declares to be hop-by-hop; never `Host`, without which there is no request.
-fn named_in_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let named = tokens(headers, CONNECTION).filter_map(|name| HeaderName::try_from(name).ok());
-    named.filter(|name| *name != HOST).collect()
 }
 
 /// The elements of a header that is a list.
@@ -107,13 +124,9 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn names(named: &[HeaderName], name: &str) -> bool {
-    named.iter().any(|named| named.as_str() == name)
-}
-
 /// The request target without the parameters that carry keys; `None` when there are none.
 pub(crate) fn without_query_keys(uri: &Uri) -> Option<Uri> {
-    let query = uri.query()?;
+    let query = uri.query().filter(|query| may_carry_key(query))?;
     if !query_parameters(query).any(|(name, ..)| is_query_key(&name)) {
         return None;
     }
@@ -143,7 +156,15 @@ pub(crate) fn query_parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
-    if text.contains('%') { percent_decode_str(text).decode_utf8_lossy() } else { Cow::Borrowed(text) }
+    match memchr(b'%', text.as_bytes()) {
+        Some(_) => percent_decode_str(text).decode_utf8_lossy(),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// Whether a closer look is worth it: one of these is in every spelling of [`QUERY_KEYS`].
+pub(crate) fn may_carry_key(query: &str) -> bool {
+    memchr3(b'k', b'K', b'%', query.as_bytes()).is_some()
 }
 
 pub(crate) fn is_query_key(name: &str) -> bool {

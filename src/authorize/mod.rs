@@ -123,7 +123,7 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         return Ok(());
     };
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
-    let images = request.headers().get_all(IMAGE_DEPLOYMENT).iter();
+    let images = request.headers().get_all(&IMAGE_DEPLOYMENT).iter();
     if !images.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment for images."));
     }

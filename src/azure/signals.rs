@@ -5,6 +5,11 @@
 
 use http::{HeaderMap, HeaderName};
 
+const REMAINING_REQUESTS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-requests");
+const LIMIT_REQUESTS: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
+const REMAINING_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-remaining-tokens");
+const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-tokens");
+const UTILIZATION: HeaderName = HeaderName::from_static("azure-openai-deployment-utilization");
 const SPILLED_FROM: &str = "x-ms-spillover-from-";
 
 /// What one answer says of the room its deployment has left.
@@ -38,15 +43,9 @@ impl Signals {
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Self {
         let signals = Self {
-            requests: Quota {
-                remaining: count(headers, "x-ratelimit-remaining-requests"),
-                limit: count(headers, "x-ratelimit-limit-requests"),
-            },
-            tokens: Quota {
-                remaining: count(headers, "x-ratelimit-remaining-tokens"),
-                limit: count(headers, "x-ratelimit-limit-tokens"),
-            },
-            utilization: text(headers, "azure-openai-deployment-utilization").and_then(share),
+            requests: Quota { remaining: count(headers, &REMAINING_REQUESTS), limit: count(headers, &LIMIT_REQUESTS) },
+            tokens: Quota { remaining: count(headers, &REMAINING_TOKENS), limit: count(headers, &LIMIT_TOKENS) },
+            utilization: text(headers, &UTILIZATION).and_then(share),
         };
         if is_spilled_over(headers) { Self::default() } else { signals }
     }
@@ -65,11 +64,11 @@ pub fn is_spilled_over(headers: &HeaderMap) -> bool {
     headers.keys().map(HeaderName::as_str).any(|name| name.starts_with(SPILLED_FROM))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-fn count(headers: &HeaderMap, name: &str) -> Option<u64> {
+fn count(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     text(headers, name)?.parse().ok()
 }
 

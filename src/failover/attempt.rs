@@ -1,6 +1,9 @@
 //! One attempt after the other.
 
 use std::error::Error as StdError;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +11,11 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::time::{sleep, timeout};
-use tower::{BoxError, ServiceExt};
+use tower::BoxError;
 use tower_service::Service;
 
+use super::Config;
 use super::ending::Ending;
-use super::{Config, FailoverLayer};
 use crate::azure::Outcome;
 use crate::azure::envelope;
 use crate::azure::operation::Repeat;
@@ -25,9 +28,11 @@ use crate::error::{Error, ErrorKind, causes};
 use crate::pool::{Strength, Target, TargetSet};
 
 /// Sends the request until an answer belongs to the client.
+///
+/// What is rarely waited for is boxed, so that the future is small.
 pub(super) async fn run<S, ResBody>(
     mut service: S,
-    layer: FailoverLayer,
+    config: Arc<Config>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, BoxError>
 where
@@ -36,11 +41,10 @@ where
     ResBody: HttpBody<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
-    let FailoverLayer { config, budget } = layer;
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
     let terms = Terms::of(request.extensions());
-    budget.deposit();
+    config.budget.deposit();
 
     let (replay, mut request) = Replay::of(request);
     let mut ending = Ending::new(terms.query(&route), &route, &attempts);
@@ -65,7 +69,7 @@ where
         let holds_parent = terms.pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
         let (answer, orphan) = match answer {
             Some(answer) if holds_parent && !waited_for_parent && answer.status() == StatusCode::BAD_REQUEST => {
-                let (answer, orphan) = misses_parent(answer).await?;
+                let (answer, orphan) = Box::pin(misses_parent(answer)).await?;
                 (Some(answer), orphan)
             }
             answer => (answer, None),
@@ -73,7 +77,7 @@ where
         let again = answer.as_ref().and_then(|answer| repeat_target(answer, &mut refreshed));
         if let Some(target) = orphan {
             waited_for_parent = true;
-            sleep(PARENT_PAUSE).await;
+            Box::pin(sleep(PARENT_PAUSE)).await;
             attempts.repeat_on(target);
         } else if let Some(target) = again {
             attempts.repeat_on(target);
@@ -85,9 +89,9 @@ where
             }
             let costs = !(outcome.is_refusal() && selected);
             failures += u32::from(costs);
-            ending.keep(answer, outcome).await;
+            Box::pin(ending.keep(answer, outcome)).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on = || attempts.can_go_on(terms.query(&route)) && budget.withdraw();
+            let goes_on = || attempts.can_go_on(terms.query(&route)) && config.budget.withdraw();
             if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }
@@ -108,11 +112,24 @@ where
     ResBody: HttpBody<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
-    let ready = timeout(config.ready_timeout, service.ready()).await.map_err(|_| not_ready())?;
-    let answer = ready.map_err(Into::into)?.call(request).await.map_err(Into::into)?.map(Body::new);
+    ready(service, config.ready_timeout).await?;
+    let answer = service.call(request).await.map_err(Into::into)?.map(Body::new);
     match of_head(&answer) {
         Some(outcome) => Ok((answer, outcome)),
-        None => Ok(of_body(answer).await?),
+        None => Ok(Box::pin(of_body(answer)).await?),
+    }
+}
+
+/// Most services are ready at once, which needs no timer.
+async fn ready<S>(service: &mut S, patience: Duration) -> Result<(), BoxError>
+where
+    S: Service<Request<Body>>,
+    S::Error: Into<BoxError>,
+{
+    let mut poll_ready = |cx: &mut Context<'_>| service.poll_ready(cx).map_err(Into::into);
+    match poll_fn(|cx| Poll::Ready(poll_ready(cx))).await {
+        Poll::Ready(ready) => ready,
+        Poll::Pending => Box::pin(timeout(patience, poll_fn(poll_ready))).await.map_err(|_| not_ready())?,
     }
 }
 

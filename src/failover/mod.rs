@@ -98,58 +98,56 @@ pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// All services made from one layer, and from its clones, share its budget.
 #[derive(Clone)]
 #[must_use]
-pub struct FailoverLayer {
-    config: Config,
-    budget: Arc<dyn Budget + Send + Sync>,
-}
+pub struct FailoverLayer(Arc<Config>);
 
 #[derive(Clone)]
 struct Config {
     attempts: u32,
-    on: Arc<Conditions>,
+    on: Conditions,
     ready_timeout: Duration,
     classify: Arc<dyn ClassifyError>,
+    budget: Arc<dyn Budget + Send + Sync>,
 }
 
 impl FailoverLayer {
     /// With the defaults: [`DEFAULT_ATTEMPTS`], [`Condition::DEFAULT`], a [`RetryBudget`] of [`DEFAULT_RATIO`].
     pub fn new() -> Self {
-        let config = Config {
+        Self(Arc::new(Config {
             attempts: DEFAULT_ATTEMPTS,
-            on: Arc::new(Conditions::new(Condition::DEFAULT)),
+            on: Conditions::new(Condition::DEFAULT),
             ready_timeout: DEFAULT_READY_TIMEOUT,
             classify: Arc::new(DefaultClassify),
-        };
-        Self { config, budget: Arc::new(RetryBudget::default()) }
+            budget: Arc::new(RetryBudget::default()),
+        }))
     }
 
     /// Attempts whose outcome is unknown, in total; 1 repeats nothing after one. Refusals do not count.
-    pub const fn attempts(mut self, attempts: u32) -> Self {
-        self.config.attempts = attempts;
-        self
+    pub fn attempts(self, attempts: u32) -> Self {
+        self.with(|config| config.attempts = attempts)
     }
 
     /// What sends a request on.
-    pub fn on(mut self, conditions: impl IntoIterator<Item = Condition>) -> Self {
-        self.config.on = Arc::new(Conditions::new(conditions));
-        self
+    pub fn on(self, conditions: impl IntoIterator<Item = Condition>) -> Self {
+        self.with(|config| config.on = Conditions::new(conditions))
     }
 
     /// The budget that retries after unknown outcomes are taken from.
-    pub fn budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
-        self.budget = Arc::new(budget);
-        self
+    pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        self.with(|config| config.budget = Arc::new(budget))
     }
 
     /// How long an attempt waits for the service below to become ready. Default [`DEFAULT_READY_TIMEOUT`].
-    pub const fn ready_timeout(mut self, timeout: Duration) -> Self {
-        self.config.ready_timeout = timeout;
-        self
+    pub fn ready_timeout(self, timeout: Duration) -> Self {
+        self.with(|config| config.ready_timeout = timeout)
     }
 
     /// Reads errors of the service below in another way. Default: [`DefaultClassify`].
-    pub fn classify(mut self, classify: impl ClassifyError + 'static) -> Self {
-        self.config.classify = Arc::new(classify);
+    pub fn classify(self, classify: impl ClassifyError + 'static) -> Self {
+        self.with(|config| config.classify = Arc::new(classify))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(Arc::make_mut(&mut self.0));
         self
     }
 }
@@ -171,8 +169,8 @@ impl<S> Layer<S> for FailoverLayer {
 impl fmt::Debug for FailoverLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FailoverLayer")
-            .field("attempts", &self.config.attempts)
-            .field("on", &self.config.on)
+            .field("attempts", &self.0.attempts)
+            .field("on", &self.0.on)
             .finish_non_exhaustive()
     }
 }
@@ -205,6 +203,6 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture {
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        ResponseFuture::new(attempt::run(ready, self.layer.clone(), request.map(Body::new)))
+        ResponseFuture::new(attempt::run(ready, self.layer.0.clone(), request.map(Body::new)))
     }
 }

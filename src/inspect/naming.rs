@@ -1,8 +1,10 @@
 //! What body and query say: the model, and whether the answer will be a stream.
 
+use std::sync::LazyLock;
+
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, request::Parts};
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::upload;
 use crate::azure::operation::{ModelPlace, Operation};
@@ -84,18 +86,19 @@ fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(CONTENT_TYPE)?.to_str().ok()
 }
 
-fn essence(headers: &HeaderMap) -> String {
+fn essence(headers: &HeaderMap) -> &str {
     let value = content_type(headers).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    value.split(';').next().unwrap_or_default().trim()
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
-    essence(headers) == "multipart/form-data"
+    essence(headers).eq_ignore_ascii_case("multipart/form-data")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let essence = essence(headers);
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let Some((kind, form)) = essence(headers).split_once('/') else { return false };
+    let suffix = form.rsplit_once('+').map_or(form, |(_, suffix)| suffix);
+    kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
 // ===== query =====
@@ -129,10 +132,13 @@ fn query_asks_for_stream(parts: &Parts) -> bool {
     query_parameters(parts.uri.query().unwrap_or_default()).any(|(name, value, _)| name == "stream" && value == "true")
 }
 
+static STREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"stream\""));
+static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
+
 fn body_asks_for_stream(body: &Body) -> bool {
     let Some(bytes) = body.as_bytes() else { return false };
     // Most bodies do not have the word at all, plain or with an escape in it, which is much quicker to see than to parse.
-    [&b"\"stream\""[..], b"\\u00"].iter().any(|word| memmem::find(bytes, word).is_some())
+    [&STREAM, &ESCAPE].iter().any(|word| word.find(bytes).is_some())
         && request_body::read_json(bytes, ModelIn::Object).is_ok_and(|fields| fields.streams)
 }
 

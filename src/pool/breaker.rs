@@ -51,11 +51,11 @@ pub struct BreakerPermit(Admission);
 impl BreakerPermit {
     /// The answer belongs to the client now: a probe's place is free, its verdict still to come.
     pub fn commit(&mut self) {
-        self.0.commit();
+        self.0.commit(Instant::now());
     }
 
     /// Records what the attempt taught. The first call decides, later ones change nothing.
     pub fn record(&mut self, outcome: &Outcome) {
-        self.0.record(outcome);
+        self.0.record(outcome, Instant::now());
     }
 }

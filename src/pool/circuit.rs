@@ -119,6 +119,13 @@ pub struct Ticket {
     probe: bool,
 }
 
+impl Ticket {
+    /// Whether it stands for one of the few requests that a half-open circuit lets through.
+    pub(super) const fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
 /// The circuit of one target: a pure state machine over the time it is given.
 ///
 /// | state | meaning | left when |

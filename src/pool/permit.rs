@@ -69,11 +69,11 @@ impl Permit {
     /// The answer belongs to the client now, and its content begins: the latency is known, a probe's place is free, its verdict
     /// still to come.
     pub fn commit(&mut self) {
+        let now = Instant::now();
         if let Some((kind, sent)) = self.sent.take() {
-            let now = Instant::now();
             self.target.live.measure(kind, |latency| latency.sample(now.saturating_duration_since(sent), now));
         }
-        self.admission.commit();
+        self.admission.commit(now);
     }
 
     /// Records what the attempt taught. The first call decides, later ones change nothing.
@@ -87,10 +87,10 @@ impl Permit {
             RouteKind::ALL.iter().for_each(|kind| live.measure(*kind, |latency| latency.fail(outcome.hint(), now)));
         }
         match Lesson::of(outcome) {
-            Lesson::Answered | Lesson::Nothing => self.admission.record(outcome),
+            Lesson::Answered | Lesson::Nothing => self.admission.record(outcome, now),
             Lesson::Failed => {
                 counters.failures.fetch_add(1, Relaxed);
-                self.admission.record(outcome);
+                self.admission.record(outcome, now);
             }
             Lesson::FailedOnce => {
                 counters.failures.fetch_add(1, Relaxed);
@@ -101,13 +101,13 @@ impl Permit {
             }
             Lesson::Unreachable => {
                 counters.failures.fetch_add(1, Relaxed);
-                self.admission.record(outcome);
+                self.admission.record(outcome, now);
                 self.pool.siblings(&self.target).for_each(|sibling| sibling.live.fail(now));
             }
             Lesson::Wait { hint, quota } => {
                 let counter = if quota { &counters.throttled } else { &counters.failures };
                 counter.fetch_add(1, Relaxed);
-                self.admission.record(outcome);
+                self.admission.record(outcome, now);
                 if quota {
                     self.pool.quota_members(&self.target).for_each(|member| member.live.throttle(hint, now));
                 }
@@ -141,14 +141,14 @@ impl Admission {
         live.admit(now).map(|ticket| Self { live: live.clone(), ticket: Some(ticket) })
     }
 
-    pub(super) fn commit(&mut self) {
-        if let Some(ticket) = &mut self.ticket {
-            self.live.commit(ticket, Instant::now());
+    pub(super) fn commit(&mut self, now: Instant) {
+        if let Some(ticket) = self.ticket.as_mut().filter(|ticket| ticket.is_probe()) {
+            self.live.commit(ticket, now);
         }
     }
 
-    pub(super) fn record(&mut self, outcome: &Outcome) {
-        self.settle(Lesson::of(outcome).verdict(), Instant::now());
+    pub(super) fn record(&mut self, outcome: &Outcome, now: Instant) {
+        self.settle(Lesson::of(outcome).verdict(), now);
     }
 
     const fn is_settled(&self) -> bool {
@@ -164,7 +164,9 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.settle(Verdict::Neutral, Instant::now());
+        if !self.is_settled() {
+            self.settle(Verdict::Neutral, Instant::now());
+        }
     }
 }
 

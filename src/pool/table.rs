@@ -253,6 +253,7 @@ impl Maker<'_> {
             deployment: deployment.map(|d| Served {
                 name: d.name.as_str().into(),
                 path_segment: utf8_percent_encode(&d.name, SEGMENT).to_string().into(),
+                json_name: serde_json::Value::from(d.name.as_str()).to_string().into(),
                 alias: d.alias_name().into(),
                 model: d.model_name().into(),
                 version: d.version.as_deref().map(Into::into),

@@ -55,6 +55,7 @@ pub(super) struct Resource {
 pub(super) struct Served {
     pub(super) name: Box<str>,
     pub(super) path_segment: Box<str>,
+    pub(super) json_name: Box<str>,
     pub(super) alias: Arc<str>,
     pub(super) model: Box<str>,
     pub(super) version: Option<Box<str>>,
@@ -84,6 +85,11 @@ impl Target {
     /// The deployment's name as it stands in a path.
     pub(crate) fn path_segment(&self) -> Option<&str> {
         self.inner.deployment.as_ref().map(|served| &*served.path_segment)
+    }
+
+    /// The deployment's name as a value of JSON, with its quotes.
+    pub(crate) fn json_name(&self) -> Option<&str> {
+        self.inner.deployment.as_ref().map(|served| &*served.json_name)
     }
 
     /// The name that clients use for the deployment.

@@ -10,7 +10,7 @@ use http::{Request, Uri};
 use http_body::Body as _;
 use memchr::memmem;
 
-use super::rewrite;
+use super::rewrite::{self, Edit};
 use crate::azure::operation::{ModelPlace, Surface};
 use crate::azure::request_body::{self, ModelIn};
 use crate::body::Body;
@@ -55,11 +55,11 @@ fn parameters<'a>(
 }
 
 /// What to put where in the body, when the path named the deployment.
-pub(super) fn body_edit(
-    deployment: &str,
+pub(super) fn body_edit<'a>(
+    target: &'a Target,
     route: &Route,
     request: &Request<Body>,
-) -> Result<Option<(Range<usize>, String)>, Error> {
+) -> Result<Option<Edit<'a>>, Error> {
     if route.model_place() != ModelPlace::Path || request.body().is_end_stream() {
         return Ok(None);
     }
@@ -79,10 +79,10 @@ pub(super) fn body_edit(
     let fields =
         fields.map_err(|error| Error::new(ErrorKind::InvalidBody, format!("The body cannot be used: {error}.")))?;
     Ok(match fields.model {
-        Some(model) if is_form => rewrite::body_edit(&NamePlace::Form(model.span), deployment),
-        Some(model) => rewrite::body_edit(&NamePlace::Json(model.span), deployment),
-        None if is_form => Some((0..0, first_part(body, deployment))),
-        None => rewrite::body_edit(&NamePlace::JsonMember(fields.opening), deployment),
+        Some(model) if is_form => rewrite::body_edit(&NamePlace::Form(model.span), target),
+        Some(model) => rewrite::body_edit(&NamePlace::Json(model.span), target),
+        None if is_form => target.deployment().map(|name| (0..0, first_part(body, name).into())),
+        None => rewrite::body_edit(&NamePlace::JsonMember(fields.opening), target),
     })
 }
 

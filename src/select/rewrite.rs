@@ -1,5 +1,6 @@
 //! Pointing a request at its target.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -19,13 +20,13 @@ const COPIED: usize = 64 * 1024;
 /// Sets scheme, authority, `Host`, path prefix, the deployment's name wherever it stands, and the HTTP version.
 pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Body>) -> Result<(), Error> {
     let endpoint = target.endpoint();
-    let place = target.deployment().and_then(|deployment| Some((route.place_of(deployment)?, deployment)));
+    let place = target.deployment().and_then(|deployment| route.place_of(deployment));
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(endpoint.scheme().clone());
     parts.authority = Some(endpoint.authority().clone());
     let path = match target.kind() {
         BackendKind::Azure => path_at(target, route, request.uri(), place),
-        BackendKind::OpenAi => openai::path_at(target, route, request.uri(), place.map(|(place, _)| place)),
+        BackendKind::OpenAi => openai::path_at(target, route, request.uri(), place),
     };
     parts.path_and_query = Some(path.ok_or_else(unfit)?);
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| unfit())?;
@@ -33,10 +34,10 @@ pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Bod
     *request.version_mut() = Version::HTTP_11;
     request.headers_mut().insert(HOST, endpoint.host().clone());
     let edit = match (target.kind(), target.deployment()) {
-        (BackendKind::OpenAi, Some(deployment)) if route.alias_span().is_some() && route.surplus_span().is_none() => {
-            openai::body_edit(deployment, route, request)?
+        (BackendKind::OpenAi, Some(_)) if route.alias_span().is_some() && route.surplus_span().is_none() => {
+            openai::body_edit(target, route, request)?
         }
-        _ => place.and_then(|(place, deployment)| body_edit(place, deployment)),
+        _ => place.and_then(|place| body_edit(place, target)),
     };
     match edit {
         Some((span, name)) => rename(request, span, &name),
@@ -44,7 +45,7 @@ pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Bod
     }
 }
 
-fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<(&NamePlace, &str)>) -> Option<PathAndQuery> {
+fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>) -> Option<PathAndQuery> {
     let (path, prefix) = (uri.path(), target.endpoint().prefix());
     let (before, segment, after) = match (route.surplus_span(), route.alias_span(), target.path_segment()) {
         (Some(span), ..) => (path.get(..span.start)?, "", path.get(span.end..)?),
@@ -53,30 +54,28 @@ fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<(&NamePlace,
     };
     let (mark, query) = uri.query().map_or(("", ""), |query| ("?", query));
     let (query_before, name, query_after) = match (place, target.path_segment()) {
-        (Some((NamePlace::Query(span), _)), Some(segment)) => {
-            (query.get(..span.start)?, segment, query.get(span.end..)?)
-        }
+        (Some(NamePlace::Query(span)), Some(segment)) => (query.get(..span.start)?, segment, query.get(span.end..)?),
         _ => (query, "", ""),
     };
     let whole = [prefix, before, segment, after, mark, query_before, name, query_after].concat();
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
 }
 
-/// What to put where in the body, if anything.
-pub(super) fn body_edit(place: &NamePlace, deployment: &str) -> Option<(Range<usize>, String)> {
+/// What to put where in a body.
+pub(super) type Edit<'a> = (Range<usize>, Cow<'a, str>);
+
+/// How the body changes, if at all.
+pub(super) fn body_edit<'a>(place: &NamePlace, target: &'a Target) -> Option<Edit<'a>> {
+    let (name, json) = (target.deployment()?, target.json_name()?);
     Some(match place {
-        NamePlace::Form(span) => (span.clone(), deployment.to_owned()),
-        NamePlace::Json(span) => (span.clone(), json_string(deployment)),
+        NamePlace::Form(span) => (span.clone(), name.into()),
+        NamePlace::Json(span) => (span.clone(), json.into()),
         NamePlace::JsonMember(opening) => {
             let comma = if opening.is_empty { "" } else { "," };
-            (opening.at..opening.at, format!("\"model\":{}{comma}", json_string(deployment)))
+            (opening.at..opening.at, format!("\"model\":{json}{comma}").into())
         }
         NamePlace::Query(_) => return None,
     })
-}
-
-fn json_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// Puts a name into the body and leaves every other byte of it as it is.

@@ -1,9 +1,12 @@
 //! What a request is about: which objects it refers to, and whether it makes or lists any.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Uri};
 use memchr::memchr2_iter;
+use memchr::memmem::Finder;
 
 use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, is_plain};
 use crate::azure::operation::Operation;
@@ -194,6 +197,8 @@ fn references(request: &Request<Body>, route: &Route, strict: bool) -> Result<Re
     }
 }
 
+static STORE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"store\""));
+
 /// Whether a body is worth reading. Most calls without state name no object at all, which is much quicker to see than to parse.
 fn may_refer(operation: Operation, body: &Bytes) -> bool {
     let stateless = matches!(
@@ -212,12 +217,13 @@ fn may_refer(operation: Operation, body: &Bytes) -> bool {
         |at: usize, word: &[u8]| body.get(at + 1..at + 1 + word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word));
     !stateless
         || memchr2_iter(b'_', b'\\', body).any(|at| word(at, b"id") || word(at, b"u00"))
-        || memchr::memmem::find(body, b"\"store\"").is_some()
+        || STORE.find(body).is_some()
 }
 
 fn is_multipart(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("multipart/"))
+    let kind = content_type.and_then(|value| value.trim_start().split_once('/'));
+    kind.is_some_and(|(kind, _)| kind.eq_ignore_ascii_case("multipart"))
 }
 
 /// The query of the calls that read objects: the client's own version of the API, if it is nothing but that.

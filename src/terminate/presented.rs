@@ -1,11 +1,11 @@
-use std::fmt;
+use std::{fmt, iter, option, vec};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::context::{EphemeralKey, EphemeralKeys, is_ephemeral};
 use crate::error::{Error, ErrorKind};
-use crate::headers::{API_KEY, PROTOCOL_KEY, QUERY_KEYS, SUBSCRIPTION_KEY, protocols, query_parameters};
+use crate::headers::{API_KEY, PROTOCOL_KEY, QUERY_KEYS, SUBSCRIPTION_KEY, may_carry_key, protocols, query_parameters};
 
 /// Where a client put its credential, in the order in which they are asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,26 +93,25 @@ impl fmt::Debug for Presented {
     }
 }
 
-/// The credentials of one request, each form at most once, in order.
-pub(super) type Credentials = std::iter::Flatten<std::array::IntoIter<Option<Presented>, { Form::ALL.len() }>>;
+/// The credentials of one request, each form at most once, in order. Hardly any request has more than one.
+pub(super) type Credentials = iter::Chain<option::IntoIter<Presented>, vec::IntoIter<Presented>>;
 
 /// Reads every form.
 ///
 /// # Errors
 /// One form with two values: another parser could take the other one.
 pub(super) fn read(headers: &HeaderMap, uri: &Uri) -> Result<Credentials, Error> {
-    let mut found = [const { None }; Form::ALL.len()];
-    for (form, place) in Form::ALL.into_iter().zip(&mut found) {
-        *place = match form {
-            Form::ApiKey => only(form, in_header(headers, &API_KEY))?,
-            Form::Bearer => only(form, authorization(headers))?.filter(Presented::is_bearer_token),
-            Form::SubscriptionKey => only(form, in_header(headers, &SUBSCRIPTION_KEY))?,
-            Form::QueryApiKey => only(form, in_query(uri, QUERY_KEYS[0]))?,
-            Form::QuerySubscriptionKey => only(form, in_query(uri, QUERY_KEYS[1]))?,
-            Form::WebSocketProtocol => only(form, in_protocols(headers))?,
-        };
-    }
-    Ok(found.into_iter().flatten())
+    let read = |form| match form {
+        Form::ApiKey => only(form, in_header(headers, &API_KEY)),
+        Form::Bearer => Ok(only(form, authorization(headers))?.filter(Presented::is_bearer_token)),
+        Form::SubscriptionKey => only(form, in_header(headers, &SUBSCRIPTION_KEY)),
+        Form::QueryApiKey => only(form, in_query(uri, QUERY_KEYS[0])),
+        Form::QuerySubscriptionKey => only(form, in_query(uri, QUERY_KEYS[1])),
+        Form::WebSocketProtocol => only(form, in_protocols(headers)),
+    };
+    let mut found = Form::ALL.into_iter().filter_map(|form| read(form).transpose());
+    let (first, others) = (found.next().transpose()?, found.collect::<Result<Vec<_>, _>>()?);
+    Ok(first.into_iter().chain(others))
 }
 
 fn only(form: Form, secrets: impl Iterator<Item = Secret>) -> Result<Option<Presented>, Error> {
@@ -143,8 +142,8 @@ fn authorization(headers: &HeaderMap) -> impl Iterator<Item = Secret> {
 }
 
 fn in_query<'a>(uri: &'a Uri, key: &'a str) -> impl Iterator<Item = Secret> {
-    let found =
-        query_parameters(uri.query().unwrap_or_default()).filter(move |(name, ..)| name.eq_ignore_ascii_case(key));
+    let query = uri.query().filter(|query| may_carry_key(query)).unwrap_or_default();
+    let found = query_parameters(query).filter(move |(name, ..)| name.eq_ignore_ascii_case(key));
     found.map(|(_, value, _)| Secret::Text(value.into_owned()))
 }
 

@@ -54,8 +54,7 @@ where
                 strip(&mut request);
                 let next = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, next);
-                let waiting = Waiting { authenticator, ephemeral, credentials, service, request };
-                State::Next { waiting: Some(waiting) }
+                Waiting { authenticator, ephemeral, credentials, service, request }.ask_next()
             }
             Err(error) => State::Refused { error: Some(error) },
         };
@@ -108,7 +107,6 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<Q, F, W> {
-        Next { waiting: Option<W> },
         Asking { #[pin] asked: Q, waiting: Option<W> },
         Called { #[pin] future: F },
         Refused { error: Option<Error> },
@@ -164,12 +162,11 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Next { waiting } => waiting.take().map(Waiting::ask_next),
                 StateProjection::Asking { asked, waiting } => {
                     let client = ready!(asked.poll(cx));
                     waiting.take().map(|waiting| match client {
                         Some(client) => State::Called { future: waiting.call(client) },
-                        None => State::Next { waiting: Some(waiting) },
+                        None => waiting.ask_next(),
                     })
                 }
                 StateProjection::Called { future } => return future.poll(cx).map_err(Into::into),

@@ -108,13 +108,14 @@ impl Latency {
     /// The logarithm of what [`projected`](Self::projected) would give at `epoch`. Adding the same to all of them gives the
     /// logarithms at any other moment, so targets are compared by it without computing anything.
     pub(super) fn rank(&self, epoch: Instant) -> f64 {
-        self.estimate.ln() + self.used.saturating_duration_since(epoch).as_secs_f64() / LATENCY_DECAY.as_secs_f64()
+        libm::log(self.estimate)
+            + self.used.saturating_duration_since(epoch).as_secs_f64() / LATENCY_DECAY.as_secs_f64()
     }
 }
 
 /// How much of a figure is left after so long.
 fn kept(since: Instant, now: Instant) -> f64 {
-    (-now.saturating_duration_since(since).as_secs_f64() / LATENCY_DECAY.as_secs_f64()).exp()
+    libm::exp(-now.saturating_duration_since(since).as_secs_f64() / LATENCY_DECAY.as_secs_f64())
 }
 
 /// What was last reported of the room that is left.

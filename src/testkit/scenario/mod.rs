@@ -37,10 +37,9 @@
 //!
 //! The same seed gives the same report, byte for byte, on any machine and however many tests run beside it: everything runs on one
 //! thread and on a grid of milliseconds, chance is drawn with integer arithmetic from the seed, for each purpose apart, and nothing
-//! depends on the wall clock. Every way of routing meets the same clients and the same weather. What is yours must keep to that: a
-//! policy that draws random numbers takes a seed ([`LeastLoad::with_seed`](crate::select::LeastLoad::with_seed)). Policies that compare
-//! latencies use the logarithm of the platform, whose last bit may be another one elsewhere; that decides only between costs that are
-//! the same but for that.
+//! depends on the wall clock or the platform's mathematics. Every way of routing meets the same clients and the same weather. What is
+//! yours must keep to that: a policy that draws random numbers takes a seed
+//! ([`LeastLoad::with_seed`](crate::select::LeastLoad::with_seed)).
 //!
 //! # The all-knowing router
 //!

@@ -98,7 +98,6 @@ impl<'a> Query<'a> {
     }
 
     /// Whether the target complies with what client and request demand.
-    #[inline(never)]
     pub(super) fn allows(&self, target: &Target) -> bool {
         self.allows_place(target.place())
     }
@@ -146,28 +145,32 @@ struct Filter<'a> {
     scope: Scope<'a>,
     places: Places,
     since_epoch: u64,
+    /// Whether any [plain](Seat::is_plain) target that admits can take the request.
+    any: bool,
 }
 
 impl<'a> Filter<'a> {
     fn new(pool: &Pool, group: &Group, query: &'a Query<'a>, scope: Scope<'a>, now: Instant) -> Self {
         let places = group.places(|place| query.allows_place(place));
-        Self { query, scope, places, since_epoch: Live::since(pool.0.epoch, now) }
+        let any = places.all && scope.backend.is_none() && query.tried.is_none_or(TargetSet::is_empty);
+        Self { query, scope, places, since_epoch: Live::since(pool.0.epoch, now), any }
     }
 
-    /// Whether the target can take the request now, its identity aside. What few need to be asked stands apart, so that the
-    /// rest is inlined into loops over many.
+    /// Whether the target can take the request now, its identity aside.
     #[inline]
     fn admits(&self, seat: &Seat) -> bool {
         let target = seat.target();
-        target.live.admits(self.since_epoch)
-            && seat.is_in(self.places).unwrap_or_else(|| self.query.allows(target))
-            && self.query.is_new(target)
-            && (seat.is_plain() && self.scope.backend.is_none() || self.reaches(target))
+        let in_place = || match self.scope.backend {
+            None => seat.is_in(self.places).unwrap_or_else(|| self.is_open_to(target)),
+            Some(_) => self.is_open_to(target),
+        };
+        target.live.admits(self.since_epoch) && (self.any && seat.is_plain() || self.query.is_new(target) && in_place())
     }
 
+    /// Apart, so that what is asked of most targets is inlined into the loop over all.
     #[inline(never)]
-    fn reaches(&self, target: &Target) -> bool {
-        self.scope.is_open_to(target) && !target.is_full() && self.query.can_show(target)
+    fn is_open_to(&self, target: &Target) -> bool {
+        self.query.suits(target) && self.scope.is_open_to(target) && !target.is_full()
     }
 
     /// Apart from [`Pool::acquire`], which is compiled where it is used.

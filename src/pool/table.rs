@@ -71,33 +71,37 @@ pub(super) struct Group {
     places: Vec<Place>,
 }
 
-/// So many different places are told apart by a bit of [`Places`]. What is in another is asked itself.
+/// So many different places are told apart.
 const PLACES: usize = u64::BITS as usize;
 
-/// A target of a group, with what its description comes down to when a thousand are looked through.
+/// A target of a group, with what is asked of it when a thousand are looked through.
 pub(super) struct Seat {
     target: Target,
+    /// The bit of its place; [`PLACES`] if it has none, or if the target is not [plain](Target::is_plain).
     place: u8,
-    plain: bool,
 }
 
 /// Some places of a group.
 #[derive(Clone, Copy)]
-pub(super) struct Places(u64);
+pub(super) struct Places {
+    bits: u64,
+    /// Whether these are all of them.
+    pub(super) all: bool,
+}
 
 impl Seat {
     pub(super) const fn target(&self) -> &Target {
         &self.target
     }
 
-    /// See [`Target::is_plain`].
+    /// Whether the target is plain and its place has a bit.
     pub(super) const fn is_plain(&self) -> bool {
-        self.plain
+        (self.place as usize) < PLACES
     }
 
-    /// Whether it is in one of these places; `None` when it has no bit of its own.
+    /// Whether the target may be used for being in one of these places; `None` when it must be asked itself.
     pub(super) fn is_in(&self, places: Places) -> Option<bool> {
-        places.0.checked_shr(u32::from(self.place)).map(|bits| bits & 1 == 1)
+        places.bits.checked_shr(u32::from(self.place)).map(|bits| bits & 1 == 1)
     }
 }
 
@@ -112,7 +116,7 @@ impl Group {
             if index == places.len() && index < PLACES {
                 places.push(place.clone());
             }
-            Seat { target: target.clone(), place: index as u8, plain: target.is_plain() }
+            Seat { target: target.clone(), place: if target.is_plain() { index } else { PLACES } as u8 }
         };
         let tiers = targets.chunk_by(|a, b| rank(a) == rank(b)).map(|tier| tier.iter().map(&mut seat).collect());
         Self { tiers: tiers.collect(), places }
@@ -133,7 +137,8 @@ impl Group {
     /// Those that are allowed, each asked once however many targets are there.
     pub(super) fn places(&self, allows: impl Fn(&Place) -> bool) -> Places {
         let bit = |(index, place)| u64::from(allows(place)) << index;
-        Places(self.places.iter().enumerate().map(bit).sum())
+        let bits: u64 = self.places.iter().enumerate().map(bit).sum();
+        Places { bits, all: bits.count_ones() as usize == self.places.len() }
     }
 }
 

@@ -99,16 +99,19 @@ impl Live {
         (since > 0).then(|| self.epoch + Duration::from_nanos(since))
     }
 
+    #[inline]
     pub(super) const fn in_flight(&self) -> &AtomicU32 {
         &self.glance.in_flight
     }
 
     /// See [`Latency::measured`].
+    #[inline]
     pub(super) fn latency(&self, kind: RouteKind) -> f64 {
         f64::from_bits(self.glance.latency[kind.index()].0.load(Relaxed))
     }
 
     /// See [`Latency::rank`].
+    #[inline]
     pub(super) fn latency_rank(&self, kind: RouteKind) -> f64 {
         f64::from_bits(self.glance.latency[kind.index()].1.load(Relaxed))
     }

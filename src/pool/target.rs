@@ -130,12 +130,14 @@ impl Target {
 
     /// The share inside its priority group.
     #[must_use]
+    #[inline]
     pub fn weight(&self) -> u32 {
         self.weight
     }
 
     /// Requests that this target is serving now, streams counted to their end.
     #[must_use]
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         self.live.in_flight().load(Relaxed)
     }
@@ -156,6 +158,7 @@ impl Target {
     }
 
     /// [`latency`](Self::latency) in seconds; infinite before the first answer.
+    #[inline]
     pub(crate) fn last_latency(&self, kind: RouteKind) -> f64 {
         self.live.latency(kind)
     }
@@ -167,11 +170,13 @@ impl Target {
     }
 
     /// Orders targets as [`latency_at`](Self::latency_at) does at any moment, without computing anything.
+    #[inline]
     pub(crate) fn latency_rank(&self, kind: RouteKind) -> f64 {
         self.live.latency_rank(kind)
     }
 
     /// A number that is the same in every process for a target of the same names.
+    #[inline]
     pub(crate) fn identity(&self) -> u64 {
         self.identity
     }
@@ -191,6 +196,7 @@ impl Target {
 
     /// A small number that stays the same for this target as long as the pool lives: an index for the state of a policy.
     #[must_use]
+    #[inline]
     pub fn slot(&self) -> usize {
         self.slot as usize
     }

@@ -21,6 +21,9 @@ use tower_azure_openai::select::{
     BUSY, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
 
+#[path = "support/policies.rs"]
+mod every;
+
 const ALIAS: &str = "gpt-4o";
 
 fn serving(name: &str) -> Backend {
@@ -672,15 +675,8 @@ mod any_run_of_events {
     }
 
     pub(crate) fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
-        vec![
-            ("round robin", Box::new(RoundRobin::default())),
-            ("weighted", Box::new(Weighted::default())),
-            ("least load", Box::new(LeastLoad::with_seed(7))),
-            ("lowest latency", Box::new(LowestLatency::with_seed(12))),
-            ("prompt cache", Box::new(PromptCache::or_else(LeastLoad::with_seed(8)))),
-            ("slow start", Box::new(SlowStart::new(LowestLatency::with_seed(12), Duration::from_secs(10)).seed(9))),
-            ("out of range", Box::new(|_: &Route, _: &[&Target]| usize::MAX)),
-        ]
+        let out_of_range: Box<dyn Policy> = Box::new(|_: &Route, _: &[&Target]| usize::MAX);
+        every::policies().into_iter().chain([("out of range", out_of_range)]).collect()
     }
 
     struct World {

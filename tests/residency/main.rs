@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 mod narrowed;
+#[path = "../support/policies.rs"]
+mod policies;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;

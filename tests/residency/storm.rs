@@ -15,10 +15,10 @@ use tower_azure_openai::context::Handshake;
 use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::inspect::{GEOGRAPHY_HEADER, PROCESSING_HEADER};
 use tower_azure_openai::pool::{Pin, Processing, Target};
-use tower_azure_openai::select::{LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SlowStart, Weighted};
 use tower_azure_openai::session::{Ownership, SESSION_HEADER, WhenUnavailable};
 use tower_azure_openai::testkit::{Fault, SimulatedBackend, StreamError};
 
+use super::policies::policies;
 use super::world::{CLIENTS, Demand, REPLAY_LIMIT, SITES, World, key};
 
 /// How many requests are on their way at once.
@@ -37,17 +37,6 @@ enum Weather {
 
 const TROUBLES: [Weather; 6] =
     [Weather::Broken, Weather::Down, Weather::Drained, Weather::Flapping, Weather::Silent, Weather::Throttled];
-
-fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
-    vec![
-        ("round robin", Box::new(RoundRobin::default())),
-        ("weighted", Box::new(Weighted::default())),
-        ("least load", Box::new(LeastLoad::with_seed(7))),
-        ("lowest latency", Box::new(LowestLatency::with_seed(12))),
-        ("prompt cache", Box::new(PromptCache::or_else(LeastLoad::with_seed(8)))),
-        ("slow start", Box::new(SlowStart::new(LowestLatency::with_seed(3), Duration::from_secs(10)).seed(9))),
-    ]
-}
 
 /// SplitMix64.
 struct Dice(u64);

@@ -25,7 +25,9 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{Attempts, Client, Route};
 use tower_azure_openai::failover::FailoverLayer;
-use tower_azure_openai::pool::{Backend, Deployment, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target};
+use tower_azure_openai::pool::{
+    Backend, Constraints, Deployment, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target, TargetSet,
+};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
 use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
@@ -282,6 +284,41 @@ mod choosing {
         assert_eq!((attempts.sent(), attempts.tried().len()), (3, 2));
         assert_eq!(send().await.status(), StatusCode::SERVICE_UNAVAILABLE, "a local refusal");
         assert_eq!(attempts.sent(), 3, "is no attempt");
+    }
+
+    #[test]
+    fn constraints_hold_among_any_number_of_places() {
+        let scopes = [Processing::Regional, Processing::DataZone, Processing::Global];
+        let at = |place: usize| {
+            let backend = serving(&format!("b{place}"), ["a"]).geography(format!("g{}", place / 3));
+            let limited = if place.is_multiple_of(2) { backend } else { backend.max_in_flight(9) };
+            limited.processing(scopes[place % 3])
+        };
+        for backends in [1, 63, 64, 65, 66, 150] {
+            let pool = pool((0..backends).map(at).collect::<Vec<_>>());
+            for place in 0..backends {
+                let constraints = Constraints::default().geography(format!("g{}", place / 3));
+                let narrowed = Constraints::default().processing([scopes[place % 3]]);
+                let query = Query::new(Some("a")).constraints(&constraints).narrowed(Some(&narrowed));
+                let permit = pool.acquire(&query, |eligible| eligible.len() - 1).unwrap();
+                assert_eq!(permit.target().backend(), format!("b{place}"), "of {backends}");
+                let mut tried = TargetSet::default();
+                tried.insert(permit.target());
+                assert!(!pool.has_eligible(&query.tried(&tried)), "of {backends}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_repeat_that_is_asked_for_complies_too() {
+        let pool = pool([serving("us", ["a"]).geography("us"), serving("eu", ["a"]).geography("eu")]);
+        let gateway = served(SelectBackendLayer::new(pool.clone()));
+        let attempts = Attempts::new();
+        attempts.repeat_on(pool.targets("a")[0].clone());
+        let mut request = chat("a");
+        request.extensions_mut().insert(attempts);
+        request.extensions_mut().insert(Client::new("eu").geography("eu"));
+        assert_eq!(at(&answer(&gateway, request).await), "eu");
     }
 
     #[tokio::test]

@@ -98,7 +98,7 @@ impl<'a> Query<'a> {
     }
 
     /// Whether the target complies with what client and request demand.
-    pub(super) fn allows(&self, target: &Target) -> bool {
+    pub(crate) fn allows(&self, target: &Target) -> bool {
         self.allows_place(target.place())
     }
 

@@ -190,12 +190,12 @@ impl<S, P: Policy> SelectBackend<S, P> {
     }
 
     fn permit(&self, route: &Route, terms: &Terms, attempts: &Attempts) -> Result<Permit, Error> {
-        let repeated = attempts.take_repeat().and_then(|target| self.pool.acquire_target(&target));
-        if let Some(permit) = repeated {
-            return Ok(permit);
-        }
         let tried = attempts.tried();
         let query = terms.query(route).tried(&tried);
+        let repeated = attempts.take_repeat().filter(|target| query.allows(target));
+        if let Some(permit) = repeated.and_then(|target| self.pool.acquire_target(&target)) {
+            return Ok(permit);
+        }
         let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible));
         acquired.map_err(|none| {
             tracing::debug!(reason = ?none.reason, targets = %self.pool.explain_query(&query), "no target");

@@ -87,16 +87,13 @@ impl Scene {
         };
         let described = described.into_iter().enumerate().map(describe);
         let pool = described.fold(Pool::builder(), |pool, backend| pool.add_backend(backend)).build().unwrap();
-        let network = {
-            let backends = backends.clone();
-            service_fn(move |request: Request<Body>| {
-                let host = request.uri().host().unwrap().to_owned();
-                let backend = backends.iter().find(|backend| host == format!("{}.example", backend.name()));
-                backend.unwrap().clone().oneshot(request)
-            })
-        };
-        let gateway = gateway::builder(pool.clone(), TerminateCredentialsLayer::new(who)).build(network);
+        let gateway = stack(&pool, &backends);
         Self { pool, gateway, backends }
+    }
+
+    /// A gateway that remembers nothing.
+    fn restarted(&self) -> Gateway {
+        stack(&self.pool, &self.backends)
     }
 
     async fn chat(&self) -> Response<Body> {
@@ -119,6 +116,16 @@ impl Scene {
     fn readyz(&self) -> StatusCode {
         Health::new(self.pool.clone()).answer(&http::Method::GET, "/readyz").status()
     }
+}
+
+fn stack(pool: &Pool, backends: &[SimulatedBackend]) -> Gateway {
+    let backends = backends.to_vec();
+    let network = service_fn(move |request: Request<Body>| {
+        let host = request.uri().host().unwrap().to_owned();
+        let backend = backends.iter().find(|backend| host == format!("{}.example", backend.name()));
+        backend.unwrap().clone().oneshot(request)
+    });
+    gateway::builder(pool.clone(), TerminateCredentialsLayer::new(who)).build(network)
 }
 
 const CLIENTS_OWN: &str = "header.payload.signature";
@@ -339,6 +346,26 @@ async fn a_clients_own_token_is_passed_on_and_never_its_key() {
     assert_eq!(served_by(&scene.chat().await), Some("west"), "known by a key: for whoever is shown another credential");
     assert_eq!(scene.counts(), [1, 1]);
     assert_eq!((scene.identity(0), scene.identity(1)), ("ok".to_owned(), "key".to_owned()));
+}
+
+#[tokio::test]
+async fn what_was_made_with_a_clients_own_token_is_found_again() {
+    let scene = Scene::new(vec![("east", Credential::pass_through()), ("west", key("west"))]);
+    let send = async |gateway: &Gateway, method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(format!("/openai/{path}?api-version=2024-10-21"));
+        let request = request.header("authorization", format!("Bearer {CLIENTS_OWN}"));
+        let request = request.header("content-type", "application/json").body(Body::from("{}")).unwrap();
+        gateway.clone().oneshot(request).await.unwrap()
+    };
+    let made = send(&scene.gateway, "POST", "threads").await;
+    assert_eq!(served_by(&made), Some("east"));
+    let made = http_body_util::BodyExt::collect(made.into_body()).await.unwrap().to_bytes();
+    let made: serde_json::Value = serde_json::from_slice(&made).unwrap();
+    let path = format!("threads/{}", made["id"].as_str().unwrap());
+    assert_eq!(served_by(&send(&scene.gateway, "GET", &path).await), Some("east"), "remembered");
+
+    let restarted = scene.restarted();
+    assert_eq!(served_by(&send(&restarted, "GET", &path).await), Some("east"), "the only one that cannot be asked");
 }
 
 #[tokio::test]

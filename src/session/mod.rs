@@ -19,13 +19,15 @@
 //!    backends' own credentials and nothing of the client but the version of the API. Concurrent requests share one search; of
 //!    one request [`MAX_UNKNOWN`] ids at most are looked for, and all searches together make [`DISCOVERY_RATE`] calls a second.
 //!    An id that is not made of unreserved characters is never asked for.
+//!    A backend that is shown the client's own token is not asked: when it is the only such one and nobody else has the id, it is
+//!    there, or nowhere.
 //! 3. An id that every backend answers 404 for is 404 `not_found`, for [`UNKNOWN_TIME`] without asking again. If none has it
 //!    and one could not answer, nothing is known: 429 or 503. A 404 that is about the path or the version is not about the id,
 //!    and the request goes on without a pin.
 //! 4. Ids of two backends in one request: 400 `ids_on_different_backends`.
 //! 5. A pin is an extension, [`Pin`](crate::pool::Pin), which selection and failover follow. Nothing leads to a backend that the
-//!    [constraints](crate::pool::Constraints) of client and request exclude: for this request what lies there is unknown. An alias that the pinned backend
-//!    does not serve is 404 `DeploymentNotFound`.
+//!    [constraints](crate::pool::Constraints) of client and request exclude: for this request what lies there is unknown. An alias
+//!    that the pinned backend does not serve is 404 `DeploymentNotFound`.
 //! 6. A home is found by weighted rendezvous hashing of the client's id, the lowest priority number first: a change of the pool
 //!    moves as few clients as possible. All requests without a [`Client`](crate::context::Client) are one client.
 //! 7. Cookie, header and home lead only to backends with the [release](crate::pool::Release) of the client. Without a client the

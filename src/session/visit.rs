@@ -21,7 +21,7 @@ use crate::azure::object_id::{Answered, Family, ObjectId};
 use crate::body::Body;
 use crate::context::{Client, Session, Terms};
 use crate::error::{Error, ErrorKind};
-use crate::pool::{Pin, Strength, Target};
+use crate::pool::{Pin, Query, Strength, Target};
 
 /// What a request says of its session beside ids.
 #[derive(Default)]
@@ -143,10 +143,18 @@ impl Visit {
         able
     }
 
-    /// Every backend that may see this request and can be asked without the client's token.
+    /// Every backend that may see this request.
     fn everywhere(&self) -> Vec<Arc<str>> {
-        let query = self.terms.query_for(None).has_token(false);
-        self.settings.pool.compliant(&query).iter().map(Target::backend_name).collect()
+        self.compliant(&self.terms.query_for(None))
+    }
+
+    /// Those among them that can be asked without the client's token, for what is found is told to others.
+    fn askable(&self) -> Vec<Arc<str>> {
+        self.compliant(&self.terms.query_for(None).has_token(false))
+    }
+
+    fn compliant(&self, query: &Query<'_>) -> Vec<Arc<str>> {
+        self.settings.pool.compliant(query).iter().map(Target::backend_name).collect()
     }
 
     /// Where a session is that the client gave a name: where it was moved to, else where its name leads.
@@ -181,11 +189,16 @@ impl Visit {
                 None => unknown.push(named),
             }
         }
-        for (id, finding) in self.discover(service, headers, &unknown, &everywhere).await {
+        let askable = if unknown.is_empty() { Vec::new() } else { self.askable() };
+        let unasked: Vec<_> = everywhere.iter().filter(|backend| !askable.contains(backend)).collect();
+        for (id, finding) in self.discover(service, headers, &unknown, &askable).await {
             match finding {
                 Finding::At(backend) => found.push((id, backend)),
                 Finding::Misdirected => {}
-                Finding::Nowhere => return Err(not_found(id.as_str())),
+                Finding::Nowhere => match unasked[..] {
+                    [elsewhere] => found.push((id, elsewhere.clone())),
+                    _ => return Err(not_found(id.as_str())),
+                },
                 Finding::Unanswered { throttled, wait } => return Err(unanswered(throttled, wait)),
             }
         }

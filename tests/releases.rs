@@ -17,8 +17,8 @@ use tower_azure_openai::context::{Client, Route};
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{
-    Backend, Constraints, Deployment, MAX_WEIGHT, NoTargetReason, Obstacle, Pin, Pool, PoolBuilder, Query, Release,
-    Target,
+    Backend, Constraints, Credential, Deployment, MAX_WEIGHT, NoTargetReason, Obstacle, Pin, Pool, PoolBuilder, Query,
+    Release, Target,
 };
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
@@ -29,13 +29,14 @@ const OLD: &str = "2024-08-06";
 const NEW: &str = "2024-11-20";
 const CHAT: &str = "/openai/deployments/gpt-4o/chat/completions";
 
-/// Backends `old-…` and `new-…`, each with a deployment of that version.
+/// A backend `old…` or `new…` with a deployment of that version.
+fn serving(name: &str) -> Backend {
+    let version = if name.starts_with("old") { OLD } else { NEW };
+    let deployment = Deployment::new("d").alias(ALIAS).model(ALIAS).version(version);
+    Backend::new(name, format!("https://{name}.example")).add_deployment(deployment)
+}
+
 fn described(backends: &[&str]) -> PoolBuilder {
-    let serving = |name: &str| {
-        let version = if name.starts_with("old") { OLD } else { NEW };
-        let deployment = Deployment::new("d").alias(ALIAS).model(ALIAS).version(version);
-        Backend::new(name, format!("https://{name}.example")).add_deployment(deployment)
-    };
     backends.iter().fold(Pool::builder(), |pool, name| pool.add_backend(serving(name)))
 }
 
@@ -620,6 +621,27 @@ mod describing {
         assert!(pool.set_share(ALIAS, ALIAS, "3", 1).unwrap_err().to_string().contains("is not in the pool"));
         assert!(pool.set_share(ALIAS, ALIAS, OLD, 0).unwrap_err().to_string().contains("no release with a share"));
         assert!(!is_new(&pool, "anybody"));
+    }
+
+    #[test]
+    fn none_stands_behind_another() {
+        let described = Pool::builder().add_backend(serving("old")).add_backend(serving("new").priority(1));
+        let pool = described.add_release(release(OLD, 9)).add_release(release(NEW, 1)).build().unwrap();
+        assert_eq!(pool.explain(&route(), None).candidates().count(), 2);
+        assert!(pool.status().backends.iter().all(|backend| backend.deployments[0].obstacles.is_empty()));
+        set(&pool, 1, 0);
+        assert_eq!(pool.status().backends[1].deployments[0].obstacles, ["is of another release"]);
+    }
+
+    #[test]
+    fn who_has_no_token_gets_a_release_that_asks_for_none() {
+        let shown = serving("old").credential(Credential::pass_through());
+        let described = Pool::builder().add_backend(shown).add_backend(serving("new"));
+        let pool = described.add_release(release(OLD, 9)).add_release(release(NEW, 1)).build().unwrap();
+        assert!((0..50).all(|n| is_new(&pool, &format!("client-{n}"))));
+        set(&pool, 1, 0);
+        let nobody = pool.acquire(&Query::new(Some(ALIAS)).client("c"), |_| 0).unwrap_err();
+        assert_eq!(nobody.reason, NoTargetReason::TokenMissing);
     }
 
     #[test]

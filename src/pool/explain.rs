@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::live::Live;
 use super::status::ceil_ms;
-use super::table::{Seat, Table};
+use super::table::{Group, Seat, Table};
 use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
 use crate::context::{Client, Route, Terms};
 
@@ -156,7 +156,7 @@ impl Pool {
     #[must_use]
     pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
         let table = self.0.table.load();
-        let mut targets = self.explain_group(&table, query);
+        let mut targets = self.explain_alias(&table, query);
         let mut listed = TargetSet::default();
         for explained in &targets {
             listed.insert(&explained.target);
@@ -170,11 +170,16 @@ impl Pool {
         Explanation { alias: query.alias.map(Into::into), targets }
     }
 
-    /// Of those that serve the alias, in the order in which they are tried.
-    pub(super) fn explain_group(&self, table: &Table, query: &Query<'_>) -> Vec<Explained> {
+    /// Of those that serve the alias, in the order in which they are tried; where the release is not known, of one release
+    /// after the other.
+    pub(super) fn explain_alias(&self, table: &Table, query: &Query<'_>) -> Vec<Explained> {
+        let groups = self.known_groups_of(table, query);
+        groups.into_iter().flat_map(|group| self.explain_group(group, query)).collect()
+    }
+
+    fn explain_group(&self, group: &Group, query: &Query<'_>) -> Vec<Explained> {
         let (now, mut targets, mut found) = (Instant::now(), Vec::new(), false);
-        let group = self.known_group_of(table, query);
-        for tier in group.into_iter().flat_map(|group| group.tiers()) {
+        for tier in group.tiers() {
             let ahead = found;
             for target in tier.iter().map(Seat::target) {
                 let mut obstacles = query.obstacles(target, self.0.epoch, now);

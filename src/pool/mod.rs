@@ -201,7 +201,7 @@ impl Pool {
         let aliases = table.aliases();
         let explained = aliases.iter().flat_map(|alias| {
             // Whether clients have tokens is a matter of theirs.
-            self.explain_group(&table, &Query::new(Some(alias)).has_token(true))
+            self.explain_alias(&table, &Query::new(Some(alias)).has_token(true))
         });
         let explained = explained.map(|explained| (explained.target().slot(), explained)).collect();
         let backends = table.resources.iter().map(|resource| resource.status(&table, &explained, now)).collect();

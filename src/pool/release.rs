@@ -2,7 +2,7 @@
 
 use super::rendezvous;
 use super::table::{Alias, Group, ReleaseGroup, Table};
-use super::{Pool, Query};
+use super::{Pool, Query, TargetSet};
 use crate::azure::stable_hash;
 
 /// One of several models or versions that an alias stands for, with its share of the clients.
@@ -102,14 +102,29 @@ impl Pool {
 
     /// The same without a draw: where the release is not known, all that may be drawn.
     pub(super) fn known_group_of<'t>(&self, table: &'t Table, query: &Query<'_>) -> Option<&'t Group> {
-        let begun = query.tried.is_some_and(|tried| !tried.is_empty());
         match query.alias {
-            Some(alias) if query.client.is_none() && !begun => {
+            Some(alias) if query.may_be_drawn() => {
                 let alias = table.alias(alias)?;
                 Some(if query.is_required() { &alias.all } else { &alias.offered })
             }
             _ => self.group_of(table, query),
         }
+    }
+
+    /// The same, each release that may be drawn apart.
+    pub(super) fn known_groups_of<'t>(&self, table: &'t Table, query: &Query<'_>) -> Vec<&'t Group> {
+        let releases = query.alias.and_then(|alias| table.alias(alias)).map_or(&[][..], |alias| &alias.releases);
+        if releases.is_empty() || query.is_required() || !query.may_be_drawn() {
+            return self.known_group_of(table, query).into_iter().collect();
+        }
+        releases.iter().filter(|release| release.share > 0).map(|release| &release.group).collect()
+    }
+}
+
+impl Query<'_> {
+    /// Whether nothing says which release the request has.
+    fn may_be_drawn(&self) -> bool {
+        self.client.is_none() && self.tried.is_none_or(TargetSet::is_empty)
     }
 }
 
@@ -120,20 +135,22 @@ impl Alias {
         self.releases.iter().find(|release| release.group.targets().any(|target| tried.contains(target)))
     }
 
-    /// The release that the key falls to, among those that could ever serve the query.
+    /// The release that the key falls to, among those that could ever serve the query: with the credential that it has, if there
+    /// are such.
     fn assigned(&self, query: &Query<'_>, key: u64) -> Option<&ReleaseGroup> {
         let rank = |release: &ReleaseGroup| {
-            let mut able = release.group.targets().filter(|target| query.allows(target)).peekable();
-            able.peek()?;
-            let leads_there = able.any(|target| query.may_go_to(target));
+            let able = || release.group.targets().filter(|target| query.allows(target));
+            able().next()?;
+            let is_shown = able().any(|target| query.can_show(target));
+            let leads_there = able().any(|target| query.may_go_to(target));
             // State stays where it is, though nothing new is sent there.
             let is_offered = release.share > 0;
             let draw = rendezvous::draw(key, release.identity);
             let score = rendezvous::score(f64::from(release.share.max(1)), draw);
-            (is_offered || leads_there && query.is_required()).then_some((leads_there, is_offered, score))
+            (is_offered || leads_there && query.is_required()).then_some(((is_shown, leads_there, is_offered), score))
         };
         let ranked = self.releases.iter().filter_map(|release| Some((rank(release)?, release)));
-        let highest = ranked.max_by(|((a, b, c), _), ((x, y, z), _)| (a, b).cmp(&(x, y)).then(c.total_cmp(z)));
+        let highest = ranked.max_by(|((a, one), _), ((b, other), _)| a.cmp(b).then(one.total_cmp(other)));
         highest.map(|(_, release)| release)
     }
 }

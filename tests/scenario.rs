@@ -88,7 +88,7 @@ fn a_saturated_ptu_is_used_whatever_its_answers_take() {
         let ptu = report.target("ptu");
         assert!(ptu.throttled > 100, "it is saturated\n{report}");
         assert!(ptu.utilization >= Some(0.98), "{report}");
-        assert!(ptu.idle < Some(0.01), "{report}");
+        assert!(ptu.idle.is_some_and(|idle| idle < 0.01), "{report}");
         report.assert_goodput_at_least(1.0).assert_hints_obeyed();
     }
 }
@@ -105,7 +105,7 @@ fn a_ptu_is_back_with_the_first_request_after_its_hint() {
         let report = default(&long_hints.clone().seed(seed));
         let ptu = report.target("ptu");
         assert!(ptu.after_hint.times > 50 && ptu.after_hint.most_requests == 1, "{report}");
-        assert!(ptu.idle < Some(0.01) && ptu.overslept < 0.01, "{report}");
+        assert!(ptu.idle.is_some_and(|idle| idle < 0.01) && ptu.overslept < 0.01, "{report}");
         report.assert_hints_obeyed();
     }
 }
@@ -157,7 +157,7 @@ fn what_runs_dry_while_it_is_wanted_is_lost() {
 
     let alone = Scenario::new("nobody else").lasting(SHORT).backend(Backend::provisioned("ptu", 400_000));
     let waiting = default(&alone.clone().traffic(Traffic::poisson(17.0).sdk(Sdk::node())));
-    assert!(waiting.target("ptu").idle < Some(0.01), "who waits is demand\n{waiting}");
+    assert!(waiting.target("ptu").idle.is_some_and(|idle| idle < 0.01), "who waits is demand\n{waiting}");
     let nobody = default(&alone.traffic(Traffic::poisson(0.5)));
     assert_eq!(nobody.target("ptu").idle, Some(0.0), "without demand nothing is lost\n{nobody}");
     let down = default(&saturated.weather("ptu", Weather::refusing()));

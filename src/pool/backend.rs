@@ -172,14 +172,14 @@ pub struct Constraints {
 }
 
 impl Constraints {
-    /// Only backends of this geography.
+    /// Only backends of this geography, by its exact name, instead of what was said before. To narrow use [`and`](Self::and).
     #[must_use]
     pub fn geography(mut self, geography: impl Into<Box<str>>) -> Self {
         self.geographies = vec![geography.into()];
         self
     }
 
-    /// Only backends with one of these processing scopes.
+    /// Only backends with one of these processing scopes, instead of what was said before. To narrow use [`and`](Self::and).
     #[must_use]
     pub fn processing(mut self, scopes: impl IntoIterator<Item = Processing>) -> Self {
         self.processing = Some(scopes.into_iter().collect());

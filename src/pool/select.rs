@@ -1,5 +1,6 @@
 //! Choosing a target and taking its permit, in one step.
 
+use std::fmt;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -15,7 +16,7 @@ use super::{Constraints, Pin, Pool, Strength, Target, TargetSet};
 const UNCERTAIN_RETRY: Duration = Duration::from_secs(1);
 
 /// What a request asks of its target.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct Query<'a> {
     /// The alias that must be served; `None` for a call that names no model.
@@ -32,6 +33,18 @@ pub struct Query<'a> {
     pub client: Option<&'a str>,
     /// Where the state is that the request refers to.
     pub pin: Option<&'a Pin>,
+}
+
+/// Nothing of what may come from headers.
+impl fmt::Debug for Query<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query")
+            .field("alias", &self.alias)
+            .field("constraints", &self.constraints)
+            .field("tried", &self.tried)
+            .field("has_token", &self.has_token)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Query<'a> {

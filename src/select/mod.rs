@@ -72,8 +72,8 @@
 //!
 //! # Why not?
 //!
-//! [`Pool::explain`] says for every target what stands between it and a request; the status page shows it, and it is logged at `debug` for a request
-//! that finds no target.
+//! [`Pool::explain`] says for every target what stands between it and a request; the status page shows it, and it is logged at
+//! `debug` for a request that finds no target.
 //!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and
 //! this one has none, 429 when somebody is merely throttled or full, or the pinned backend cannot serve, else 503; the path's own

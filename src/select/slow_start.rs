@@ -14,8 +14,8 @@ const LEAST: f64 = 0.1;
 /// after a while, so that its recovery is no second outage. After a 429, which is no failure, a target is used at once.
 ///
 /// The policy inside chooses among all; the choice of a target that is still recovering stands with the probability of that
-/// share, and otherwise the policy chooses again without it. So it gets that part of what the policy would give it (in a rotation
-/// a little more: as if that were its weight beside ones). A target is never kept waiting when there is no other.
+/// share, and otherwise the policy chooses again without it. So it gets about that part of what the policy would give it. A target is
+/// never kept waiting when there is no other.
 ///
 /// The ramp is linear over the window and begins at a tenth, as Envoy's slow start does by default; unlike there it begins with the
 /// first answer after failures and not with membership.

@@ -1,218 +1,17 @@
 //! Choosing a target and taking its permit, in one step.
 
-use std::fmt;
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::backend::Place;
+use super::filter::{Filter, Scope};
 use super::live::Live;
 use super::permit::Permit;
-use super::table::{Group, Places, Seat};
-use super::{Constraints, Pin, Pool, Strength, Target, TargetSet};
+use super::table::Group;
+use super::{Pool, Query, Strength, Target};
 
 /// How soon a target that is full, or without identity, is worth asking for again: nobody can know when that ends.
 const UNCERTAIN_RETRY: Duration = Duration::from_secs(1);
-
-/// What a request asks of its target.
-#[derive(Clone, Copy, Default)]
-#[non_exhaustive]
-pub struct Query<'a> {
-    /// The alias that must be served; `None` for a call that names no model.
-    pub alias: Option<&'a str>,
-    /// What the client demands of every backend.
-    pub constraints: Option<&'a Constraints>,
-    /// What the request demands beside its client.
-    pub narrowed: Option<&'a Constraints>,
-    /// Targets that this request has used up.
-    pub tried: Option<&'a TargetSet>,
-    /// Whether the client has a token of its own, which some backends ask for.
-    pub has_token: bool,
-    /// Whose request it is, a client's or a session's: decides the [release](super::Release) where the alias has several.
-    pub client: Option<&'a str>,
-    /// Where the state is that the request refers to.
-    pub pin: Option<&'a Pin>,
-}
-
-/// Nothing of what may come from headers.
-impl fmt::Debug for Query<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Query")
-            .field("alias", &self.alias)
-            .field("constraints", &self.constraints)
-            .field("tried", &self.tried)
-            .field("has_token", &self.has_token)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'a> Query<'a> {
-    /// Targets of an alias, or any backend for a call that names no model.
-    #[must_use]
-    pub fn new(alias: Option<&'a str>) -> Self {
-        Self { alias, ..Self::default() }
-    }
-
-    /// Only targets that comply with these.
-    #[must_use]
-    pub const fn constraints(mut self, constraints: &'a Constraints) -> Self {
-        self.constraints = Some(constraints);
-        self
-    }
-
-    /// Of those, only targets that comply with these too.
-    #[must_use]
-    pub const fn narrowed(mut self, constraints: Option<&'a Constraints>) -> Self {
-        self.narrowed = constraints;
-        self
-    }
-
-    /// Of the release that this client, or this session of nobody in particular, has.
-    #[must_use]
-    pub const fn client(mut self, id: &'a str) -> Self {
-        self.client = Some(id);
-        self
-    }
-
-    /// Only targets that are not among these, and of the same release as they are.
-    #[must_use]
-    pub const fn tried(mut self, tried: &'a TargetSet) -> Self {
-        self.tried = Some(tried);
-        self
-    }
-
-    /// Only where the pin leads.
-    #[must_use]
-    pub const fn pinned(mut self, pin: Option<&'a Pin>) -> Self {
-        self.pin = pin;
-        self
-    }
-
-    /// Whether a pin leaves no choice but its backend.
-    pub(super) fn is_required(&self) -> bool {
-        self.pin.is_some_and(|pin| pin.strength() == Strength::Required)
-    }
-
-    pub(super) fn may_go_to(&self, target: &Target) -> bool {
-        let leads_to = |pin: &Pin| pin.backends().iter().any(|backend| **backend == *target.backend());
-        self.pin.is_none_or(|pin| pin.strength() == Strength::Movable || leads_to(pin))
-    }
-
-    /// Says whether the client has a token of its own.
-    #[must_use]
-    pub const fn has_token(mut self, has_token: bool) -> Self {
-        self.has_token = has_token;
-        self
-    }
-
-    pub(super) fn can_show(&self, target: &Target) -> bool {
-        self.has_token || !target.inner.pass_through
-    }
-
-    /// Whether the target complies with what client and request demand.
-    pub(crate) fn allows(&self, target: &Target) -> bool {
-        self.allows_place(target.place())
-    }
-
-    fn allows_place(&self, place: &Place) -> bool {
-        [self.constraints, self.narrowed].into_iter().flatten().all(|demanded| demanded.allow(place))
-    }
-
-    /// Whether the target may ever serve the request.
-    fn suits(&self, target: &Target) -> bool {
-        self.can_show(target) && self.allows(target)
-    }
-
-    pub(super) fn is_new(&self, target: &Target) -> bool {
-        self.tried.is_none_or(|tried| !tried.contains(target))
-    }
-
-    /// Where to look, one after the other.
-    fn scopes(&self) -> impl Iterator<Item = Scope<'a>> + use<'a> {
-        let (backends, strength) =
-            self.pin.map_or((&[][..], Strength::Movable), |pin| (pin.backends(), pin.strength()));
-        let drained = strength == Strength::Required;
-        let pinned = backends.iter().map(move |backend| Scope { backend: Some(backend), drained });
-        pinned.chain((strength == Strength::Movable).then_some(Scope::ALL))
-    }
-}
-
-/// As many targets as most priority groups have: their list needs no allocation.
-const FEW: usize = 8;
-
-type Candidates<'a> = SmallVec<[&'a Target; FEW]>;
-
-/// A part of the pool.
-#[derive(Clone, Copy)]
-struct Scope<'a> {
-    /// `None`: all of them.
-    backend: Option<&'a str>,
-    /// Whether drained targets may be used.
-    drained: bool,
-}
-
-/// A query, prepared for being asked of many targets.
-struct Filter<'a> {
-    query: &'a Query<'a>,
-    scope: Scope<'a>,
-    places: Places,
-    since_epoch: u64,
-    /// Whether any [plain](Seat::is_plain) target that admits can take the request.
-    any: bool,
-}
-
-impl<'a> Filter<'a> {
-    fn new(pool: &Pool, group: &Group, query: &'a Query<'a>, scope: Scope<'a>, now: Instant) -> Self {
-        let places = group.places(|place| query.allows_place(place));
-        let any = places.all && scope.backend.is_none() && query.tried.is_none_or(TargetSet::is_empty);
-        Self { query, scope, places, since_epoch: Live::since(pool.0.epoch, now), any }
-    }
-
-    /// Whether the target can take the request now, its identity aside.
-    #[inline]
-    fn admits(&self, seat: &Seat) -> bool {
-        let target = seat.target();
-        let in_place = || match self.scope.backend {
-            None => seat.is_in(self.places).unwrap_or_else(|| self.is_open_to(target)),
-            Some(_) => self.is_open_to(target),
-        };
-        target.live.admits(self.since_epoch) && (self.any && seat.is_plain() || self.query.is_new(target) && in_place())
-    }
-
-    /// Apart, so that what is asked of most targets is inlined into the loop over all.
-    #[inline(never)]
-    fn is_open_to(&self, target: &Target) -> bool {
-        self.query.suits(target) && self.scope.is_open_to(target) && !target.is_full()
-    }
-
-    /// Apart from [`Pool::acquire`], which is compiled where it is used.
-    fn eligible<'t>(&self, tier: &'t [Seat]) -> Candidates<'t> {
-        if tier.len() <= FEW {
-            return tier.iter().filter(|seat| self.admits(seat)).map(Seat::target).collect();
-        }
-        let mut eligible = Vec::with_capacity(tier.len());
-        // With a thousand targets a plain loop takes two thirds of the time of `extend` with a filter.
-        for seat in tier {
-            if self.admits(seat) {
-                eligible.push(seat.target());
-            }
-        }
-        Candidates::from_vec(eligible)
-    }
-}
-
-impl Scope<'_> {
-    const ALL: Self = Self { backend: None, drained: false };
-
-    fn holds(&self, target: &Target) -> bool {
-        self.backend.is_none_or(|backend| target.backend() == backend)
-    }
-
-    fn is_open_to(&self, target: &Target) -> bool {
-        (self.drained || !target.is_drained()) && self.holds(target)
-    }
-}
 
 /// How one request chooses.
 struct Choice<F> {
@@ -400,17 +199,6 @@ fn waits(query: &Query<'_>) -> bool {
 fn is_throttled(group: &Group, query: &Query<'_>, scope: Scope<'_>, now: Instant) -> bool {
     let mut able = group.targets().filter(|target| scope.is_open_to(target) && query.suits(target));
     able.any(|target| target.is_throttled(now))
-}
-
-impl Scope<'_> {
-    /// The same reason, said of one backend.
-    const fn reason(&self, reason: NoTargetReason) -> NoTargetReason {
-        match (self.backend, reason) {
-            (Some(_), NoTargetReason::Down) => NoTargetReason::Pinned,
-            (Some(_), NoTargetReason::NotServed) => NoTargetReason::NotServedThere,
-            (_, reason) => reason,
-        }
-    }
 }
 
 impl NoTarget {

@@ -18,34 +18,14 @@ use tower_azure_openai::reissue::{Token, TokenKeeper, TokenSource};
 use tower_azure_openai::session::StickySessionLayer;
 use tower_azure_openai::terminate::{Presented, TerminateCredentialsLayer};
 
+#[path = "support/forms.rs"]
+mod forms;
+
+use forms::forms;
+
 const KEY: &str = "key-of-the-client";
 const TOKEN: &str = "clients.own.token";
 const NOBODYS: &str = "credential-of-nobody";
-
-/// How a client may present a credential, with more that identify nobody.
-fn forms(credential: &str) -> Vec<(Vec<(&'static str, String)>, String)> {
-    let header = |name, value| (vec![(name, value)], String::new());
-    vec![
-        header("api-key", credential.to_owned()),
-        header("authorization", format!("Bearer {credential}")),
-        header("ocp-apim-subscription-key", credential.to_owned()),
-        (Vec::new(), format!("&api-key={credential}")),
-        (Vec::new(), format!("&Subscription-Key={credential}")),
-        header("sec-websocket-protocol", format!("realtime, openai-insecure-api-key.{credential}")),
-        (
-            vec![
-                ("api-key", NOBODYS.to_owned()),
-                ("authorization", format!("Bearer {credential}")),
-                ("ocp-apim-subscription-key", NOBODYS.to_owned()),
-                ("cookie", format!("session={NOBODYS}")),
-                ("proxy-authorization", format!("Basic {NOBODYS}")),
-                ("connection", "x-key".to_owned()),
-                ("x-key", NOBODYS.to_owned()),
-            ],
-            format!("&api-key={NOBODYS}&subscription%2Dkey={credential}"),
-        ),
-    ]
-}
 
 /// What is asked for: method, target with a query, content type, body; whether it opens a WebSocket.
 type Surface = (&'static str, &'static str, &'static str, &'static str, bool);
@@ -194,7 +174,7 @@ async fn exchange(
 #[tokio::test(start_paused = true)]
 async fn each_backend_sees_one_credential_and_it_is_its_own() {
     for credential in [KEY, TOKEN] {
-        for (headers, query) in forms(credential) {
+        for (headers, query) in forms(credential, NOBODYS) {
             for surface in SURFACES {
                 for (first, second) in KINDS.iter().flat_map(|first| KINDS.map(|second| (*first, second))) {
                     let case = format!("{headers:?} {query} {} {first:?} {second:?}", surface.1);

@@ -54,14 +54,12 @@ impl Default for PromptCache {
 impl<P: Policy> Policy for PromptCache<P> {
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
         let Some(key) = route.affinity() else { return self.otherwise.choose(route, eligible) };
-        let (home, next) = two_highest(key, eligible);
-        if eligible.get(home).is_none_or(|target| target.in_flight() < BUSY) {
-            return home;
-        }
+        let [home, next] = two_highest(key, eligible, |_| true);
+        let Some(home) = home.filter(|home| eligible[*home].in_flight() >= BUSY) else { return home.unwrap_or(0) };
         let limit = self.limit(eligible);
         let has_room = |index: &usize| limit.has_room(eligible[*index]);
-        let all = || highest(key, eligible, |target| limit.has_room(target)).unwrap_or(home);
-        [home, next].into_iter().find(has_room).unwrap_or_else(all)
+        let further = || two_highest(key, eligible, |target| limit.has_room(target))[0];
+        [Some(home), next].into_iter().flatten().find(has_room).or_else(further).unwrap_or(home)
     }
 
     fn wants_affinity(&self) -> bool {
@@ -99,34 +97,19 @@ fn weight(target: &Target) -> u32 {
     target.weight().max(1)
 }
 
-/// Whose score is the highest, and who comes next; the same when there is only one.
-fn two_highest(key: u64, eligible: &[&Target]) -> (usize, usize) {
-    let (mut first, mut second) = ((0, 0.0), (0, 0.0));
+/// Who has the highest score and who the next, among those that are kept.
+fn two_highest(key: u64, eligible: &[&Target], keep: impl Fn(&Target) -> bool) -> [Option<usize>; 2] {
+    let (mut first, mut second) = ((None, 0.0), (None, 0.0));
     for (index, target) in eligible.iter().enumerate() {
         let (weight, draw) = (f64::from(weight(target)), rendezvous::draw(key, target.identity()));
-        if weight > second.1 * draw {
+        if weight > second.1 * draw && keep(target) {
             let score = rendezvous::score(weight, draw);
             if score > first.1 {
-                (first, second) = ((index, score), first);
+                (first, second) = ((Some(index), score), first);
             } else if score > second.1 {
-                second = (index, score);
+                second = (Some(index), score);
             }
         }
     }
-    (first.0, second.0)
-}
-
-/// Whose score is the highest among some.
-fn highest(key: u64, eligible: &[&Target], keep: impl Fn(&Target) -> bool) -> Option<usize> {
-    let (mut best, mut highest) = (None, 0.0);
-    for (index, target) in eligible.iter().enumerate() {
-        let (weight, draw) = (f64::from(weight(target)), rendezvous::draw(key, target.identity()));
-        if weight > highest * draw && keep(target) {
-            let score = rendezvous::score(weight, draw);
-            if score > highest {
-                (best, highest) = (Some(index), score);
-            }
-        }
-    }
-    best
+    [first.0, second.0]
 }

@@ -190,15 +190,17 @@ impl Visit {
             }
         }
         let askable = if unknown.is_empty() { Vec::new() } else { self.askable() };
-        let unasked: Vec<_> = everywhere.iter().filter(|backend| !askable.contains(backend)).collect();
         for (id, finding) in self.discover(service, headers, &unknown, &askable).await {
             match finding {
                 Finding::At(backend) => found.push((id, backend)),
                 Finding::Misdirected => {}
-                Finding::Nowhere => match unasked[..] {
-                    [elsewhere] => found.push((id, elsewhere.clone())),
-                    _ => return Err(not_found(id.as_str())),
-                },
+                Finding::Nowhere => {
+                    let mut unasked = everywhere.iter().filter(|backend| !askable.contains(backend));
+                    match (unasked.next(), unasked.next()) {
+                        (Some(elsewhere), None) => found.push((id, elsewhere.clone())),
+                        _ => return Err(not_found(id.as_str())),
+                    }
+                }
                 Finding::Unanswered { throttled, wait } => return Err(unanswered(throttled, wait)),
             }
         }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(unix)]
 
+#[path = "../support/forms.rs"]
+mod forms;
 #[path = "../support/http.rs"]
 mod http_support;
 #[path = "../support/process.rs"]

@@ -4,32 +4,10 @@ use http::{Request, StatusCode};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::Fault;
 
+use crate::forms::forms;
 use crate::http_support::{Answer, CHAT, HELLO, authority, chat, chat_head, get, raw, send, soon};
 use crate::process::{self, Gateway, LISTEN};
 use crate::{KEY, gateway_before, serve};
-
-/// Every form in which a client may show its key: headers, and the query.
-fn forms(key: &str) -> Vec<(Vec<(&'static str, String)>, String)> {
-    let header = |name, value| (vec![(name, value)], String::new());
-    vec![
-        header("api-key", key.to_owned()),
-        header("authorization", format!("Bearer {key}")),
-        header("ocp-apim-subscription-key", key.to_owned()),
-        (Vec::new(), format!("&api-key={key}")),
-        (Vec::new(), format!("&subscription-key={key}")),
-        header("sec-websocket-protocol", format!("realtime, openai-insecure-api-key.{key}")),
-        (
-            vec![
-                ("api-key", key.to_owned()),
-                ("authorization", format!("Bearer {key}")),
-                ("ocp-apim-subscription-key", key.to_owned()),
-                ("cookie", format!("session={key}")),
-                ("proxy-authorization", format!("Bearer {key}")),
-            ],
-            format!("&api-key={key}&subscription-key={key}"),
-        ),
-    ]
-}
 
 async fn present(gateway: &Gateway, headers: &[(&str, String)], query: &str) -> Answer {
     let mut request = Request::post(format!("{}{CHAT}{query}", gateway.url)).header("content-type", "application/json");
@@ -43,7 +21,7 @@ async fn present(gateway: &Gateway, headers: &[(&str, String)], query: &str) -> 
 async fn a_backend_sees_its_own_key_and_nothing_of_the_clients() {
     let (backend, server) = serve("east").await;
     let gateway = gateway_before(&server, "").await;
-    for (headers, query) in forms(KEY) {
+    for (headers, query) in forms(KEY, KEY) {
         backend.clear_requests();
         let answer = present(&gateway, &headers, &query).await;
         assert_eq!(answer.status, StatusCode::OK, "{headers:?} {query}: {}", answer.text());
@@ -101,7 +79,7 @@ async fn nothing_that_the_program_writes_tells_a_key_or_where_a_backend_is() {
         let note =
             |answer: Answer, written: &mut String| *written += &format!("{:?}{}\n", answer.headers, answer.text());
         for key in [KEY, WRONG] {
-            for (headers, query) in forms(key) {
+            for (headers, query) in forms(key, key) {
                 note(present(&gateway, &headers, &query).await, &mut written);
             }
         }

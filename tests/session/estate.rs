@@ -19,22 +19,8 @@ use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
 use tower_azure_openai::session::StickySessionLayer;
 
+pub use super::collections::COLLECTIONS;
 use super::support::{Service, Stack, chunked, send};
-
-/// The collections of every family that can be made with a POST, and the prefixes of their ids.
-pub const COLLECTIONS: [(&str, &str); 11] = [
-    ("assistants", "asst_"),
-    ("batches", "batch_"),
-    ("containers", "cntr_"),
-    ("conversations", "conv_"),
-    ("evals", "eval_"),
-    ("files", "file-"),
-    ("fine_tuning/jobs", "ftjob-"),
-    ("threads", "thread_"),
-    ("uploads", "upload_"),
-    ("vector_stores", "vs_"),
-    ("videos", "video_"),
-];
 
 const PREFIXES: [&str; 12] =
     ["asst_", "batch_", "cntr_", "conv_", "eval_", "file-", "ftjob-", "resp_", "rs_", "thread_", "upload_", "vs_"];

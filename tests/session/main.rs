@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 mod answers;
+#[path = "../support/collections.rs"]
+mod collections;
 mod cookies;
 mod discovery;
 mod estate;

@@ -3,6 +3,8 @@
 
 mod access;
 mod answers;
+#[path = "../support/collections.rs"]
+mod collections;
 mod faults;
 mod limits;
 mod loopback;

@@ -1,3 +1,4 @@
+use super::collections::COLLECTIONS;
 use super::*;
 
 fn request(method: &str, uri: &str) -> Request<Body> {
@@ -18,21 +19,8 @@ async fn made(backend: &SimulatedBackend, uri: &str, body: &str) -> String {
 #[tokio::test]
 async fn creating_calls_give_fresh_ids() {
     let (east, west) = (open(), SimulatedBackend::builder("westus").build());
-    let families = [
-        ("assistants", "asst_"),
-        ("batches", "batch_"),
-        ("containers", "cntr_"),
-        ("conversations", "conv_"),
-        ("evals", "eval_"),
-        ("files", "file-"),
-        ("fine_tuning/jobs", "ftjob-"),
-        ("threads", "thread_"),
-        ("uploads", "upload_"),
-        ("vector_stores", "vs_"),
-        ("videos", "video_"),
-    ];
     let mut ids = std::collections::HashSet::new();
-    for (path, prefix) in families {
+    for (path, prefix) in COLLECTIONS {
         for uri in [format!("/openai/{path}?api-version=1"), format!("/openai/v1/{path}")] {
             for backend in [&east, &west] {
                 let id = made(backend, &uri, "{}").await;

@@ -1,0 +1,17 @@
+//! What can be made with a POST and stays on its resource.
+#![allow(unreachable_pub, reason = "tests have no outside")]
+
+/// The collections of every family, and the prefixes of their ids.
+pub const COLLECTIONS: [(&str, &str); 11] = [
+    ("assistants", "asst_"),
+    ("batches", "batch_"),
+    ("containers", "cntr_"),
+    ("conversations", "conv_"),
+    ("evals", "eval_"),
+    ("files", "file-"),
+    ("fine_tuning/jobs", "ftjob-"),
+    ("threads", "thread_"),
+    ("uploads", "upload_"),
+    ("vector_stores", "vs_"),
+    ("videos", "video_"),
+];

@@ -62,6 +62,7 @@ pub mod circuit;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod context;
+pub mod directory;
 mod error;
 pub mod failover;
 pub mod front_door;

@@ -1,6 +1,7 @@
 //! The floors of the crate: which module may import which.
 //!
-//! `azure` and `body` stand on nothing, `pool` and `context` on them, every layer on these and on no other layer.
+//! `azure` and `body` stand on nothing, `pool` and `context` on them, `directory` on these, every layer on all of these and on
+//! no other layer.
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::collections::BTreeSet;
@@ -8,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// Folders under `src/` that are no layers.
-const NOT_LAYERS: [&str; 5] = ["azure", "client", "context", "pool", "testkit"];
+const NOT_LAYERS: [&str; 6] = ["azure", "client", "context", "directory", "pool", "testkit"];
 
 /// What is wrong with the imports of a file, by its path under `src/`.
 fn violations(path: &str, source: &str, layers: &BTreeSet<String>) -> Vec<String> {
@@ -16,7 +17,8 @@ fn violations(path: &str, source: &str, layers: &BTreeSet<String>) -> Vec<String
     let imports = imports(source).into_iter().filter(|module| module != floor);
     let wrong = imports.filter(|module| match floor {
         "azure" | "body" => true,
-        _ if layers.contains(floor) || matches!(floor, "context" | "pool") => layers.contains(module),
+        "context" | "pool" => module == "directory" || layers.contains(module),
+        _ if layers.contains(floor) || floor == "directory" => layers.contains(module),
         _ => false,
     });
     wrong.map(|module| format!("{path} imports {module}")).collect()
@@ -123,6 +125,9 @@ mod checker {
             ("body.rs", "use crate::azure::Outcome;", "azure"),
             ("pool/mod.rs", "use crate::select::Policy;", "select"),
             ("context/mod.rs", "fn f() { crate::circuit::g() }", "circuit"),
+            ("pool/mod.rs", "use crate::directory::SessionStore;", "directory"),
+            ("context/mod.rs", "use crate::directory::SessionStore;", "directory"),
+            ("directory/mod.rs", "use crate::circuit::CircuitBreaker;", "circuit"),
             ("select/mod.rs", "use crate::circuit::CircuitBreaker;", "circuit"),
             ("select/mod.rs", "use crate::{\n    body::Body,\n    circuit::{self, CircuitBreaker},\n};", "circuit"),
             ("select/mod.rs", "use crate::{pool::{Pool, Target}, circuit};", "circuit"),
@@ -139,6 +144,8 @@ mod checker {
         for (path, source) in [
             ("azure/hint.rs", "use super::envelope;\nuse crate::azure::outcome;"),
             ("pool/mod.rs", "use crate::azure::Outcome;\nuse crate::body::Body;\nuse crate::context::Route;"),
+            ("directory/mod.rs", "use crate::{context::Route, pool::Pool};"),
+            ("select/mod.rs", "use crate::directory::SessionStore;"),
             ("pool/credential.rs", "/// See [`TokenKeeper`](crate::reissue::TokenKeeper).\nstruct X;"),
             ("pool/mod.rs", "//! use crate::select::Policy;"),
             ("select/mod.rs", "use crate::select::Policy;\nuse crate::{error::Error, pool::Pool};"),

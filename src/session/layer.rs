@@ -4,11 +4,9 @@ use http::HeaderName;
 use tower_layer::Layer;
 
 use super::cookie::SessionCookie;
-use super::discovery::{DISCOVERY_RATE, Discovery};
-use super::memory::MemoryStore;
 use super::service::StickySession;
-use super::store::SessionStore;
 use crate::context::EphemeralKeys;
+use crate::directory::{DISCOVERY_RATE, Discovery, MemoryStore, SessionStore};
 use crate::pool::Pool;
 
 /// How many ids are remembered in memory, unless it is told.

@@ -109,27 +109,24 @@
 //! **Cancellation.** Dropping the future ends the request below. A search goes on without it, so that the next one need not ask
 //! again. Dropping a body leaves what it has not told unremembered.
 
-mod body;
-#[cfg(feature = "testkit")]
-pub mod conformance;
 mod cookie;
-mod discovery;
 mod future;
 mod home;
 mod layer;
 mod list;
-mod memory;
 mod service;
-mod store;
 mod subject;
 mod visit;
 
-pub use self::body::{LEARNED_BODY, LEARNED_EVENT};
+#[cfg(feature = "testkit")]
+pub use crate::directory::conformance;
+pub use crate::directory::{
+    DISCOVERY_RATE, DISCOVERY_TIME, LEARNED_BODY, LEARNED_EVENT, MAX_UNKNOWN, MemoryStore, ObjectKey, Remembered,
+    STORE_TIME, SessionStore, StoreFuture, UNKNOWN_TIME,
+};
+
 pub use self::cookie::{COOKIE_LIFETIME, COOKIE_NAME, InvalidKey, MIN_KEY, SessionCookie};
-pub use self::discovery::{DISCOVERY_RATE, DISCOVERY_TIME, MAX_UNKNOWN, UNKNOWN_TIME};
 pub use self::future::ResponseFuture;
 pub use self::layer::{Ownership, REMEMBER, SESSION_HEADER, StickySessionLayer, WhenUnavailable};
 pub use self::list::{LIST_BODY, LIST_PAGES};
-pub use self::memory::MemoryStore;
 pub use self::service::StickySession;
-pub use self::store::{ObjectKey, Remembered, STORE_TIME, SessionStore, StoreFuture};

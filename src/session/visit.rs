@@ -10,16 +10,16 @@ use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::body::{LearningBody, Ledger, Notebook};
 use super::cookie::COOKIE_LIFETIME;
-use super::discovery::{Finding, MAX_UNKNOWN, Question};
 use super::layer::{Ownership, Settings, WhenUnavailable};
-use super::store::{ObjectKey, Remembered, in_time, warn};
 use super::subject::{Lesson, Named, Subject, not_found};
 use super::{home, list};
 use crate::azure::object_id::{Answered, Family, ObjectId};
 use crate::body::Body;
 use crate::context::{Client, Session, Terms};
+use crate::directory::{
+    Finding, LearningBody, Ledger, MAX_UNKNOWN, Notebook, ObjectKey, Question, Remembered, in_time, warn,
+};
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Pin, Query, Strength, Target};
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tower::{BoxError, ServiceExt};
 use tower_service::Service;
 
-use super::body::Notebook;
+use super::learning::Notebook;
 use super::store::{ObjectKey, SessionStore};
 use crate::azure::envelope;
 use crate::azure::object_id::ObjectId;
@@ -40,7 +40,7 @@ const OPENAI_BETA: &str = "openai-beta";
 
 /// What the backends say of an id.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// This one has it.
     At(Arc<str>),
     /// The call means nothing to any of them.
@@ -52,14 +52,14 @@ pub(super) enum Finding {
 }
 
 /// Who asks, and what.
-pub(super) struct Question<'a> {
-    pub(super) id: &'a ObjectId,
-    pub(super) read: &'a Uri,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) backends: &'a [Arc<str>],
+pub(crate) struct Question<'a> {
+    pub(crate) id: &'a ObjectId,
+    pub(crate) read: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) backends: &'a [Arc<str>],
 }
 
-pub(super) struct Discovery {
+pub(crate) struct Discovery {
     flights: Mutex<HashMap<ObjectKey, watch::Receiver<Option<Finding>>>>,
     /// Until when nobody has an id.
     nowhere: Cache<ObjectKey, Instant>,
@@ -67,13 +67,13 @@ pub(super) struct Discovery {
 }
 
 /// What will be found.
-pub(super) enum Search {
+pub(crate) enum Search {
     Known(Finding),
     Running(watch::Receiver<Option<Finding>>),
 }
 
 impl Search {
-    pub(super) async fn finding(self) -> Finding {
+    pub(crate) async fn finding(self) -> Finding {
         match self {
             Self::Known(finding) => finding,
             Self::Running(mut found) => {
@@ -85,7 +85,7 @@ impl Search {
 }
 
 impl Discovery {
-    pub(super) fn new(rate: u32) -> Self {
+    pub(crate) fn new(rate: u32) -> Self {
         let rate = f64::from(rate.max(1));
         Self {
             flights: Mutex::default(),
@@ -96,7 +96,7 @@ impl Discovery {
 
     /// Joins the search for an id that is running, or starts one. A search goes on when nobody waits for it any more, so that
     /// a client who leaves does not make the next one ask again.
-    pub(super) fn search<S, ResBody>(
+    pub(crate) fn search<S, ResBody>(
         self: &Arc<Self>,
         question: &Question<'_>,
         service: &S,

@@ -12,8 +12,8 @@ use tower::BoxError;
 /// Remembers which backend holds an object, and whose it is.
 ///
 /// A store never sees an id: it is asked by a digest. It may forget whatever it likes at any time, as one that is bounded
-/// must; an id that is forgotten is looked for again, except under [`Ownership::Enforce`](super::Ownership::Enforce), where it
-/// is refused. The suite in `session::conformance` (feature `testkit`) checks an implementation against what stands here.
+/// must; an id that is forgotten is looked for again, except under [`Ownership::Enforce`](crate::session::Ownership::Enforce), where it
+/// is refused. The suite in `directory::conformance` (feature `testkit`) checks an implementation against what stands here.
 pub trait SessionStore: fmt::Debug + Send + Sync {
     /// What is remembered of an object, and not yet expired.
     ///
@@ -57,7 +57,7 @@ impl ObjectKey {
     }
 
     /// The key of several texts together. One text alone is never confused with several.
-    pub(super) fn of_parts(parts: &[&str]) -> Self {
+    pub(crate) fn of_parts(parts: &[&str]) -> Self {
         let mut digest = Sha256::new();
         for (i, part) in parts.iter().enumerate() {
             if i > 0 {
@@ -112,12 +112,12 @@ impl Remembered {
 pub const STORE_TIME: Duration = Duration::from_secs(1);
 
 /// What a store says, if it says it in time.
-pub(super) async fn in_time<T: Unpin>(said: StoreFuture<'_, T>) -> Result<T, BoxError> {
+pub(crate) async fn in_time<T: Unpin>(said: StoreFuture<'_, T>) -> Result<T, BoxError> {
     timeout(STORE_TIME, said).await.unwrap_or_else(|_| Err("the session store takes too long".into()))
 }
 
 /// What is written is of use, but nothing depends on it.
-pub(super) fn warn(written: Result<(), BoxError>) {
+pub(crate) fn warn(written: Result<(), BoxError>) {
     if let Err(error) = written {
         tracing::warn!(%error, "the session store cannot be reached");
     }

@@ -1,7 +1,7 @@
 //! What every [`SessionStore`] must do.
 //!
 //! ```
-//! use tower_azure_openai::session::{MemoryStore, conformance};
+//! use tower_azure_openai::directory::{MemoryStore, conformance};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 //! conformance::check(&MemoryStore::new(1_000), tokio::time::advance).await;

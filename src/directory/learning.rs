@@ -23,15 +23,15 @@ pub const LEARNED_EVENT: usize = 256 * 1024;
 
 /// Where what an answer tells is remembered, and for whom.
 #[derive(Clone, Debug)]
-pub(super) struct Notebook {
-    pub(super) store: Arc<dyn SessionStore>,
-    pub(super) backend: Arc<str>,
-    pub(super) owner: Option<Arc<str>>,
+pub(crate) struct Notebook {
+    pub(crate) store: Arc<dyn SessionStore>,
+    pub(crate) backend: Arc<str>,
+    pub(crate) owner: Option<Arc<str>>,
 }
 
 impl Notebook {
     /// Remembers ids; the first that the store does not take in time ends it.
-    pub(super) async fn remember(self, ids: Vec<ObjectId>) {
+    pub(crate) async fn remember(self, ids: Vec<ObjectId>) {
         for id in &ids {
             let object = Remembered { backend: self.backend.clone(), owner: self.owner.clone() };
             let written =
@@ -47,14 +47,14 @@ impl Notebook {
 
 /// Where the key that an answer issues is remembered, and for whom.
 #[derive(Debug)]
-pub(super) struct Ledger {
-    pub(super) keys: EphemeralKeys,
-    pub(super) client: Option<Client>,
-    pub(super) backend: Arc<str>,
+pub(crate) struct Ledger {
+    pub(crate) keys: EphemeralKeys,
+    pub(crate) client: Option<Client>,
+    pub(crate) backend: Arc<str>,
 }
 
 impl Ledger {
-    pub(super) fn enter(self, answer: &[u8]) {
+    pub(crate) fn enter(self, answer: &[u8]) {
         let Some(secret) = ClientSecret::read(answer) else { return };
         let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(secret.expires_at));
         let left = end.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default();
@@ -64,7 +64,7 @@ impl Ledger {
 
 /// An answer that is read as it passes. A frame that tells an id is passed on once that id is remembered, so that no client
 /// comes back earlier; no other frame waits for anything.
-pub(super) struct LearningBody {
+pub(crate) struct LearningBody {
     inner: Body,
     reader: Reader,
     notebook: Notebook,
@@ -83,15 +83,15 @@ enum Reader {
 }
 
 impl LearningBody {
-    pub(super) fn events(inner: Body, notebook: Notebook) -> Self {
+    pub(crate) fn events(inner: Body, notebook: Notebook) -> Self {
         Self::new(inner, Reader::Events(sse::Reader::new(LEARNED_EVENT)), notebook)
     }
 
-    pub(super) fn json(inner: Body, family: Option<Family>, notebook: Notebook) -> Self {
+    pub(crate) fn json(inner: Body, family: Option<Family>, notebook: Notebook) -> Self {
         Self::new(inner, Reader::Json { read: Joined::default(), family }, notebook)
     }
 
-    pub(super) fn key(inner: Body, ledger: Ledger, notebook: Notebook) -> Self {
+    pub(crate) fn key(inner: Body, ledger: Ledger, notebook: Notebook) -> Self {
         Self::new(inner, Reader::Key { read: Joined::default(), ledger }, notebook)
     }
 

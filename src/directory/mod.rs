@@ -1,0 +1,20 @@
+//! Which backend holds which object, and who made it.
+//!
+//! A [`SessionStore`] remembers it, in memory ([`MemoryStore`]) or elsewhere, by the digest of an id and never by the id itself.
+//! What answers tell is written down as they pass; what nobody here remembers is asked of the backends, all at once. Layers
+//! that need to know where an object lies, such as [`session`](crate::session), stand on this room and not on one another.
+
+#[cfg(feature = "testkit")]
+pub mod conformance;
+mod discovery;
+mod learning;
+mod memory;
+mod store;
+
+pub use self::discovery::{DISCOVERY_RATE, DISCOVERY_TIME, MAX_UNKNOWN, UNKNOWN_TIME};
+pub(crate) use self::discovery::{Discovery, Finding, Question};
+pub use self::learning::{LEARNED_BODY, LEARNED_EVENT};
+pub(crate) use self::learning::{LearningBody, Ledger, Notebook};
+pub use self::memory::MemoryStore;
+pub use self::store::{ObjectKey, Remembered, STORE_TIME, SessionStore, StoreFuture};
+pub(crate) use self::store::{in_time, warn};

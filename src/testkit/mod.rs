@@ -11,7 +11,7 @@
 //!
 //! 1. Its body is read to the end.
 //! 2. The script of [`Faults`] may say what happens to it, whatever it asks for.
-//! 3. A foreign `Host` gets 404.
+//! 3. A foreign `Host` gets 404, more than ten custom headers 431, a dated `api-version` on a v1 path 400.
 //! 4. A missing or wrong credential, or more than one of them, gets 401.
 //! 5. A path or method that Azure does not serve, or a classic path without `api-version`, gets 404 with code `404`; a
 //!    deployment that does not exist gets 404 with code `DeploymentNotFound` (on v1 paths `model_not_found`).

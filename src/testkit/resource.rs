@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -15,7 +15,7 @@ use tower::BoxError;
 
 use super::answer::{self, Answer, Reply};
 use super::body::{Activity, AnswerBody, InFlight, Spent};
-use super::call::{Call, Inference};
+use super::call::{Call, Inference, query};
 use super::credentials::Credentials;
 use super::deployment::Deployment;
 use super::error::TransportError;
@@ -24,6 +24,23 @@ use super::objects::{Family, Objects};
 use super::realtime;
 use super::received::ReceivedRequest;
 use crate::body::Body;
+
+/// More of them than this are answered 431, as Azure documents.
+const MAX_CUSTOM_HEADERS: usize = 10;
+
+const USUAL_HEADERS: [&str; 11] = [
+    "accept",
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
 
 pub(super) struct Resource {
     pub(super) name: String,
@@ -95,6 +112,12 @@ impl Resource {
     ) -> Answer {
         if !self.host.as_deref().or(address).is_none_or(|host| is_for(request, host)) {
             return answer::not_found();
+        }
+        if custom_headers(&request.headers) > MAX_CUSTOM_HEADERS {
+            return answer::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        }
+        if names_dated_version_on_v1(request) {
+            return answer::invalid(None, "API version not supported");
         }
         if let Err(rejection) = self.credentials.check(request) {
             return answer::unauthorized(rejection);
@@ -230,6 +253,18 @@ where
     let body = body.collect().await.map_err(TransportError::request_body)?.to_bytes();
     let http::request::Parts { method, uri, version, headers, .. } = head;
     Ok(ReceivedRequest { method, uri, version, headers, body, at: Instant::now() })
+}
+
+/// Headers beside those that every client sends.
+fn custom_headers(headers: &HeaderMap) -> usize {
+    let is_handshake = |name: &str| name.starts_with("sec-websocket-");
+    headers.keys().map(HeaderName::as_str).filter(|name| !USUAL_HEADERS.contains(name) && !is_handshake(name)).count()
+}
+
+/// The v1 API has versions of its own.
+fn names_dated_version_on_v1(request: &ReceivedRequest) -> bool {
+    request.uri.path().starts_with("/openai/v1/")
+        && query(request, "api-version").any(|version| version.starts_with("20"))
 }
 
 /// Whether everything in the request that names a host names this one.

@@ -1,3 +1,5 @@
+use http::{HeaderName, HeaderValue};
+
 use super::*;
 
 fn guarded() -> SimulatedBackend {
@@ -102,5 +104,25 @@ async fn debug_shows_no_key() {
     assert!(shown.contains("api-key"), "names of headers are shown");
     for secret in ["key-1", "key-2", "\"token\"", "Bearer"] {
         assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn more_than_ten_custom_headers_are_too_many() {
+    for (count, expected) in [(10, StatusCode::OK), (11, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)] {
+        let mut request = chat();
+        for i in 0..count {
+            request.headers_mut().insert(HeaderName::try_from(format!("x-custom-{i}")).unwrap(), HeaderValue::from(1));
+        }
+        assert_eq!(status(&open(), request).await, expected, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn the_v1_api_takes_no_dated_version() {
+    for (version, expected) in [("preview", StatusCode::OK), ("2025-04-01-preview", StatusCode::BAD_REQUEST)] {
+        let uri = format!("/openai/v1/chat/completions?api-version={version}");
+        let body = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hi"}]}"#;
+        assert_eq!(status(&open(), post(&uri, body)).await, expected, "{version}");
     }
 }

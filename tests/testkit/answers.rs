@@ -32,10 +32,10 @@ async fn completions_and_embeddings_on_both_surfaces() {
     let backend = open();
     let body = r#"{"model":"gpt-4o","prompt":"Hi","input":["a","b"]}"#;
     for prefix in ["/openai/deployments/gpt-4o", "/openai/v1"] {
-        let uri = format!("{prefix}/completions?api-version=2024-10-21");
+        let uri = format!("{prefix}/completions?api-version=preview");
         assert_eq!(json(send(&backend, post(&uri, body)).await).await["choices"][0]["text"], "Hello from eastus");
 
-        let uri = format!("{prefix}/embeddings?api-version=2024-10-21");
+        let uri = format!("{prefix}/embeddings?api-version=preview");
         let embeddings = json(send(&backend, post(&uri, body)).await).await;
         assert_eq!(embeddings["data"].as_array().unwrap().len(), 2);
         assert_eq!(embeddings["data"][1]["index"], 1);

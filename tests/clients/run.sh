@@ -34,7 +34,7 @@ pids+=($!)
 wait_for '^admin on' "$work/stdout"
 GATEWAY_URL=$(sed -n 's/^listening on //p' "$work/stdout")
 GATEWAY_KEY=$(sed -n 's/^key = "\(.*\)"/\1/p' "$work/gateway.toml")
-export PYTHONWARNINGS=ignore GATEWAY_URL GATEWAY_KEY NODE_PATH="$cache/node_modules" PATH="$cache/node_modules/.bin:$PATH"
+export PYTHONWARNINGS=ignore GATEWAY="$gateway" GATEWAY_URL GATEWAY_KEY NODE_PATH="$cache/node_modules" PATH="$cache/node_modules/.bin:$PATH"
 ln -sfn "$cache/node_modules" "$work/node_modules"
 
 [ $# -gt 0 ] || set -- $(cd "$here" && ls *.py *.mjs *.sh | grep -vE "^(run.sh|check\.)" | sed 's/\.[a-z]*$//')

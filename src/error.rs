@@ -62,6 +62,8 @@ pub enum ErrorKind {
     ObjectNotFound,
     /// The client may not make this kind of call.
     OperationNotAllowed,
+    /// The gateway itself is full.
+    Overloaded,
     /// The path lies outside the API.
     PathNotFound,
     /// The backend that holds what the request refers to is down.

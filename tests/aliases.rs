@@ -239,12 +239,12 @@ async fn a_body_that_must_be_read_must_be_held() {
     let body = format!(r#"{{"input":"{}","model":"same"}}"#, "x".repeat(1_000));
     for (layer, expected) in [
         (InspectLayer::new().replay_limit(500), ErrorKind::RequestTooLarge),
-        (InspectLayer::new().replay_memory(500), ErrorKind::NoTargetDown),
+        (InspectLayer::new().replay_memory(500), ErrorKind::Overloaded),
     ] {
         let error = layer.layer(inner).oneshot(post("/openai/v1/responses", JSON, body.clone())).await.unwrap_err();
         let error = Error::find(error.as_ref()).unwrap();
         assert_eq!(error.kind(), expected);
-        assert_eq!(error.retry_after().is_some(), expected == ErrorKind::NoTargetDown);
+        assert_eq!(error.retry_after().is_some(), expected == ErrorKind::Overloaded);
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::context::Route;
-use tower_azure_openai::inspect::{InspectLayer, SMALL_BODY};
+use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::inspect::{CLIENT_SHARE, InspectLayer, SMALL_BODY};
 use tower_azure_openai::{Error, ErrorKind};
 use tower_test::mock::{self, Mock};
 
@@ -369,7 +369,7 @@ async fn the_prefix_is_paid_for_until_it_was_handed_on() {
 
 #[tokio::test]
 async fn while_the_account_is_spent_large_bodies_stream_and_small_ones_are_collected() {
-    let layer = InspectLayer::new().replay_memory(1 << 20);
+    let layer = InspectLayer::new().replay_memory(2 << 20);
     let clone = layer.clone();
     let held = pass(&clone, post(Full::new(pattern(900_000)))).await.unwrap();
     assert_eq!(layer.replay_memory_in_use(), 900_000, "one account for all clones");
@@ -391,7 +391,7 @@ async fn while_the_account_is_spent_large_bodies_stream_and_small_ones_are_colle
 }
 
 #[tokio::test]
-async fn slow_uploads_reserve_in_front_and_never_above_the_account() {
+async fn what_is_announced_is_charged_to_nobody() {
     let layer = InspectLayer::new().replay_memory(10 << 20);
     let mut service = layer.layer(Backend::default());
     let mut uploads = Vec::new();
@@ -402,13 +402,46 @@ async fn slow_uploads_reserve_in_front_and_never_above_the_account() {
             send.data(vec![1; 1_000]);
             assert_pending!(answer.poll());
         }
+        tokio::task::yield_now().await;
         uploads.push((send, answer));
     }
-    assert_eq!(layer.replay_memory_in_use(), 8 << 20, "four of them fit below the share for small ones");
+    assert_eq!(layer.replay_memory_in_use(), 200 * 1_000, "what has arrived");
+    for (send, answer) in &mut uploads {
+        send.data(vec![1; 100_000]);
+        let _ = answer.poll();
+        tokio::task::yield_now().await;
+        assert!(layer.replay_memory_in_use() <= (10 << 20) / CLIENT_SHARE);
+    }
+    assert!(layer.replay_memory_in_use() > 4 << 20, "{}", layer.replay_memory_in_use());
     assert!(pass(&layer, post(Full::from("{}"))).await.unwrap().body().try_clone().is_some());
     drop(uploads);
     drop(service);
     assert_eq!(layer.replay_memory_in_use(), 0);
+}
+
+#[tokio::test]
+async fn one_client_leaves_half_to_the_others() {
+    let layer = InspectLayer::new().replay_memory(4 << 20);
+    let of = |client: Option<&str>, length| {
+        let mut request = post(Full::new(pattern(length)));
+        if let Some(id) = client {
+            request.extensions_mut().insert(Client::new(id));
+        }
+        pass(&layer, request)
+    };
+    let collected = |request: &Request<Body>| request.body().try_clone().is_some();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(of(Some("greedy"), 600_000).await.unwrap());
+    }
+    assert!(held.iter().all(collected));
+    assert!(!collected(&of(Some("greedy"), 600_000).await.unwrap()), "above its half");
+    assert!(collected(&of(Some("greedy"), 100).await.unwrap()), "a small one still fits");
+    for other in [Some("modest"), None] {
+        assert!(collected(&of(other, 600_000).await.unwrap()), "{other:?}");
+    }
+    drop(held);
+    assert!(collected(&of(Some("greedy"), 600_000).await.unwrap()));
 }
 
 #[tokio::test]
@@ -527,7 +560,7 @@ async fn dropping_the_future_drops_the_upload_and_gives_everything_back() {
     let mut answer = task::spawn(service.call(post(wire)));
     send.data("abc");
     assert_pending!(answer.poll());
-    assert_eq!(layer.replay_memory_in_use(), 1_000);
+    assert_eq!(layer.replay_memory_in_use(), 3);
     drop(answer);
     assert!(send.is_dropped());
     assert_eq!(layer.replay_memory_in_use(), 0, "while it was collected");

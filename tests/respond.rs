@@ -28,7 +28,7 @@ async fn of(cause: impl Into<BoxError>) -> Response<Body> {
 }
 
 /// Every cause with its row of the contract.
-const ROWS: [(ErrorKind, u16, &str, &str); 19] = [
+const ROWS: [(ErrorKind, u16, &str, &str); 20] = [
     (ErrorKind::AliasNotAllowed, 403, "alias_not_allowed", "permission_error"),
     (ErrorKind::AmbiguousRequest, 400, "ambiguous_request", "invalid_request_error"),
     (ErrorKind::ApiVersionNotAllowed, 400, "api_version_not_allowed", "invalid_request_error"),
@@ -40,6 +40,7 @@ const ROWS: [(ErrorKind, u16, &str, &str); 19] = [
     (ErrorKind::InvalidBody, 400, "invalid_body", "invalid_request_error"),
     (ErrorKind::InvalidConstraint, 400, "invalid_constraint", "invalid_request_error"),
     (ErrorKind::NoTargetDown, 503, "no_target_available", "gateway_error"),
+    (ErrorKind::Overloaded, 503, "overloaded", "gateway_error"),
     (ErrorKind::NoTargetThrottled, 429, "no_target_available", "rate_limit_error"),
     (ErrorKind::NotSupported, 501, "not_supported", "invalid_request_error"),
     (ErrorKind::OperationNotAllowed, 403, "operation_not_allowed", "permission_error"),

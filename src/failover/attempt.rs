@@ -134,7 +134,7 @@ where
 }
 
 fn not_ready() -> Error {
-    Error::new(ErrorKind::NoTargetDown, "The gateway is busy. Wait as the headers say.")
+    Error::new(ErrorKind::Overloaded, "The gateway is busy. Wait as the headers say.")
         .with_retry_after(Duration::from_secs(1))
 }
 
@@ -152,9 +152,10 @@ fn meaning(error: BoxError, config: &Config) -> Meaning {
     let error = match error.downcast::<Error>() {
         Ok(cause) => {
             return match cause.kind() {
-                ErrorKind::NoTargetDown | ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
-                    Meaning::NothingLeft(*cause)
-                }
+                ErrorKind::NoTargetDown
+                | ErrorKind::NoTargetThrottled
+                | ErrorKind::Overloaded
+                | ErrorKind::PinnedUnavailable => Meaning::NothingLeft(*cause),
                 _ => Meaning::Pass(cause),
             };
         }

@@ -1,12 +1,15 @@
-//! How much memory all collected bodies hold together.
+//! How much memory all collected bodies hold together, and how much of it one client.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::SMALL_BODY;
+use crate::context::Client;
 
-/// What a body's reservation grows by at least, so that one without a known length does not ask for every frame.
-const STEP: usize = 16 * 1024;
+/// What a reservation grows by ahead of a body: one part in this many of what has arrived.
+const AHEAD: usize = 2;
 
 /// The account itself. Clones share it.
 #[derive(Clone, Debug)]
@@ -15,36 +18,74 @@ pub(super) struct Account(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     capacity: usize,
-    in_use: AtomicUsize,
+    /// Clients are known by a digest of their id, so that an entry owns nothing.
+    digest: RandomState,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    in_use: usize,
+    /// What each client holds that holds anything.
+    clients: HashMap<u64, usize>,
 }
 
 impl Account {
     pub(super) fn new(capacity: usize) -> Self {
-        Self(Arc::new(Inner { capacity, in_use: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { capacity, digest: RandomState::new(), ledger: Mutex::default() }))
     }
 
     pub(super) fn in_use(&self) -> usize {
-        self.0.in_use.load(Ordering::Acquire)
+        self.ledger().in_use
     }
 
-    /// A reservation of nothing yet.
-    pub(super) fn open(&self) -> Reservation {
-        Reservation { account: self.clone(), amount: 0 }
+    /// A reservation of nothing yet, for a client; requests without one are one client.
+    pub(super) fn open(&self, client: Option<&Client>) -> Reservation {
+        let client = self.0.digest.hash_one(client.map(Client::id));
+        Reservation { account: self.clone(), client, amount: 0 }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All or nothing; `total` is what the body will hold then.
-    fn take(&self, more: usize, total: usize) -> bool {
-        let capacity = self.0.capacity;
-        let ceiling = if total <= SMALL_BODY { capacity } else { capacity - capacity / super::SMALL_SHARE };
-        let taken = |used: usize| used.checked_add(more).filter(|used| *used <= ceiling);
-        self.0.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, taken).is_ok()
+    fn take(&self, client: u64, more: usize, total: usize) -> bool {
+        let mut ledger = self.ledger();
+        let held = ledger.clients.get(&client).copied().unwrap_or(0);
+        let fits = |used: usize, capacity| used.checked_add(more).is_some_and(|used| used <= ceiling(capacity, total));
+        let granted = fits(ledger.in_use, self.0.capacity) && fits(held, self.0.capacity / super::CLIENT_SHARE);
+        if granted && more > 0 {
+            ledger.in_use += more;
+            ledger.clients.insert(client, held + more);
+        }
+        granted
     }
+
+    fn give_back(&self, client: u64, amount: usize) {
+        if amount == 0 {
+            return;
+        }
+        let mut ledger = self.ledger();
+        ledger.in_use -= amount;
+        let left = ledger.clients.get(&client).map_or(0, |held| held - amount);
+        match left {
+            0 => drop(ledger.clients.remove(&client)),
+            left => drop(ledger.clients.insert(client, left)),
+        }
+    }
+}
+
+/// How much of a share bodies of `total` bytes may use.
+const fn ceiling(share: usize, total: usize) -> usize {
+    if total <= SMALL_BODY { share } else { share - share / super::SMALL_SHARE }
 }
 
 /// What one body may hold; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     account: Account,
+    client: u64,
     amount: usize,
 }
 
@@ -55,26 +96,26 @@ impl Reservation {
 
     /// Grows to `needed`, or not at all.
     pub(super) fn cover(&mut self, needed: usize) -> bool {
-        let covered = needed <= self.amount || self.account.take(needed - self.amount, needed);
+        let covered = needed <= self.amount || self.account.take(self.client, needed - self.amount, needed);
         if covered {
             self.amount = self.amount.max(needed);
         }
         covered
     }
 
-    /// Grows to `needed` and, where there is room, by a step ahead of it, never above `limit`.
+    /// Grows to `needed` and, where there is room, ahead of it by a part of what is held, never above `limit`.
     pub(super) fn cover_ahead(&mut self, needed: usize, limit: usize) -> bool {
         if needed <= self.amount {
             return true;
         }
-        let ahead = (self.amount + STEP.max(self.amount / 2)).clamp(needed, limit.max(needed));
+        let ahead = (self.amount + self.amount / AHEAD).clamp(needed, limit.max(needed));
         self.cover(ahead) || self.cover(needed)
     }
 
     pub(super) fn shrink_to(&mut self, amount: usize) {
         let back = self.amount.saturating_sub(amount);
         self.amount -= back;
-        self.account.0.in_use.fetch_sub(back, Ordering::AcqRel);
+        self.account.give_back(self.client, back);
     }
 }
 
@@ -92,52 +133,64 @@ mod tests {
 
     #[test]
     fn the_last_share_is_for_small_bodies() {
-        let account = Account::new(8 * SMALL_BODY);
-        let (mut large, mut small, mut another) = (account.open(), account.open(), account.open());
+        let account = Account::new(16 * SMALL_BODY);
+        let open = |id: &str| account.open(Some(&Client::new(id)));
+        let (mut large, mut other, mut small) = (open("a"), open("b"), open("a"));
         assert!(large.cover(7 * SMALL_BODY));
-        assert!(!another.cover(SMALL_BODY + 1), "not for a large one");
+        assert!(!small.cover(SMALL_BODY + 1), "not for a large one");
         assert!(small.cover(SMALL_BODY));
-        assert!(!another.cover(1), "spent");
+        assert!(!open("a").cover(1), "a's half is spent");
+        assert!(other.cover(6 * SMALL_BODY), "b's is not");
+        assert!(!open("c").cover(SMALL_BODY + 1), "together they leave room for small ones only");
         drop(large);
-        assert!(another.cover(SMALL_BODY + 1));
+        assert!(open("a").cover(SMALL_BODY + 1));
     }
 
     #[test]
     fn a_step_that_does_not_fit_is_not_insisted_on() {
-        let account = Account::new(1_000);
-        let mut reservation = account.open();
+        let account = Account::new(2_000);
+        let mut reservation = account.open(None);
         assert!(reservation.cover_ahead(900, usize::MAX));
-        assert_eq!(account.in_use(), 900);
+        assert!(reservation.cover_ahead(901, usize::MAX));
+        assert_eq!(account.in_use(), 901);
         assert!(!reservation.cover_ahead(1_001, usize::MAX));
-        assert_eq!(account.in_use(), 900, "all or nothing");
+        assert_eq!(account.in_use(), 901, "all or nothing");
     }
 
     #[test]
-    fn grows_in_steps_up_to_the_limit() {
+    fn grows_ahead_up_to_the_limit() {
         let account = Account::new(usize::MAX);
-        let mut reservation = account.open();
-        assert!(reservation.cover_ahead(1, STEP + 10));
-        assert_eq!(reservation.amount(), STEP);
-        assert!(reservation.cover_ahead(STEP + 1, STEP + 10));
-        assert_eq!(reservation.amount(), STEP + 10);
+        let mut reservation = account.open(None);
+        let mut held = |needed| {
+            assert!(reservation.cover_ahead(needed, 1_600));
+            reservation.amount()
+        };
+        assert_eq!([1_000, 1_001, 1_501, 1_600].map(&mut held), [1_000, 1_500, 1_600, 1_600]);
     }
 
     proptest! {
         #[test]
-        fn every_byte_comes_back(ops in proptest::collection::vec((0_usize..4, 0_usize..3, 0_usize..200_000), 0..60)) {
-            let account = Account::new(400_000);
-            let mut open: Vec<_> = (0..4).map(|_| account.open()).collect();
+        fn every_byte_comes_back_and_no_client_holds_more_than_half(
+            ops in proptest::collection::vec((0_usize..6, 0_usize..3, 0_usize..200_000), 0..80),
+        ) {
+            const CAPACITY: usize = 400_000;
+            let account = Account::new(CAPACITY);
+            let clients = [Some(Client::new("a")), Some(Client::new("b")), None];
+            let mut open: Vec<_> = (0..6).map(|i| account.open(clients[i % 3].as_ref())).collect();
             for (which, op, amount) in ops {
                 match op {
                     0 => drop(open[which].cover(amount)),
                     1 => drop(open[which].cover_ahead(amount, 150_000)),
                     _ => open[which].shrink_to(amount),
                 }
-                prop_assert_eq!(account.in_use(), open.iter().map(Reservation::amount).sum::<usize>());
-                prop_assert!(account.in_use() <= 400_000);
+                let held = |client: usize| open[client].amount() + open[client + 3].amount();
+                prop_assert_eq!(account.in_use(), (0..3).map(held).sum::<usize>());
+                prop_assert!(account.in_use() <= CAPACITY);
+                prop_assert!((0..3).all(|client| held(client) <= CAPACITY / 2));
             }
             drop(open);
             prop_assert_eq!(account.in_use(), 0);
+            prop_assert!(account.ledger().clients.is_empty(), "nobody is remembered who holds nothing");
         }
     }
 }

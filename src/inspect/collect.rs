@@ -24,15 +24,9 @@ pub(super) struct Collect {
 }
 
 impl Collect {
-    /// Holds at most `limit` bytes. A length that is known is reserved here, all or nothing.
-    pub(super) fn new(upload: Upload, mut reservation: Reservation, limit: usize) -> Self {
-        let size = upload.size_hint();
-        let fits = |bytes: u64| usize::try_from(bytes).ok().filter(|bytes| *bytes <= limit);
-        let pass_on = match (size.exact(), fits(size.lower())) {
-            (_, None) => true,
-            (Some(_), Some(length)) => !reservation.cover(length),
-            (None, Some(_)) => false,
-        };
+    /// Holds at most `limit` bytes, and pays for them as they arrive: what a client announces costs nobody anything.
+    pub(super) fn new(upload: Upload, reservation: Reservation, limit: usize) -> Self {
+        let pass_on = upload.size_hint().lower() > limit as u64;
         Self { upload: Some(upload), held: Held::new(reservation), limit, pass_on }
     }
 
@@ -84,7 +78,7 @@ impl Held {
 
     /// Takes a frame, or gives it back when it cannot be held.
     fn push(&mut self, data: Bytes, limit: usize) -> Result<(), Bytes> {
-        let length = self.first.len() + self.buffer.len();
+        let length = self.len();
         let needed = length.saturating_add(data.len());
         let Some(reservation) = &mut self.reservation else { return Err(data) };
         if needed > limit || !reservation.cover_ahead(needed, limit) {
@@ -97,6 +91,10 @@ impl Held {
             self.extend(&data);
         }
         Ok(())
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.buffer.len()
     }
 
     /// Lets go of the first frame, which may be a small slice of a large read buffer.
@@ -131,7 +129,7 @@ impl Held {
 
 impl fmt::Debug for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("len", &(self.first.len() + self.buffer.len())).finish_non_exhaustive()
+        f.debug_struct("Held").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -154,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_single_frame_is_not_copied() {
-        let account = Account::new(1_000_000);
-        let mut held = Held::new(account.open());
+        let account = Account::new(2_000_000);
+        let mut held = Held::new(account.open(None));
         let frame = Bytes::from(vec![7; 100]);
         held.push(frame.clone(), 1_000).unwrap();
         let bytes = held.finish();
@@ -171,12 +169,12 @@ mod tests {
 
     #[test]
     fn the_buffer_is_never_larger_than_the_reservation() {
-        let account = Account::new(1_000_000);
-        let mut held = Held::new(account.open());
+        let account = Account::new(2_000_000);
+        let mut held = Held::new(account.open(None));
         for _ in 0..500 {
             held.push(Bytes::from_static(&[1; 777]), 500_000).unwrap();
-            assert!(held.buffer.capacity() <= account.in_use());
-            assert!(account.in_use() <= (held.buffer.len() * 3 / 2).max(32 * 1024));
+            assert!(held.buffer.capacity() <= account.in_use(), "{} {}", held.buffer.capacity(), account.in_use());
+            assert!(account.in_use() <= held.len() * 3 / 2, "by what has arrived");
         }
         let bytes = held.finish();
         assert_eq!((bytes.len(), account.in_use()), (388_500, 388_500));
@@ -184,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_frame_that_waits_for_more_lets_its_read_buffer_go() {
-        let account = Account::new(1_000_000);
-        let mut held = Held::new(account.open());
+        let account = Account::new(2_000_000);
+        let mut held = Held::new(account.open(None));
         let read_buffer = Bytes::from(vec![1; 100_000]);
         held.push(read_buffer.slice(..10), 1_000).unwrap();
         assert!(!read_buffer.is_unique());

@@ -9,9 +9,10 @@
 //! 3. A body above `request_body` is refused, at once when its length is known in front.
 //! 4. A body up to `replay_limit` is collected: the service below gets it as bytes, which it can send several times. Trailers
 //!    of a collected body are dropped.
-//! 5. What collected bodies hold is charged to one account, `replay_memory`, until the last clone of the bytes is dropped. A
-//!    known length is reserved in front; otherwise the reservation grows with the body. The last [eighth](SMALL_SHARE) of the
-//!    account is kept for bodies up to [`SMALL_BODY`].
+//! 5. What collected bodies hold is charged to one account, `replay_memory`, as it arrives, until the last clone of the bytes is
+//!    dropped: what a client announces is charged to nobody. One [`Client`](crate::context::Client) can hold
+//!    [half](CLIENT_SHARE) of the account; requests without one are one client. The last [eighth](SMALL_SHARE) of the account,
+//!    and of a client's half, is kept for bodies up to [`SMALL_BODY`].
 //! 6. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
 //!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once.
 //! 7. A client that is waited for when `request_timeout` has passed since the head arrived is refused. So is one that breaks
@@ -101,7 +102,7 @@
 //! # Errors
 //! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidConstraint`] for headers that cannot be understood;
 //! [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for a body or query that would have to be read;
-//! [`NoTargetDown`], with a time to wait, when such a body finds no room in the account; [`RequestTooLarge`], [`RequestTimeout`]
+//! [`Overloaded`], with a time to wait, when such a body finds no room in the account; [`RequestTooLarge`], [`RequestTimeout`]
 //! and [`UploadFailed`], from the future or, once the body is streamed, from the body; those of the service below.
 //!
 //! # Cancellation
@@ -111,7 +112,7 @@
 //! [`InvalidBody`]: crate::ErrorKind::InvalidBody
 //! [`InvalidConstraint`]: crate::ErrorKind::InvalidConstraint
 //! [`ModelPlace`]: crate::azure::operation::ModelPlace
-//! [`NoTargetDown`]: crate::ErrorKind::NoTargetDown
+//! [`Overloaded`]: crate::ErrorKind::Overloaded
 //! [`UnsupportedEncoding`]: crate::ErrorKind::UnsupportedEncoding
 //! [`RequestTooLarge`]: crate::ErrorKind::RequestTooLarge
 //! [`RequestTimeout`]: crate::ErrorKind::RequestTimeout
@@ -131,8 +132,8 @@ pub use self::layer::InspectLayer;
 pub use self::narrowing::{GEOGRAPHY_HEADER, PROCESSING_HEADER};
 pub use self::service::{Inspect, ResponseFuture};
 
-/// The largest body that is accepted by default: 64 MiB.
-pub const REQUEST_BODY: u64 = 64 << 20;
+/// The largest body that is accepted by default: 600 MiB, for files of 512 MB.
+pub const REQUEST_BODY: u64 = 600 << 20;
 /// The largest body that is collected by default: 32 MiB.
 pub const REPLAY_LIMIT: usize = 32 << 20;
 /// What all collected bodies hold together by default: 256 MiB.
@@ -143,3 +144,5 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 pub const SMALL_BODY: usize = 64 << 10;
 /// One part in this many of the account is for small bodies only.
 pub const SMALL_SHARE: usize = 8;
+/// One client can hold one part in this many of the account.
+pub const CLIENT_SHARE: usize = 2;

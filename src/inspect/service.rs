@@ -72,7 +72,7 @@ impl<S> Inspect<S> {
             return Err(upload::too_large());
         }
         let upload = Upload::new(body, request_body, request_timeout);
-        Ok((route, Collect::new(upload, account.open(), replay_limit)))
+        Ok((route, Collect::new(upload, account.open(parts.extensions.get()), replay_limit)))
     }
 }
 

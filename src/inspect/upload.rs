@@ -62,7 +62,7 @@ pub(super) fn not_collected(body: &Body, limit: usize) -> Error {
             format!("The body names the deployment, so it must be read: send at most {limit} bytes."),
         );
     }
-    Error::new(ErrorKind::NoTargetDown, "The gateway holds as many requests as it can. Wait as the headers say.")
+    Error::new(ErrorKind::Overloaded, "The gateway holds as many requests as it can. Wait as the headers say.")
         .with_retry_after(BUSY)
 }
 

@@ -61,6 +61,7 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::NotSupported => (StatusCode::NOT_IMPLEMENTED, "not_supported", REQUEST),
         ErrorKind::ObjectNotFound => (StatusCode::NOT_FOUND, "not_found", REQUEST),
         ErrorKind::OperationNotAllowed => (StatusCode::FORBIDDEN, "operation_not_allowed", PERMISSION),
+        ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", GATEWAY),
         ErrorKind::PathNotFound => (StatusCode::NOT_FOUND, "404", REQUEST),
         ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", TIMEOUT),
         ErrorKind::RequestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", REQUEST),

@@ -234,7 +234,7 @@ impl Timeouts {
 
 impl Limits {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
-        let request_body = s.size("request_body", 64 * MIB);
+        let request_body = s.size("request_body", 600 * MIB);
         let request_head = s.size("request_head", 64 * KIB);
         if request_head < 8 * KIB {
             s.problem("request_head", "must be \"8KiB\" or more");

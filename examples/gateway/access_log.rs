@@ -12,6 +12,8 @@ use tower::BoxError;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Attempts, Client, Route};
 
+use crate::output;
+
 const BACKEND: HeaderName = HeaderName::from_static("x-gateway-backend");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-gateway-attempts");
 
@@ -70,7 +72,7 @@ impl Drop for Entry {
         let target = self.attempts.last();
         tracing::info!(
             client = client.map(Client::id),
-            alias = route.and_then(Route::alias),
+            alias = route.and_then(Route::alias).map(output::cut),
             operation = route.map(|route| route.operation().as_str()),
             // A client that left before the head of the answer got none.
             status = self.status.map_or(499, |status| status.as_u16()),

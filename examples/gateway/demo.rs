@@ -9,7 +9,7 @@ use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, Simulat
 
 use crate::config::behaviour::{LogFormat, Telemetry};
 use crate::config::{Config, Sources};
-use crate::server;
+use crate::{output, server};
 
 const FILE: &str = include_str!("demo.toml");
 const KEY: &str = "demo-key-of-team-a";
@@ -62,7 +62,7 @@ fn greet(url: &str, admin: &str) {
         "curl -sS '{url}/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21' \\\n    \
          -H 'content-type: application/json' -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'"
     );
-    println!(
+    output::print(&format!(
         "
 Three simulated backends serve the deployment gpt-4o: a PTU with room for a few tokens, and two pay-as-you-go ones.
 
@@ -86,5 +86,5 @@ Three simulated backends serve the deployment gpt-4o: a PTU with room for a few 
 # backends, circuits, requests
   curl -sS {admin}/status
 "
-    );
+    ));
 }

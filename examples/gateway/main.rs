@@ -1,5 +1,7 @@
 //! The full gateway, driven by a TOML file; `gateway.example.toml` beside this file is its contract.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "a reader that is gone must not end the program")]
+
 mod access_log;
 mod args;
 mod config;
@@ -7,6 +9,7 @@ mod demo;
 mod identities;
 mod kept;
 mod live;
+mod output;
 mod server;
 mod wiring;
 
@@ -28,17 +31,22 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(wrong) => return refuse(&format!("{wrong}\n\n{USAGE}")),
     };
+    output::take_panics();
     let done = match args {
         Args { help: true, .. } => return print(USAGE),
         Args { hash_key: true, .. } => return hash_key(),
         Args { config: Some(file), check: true, live, .. } => return check(&file, live),
         Args { config: Some(file), .. } => match load(&file) {
             Ok(config) => block_on(&config.telemetry.clone(), server::run(config, Some(file))),
-            Err(problems) => return refuse(&problems.to_string()),
+            Err(problems) => Err(problems.to_string().into()),
         },
         Args { config: None, .. } => block_on(&demo::telemetry(), demo::run()),
     };
-    done.map_or_else(|error| refuse(&format!("{error}\n")), |()| ExitCode::SUCCESS)
+    if let Err(error) = &done {
+        output::complain(&error.to_string());
+    }
+    output::finish();
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 fn check(file: &Path, live: bool) -> ExitCode {
@@ -78,13 +86,13 @@ fn hash_key() -> ExitCode {
 
 fn load(file: &Path) -> Result<Config, Problems> {
     let Loaded { config, warnings } = Config::load(file, &Sources::PROCESS)?;
-    eprint!("{warnings}");
+    output::complain(&warnings.to_string());
     Ok(config)
 }
 
 fn block_on(telemetry: &Telemetry, program: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
     let filter = EnvFilter::try_new(&telemetry.log).map_err(|error| format!("telemetry.log: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Log).log_internal_errors(false);
     match telemetry.log_format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),
@@ -92,7 +100,7 @@ fn block_on(telemetry: &Telemetry, program: impl Future<Output = Result<(), BoxE
     tokio::runtime::Runtime::new()?.block_on(program)
 }
 
-/// A reader that hangs up early, such as `head`, is no failure of ours.
+/// For what ends with its output: it waits for its reader. One that hangs up early, such as `head`, is no failure of ours.
 fn print(text: &str) -> ExitCode {
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -100,6 +108,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn refuse(text: &str) -> ExitCode {
-    eprint!("{text}");
+    let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(2)
 }

@@ -25,8 +25,8 @@ use tower_azure_openai::health::{Health, PROBE};
 use crate::access_log::{Entry, Logged};
 use crate::config::Config;
 use crate::config::tls::Tls;
-use crate::load;
 use crate::wiring::Wired;
+use crate::{load, output};
 
 /// How long a listener that cannot accept (no file descriptors left) waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -63,10 +63,10 @@ pub(crate) async fn serve(
 
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr()?);
-    println!("listening on {url}");
+    output::print(&format!("listening on {url}"));
     let admin_url = admin.as_ref().and_then(|admin| admin.local_addr().ok()).map(|address| format!("http://{address}"));
     if let (Some(admin), Some(url)) = (admin, &admin_url) {
-        println!("admin on {url}");
+        output::print(&format!("admin on {url}"));
         tokio::spawn(serve_admin(admin, front.clone()));
     }
     greet(&url, admin_url.as_deref());
@@ -109,7 +109,7 @@ fn reload(file: &Path, started_with: &Config, before: &Wired, front: &Front) -> 
     let config = match load(file) {
         Ok(config) => config,
         Err(problems) => {
-            eprint!("{problems}");
+            output::complain(&problems.to_string());
             tracing::error!("the configuration was not reloaded: it has problems");
             return None;
         }

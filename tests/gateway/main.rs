@@ -21,6 +21,7 @@ mod lifecycle;
 mod live;
 mod malformed;
 mod memory;
+mod output;
 mod realtime;
 mod releases;
 mod reload;

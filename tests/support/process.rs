@@ -129,10 +129,15 @@ impl Gateway {
         Self::running(program().arg("--config").arg(file).envs(environment.iter().copied())).await
     }
 
+    /// Its log goes there, and is not read here.
+    pub(crate) async fn start_logging_to(log: impl Into<Stdio>, config: &str) -> Self {
+        Self::running(program().arg("--config").arg(file(config)).stderr(log)).await
+    }
+
     async fn running(program: &mut Command) -> Self {
         let mut child = program.spawn().unwrap();
         let mut stdout = Output::read(child.stdout.take().unwrap());
-        let stderr = Output::read(child.stderr.take().unwrap());
+        let stderr = child.stderr.take().map_or_else(|| Output::read(tokio::io::empty()), Output::read);
         let line = stdout.line(&["listening on "]).await;
         Self { url: line.replace("listening on ", ""), child, stdout, stderr }
     }
@@ -191,6 +196,11 @@ impl Gateway {
         assert_eq!(get(format!("{admin}/livez")).await.status, 200);
         assert_eq!(self.stderr.lines(&["panicked"]), [""; 0]);
     }
+}
+
+/// Starts it with that standard output; the caller knows where it listens.
+pub(crate) fn start_printing_to(stdout: impl Into<Stdio>, config: &str) -> Child {
+    program().arg("--config").arg(file(config)).stdout(stdout).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Runs it to its end: status, stdout, stderr.

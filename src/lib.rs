@@ -69,6 +69,7 @@ pub mod front_door;
 pub mod gateway;
 mod headers;
 pub mod health;
+mod idle_clock;
 pub mod inspect;
 pub mod models;
 pub mod pool;

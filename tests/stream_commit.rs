@@ -208,6 +208,84 @@ mod commit {
     }
 }
 
+mod keep_alive {
+    use super::*;
+
+    const COMMENT: &str = ": keep-alive\n\n";
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn layer() -> StreamCommitLayer {
+        StreamCommitLayer::new().keep_alive(SECOND * 15)
+    }
+
+    /// Polls until nothing more comes.
+    fn rest(body: &mut Body) -> String {
+        let mut text = String::new();
+        while let Poll::Ready(Some(frame)) = task::spawn(body.frame()).poll() {
+            text.push_str(str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap());
+        }
+        text
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn comes_between_two_events_and_never_inside_one() {
+        let (feeder, body, _) = fed();
+        feeder.feed([FILTERED, WORD].concat());
+        let mut body = alone(layer(), sse(body), chat()).await.unwrap().into_body();
+        assert_eq!(rest(&mut body), [FILTERED, WORD].concat());
+        for _ in 0..3 {
+            advance(SECOND * 14).await;
+            assert_eq!(rest(&mut body), "");
+            advance(SECOND).await;
+            assert_eq!(rest(&mut body), COMMENT);
+        }
+        for (part, follows) in [("data: {}", ""), ("\n", ""), ("\r", COMMENT), ("\n", COMMENT), ("event: x\r\n", "")] {
+            feeder.feed(part);
+            assert_eq!(rest(&mut body), part);
+            advance(SECOND * 15).await;
+            assert_eq!(rest(&mut body), follows, "after {part:?}");
+        }
+        feeder.feed("\r\n");
+        assert_eq!(rest(&mut body), "\r\n");
+        drop(feeder);
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_off_before_the_commit_by_default_and_where_a_length_is_told() {
+        let (_feeder, body, _) = fed();
+        let mut held = task::spawn(alone(layer(), sse(body), chat()));
+        assert_pending!(held.poll());
+        advance(SECOND * 20).await;
+        assert_pending!(held.poll(), "a head that may become another is no comment's place");
+
+        let measured = Response::builder().header("content-type", "text/event-stream").header("content-length", "999");
+        let answers = [
+            (layer(), measured.body(stalled([WORD])).unwrap()),
+            (layer(), Response::new(stalled(["{"]))),
+            (StreamCommitLayer::new(), sse(stalled([WORD]))),
+            (layer().keep_alive(Duration::ZERO), sse(stalled([WORD]))),
+        ];
+        for (layer, answer) in answers {
+            let mut body = alone(layer, answer, chat()).await.unwrap().into_body();
+            rest(&mut body);
+            advance(SECOND * 3_600).await;
+            assert_eq!(rest(&mut body), "");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_sent_in_every_stream_of_events() {
+        let speech = "/openai/deployments/gpt-4o/audio/speech";
+        for (layer, uri) in [(layer(), speech), (layer().preamble_events(0), support::CHAT)] {
+            let mut body = alone(layer, sse(stalled([FILTERED])), post(uri, "")).await.unwrap().into_body();
+            assert_eq!(rest(&mut body), FILTERED);
+            advance(SECOND * 15).await;
+            assert_eq!(rest(&mut body), COMMENT);
+        }
+    }
+}
+
 mod passes_at_once {
     use super::*;
 

@@ -300,6 +300,7 @@ fn stream_commit(described: &Stream) -> StreamCommitLayer {
         .preamble_events(usize::try_from(described.preamble_events).unwrap_or(usize::MAX))
         .preamble_bytes(described.preamble_bytes)
         .preamble_time(described.preamble_time)
+        .keep_alive(described.keep_alive)
 }
 
 fn circuit(described: &Circuit) -> CircuitConfig {

@@ -52,6 +52,9 @@ pub enum Outcome {
     },
     /// The backend took too long.
     TimedOut(Phase),
+    /// A stream that ended as if it were complete, but without its closing event: before any content it delivered nothing, after
+    /// it a part.
+    Unfinished,
     /// A transport error that nobody could classify.
     Unknown,
     /// No connection: refused, unknown name, failed TLS handshake, connect timeout. Nothing was sent.
@@ -122,7 +125,12 @@ impl Outcome {
     pub const fn is_failure(&self) -> bool {
         matches!(
             self,
-            Self::Reset | Self::ServerFailed { hint: None, .. } | Self::TimedOut(_) | Self::Unknown | Self::Unreachable
+            Self::Reset
+                | Self::ServerFailed { hint: None, .. }
+                | Self::TimedOut(_)
+                | Self::Unfinished
+                | Self::Unknown
+                | Self::Unreachable
         )
     }
 
@@ -325,6 +333,7 @@ mod tests {
             (Outcome::TimedOut(Phase::Answer), false, true, None),
             (Outcome::TimedOut(Phase::FirstByte), false, true, None),
             (Outcome::TimedOut(Phase::Idle), false, true, None),
+            (Outcome::Unfinished, false, true, None),
             (Outcome::Unknown, false, true, None),
             (Outcome::Unreachable, true, true, None),
         ] {

@@ -192,6 +192,42 @@ fn without_mark(block: &[u8], at_start: bool) -> &[u8] {
     if at_start { block.strip_prefix(BYTE_ORDER_MARK).unwrap_or(block) } else { block }
 }
 
+// ===== Boundary =====
+
+/// Tells whether a passing stream stands between two events, where another could be put in, by its last bytes alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Boundary {
+    /// The last three bytes; `\n` stands for what there is not yet, since a stream begins between events.
+    last: [u8; 3],
+}
+
+impl Default for Boundary {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Boundary {
+    /// At the start of a stream.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { last: [b'\n'; 3] }
+    }
+
+    /// Passes a chunk.
+    pub fn pass(&mut self, chunk: &[u8]) {
+        let new = chunk.len().min(3);
+        self.last.rotate_left(new);
+        self.last[3 - new..].copy_from_slice(&chunk[chunk.len() - new..]);
+    }
+
+    /// Whether the last line was an empty one, ended in whichever way.
+    #[must_use]
+    pub const fn is_between_events(&self) -> bool {
+        matches!(self.last, [_, b'\n', b'\n' | b'\r'] | [_, b'\r', b'\r'] | [b'\n' | b'\r', b'\r', b'\n'])
+    }
+}
+
 // ===== impl Event =====
 
 impl<'a> Event<'a> {

@@ -6,6 +6,7 @@
 //! | event | meaning |
 //! |---|---|
 //! | comments | [`Preamble`](StreamEvent::Preamble) |
+//! | `[DONE]`, also in an event called `done` | [`Done`](StreamEvent::Done) |
 //! | a chunk of chat or completions that says nothing yet: no choices, or only roles, empty texts and verdicts of the content filter; no usage | `Preamble` |
 //! | `response.created`, `response.queued`, `response.in_progress` | `Preamble` |
 //! | `thread.created`, `thread.run.created`, `thread.run.queued`, `thread.run.in_progress`, `thread.run.step.created`, `thread.run.step.in_progress`, `thread.message.created`, `thread.message.in_progress` | `Preamble` |
@@ -13,6 +14,16 @@
 //! | `response.failed` with a null `error`: the `error` event that follows has the reason | [`FailedWithoutReason`](StreamEvent::FailedWithoutReason) |
 //! | `thread.run.failed` | [`RunFailed`](StreamEvent::RunFailed) |
 //! | everything else, and what cannot be parsed | [`Content`](StreamEvent::Content) |
+//!
+//! A stream is complete once one of these has come ([`Reader::is_complete`]); one that ends before that was cut, however clean its
+//! end looks:
+//!
+//! | surface | closing event |
+//! |---|---|
+//! | chat, completions | a `finish_reason` |
+//! | responses | `response.completed`, `.incomplete`, `.failed`, `.cancelled` |
+//! | runs | `thread.run.completed`, `.incomplete`, `.failed`, `.cancelled`, `.expired`, `.requires_action` |
+//! | all | `[DONE]`, an error |
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -26,6 +37,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::envelope::{self, ErrorEnvelope};
+use super::operation::Operation;
 use super::outcome::Outcome;
 use super::{hint, sse};
 
@@ -43,6 +55,28 @@ const PREAMBLE: [&str; 11] = [
     "thread.run.step.in_progress",
 ];
 
+/// After one of these nothing more is owed.
+const CLOSING: [&str; 10] = [
+    "response.cancelled",
+    "response.completed",
+    "response.failed",
+    "response.incomplete",
+    "thread.run.cancelled",
+    "thread.run.completed",
+    "thread.run.expired",
+    "thread.run.failed",
+    "thread.run.incomplete",
+    "thread.run.requires_action",
+];
+
+const DONE: &[u8] = b"[DONE]";
+
+/// Whether an operation streams its answers in the events that are described here.
+#[must_use]
+pub const fn is_spoken_by(operation: Operation) -> bool {
+    matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Threads)
+}
+
 /// How much of an error that is not JSON becomes its message.
 const LONGEST_TEXT: usize = 1024;
 
@@ -52,6 +86,8 @@ const LONGEST_TEXT: usize = 1024;
 pub enum StreamEvent {
     /// The answer has begun, or the event is of a kind that nothing is known of.
     Content,
+    /// The mark after which a stream ends.
+    Done,
     /// The backend failed, or refuses.
     Error(StreamError),
     /// A `response.failed` whose `error` is null.
@@ -71,6 +107,7 @@ impl StreamEvent {
         };
         match name(event) {
             Some(b"error") => Self::Error(StreamError::of_data(&data)),
+            None | Some(b"done") if data.trim_ascii() == DONE => Self::Done,
             None => Self::of_frame(None, &data),
             Some(name) => match str::from_utf8(name) {
                 Ok(name) if may_fail(name) || PREAMBLE.contains(&name) => Self::of_frame(Some(name), &data),
@@ -105,6 +142,33 @@ impl StreamEvent {
 /// The name of an event; the standard's default is none.
 fn name<'a>(event: &sse::Event<'a>) -> Option<&'a [u8]> {
     event.name().filter(|name| *name != b"message")
+}
+
+/// Whether an event is one after which nothing more is owed.
+fn closes(event: &sse::Event<'_>) -> bool {
+    let data = || event.data().unwrap_or_default();
+    match name(event) {
+        Some(b"done") => data().trim_ascii() == DONE,
+        Some(name) => name == b"error" || str::from_utf8(name).is_ok_and(|name| CLOSING.contains(&name)),
+        None => {
+            names_a_finish(event.as_bytes())
+                || speaks_of_end(event.as_bytes()) && (data().trim_ascii() == DONE || is_closing_frame(&data()))
+        }
+    }
+}
+
+fn is_closing_frame(data: &[u8]) -> bool {
+    let kind = serde_json::from_slice::<Frame>(data).ok().and_then(|frame| frame.kind);
+    kind.is_some_and(|kind| CLOSING.contains(&kind.as_str()))
+}
+
+/// Whether a `finish_reason` has a value. In a text its quotes would be escaped, so only a member is found.
+fn names_a_finish(bytes: &[u8]) -> bool {
+    FINISH.find_iter(bytes).any(|at| {
+        let value = bytes.get(at + FINISH.needle().len()..).unwrap_or_default().trim_ascii_start().strip_prefix(b":");
+        let value = value.map(<[u8]>::trim_ascii_start).unwrap_or_default();
+        value.starts_with(b"\"") && !value.starts_with(b"\"\"")
+    })
 }
 
 fn may_fail(name: &str) -> bool {
@@ -335,19 +399,21 @@ fn is_busy(message: &str) -> bool {
 /// Reads the events of a passing stream.
 ///
 /// A `response.failed` without a reason counts as preamble until the next event: an `error` is the reason, anything else, or
-/// the end, makes it an error without one. An event above the limit is [`StreamEvent::Content`].
+/// the end, makes it an error without one. An event above the limit is [`StreamEvent::Content`], and taken for a closing one: a
+/// response that ends comes as a whole once more.
 #[derive(Debug)]
 pub struct Reader {
     events: sse::Reader,
     failures_only: bool,
     failed: bool,
+    complete: bool,
 }
 
 impl Reader {
     /// Reads every event of up to `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { events: sse::Reader::new(limit), failures_only: false, failed: false }
+        Self { events: sse::Reader::new(limit), failures_only: false, failed: false, complete: false }
     }
 
     /// Tells failures only: what cannot be one is given as [`StreamEvent::Content`] unread, or not at all. For streams that have
@@ -361,18 +427,28 @@ impl Reader {
     /// The next event that ends in `chunk`, as [`sse::Reader::next_event`].
     pub fn next_event(&mut self, chunk: &mut &[u8]) -> Option<StreamEvent> {
         let needs_reading = !self.failures_only || self.failed;
-        if !needs_reading && !speaks_of_failure(chunk) && self.events.skip(chunk) {
+        let may_say_something = needs_reading || speaks_of_failure(chunk) || !self.complete && may_close(chunk);
+        if !may_say_something && self.events.skip(chunk) {
             *chunk = &[];
             return None;
         }
         let event = self.events.next_event(chunk)?;
+        self.complete = self.complete || event.as_ref().map_or(true, closes);
         let meaning = event.ok().filter(|event| needs_reading || could_fail(event)).as_ref().map(StreamEvent::of);
         Some(self.resolve(meaning.unwrap_or(StreamEvent::Content)))
     }
 
+    /// Whether a closing event has come. What follows one may be skipped unread.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// What the stream ended with, if that was no whole event or a failure without a reason.
     pub fn finish(&mut self) -> Option<StreamEvent> {
-        let rest = self.events.finish().as_ref().map(StreamEvent::of);
+        let rest = self.events.finish();
+        self.complete = self.complete || rest.as_ref().is_some_and(closes);
+        let rest = rest.as_ref().map(StreamEvent::of);
         let rest = rest.map(|event| self.resolve(event));
         let failed = std::mem::take(&mut self.failed);
         if failed { Some(StreamEvent::Error(StreamError::without_reason())) } else { rest }
@@ -408,6 +484,19 @@ fn speaks_of_failure(chunk: &[u8]) -> bool {
     ERROR.find(chunk).is_some() || FAILED.find(chunk).is_some()
 }
 
+/// Nothing that closes a stream is without one of these, and little else has them.
+fn may_close(chunk: &[u8]) -> bool {
+    names_a_finish(chunk) || speaks_of_end(chunk)
+}
+
+fn speaks_of_end(bytes: &[u8]) -> bool {
+    ENDS.iter().any(|word| word.find(bytes).is_some())
+}
+
+static ENDS: LazyLock<[Finder<'static>; 6]> = LazyLock::new(|| {
+    [DONE, b"complete", b"cancelled", b"expired", b"failed", b"requires_action"].map(|word: &[u8]| Finder::new(word))
+});
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
 static ERROR_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"error"));
 static FAILED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"failed"));

@@ -20,7 +20,7 @@ pub const OBSERVED_EVENT: usize = 64 * 1024;
 
 /// The body of an answer that is watched by a circuit: holds the permit until it ends, and records how it ended.
 ///
-/// In a stream of events it notices errors in passing. What comes arrives unchanged and at once.
+/// In a stream of events it notices errors in passing, and an end that is none. What comes arrives unchanged and at once.
 pub struct ResponseBody {
     inner: Body,
     watch: Option<(Watch, Arc<dyn ClassifyError>)>,
@@ -31,6 +31,8 @@ pub struct ResponseBody {
 pub(super) struct Events {
     reader: Reader,
     head: HeadHint,
+    /// Whether it owes a closing event.
+    closes: bool,
 }
 
 impl ResponseBody {
@@ -93,11 +95,12 @@ impl ResponseBody {
 }
 
 impl Events {
-    pub(super) fn of(answer: &Response<Body>) -> Option<Self> {
+    pub(super) fn of(answer: &Response<Body>, closes: bool) -> Option<Self> {
         let is_stream = answer.status().is_success() && sse::is_event_stream(answer.headers());
         is_stream.then(|| Self {
             reader: Reader::new(OBSERVED_EVENT).failures_only(),
             head: HeadHint::of(answer.headers(), SystemTime::now()),
+            closes,
         })
     }
 
@@ -111,7 +114,9 @@ impl Events {
     }
 
     fn failure_at_end(&mut self) -> Option<Outcome> {
-        self.reader.finish().and_then(|event| self.outcome(&event))
+        let failure = self.reader.finish().and_then(|event| self.outcome(&event));
+        let is_cut = self.closes && !self.reader.is_complete();
+        failure.or_else(|| is_cut.then_some(Outcome::Unfinished))
     }
 
     fn outcome(&self, event: &StreamEvent) -> Option<Outcome> {

@@ -55,6 +55,7 @@ pin_project! {
         state: State<F>,
         watch: Option<Watch>,
         classify: Option<Arc<dyn ClassifyError>>,
+        closes: bool,
     }
 }
 
@@ -70,11 +71,17 @@ pin_project! {
 
 impl<F> ResponseFuture<F> {
     pub(super) const fn refused(error: Error) -> Self {
-        Self { state: State::Refused { error: Some(error) }, watch: None, classify: None }
+        Self { state: State::Refused { error: Some(error) }, watch: None, classify: None, closes: false }
     }
 
-    pub(super) const fn called(future: F, watch: Option<Watch>, classify: Arc<dyn ClassifyError>) -> Self {
-        Self { state: State::Called { future }, watch, classify: Some(classify) }
+    /// `closes`: a stream that answers owes a closing event.
+    pub(super) const fn called(
+        future: F,
+        watch: Option<Watch>,
+        classify: Arc<dyn ClassifyError>,
+        closes: bool,
+    ) -> Self {
+        Self { state: State::Called { future }, watch, classify: Some(classify), closes }
     }
 }
 
@@ -107,7 +114,7 @@ where
                 },
                 StateProjected::Reading { future } => ready!(future.as_mut().poll(cx)),
             };
-            return Poll::Ready(settle(read, this.watch.take(), this.classify.take()));
+            return Poll::Ready(settle(read, this.watch.take(), this.classify.take(), *this.closes));
         }
     }
 }
@@ -127,6 +134,7 @@ fn settle(
     read: Result<(Response<Body>, Outcome), AttemptFailed>,
     mut watch: Option<Watch>,
     classify: Option<Arc<dyn ClassifyError>>,
+    closes: bool,
 ) -> Result<Response<ResponseBody>, BoxError> {
     let outcome = read.as_ref().map_or_else(AttemptFailed::outcome, |(_, outcome)| *outcome);
     if let Some(watch) = &mut watch {
@@ -142,7 +150,7 @@ fn settle(
     answer.extensions_mut().insert(outcome);
     let classify = classify.ok_or_else(polled_again)?;
     let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let events = watch.as_ref().and_then(|_| Events::of(&answer));
+    let events = watch.as_ref().and_then(|_| Events::of(&answer, closes));
     let watched = if switches { ResponseBody::lasting } else { ResponseBody::new };
     Ok(answer.map(|body| watched(body, watch, events, &classify)))
 }

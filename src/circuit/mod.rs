@@ -9,7 +9,9 @@
 //!    failure, one that the client drops teaches nothing. A probe's place is free once the head is there. The body of a 101
 //!    stands for the connection that follows: it has not ended before it is read to its end or dropped.
 //!    In a stream of events an error is noticed in passing, in events of up to [`OBSERVED_EVENT`] bytes, and recorded at once as
-//!    what it stands for: a rate limit opens the circuit for its hint. The events reach the client unchanged.
+//!    what it stands for: a rate limit opens the circuit for its hint. The events reach the client unchanged. A stream of chat,
+//!    completions, responses or a run that ends without its
+//!    [closing event](crate::azure::stream_event) is a failure too, however clean its end looks.
 //! 4. The `Outcome` is put on the answer. An error of the service below becomes
 //!    [`AttemptFailed`](crate::context::AttemptFailed) with the outcome that [`ClassifyError`] reads from it.
 //! 5. The permit, and with it the place in flight, is held until the body has ended.
@@ -50,7 +52,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_layer::Layer;
@@ -60,7 +62,8 @@ pub use self::body::{OBSERVED_EVENT, ResponseBody};
 pub use self::future::ResponseFuture;
 #[cfg(doc)]
 use crate::azure::Outcome;
-use crate::context::{ClassifyError, DefaultClassify};
+use crate::azure::stream_event;
+use crate::context::{ClassifyError, DefaultClassify, Route};
 use crate::error::Error;
 use crate::pool::{Breaker, CircuitConfig, PermitCell};
 
@@ -142,10 +145,21 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         match self.admit(&mut request) {
-            Ok(watch) => ResponseFuture::called(self.inner.call(request), watch, self.classify.clone()),
+            Ok(watch) => {
+                let closes = watch.is_some() && begins_an_answer(&request);
+                ResponseFuture::called(self.inner.call(request), watch, self.classify.clone(), closes)
+            }
             Err(error) => ResponseFuture::refused(error),
         }
     }
+}
+
+/// Whether the stream that answers is one from its beginning to a closing event. A stored answer that is read again from some
+/// event on may well have nothing left to tell.
+fn begins_an_answer<B>(request: &Request<B>) -> bool {
+    request.method() == Method::POST
+        && Route::find_or_parse(request.extensions(), request.method(), request.uri())
+            .is_ok_and(|route| stream_event::is_spoken_by(route.operation()))
 }
 
 impl<S: fmt::Debug> fmt::Debug for CircuitBreaker<S> {

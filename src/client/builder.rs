@@ -15,6 +15,7 @@ use super::{
 #[must_use]
 pub struct HttpClientBuilder {
     pub(super) limits: Limits,
+    aliases: Vec<(String, AliasTimeouts)>,
     destinations: Vec<Destination>,
 }
 
@@ -28,6 +29,51 @@ pub(super) struct Limits {
     pub(super) pool_idle: Duration,
 }
 
+impl Limits {
+    pub(super) fn but(self, other: &AliasTimeouts) -> Self {
+        Self {
+            first_byte: other.first_byte.unwrap_or(self.first_byte),
+            answer: other.answer.unwrap_or(self.answer),
+            idle: other.idle.unwrap_or(self.idle),
+            ..self
+        }
+    }
+}
+
+/// Limits of one alias, such as that of a model which thinks for long; what is not said stays as it is for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct AliasTimeouts {
+    first_byte: Option<Duration>,
+    answer: Option<Duration>,
+    idle: Option<Duration>,
+}
+
+impl AliasTimeouts {
+    /// Nothing special.
+    pub const fn new() -> Self {
+        Self { first_byte: None, answer: None, idle: None }
+    }
+
+    /// How long the head of a streamed answer may take after the upload.
+    pub const fn first_byte(mut self, limit: Duration) -> Self {
+        self.first_byte = Some(limit);
+        self
+    }
+
+    /// How long the head of any other answer may take after the upload.
+    pub const fn answer(mut self, limit: Duration) -> Self {
+        self.answer = Some(limit);
+        self
+    }
+
+    /// How long the next part of an answer's body may take.
+    pub const fn idle(mut self, limit: Duration) -> Self {
+        self.idle = Some(limit);
+        self
+    }
+}
+
 impl HttpClientBuilder {
     pub(super) const fn new() -> Self {
         let limits = Limits {
@@ -37,7 +83,7 @@ impl HttpClientBuilder {
             idle: IDLE_TIMEOUT,
             pool_idle: POOL_IDLE_TIMEOUT,
         };
-        Self { limits, destinations: Vec::new() }
+        Self { limits, aliases: Vec::new(), destinations: Vec::new() }
     }
 
     /// How long the name, TCP and TLS may take together: [`CONNECT_TIMEOUT`].
@@ -67,6 +113,12 @@ impl HttpClientBuilder {
     /// How long a connection that is not used is kept: [`POOL_IDLE_TIMEOUT`].
     pub const fn pool_idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.pool_idle = limit;
+        self
+    }
+
+    /// Has other limits for an alias. The last word on an alias holds.
+    pub fn add_alias(mut self, alias: impl Into<String>, timeouts: AliasTimeouts) -> Self {
+        self.aliases.push((alias.into(), timeouts));
         self
     }
 
@@ -106,7 +158,9 @@ impl HttpClientBuilder {
         let trust = Trust::new(roots).map_err(|_| BuildError(vec!["TLS could not be set up".to_owned()]))?;
         let dial = Dial::new(addresses, self.limits.connect);
         let handshakes = Connector::new(dial.clone(), trust.http1_only(), self.limits.connect);
-        Ok(HttpClient(Exchange::new(Connector::new(dial, trust, self.limits.connect), handshakes, self.limits)))
+        let aliases = self.aliases.into_iter().map(|(alias, timeouts)| (alias, self.limits.but(&timeouts))).collect();
+        let http = Connector::new(dial, trust, self.limits.connect);
+        Ok(HttpClient(Exchange::new(http, handshakes, self.limits, aliases)))
     }
 }
 

@@ -7,6 +7,7 @@
 //! 3. An attempt has [`CONNECT_TIMEOUT`] for its connection. From the end of the upload it has [`FIRST_BYTE_TIMEOUT`] until
 //!    the head of an answer when its [`Route`] is streaming, and [`ANSWER_TIMEOUT`] otherwise: there the head comes after
 //!    the whole generation. Then every part of the body has [`IDLE_TIMEOUT`]. An upload that still runs is not timed.
+//!    An alias may have [limits of its own](HttpClientBuilder::add_alias).
 //! 4. Every failure, also one of an answer's body, is an [`AttemptFailed`] that says what it means: `Unreachable` when
 //!    nothing was sent (name, TCP, TLS, connect timeout), `TimedOut`, `Reset` when it broke after that, and `Abandoned` when
 //!    the request's own body failed; the cause of that is in the chain of sources.
@@ -62,9 +63,11 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -76,7 +79,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use self::builder::Limits;
-pub use self::builder::{BuildError, HttpClientBuilder};
+pub use self::builder::{AliasTimeouts, BuildError, HttpClientBuilder};
 use self::connector::{Connector, Dial};
 pub use self::destination::Destination;
 use self::timeouts::{AnswerBody, HeadClock};
@@ -84,15 +87,16 @@ use self::upload::UploadBody;
 use crate::azure::Phase;
 use crate::body::Body;
 use crate::context::{AttemptFailed, Handshake, Route};
+use crate::pool::Target;
 
 /// How long the name, TCP and TLS may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the head of a streamed answer may take.
-pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the head of a streamed answer may take: models that think answer late.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the head of an answer that is not streamed may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long the next part of a body may take.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the next part of a body may take: models think inside a stream too.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a connection that is not used is kept. Azure's load balancers forget one after four minutes, in silence.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -137,6 +141,7 @@ struct Exchange<C> {
     http: legacy::Client<C, UploadBody>,
     handshakes: legacy::Client<C, UploadBody>,
     limits: Limits,
+    aliases: Arc<HashMap<String, Limits>>,
 }
 
 impl<C> Exchange<C>
@@ -144,7 +149,7 @@ where
     C: Connect + Clone + Send + Sync + 'static,
 {
     /// `handshakes` connects for WebSockets.
-    fn new(connector: C, handshakes: C, limits: Limits) -> Self {
+    fn new(connector: C, handshakes: C, limits: Limits, aliases: HashMap<String, Limits>) -> Self {
         let handshakes = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(handshakes);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -154,16 +159,27 @@ where
             .http2_keep_alive_interval(HTTP2_PING)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .build(connector);
-        Self { http, handshakes, limits }
+        Self { http, handshakes, limits, aliases: Arc::new(aliases) }
+    }
+
+    /// The limits that hold for a request: those of the alias that its target serves, or that it names.
+    fn limits_of(&self, request: &Request<Body>) -> &Limits {
+        if self.aliases.is_empty() {
+            return &self.limits;
+        }
+        let (target, route) = (request.extensions().get::<Target>(), request.extensions().get::<Route>());
+        let alias = target.and_then(Target::alias).or_else(|| route?.alias());
+        alias.and_then(|alias| self.aliases.get(alias)).unwrap_or(&self.limits)
     }
 
     fn send(&self, request: Request<Body>) -> ResponseFuture {
+        let limits = *self.limits_of(&request);
         let is_handshake = request.extensions().get::<Handshake>().is_some();
         let streaming = request.extensions().get().is_some_and(Route::is_streaming);
         let (phase, limit) = if streaming || is_handshake {
-            (Phase::FirstByte, self.limits.first_byte)
+            (Phase::FirstByte, limits.first_byte)
         } else {
-            (Phase::Answer, self.limits.answer)
+            (Phase::Answer, limits.answer)
         };
         let client = if is_handshake { &self.handshakes } else { &self.http };
         let (parts, body) = request.into_parts();
@@ -171,7 +187,7 @@ where
         ResponseFuture {
             answer: client.request(Request::from_parts(parts, body)),
             clock: HeadClock::new(upload, phase, limit),
-            idle: self.limits.idle,
+            idle: limits.idle,
         }
     }
 }

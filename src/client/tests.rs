@@ -20,11 +20,12 @@ use tower_service::Service;
 
 use super::connector::Connector;
 use super::tls::Trust;
-use super::{Exchange, HttpClient};
+use super::{AliasTimeouts, Exchange, HttpClient};
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;
 use crate::context::{AttemptFailed, ClassifyError, DefaultClassify, Handshake, Route};
 use crate::error::{Error, ErrorKind};
+use crate::pool::{Backend, Deployment, Pool, Target};
 
 /// Connects in memory, or never.
 #[derive(Clone)]
@@ -81,7 +82,9 @@ impl rt::Write for Stream {
 fn exchange(dial: Memory) -> Exchange<Connector<Memory>> {
     let limits = HttpClient::builder().limits;
     let connector = |dial| Connector::new(dial, Trust::new([].into()).unwrap(), limits.connect);
-    Exchange::new(connector(dial.clone()), connector(dial), limits)
+    let thinks = AliasTimeouts::new().first_byte(Duration::from_secs(900)).idle(Duration::from_secs(40));
+    let aliases = [("o3-pro".to_owned(), limits.but(&thinks))].into();
+    Exchange::new(connector(dial.clone()), connector(dial), limits, aliases)
 }
 
 /// A client, and the far ends of its connections.
@@ -134,8 +137,8 @@ fn seconds(since: Instant) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn a_streamed_head_has_less_time_than_another() {
     for (request, phase, limit) in [
-        (streaming(), Phase::FirstByte, 60),
-        (handshake(), Phase::FirstByte, 60),
+        (streaming(), Phase::FirstByte, 300),
+        (handshake(), Phase::FirstByte, 300),
         (request("{}"), Phase::Answer, 600),
         (request(""), Phase::Answer, 600),
     ] {
@@ -171,7 +174,7 @@ async fn an_upload_is_not_timed_and_the_clock_starts_at_its_end() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_in_time_arrives_whole() {
     let (client, accepted) = client();
-    serve(accepted, &[(599, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"), (119, "ab"), (119, "cd")]);
+    serve(accepted, &[(599, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"), (299, "ab"), (299, "cd")]);
     let answer = client.send(request("{}")).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "abcd");
 }
@@ -179,7 +182,7 @@ async fn an_answer_in_time_arrives_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_body_may_pause_but_not_for_too_long() {
     let (client, accepted) = client();
-    serve(accepted, &[(0, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"), (100, "a"), (100, "b"), (100, "c")]);
+    serve(accepted, &[(0, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"), (200, "a"), (200, "b"), (200, "c")]);
     let mut body = client.send(request("{}")).await.unwrap().into_body();
     for expected in ["a", "b", "c"] {
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), expected);
@@ -188,7 +191,55 @@ async fn a_body_may_pause_but_not_for_too_long() {
     let start = Instant::now();
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(DefaultClassify.classify(error.as_ref()), Outcome::TimedOut(Phase::Idle));
-    assert_eq!(seconds(start), 120, "the wait counts from the moment somebody waits");
+    assert_eq!(seconds(start), 300, "the wait counts from the moment somebody waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alias_has_limits_of_its_own_and_the_others_keep_theirs() {
+    let about = |alias: &str, target: Option<Target>, streaming| {
+        let mut request = request("{}");
+        let path = format!("/openai/deployments/{alias}/chat/completions").parse().unwrap();
+        request.extensions_mut().insert(Route::parse(&Method::POST, &path).unwrap().with_streaming(streaming));
+        target.map(|target| request.extensions_mut().insert(target));
+        request
+    };
+    // A client's name for an alias, and the target that was chosen for it.
+    let deployment = Deployment::new("d").alias("o3-pro");
+    let pool = Pool::builder().add_backend(Backend::new("a", "https://a.example").add_deployment(deployment));
+    let target = pool.build().unwrap().targets("o3-pro").pop().unwrap();
+    for (request, phase, limit) in [
+        (about("o3-pro", None, true), Phase::FirstByte, 900),
+        (about("o3-pro", None, false), Phase::Answer, 600),
+        (about("mine", Some(target), true), Phase::FirstByte, 900),
+        (about("gpt-4o", None, true), Phase::FirstByte, 300),
+    ] {
+        let (client, accepted) = client();
+        serve(accepted, &[]);
+        let start = Instant::now();
+        let failed = client.send(request).await.unwrap_err();
+        assert_eq!((failed.outcome(), seconds(start)), (Outcome::TimedOut(phase), limit));
+    }
+    let (client, accepted) = client();
+    serve(accepted, &[(0, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")]);
+    let mut body = client.send(about("o3-pro", None, true)).await.unwrap().into_body();
+    let start = Instant::now();
+    body.frame().await.unwrap().unwrap_err();
+    assert_eq!(seconds(start), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_a_body_begins_when_the_request_has_been_sent() {
+    let (client, accepted) = client();
+    serve(accepted, &[(0, "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")]);
+    let slow = futures_util::stream::unfold(0, |sent| async move {
+        sleep(Duration::from_secs(100)).await;
+        (sent < 10).then(|| (Ok(Bytes::from_static(b"x")), sent + 1))
+    });
+    let start = Instant::now();
+    let answer = client.send(request(upload(slow))).await.unwrap();
+    let error = answer.into_body().collect().await.unwrap_err();
+    assert_eq!(error.downcast_ref::<AttemptFailed>().unwrap().outcome(), Outcome::TimedOut(Phase::Idle));
+    assert_eq!(seconds(start), 1_100 + 300);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,13 +15,7 @@ use super::failure;
 use super::upload::Upload;
 use crate::azure::Phase;
 use crate::context::AttemptFailed;
-
-/// "Never", as far as timers go.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
-
-fn after(start: Instant, limit: Duration) -> Instant {
-    start.checked_add(limit.min(FAR)).unwrap_or(start)
-}
+use crate::idle_clock::{IdleClock, after};
 
 pin_project! {
     /// Ends an attempt whose answer has no head in time, counted from the end of the upload.
@@ -61,44 +55,6 @@ impl HeadClock {
 }
 
 pin_project! {
-    /// Runs while somebody waits for a frame.
-    struct IdleClock {
-        limit: Duration,
-        waiting_since: Option<Instant>,
-        #[pin]
-        timer: Option<Sleep>,
-    }
-}
-
-impl IdleClock {
-    const fn new(limit: Duration) -> Self {
-        Self { limit, waiting_since: None, timer: None }
-    }
-
-    fn moved(self: Pin<&mut Self>) {
-        *self.project().waiting_since = None;
-    }
-
-    /// Resolves when the wait has lasted too long. A timer that is set for an earlier wait is left to fire before it is set
-    /// anew: most never do.
-    fn poll_expired(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        let deadline = after(*this.waiting_since.get_or_insert_with(Instant::now), *this.limit);
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(deadline)));
-        }
-        while let Some(mut timer) = this.timer.as_mut().as_pin_mut() {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
-                break;
-            }
-            timer.reset(deadline);
-        }
-        Poll::Ready(())
-    }
-}
-
-pin_project! {
     /// The body of an answer, which ends with an error when nothing comes for too long.
     pub(super) struct AnswerBody {
         #[pin]
@@ -123,6 +79,7 @@ impl HttpBody for AnswerBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AttemptFailed>>> {
         let this = self.project();
         let Poll::Ready(frame) = this.body.poll_frame(cx) else {
+            ready!(this.upload.poll_ended(cx));
             ready!(this.clock.poll_expired(cx));
             return Poll::Ready(Some(Err(failure::of_timeout(Phase::Idle))));
         };

@@ -33,6 +33,7 @@ pub(super) struct Upload(State);
 
 #[derive(Debug)]
 enum State {
+    Failed(AttemptFailed),
     Running(oneshot::Receiver<BoxError>),
     Sent,
 }
@@ -40,10 +41,17 @@ enum State {
 impl Upload {
     /// Resolves when the body has been read to its end, or failed.
     pub(super) fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AttemptFailed>> {
-        let State::Running(outcome) = &mut self.0 else { return Poll::Ready(Ok(())) };
-        let failure = ready!(Pin::new(outcome).poll(cx));
-        self.0 = State::Sent;
-        Poll::Ready(failure.map_or(Ok(()), |error| Err(abandoned(error))))
+        ready!(self.poll_ended(cx));
+        Poll::Ready(self.failure().map_or(Ok(()), Err))
+    }
+
+    /// Resolves when nothing more of the body will be read, however it went.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let State::Running(outcome) = &mut self.0 {
+            let failure = ready!(Pin::new(outcome).poll(cx));
+            self.0 = failure.map_or(State::Sent, |error| State::Failed(abandoned(error)));
+        }
+        Poll::Ready(())
     }
 
     /// The same, for whoever watches from now on.
@@ -55,8 +63,14 @@ impl Upload {
     ///
     /// Asked after hyper gave an error: over HTTP/2 it resets the stream and tells nothing of the body that made it do so.
     pub(super) fn failure(&mut self) -> Option<AttemptFailed> {
-        let State::Running(outcome) = &mut self.0 else { return None };
-        outcome.try_recv().ok().map(abandoned)
+        match &mut self.0 {
+            State::Running(outcome) => outcome.try_recv().ok().map(abandoned),
+            State::Failed(_) => match std::mem::replace(&mut self.0, State::Sent) {
+                State::Failed(failed) => Some(failed),
+                State::Running(_) | State::Sent => None,
+            },
+            State::Sent => None,
+        }
     }
 }
 

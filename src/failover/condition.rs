@@ -35,8 +35,8 @@ pub enum Condition {
     Throttled,
     /// `408`.
     RequestTimeout,
-    /// `stream-preamble`: a stream that had begun with 200 failed, or broke off, before its first content. It decides alone:
-    /// the status that such an error stands for is not looked up here once more.
+    /// `stream-preamble`: a stream that had begun with 200 failed, broke off, or ended before its first content. It decides
+    /// alone: the status that such an error stands for is not looked up here once more.
     StreamPreamble,
     /// `401`: the backend does not accept the gateway's credential.
     Unauthorized,
@@ -137,7 +137,10 @@ impl Conditions {
         match Condition::of(outcome) {
             _ if in_preamble && !self.0.contains(&Condition::StreamPreamble) => false,
             Some(condition) => in_preamble || self.0.contains(&condition),
-            None => matches!(outcome, Outcome::Reset | Outcome::Unknown | Outcome::CredentialUnavailable),
+            None => matches!(
+                outcome,
+                Outcome::Reset | Outcome::Unfinished | Outcome::Unknown | Outcome::CredentialUnavailable
+            ),
         }
     }
 }

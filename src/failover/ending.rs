@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Response;
+use http_body_util::BodyExt;
 use tower::BoxError;
 
 use crate::azure::Outcome;
@@ -28,15 +29,20 @@ impl<'a> Ending<'a> {
         Self { query, route, attempts, kept: None, unanswered: None, credential_refused: false }
     }
 
-    /// Keeps an answer that another attempt may better: a 429 before any other, else the latest.
+    /// Keeps an answer that another attempt may better: a 429 before any other, a stream that delivered nothing after any other,
+    /// else the latest.
     pub(super) async fn keep(&mut self, answer: Option<Response<Body>>, outcome: Outcome) {
         match (answer, outcome) {
             (None, _) => self.unanswered = Some(outcome),
             (Some(_), Outcome::CredentialRefused { .. }) => self.credential_refused = true,
             (Some(answer), _) => {
-                let throttled = |outcome: &Outcome| matches!(outcome, Outcome::Throttled { .. });
-                let is_better = throttled(&outcome) || !self.kept.as_ref().is_some_and(|(_, kept)| throttled(kept));
-                if is_better && let Ok(answer) = keep(answer).await {
+                let is_better = self.kept.as_ref().is_none_or(|(_, kept)| rank(outcome) >= rank(*kept));
+                let kept = match outcome {
+                    _ if !is_better => None,
+                    Outcome::Unfinished => as_it_came(answer).await,
+                    _ => keep(answer).await.ok(),
+                };
+                if let Some(answer) = kept {
                     self.kept = Some((answer, outcome));
                 }
             }
@@ -86,6 +92,22 @@ impl<'a> Ending<'a> {
         };
         Err(if created { cause.must_not_repeat() } else { cause }.into())
     }
+}
+
+/// Which answer says most to a client.
+const fn rank(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Throttled { .. } => 2,
+        Outcome::Unfinished => 0,
+        _ => 1,
+    }
+}
+
+/// A stream that has ended, out of the hands of those who held a place for it; trailers too.
+async fn as_it_came(answer: Response<Body>) -> Option<Response<Body>> {
+    let (head, body) = answer.into_parts();
+    let whole = body.collect().await.ok()?;
+    Some(Response::from_parts(head, Body::new(whole)))
 }
 
 /// Without selection nobody knows when somebody will be there again.

@@ -6,7 +6,7 @@
 //! 3. An *unknown* outcome (a timeout or reset after sending, 408, 5xx) moves on only where a repeat costs tokens but changes
 //!    nothing the client can name ([`Repeat::Safe`](crate::azure::operation::Repeat)), at most
 //!    [`attempts`](FailoverLayer::attempts) times in total, and while the process-wide [`RetryBudget`] lasts.
-//!    So does an error in the preamble of a stream, or its breaking off there
+//!    So does an error in the preamble of a stream, its breaking off there, or its end without anything delivered
 //!    ([`Condition::StreamPreamble`]). A rate limit in a preamble is a refusal where a repeat is safe, and unknown otherwise:
 //!    what the stream had announced may exist.
 //! 4. Everything else goes straight to the client, other 4xx among it. So does any outcome that
@@ -15,7 +15,8 @@
 //!    ([`FreshCredential`](crate::context::FreshCredential)), the same target is asked once more. That costs nothing either.
 //!    So is a backend that a required [`Pin`](crate::pool::Pin) names and that answers `previous_response_not_found`: a moment
 //!    later, since right after a streamed answer it may not find that answer yet.
-//! 6. When nothing is left to try the client gets a real answer if there was one: a 429 before any other, else the latest.
+//! 6. When nothing is left to try the client gets a real answer if there was one: a 429 before any other, else the latest; else
+//!    the latest stream that delivered nothing, as it came.
 //!    Without one: 429 if a target is merely throttled or full, 502 if every backend refused the gateway's credential, 504
 //!    after a timeout, 502 after a reset, else 503.
 //! 7. A 401 or 403 of a backend is never the client's fault and becomes 502.

@@ -174,7 +174,7 @@ impl Drop for Admission {
 enum Lesson {
     Answered,
     Failed,
-    /// A 5xx answer: it never opens the last admitting target of an alias.
+    /// A 5xx answer, or a stream without its end: it never opens the last admitting target of an alias.
     FailedOnce,
     Nothing,
     Unreachable,
@@ -190,7 +190,7 @@ impl Lesson {
             Outcome::Success | Outcome::ClientFault | Outcome::Conflict { .. } => Self::Answered,
             Outcome::Throttled { hint } => Self::Wait { hint: *hint, quota: true },
             Outcome::ServerFailed { hint: hint @ Some(_), .. } => Self::Wait { hint: *hint, quota: false },
-            Outcome::ServerFailed { .. } => Self::FailedOnce,
+            Outcome::ServerFailed { .. } | Outcome::Unfinished => Self::FailedOnce,
             Outcome::Unreachable => Self::Unreachable,
             Outcome::TimedOut(_) | Outcome::Reset | Outcome::Unknown => Self::Failed,
             _ => Self::Nothing,

@@ -2,7 +2,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING};
@@ -14,7 +14,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower::BoxError;
 
-use super::Bounds;
+use super::Plan;
+use super::keep_alive::KeepAlive;
 use super::preamble::{Preamble, Verdict};
 use crate::azure::Outcome;
 use crate::azure::sse;
@@ -38,14 +39,14 @@ pin_project! {
 pin_project! {
     #[project = StateProjected]
     enum State<F> {
-        Called { #[pin] future: F, bounds: Option<Bounds> },
+        Called { #[pin] future: F, plan: Plan },
         Held { held: Option<Held> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn new(future: F, bounds: Option<Bounds>) -> Self {
-        Self { state: State::Called { future, bounds } }
+    pub(super) const fn new(future: F, plan: Plan) -> Self {
+        Self { state: State::Called { future, plan } }
     }
 }
 
@@ -62,10 +63,16 @@ where
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProjected::Called { future, bounds } => {
+                StateProjected::Called { future, plan } => {
                     let answer = ready!(future.poll(cx)).map_err(Into::into)?.map(Body::new);
-                    let Some(bounds) = bounds.filter(|_| is_stream(&answer)) else { return Poll::Ready(Ok(answer)) };
-                    state.set(State::Held { held: Some(Held::new(answer, &bounds)) });
+                    if !is_stream(&answer) {
+                        return Poll::Ready(Ok(answer));
+                    }
+                    if plan.bounds.is_none() {
+                        return Poll::Ready(Ok(kept_alive(answer, plan.keep_alive)));
+                    }
+                    let held = Held::new(answer, plan);
+                    state.set(State::Held { held: Some(held) });
                 }
                 StateProjected::Held { held } => {
                     let Some(waiting) = held else { return Poll::Ready(Err(polled_again())) };
@@ -88,6 +95,7 @@ struct Held {
     body: Body,
     preamble: Preamble,
     patience: Pin<Box<Sleep>>,
+    plan: Plan,
 }
 
 /// How the holding ends.
@@ -100,9 +108,10 @@ enum End {
 }
 
 impl Held {
-    fn new(answer: Response<Body>, bounds: &Bounds) -> Self {
+    fn new(answer: Response<Body>, plan: &Plan) -> Self {
         let (head, body) = answer.into_parts();
-        Self { head, body, preamble: Preamble::new(bounds), patience: Box::pin(sleep(bounds.time)) }
+        let bounds = plan.bounds.unwrap_or_default();
+        Self { head, body, preamble: Preamble::new(&bounds), patience: Box::pin(sleep(bounds.time)), plan: *plan }
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -137,9 +146,26 @@ impl Held {
             End::Broken(error) => return Err(broken(error).into()),
         };
         Ok(match verdict {
-            Verdict::Commit => Response::from_parts(self.head, Body::prefixed(self.preamble.into_bytes(), self.body)),
             Verdict::Refuse(error) => refuse(self.head, &error),
+            Verdict::Nothing if self.plan.begins => {
+                tracing::debug!("a stream ended without having delivered anything");
+                self.head.extensions.insert(InPreamble);
+                self.head.extensions.insert(Outcome::Unfinished);
+                Response::from_parts(self.head, Body::prefixed(self.preamble.into_bytes(), self.body))
+            }
+            Verdict::Commit | Verdict::Nothing => {
+                let body = Body::prefixed(self.preamble.into_bytes(), self.body);
+                kept_alive(Response::from_parts(self.head, body), self.plan.keep_alive)
+            }
         })
+    }
+}
+
+/// Where the head tells a length, nothing can be added.
+fn kept_alive(answer: Response<Body>, every: Option<Duration>) -> Response<Body> {
+    match every.filter(|_| !answer.headers().contains_key(CONTENT_LENGTH)) {
+        Some(every) => answer.map(|body| Body::new(KeepAlive::new(body, every))),
+        None => answer,
     }
 }
 

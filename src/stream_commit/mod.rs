@@ -17,11 +17,17 @@
 //!    content filter, 500 or 503; with the headers of the stream, the code and the message of the error, and its time to wait.
 //!    The rest of the stream is dropped, which ends the upstream request. A `response.failed` with a null error waits for the
 //!    event that has the reason.
-//! 6. A preamble that breaks off is a failed attempt ([`AttemptFailed`]). One that ends as it should, without content and
-//!    without error, passes as it is.
-//! 7. Both are marked as of the preamble ([`InPreamble`], [`AttemptFailed::is_in_preamble`]), because an error this late proves
+//! 6. A preamble that breaks off is a failed attempt ([`AttemptFailed`]). So is one that ends, in whatever state, without content
+//!    and without its [closing event](crate::azure::stream_event): the answer stays as it came, marked with
+//!    [`Outcome::Unfinished`]. `[DONE]` alone closes nothing that had begun. An answer that is only read again (not `POST`)
+//!    may have nothing left to tell, and passes.
+//! 7. All three are marked as of the preamble ([`InPreamble`], [`AttemptFailed::is_in_preamble`]), because an error this late proves
 //!    nothing: [failover](crate::failover) sends the request on where a repeat is safe and nowhere else, since what the stream
 //!    announced (a run, a stored response) may exist on the first backend.
+//!
+//! 8. With [`keep_alive`](StreamCommitLayer::keep_alive), any stream of events that is silent for so long after its commit gets a
+//!    comment between two events, for proxies that take silence for an end; not where its head tells a length. Clients
+//!    ignore comments, and the clocks of the client below are not moved by them.
 //!
 //! It belongs below the [circuit breaker](crate::circuit), which then learns from the status as from any other, and frees the
 //! place of a probe when the stream commits. It repeats nothing itself, and does not look at a stream that has begun: what fails
@@ -54,6 +60,7 @@
 //! # use std::time::Duration;
 //! # use tower_azure_openai::stream_commit::StreamCommitLayer;
 //! let layer = StreamCommitLayer::new().preamble_time(Duration::from_secs(5)).preamble_events(16);
+//! let layer = layer.keep_alive(Duration::from_secs(15));
 //! # drop(layer);
 //! ```
 //!
@@ -62,20 +69,23 @@
 //! **Cancellation.** Dropping the future or the body ends the upstream request.
 
 mod future;
+mod keep_alive;
 mod preamble;
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::future::ResponseFuture;
-use crate::azure::operation::Operation;
+#[cfg(doc)]
+use crate::azure::Outcome;
+use crate::azure::stream_event;
 #[cfg(doc)]
 use crate::azure::stream_event::StreamError;
 use crate::body::Body;
@@ -95,6 +105,7 @@ pub const PREAMBLE_TIME: Duration = Duration::from_secs(30);
 #[must_use]
 pub struct StreamCommitLayer {
     bounds: Bounds,
+    keep_alive: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +113,22 @@ struct Bounds {
     events: usize,
     bytes: usize,
     time: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { events: PREAMBLE_EVENTS, bytes: PREAMBLE_BYTES, time: PREAMBLE_TIME }
+    }
+}
+
+/// What is done with the answer to one request, if it is a stream.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// `None` holds nothing.
+    bounds: Option<Bounds>,
+    /// Whether it is an answer from its beginning.
+    begins: bool,
+    keep_alive: Option<Duration>,
 }
 
 impl Bounds {
@@ -113,7 +140,8 @@ impl Bounds {
 impl StreamCommitLayer {
     /// With the defaults: [`PREAMBLE_EVENTS`], [`PREAMBLE_BYTES`], [`PREAMBLE_TIME`].
     pub const fn new() -> Self {
-        Self { bounds: Bounds { events: PREAMBLE_EVENTS, bytes: PREAMBLE_BYTES, time: PREAMBLE_TIME } }
+        let bounds = Bounds { events: PREAMBLE_EVENTS, bytes: PREAMBLE_BYTES, time: PREAMBLE_TIME };
+        Self { bounds, keep_alive: None }
     }
 
     /// Commits when so many events are held.
@@ -133,6 +161,12 @@ impl StreamCommitLayer {
         self.bounds.time = time;
         self
     }
+
+    /// Sends a comment whenever a stream that is committed has been silent for so long. Zero, the default, never does.
+    pub const fn keep_alive(mut self, silence: Duration) -> Self {
+        self.keep_alive = if silence.is_zero() { None } else { Some(silence) };
+        self
+    }
 }
 
 impl Default for StreamCommitLayer {
@@ -145,7 +179,7 @@ impl<S> Layer<S> for StreamCommitLayer {
     type Service = StreamCommit<S>;
 
     fn layer(&self, inner: S) -> StreamCommit<S> {
-        StreamCommit { inner, bounds: self.bounds }
+        StreamCommit { inner, layer: self.clone() }
     }
 }
 
@@ -153,17 +187,16 @@ impl<S> Layer<S> for StreamCommitLayer {
 #[derive(Clone, Debug)]
 pub struct StreamCommit<S> {
     inner: S,
-    bounds: Bounds,
+    layer: StreamCommitLayer,
 }
 
 impl<S> StreamCommit<S> {
-    fn bounds_for<B>(&self, request: &Request<B>) -> Option<Bounds> {
-        let route = Route::find_or_parse(request.extensions(), request.method(), request.uri()).ok()?;
-        let concerned = matches!(
-            route.operation(),
-            Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Threads
-        );
-        (concerned && !self.bounds.hold_nothing()).then_some(self.bounds)
+    fn plan_for<B>(&self, request: &Request<B>) -> Plan {
+        let StreamCommitLayer { bounds, keep_alive } = self.layer;
+        let holds = !bounds.hold_nothing()
+            && Route::find_or_parse(request.extensions(), request.method(), request.uri())
+                .is_ok_and(|route| stream_event::is_spoken_by(route.operation()));
+        Plan { bounds: holds.then_some(bounds), begins: request.method() == Method::POST, keep_alive }
     }
 }
 
@@ -183,7 +216,7 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let bounds = self.bounds_for(&request);
-        ResponseFuture::new(self.inner.call(request), bounds)
+        let plan = self.plan_for(&request);
+        ResponseFuture::new(self.inner.call(request), plan)
     }
 }

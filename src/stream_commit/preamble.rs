@@ -19,6 +19,8 @@ pub(super) struct Preamble {
 #[derive(Debug)]
 pub(super) enum Verdict {
     Commit,
+    /// It has ended, and delivered nothing.
+    Nothing,
     Refuse(StreamError),
 }
 
@@ -36,11 +38,12 @@ impl Preamble {
         verdict.or_else(|| (self.bytes == 0).then_some(Verdict::Commit))
     }
 
-    /// The stream has ended.
+    /// The stream has ended. An event without its empty line was not delivered, but may be the last word all the same.
     pub(super) fn finish(&mut self) -> Verdict {
         match self.reader.finish() {
             Some(StreamEvent::Error(error)) => Verdict::Refuse(error),
-            _ => Verdict::Commit,
+            Some(StreamEvent::Content) if self.reader.is_complete() => Verdict::Commit,
+            _ => Verdict::Nothing,
         }
     }
 
@@ -53,7 +56,7 @@ impl Preamble {
         while let Some(event) = self.reader.next_event(chunk) {
             match event {
                 StreamEvent::Error(error) => return Some(Verdict::Refuse(error)),
-                StreamEvent::Preamble => self.events -= 1,
+                StreamEvent::Preamble | StreamEvent::Done => self.events -= 1,
                 _ => return Some(Verdict::Commit),
             }
             if self.events == 0 {

@@ -51,13 +51,15 @@ pub(crate) enum Condition {
     StreamPreamble,
 }
 
-/// How long a streamed 200 is held for its first content.
+/// How long a streamed 200 is held for its first content, and what keeps it alive afterwards.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) preamble_events: u32,
     /// Bytes.
     pub(crate) preamble_bytes: usize,
     pub(crate) preamble_time: Duration,
+    /// Zero is off.
+    pub(crate) keep_alive: Duration,
 }
 
 #[derive(Debug)]
@@ -184,6 +186,7 @@ impl Stream {
             preamble_events: s.integer("preamble_events", 0..=u32::MAX).unwrap_or(64),
             preamble_bytes: s.size("preamble_bytes", 256 * KIB),
             preamble_time: s.duration("preamble_time", Duration::from_secs(30)),
+            keep_alive: s.duration("keep_alive", Duration::ZERO),
         }
     }
 }
@@ -224,10 +227,10 @@ impl Timeouts {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
         Self {
             connect: s.positive_duration("connect", Duration::from_secs(5)),
-            first_byte: s.positive_duration("first_byte", Duration::from_secs(60)),
+            first_byte: s.positive_duration("first_byte", Duration::from_secs(300)),
             answer: s.positive_duration("answer", Duration::from_secs(600)),
             request_body: s.positive_duration("request_body", Duration::from_secs(60)),
-            idle: s.positive_duration("idle", Duration::from_secs(120)),
+            idle: s.positive_duration("idle", Duration::from_secs(300)),
         }
     }
 }

@@ -134,6 +134,7 @@ on = ["connect"]
 preamble_events = 15
 preamble_bytes = "16B"
 preamble_time = "17s"
+keep_alive = "18s"
 [circuit]
 min_open = "21s"
 max_open = "22s"
@@ -187,8 +188,8 @@ backend_header = true
     assert_eq!((attempts, replay_limit, replay_memory, budget), (11, 12, 13, 0.14));
     assert_eq!(on, [Condition::Connect]);
 
-    let Stream { preamble_events, preamble_bytes, preamble_time } = config.stream;
-    assert_eq!((preamble_events, preamble_bytes, preamble_time), (15, 16, seconds(17)));
+    let Stream { preamble_events, preamble_bytes, preamble_time, keep_alive } = config.stream;
+    assert_eq!((preamble_events, preamble_bytes, preamble_time, keep_alive), (15, 16, seconds(17), seconds(18)));
 
     let Circuit { min_open, max_open, default_open, probe_interval, window, .. } = config.circuit;
     assert_eq!([min_open, max_open, default_open, probe_interval, window], [21, 22, 23, 24, 27].map(seconds));

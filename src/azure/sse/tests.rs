@@ -37,6 +37,22 @@ fn reads_every_line_end() {
 }
 
 #[test]
+fn a_boundary_is_where_an_event_has_ended() {
+    let stands = |chunks: &[&str]| {
+        let mut boundary = Boundary::new();
+        chunks.iter().for_each(|chunk| boundary.pass(chunk.as_bytes()));
+        boundary.is_between_events()
+    };
+    for end in ["", "\n", "\r\n", "a\n\n", "a\r\n\r\n", "a\r\r", "a\n\r\n", "a\r\n\n", "a\r\n\r", "a\n\n\n"] {
+        assert!(stands(&[end]), "{end:?}");
+    }
+    for inside in ["a", "a\n", "a\r\n", "a\r", "a\n\nb", "a\n\nb\n", "a\r\n\r\nb\r\n"] {
+        assert!(!stands(&[inside]), "{inside:?}");
+    }
+    assert!(stands(&["a\r", "\n\r", "\n"]) && !stands(&["a\r", "\n"]));
+}
+
+#[test]
 fn an_event_is_known_at_the_first_byte_of_its_empty_line() {
     let mut reader = Reader::new(99);
     let mut chunk = &b"data: a\r\n\r"[..];
@@ -147,6 +163,17 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #[test]
+    fn a_boundary_is_where_a_reader_has_nothing_begun(stream in "[ab:\r\n]{0,24}", at in 0..24usize) {
+        let (mut boundary, mut reader) = (Boundary::new(), Reader::new(99));
+        let (one, two) = stream.split_at(at.min(stream.len()));
+        for mut chunk in [one.as_bytes(), two.as_bytes()] {
+            boundary.pass(chunk);
+            while reader.next_event(&mut chunk).is_some() {}
+        }
+        prop_assert_eq!(boundary.is_between_events(), reader.last.is_none());
+    }
+
     #[test]
     fn chunk_boundaries_change_nothing(
         stream in stream(), limit in 0..40usize, cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),

@@ -76,21 +76,51 @@ fn everything_else_commits() {
         r#"{"type":"response.output_text.delta","delta":"Hi"}"#,
         r#"{"type":7}"#,
         r#"{"choices":["#,
-        "[DONE]",
+        "[DONE] \n and more",
         "[]",
         "no healthy upstream",
         "",
     ] {
         assert_eq!(one("", data), StreamEvent::Content, "{data}");
     }
-    for name in
-        ["response.output_item.added", "response.incomplete", "thread.run.requires_action", "done", "response.created"]
+    for name in ["response.output_item.added", "response.incomplete", "thread.run.requires_action", "response.created"]
     {
         assert_eq!(one(name, "[DONE]"), StreamEvent::Content, "{name}");
     }
     assert_eq!(all(Reader::new(99), "retry: 3000\n\n"), [StreamEvent::Content]);
     assert_eq!(all(Reader::new(9), ": a long comment\n\n"), [StreamEvent::Content], "longer than the limit");
     assert!(matches!(all(Reader::new(99), "data: \u{fffd}\n\n")[..], [StreamEvent::Content]));
+}
+
+#[test]
+fn the_mark_of_the_end_is_no_content() {
+    for name in ["", "message", "done"] {
+        assert_eq!(one(name, "[DONE]"), StreamEvent::Done, "{name}");
+        assert_eq!(one(name, " [DONE] "), StreamEvent::Done, "{name}");
+    }
+    assert_eq!(one("done", "{}"), StreamEvent::Content);
+}
+
+#[test]
+fn an_observer_knows_whether_a_stream_was_complete() {
+    let complete = |stream: &str| {
+        let mut reader = Reader::new(4096).failures_only();
+        let mut chunk = stream.as_bytes();
+        while reader.next_event(&mut chunk).is_some() {}
+        reader.finish();
+        reader.is_complete()
+    };
+    for kind in CLOSING {
+        assert!(complete(&frame(kind, "{}")), "{kind}");
+        assert!(complete(&frame("", &format!(r#"{{"type":"{kind}"}}"#))), "{kind}");
+        assert!(!complete(&frame("response.output_text.delta", &format!(r#"{{"delta":"{kind}"}}"#))), "{kind}");
+        assert!(!complete(&frame("", &format!(r#"{{"choices":[{{"delta":{{"content":"{kind}"}}}}]}}"#))), "{kind}");
+    }
+    assert!(complete("data: [DONE]"), "without its empty line");
+    assert!(complete(&frame("", &"x".repeat(5_000))), "nobody knows what a longer event was");
+    assert!(complete(&frame("error", "{}")));
+    assert!(!complete(&frame("", r#"{"finish_reason":null}"#)));
+    assert!(!complete(""));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::{Instant, advance};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, BearerTokens, BoxFuture, Credential, Deployment, Pool};
 use tower_azure_openai::reissue::{ReissueCredentialsLayer, Token, TokenKeeper, TokenSource};
 use tower_azure_openai::select::SelectBackendLayer;
@@ -63,6 +64,7 @@ fn measure(criterion: &mut Criterion, name: &str, credential: Credential) -> Res
     let pool = Pool::builder().add_backend(backend.add_deployment(Deployment::new("gpt-4o"))).build()?;
     let service = ServiceBuilder::new()
         .layer(SelectBackendLayer::new(pool))
+        .layer(ForwardLayer::new())
         .layer(ReissueCredentialsLayer::new())
         .service(service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty()))));
     let request = Request::post(CHAT).body(Body::empty())?;

@@ -26,6 +26,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::gateway;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::models::ListModelsLayer;
@@ -65,6 +66,7 @@ fn main() -> Result<(), BoxError> {
     let select = SelectBackendLayer::new(pool.clone());
     let circuit = CircuitBreakerLayer::adopting();
     let stream_commit = StreamCommitLayer::new();
+    let forward = ForwardLayer::new();
     let reissue = ReissueCredentialsLayer::new();
 
     report.row(&mut criterion, "bare service", NoOp);
@@ -90,6 +92,8 @@ fn main() -> Result<(), BoxError> {
     report.row(&mut criterion, "+ circuit", stack.clone().service(NoOp));
     let stack = stack.layer(stream_commit);
     report.row(&mut criterion, "+ stream commit", stack.clone().service(NoOp));
+    let stack = stack.layer(forward);
+    report.row(&mut criterion, "+ forward", stack.clone().service(NoOp));
     let stack = stack.layer(reissue);
     report.row(&mut criterion, "+ reissue", stack.service(NoOp));
     let gateway = gateway::builder(pool, terminate).build(NoOp);

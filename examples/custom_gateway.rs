@@ -16,6 +16,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, CircuitConfig, Credential, Deployment, Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
@@ -63,6 +64,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(FailoverLayer::new().attempts(2).budget(RetryBudget::new(0.1)))
         .layer(SelectBackendLayer::new(pool()?).with_policy(Weighted::default()))
         .layer(CircuitBreakerLayer::adopting())
+        .layer(ForwardLayer::new())
         .layer(ReissueCredentialsLayer::new())
         .service(azure);
 

@@ -19,6 +19,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Route;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
@@ -49,6 +50,7 @@ fn gateway(ptu: &SimulatedBackend, paygo: &SimulatedBackend) -> Result<impl Chat
         .layer(FailoverLayer::new())
         .layer(SelectBackendLayer::new(pool).with_policy(prefer_provisioned))
         .layer(CircuitBreakerLayer::adopting())
+        .layer(ForwardLayer::new())
         .service(azure))
 }
 

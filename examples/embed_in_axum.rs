@@ -16,6 +16,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
@@ -32,6 +33,7 @@ fn app(pool: Pool, client: HttpClient) -> Router {
         .layer(FailoverLayer::new())
         .layer(SelectBackendLayer::new(pool))
         .layer(CircuitBreakerLayer::adopting())
+        .layer(ForwardLayer::new())
         .layer(ReissueCredentialsLayer::new())
         .service(client);
     Router::new()

@@ -13,6 +13,7 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 use tower_azure_openai::respond::RespondLayer;
@@ -44,6 +45,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(SelectBackendLayer::new(pool.clone()))
         .layer(CircuitBreakerLayer::adopting())
         .layer(StreamCommitLayer::new())
+        .layer(ForwardLayer::new())
         .service(azure);
 
     for (when, stream) in [("before", [FILTER, REFUSED].concat()), ("after", [FILTER, WORD, REFUSED].concat())] {

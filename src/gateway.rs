@@ -23,8 +23,8 @@
 //! ```
 //!
 //! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, keep sessions, fail over,
-//! select, circuit breaker, stream commit, re-issue credentials. Each has a setter that takes a layer of the same kind with other settings, or
-//! any other layer in its place; a tuple `(mine, theirs)` of layers puts one of yours above one of these.
+//! select, circuit breaker, stream commit, forward, re-issue credentials. Each has a setter that takes a layer of the same kind
+//! with other settings, or any other layer in its place; a tuple `(mine, theirs)` of layers puts one of yours above one of these.
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
 
@@ -46,6 +46,7 @@ use crate::authorize::AuthorizeLayer;
 use crate::body::Body;
 use crate::circuit::CircuitBreakerLayer;
 use crate::failover::FailoverLayer;
+use crate::forward::ForwardLayer;
 use crate::inspect::InspectLayer;
 use crate::models::ListModelsLayer;
 use crate::pool::{BoxFuture, Pool};
@@ -81,6 +82,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
         select: SelectBackendLayer::new(pool),
         circuit: CircuitBreakerLayer::adopting(),
         stream_commit: StreamCommitLayer::new(),
+        forward: ForwardLayer::new(),
         reissue: ReissueCredentialsLayer::new(),
     }
 }
@@ -102,6 +104,7 @@ pub struct Builder<
     Select = SelectBackendLayer,
     Circuit = CircuitBreakerLayer,
     StreamCommit = StreamCommitLayer,
+    Forward = ForwardLayer,
     Reissue = ReissueCredentialsLayer,
 > {
     respond: Respond,
@@ -117,6 +120,7 @@ pub struct Builder<
     select: Select,
     circuit: Circuit,
     stream_commit: StreamCommit,
+    forward: Forward,
     reissue: Reissue,
 }
 
@@ -148,19 +152,21 @@ setters! {
     select: Select = "Replaces what chooses targets.",
     circuit: Circuit = "Replaces what learns from outcomes.",
     stream_commit: StreamCommit = "Replaces what holds streams for their first content.",
+    forward: Forward = "Replaces what puts requests in the form that their target takes.",
     reissue: Reissue = "Replaces what shows backends their credentials.",
 }
 
 type Admission<R, U, D, T, I, V, A, M> = (R, U, D, T, I, V, A, M);
-type Attempts<P, F, S, C, Q, X> = (P, F, S, C, Q, X);
-type Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, X> = (Admission<R, U, D, T, I, V, A, M>, Attempts<P, F, S, C, Q, X>);
+type Attempts<P, F, S, C, Q, W, X> = (P, F, S, C, Q, W, X);
+type Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, W, X> =
+    (Admission<R, U, D, T, I, V, A, M>, Attempts<P, F, S, C, Q, W, X>);
 
-impl<T, R, U, D, I, V, A, M, P, F, S, C, Q, X> Builder<T, R, U, D, I, V, A, M, P, F, S, C, Q, X> {
+impl<T, R, U, D, I, V, A, M, P, F, S, C, Q, W, X> Builder<T, R, U, D, I, V, A, M, P, F, S, C, Q, W, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, X>: Layer<H>,
-        <Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, W, X>: Layer<H>,
+        <Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, W, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
@@ -170,7 +176,8 @@ impl<T, R, U, D, I, V, A, M, P, F, S, C, Q, X> Builder<T, R, U, D, I, V, A, M, P
             let Self { respond, upgrade, front_door, terminate, inspect, api_version, authorize, models, .. } = self;
             (respond, upgrade, front_door, terminate, inspect, api_version, authorize, models)
         };
-        let attempts = (self.session, self.failover, self.select, self.circuit, self.stream_commit, self.reissue);
+        let attempts =
+            (self.session, self.failover, self.select, self.circuit, self.stream_commit, self.forward, self.reissue);
         Gateway(BoxCloneSyncService::new((admission, attempts).layer(client)))
     }
 }

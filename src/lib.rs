@@ -14,9 +14,10 @@
 //!   │  models      lists the aliases of this client
 //!   │  session     where is the state that it refers to? learns ids from answers, inserts Pin
 //!   │  failover    one attempt after the other, each on another target
-//!   │  select      chooses the target of this attempt, takes its permit, points the request at it
+//!   │  select      chooses the target of this attempt and takes its permit
 //!   │  circuit     learns from the outcome
 //!   │  commit      (`stream_commit`) holds a streamed 200 until its first content
+//!   │  forward     the request as the target wants it, the answer as the client may see it
 //!   │  reissue     the target's own key or token
 //!   ▼
 //! any HTTP client: client::HttpClient, or another Service<Request<Body>>
@@ -40,7 +41,8 @@
 //! below it, where it adopts the permit that selection took; [`stream_commit`] belongs below [`circuit`], which learns from what
 //! a refused stream becomes. [`terminate`] stands above everything that looks at the client, [`inspect`] above [`session`] and
 //! [`failover`], which can only search and repeat bodies that are in hand, and [`session`] above [`failover`], which follows its
-//! pins. [`reissue`] stands next to the client, so that nothing in between ever sees a backend's credential. `upgrade` stands
+//! pins. [`forward`] stands below all that read the client's request or the
+//! backend's answer, and [`reissue`] below it, next to the client, so that nothing in between ever sees a backend's credential. `upgrade` stands
 //! directly under [`respond`], so that what a request holds is held for as long as its WebSocket.
 //!
 //! # Features
@@ -65,6 +67,7 @@ pub mod context;
 pub mod directory;
 mod error;
 pub mod failover;
+pub mod forward;
 pub mod front_door;
 pub mod gateway;
 mod headers;

@@ -11,6 +11,7 @@ use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_azure_openai::azure::operation::Repeat;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{BasePath, Client, Route};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::gateway;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::models::ListModelsLayer;
@@ -56,7 +57,7 @@ async fn send(request: Request<Body>) -> Result<Seen, ErrorKind> {
             }
         }
     });
-    let service = (InspectLayer::new(), SelectBackendLayer::new(pool())).layer(inner);
+    let service = (InspectLayer::new(), SelectBackendLayer::new(pool()), ForwardLayer::new()).layer(inner);
     match service.oneshot(request).await {
         Ok(_) => Ok(seen.lock().unwrap().take().expect("a request")),
         Err(error) => Err(Error::find(error.as_ref()).expect("a cause of the crate").kind()),
@@ -271,7 +272,8 @@ async fn the_base_path_leads_in_and_back() {
         Ok::<_, BoxError>(Response::builder().header("operation-location", location).body(Body::empty()).unwrap())
     });
     let inspect = InspectLayer::new().base_path(BasePath::new("/ai").unwrap());
-    let service = (inspect, SelectBackendLayer::new(pool()), ReissueCredentialsLayer::new()).layer(inner);
+    let service =
+        (inspect, SelectBackendLayer::new(pool()), ForwardLayer::new(), ReissueCredentialsLayer::new()).layer(inner);
     for (path, location) in [("/ai/openai/files/f", "/ai/openai/files/f"), ("/openai/files/f", "/openai/files/f")] {
         let answer = service.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.headers()["operation-location"], location);

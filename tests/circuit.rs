@@ -22,6 +22,7 @@ use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::{self, CircuitBreakerLayer};
 use tower_azure_openai::context::AttemptFailed;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool, PoolBuilder, Target};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{self, SelectBackendLayer};
@@ -56,6 +57,7 @@ where
         .map_response(|answer: Response<select::ResponseBody<circuit::ResponseBody>>| answer.map(Body::new))
         .layer(SelectBackendLayer::new(pool.clone()))
         .layer(CircuitBreakerLayer::adopting())
+        .layer(ForwardLayer::new())
         .service(service);
     Gateway::new(stack)
 }

@@ -16,6 +16,7 @@ use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{AttemptFailed, Attempts, FreshCredential};
 use tower_azure_openai::failover::{Condition, FailoverLayer, RetryBudget};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
@@ -289,6 +290,7 @@ mod fleets {
         let stack = ServiceBuilder::new()
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(fleet.pool.clone()))
+            .layer(ForwardLayer::new())
             .service(fleet.network());
         for _ in 0..REQUESTS {
             assert_eq!(stack.clone().oneshot(chat()).await.unwrap().status(), 500);
@@ -794,8 +796,11 @@ mod extensions {
             log.lock().unwrap().push((mine, attempts, request.headers().contains_key("x-mine")));
             async { Ok::<_, AttemptFailed>(answer(500)) }
         });
-        let service =
-            ServiceBuilder::new().layer(FailoverLayer::new()).layer(SelectBackendLayer::new(pool)).service(inner);
+        let service = ServiceBuilder::new()
+            .layer(FailoverLayer::new())
+            .layer(SelectBackendLayer::new(pool))
+            .layer(ForwardLayer::new())
+            .service(inner);
         let attempts = Attempts::new();
         let mut request = chat();
         request.headers_mut().insert("x-mine", "1".parse().unwrap());

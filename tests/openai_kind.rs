@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, BackendKind, Credential, Deployment, Pool};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
@@ -53,6 +54,7 @@ async fn send(backends: impl IntoIterator<Item = Backend>, request: Request<Body
         .layer(InspectLayer::new())
         .layer(FailoverLayer::new())
         .layer(SelectBackendLayer::new(pool))
+        .layer(ForwardLayer::new())
         .layer(ReissueCredentialsLayer::new())
         .service(backend);
     let status = service.oneshot(request).await.unwrap().status();
@@ -156,7 +158,11 @@ async fn where_to_look_next_leads_back_through_the_gateway() {
         answer.body(Body::empty()).map_err(BoxError::from)
     });
     let service = ReissueCredentialsLayer::new();
-    let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).layer(service).service(backend);
+    let service = ServiceBuilder::new()
+        .layer(SelectBackendLayer::new(pool))
+        .layer(ForwardLayer::new())
+        .layer(service)
+        .service(backend);
     let answer = service.oneshot(Request::get("/openai/v1/batches").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(answer.headers()[LOCATION], "/openai/v1/batches/b");
 }

@@ -12,6 +12,7 @@ use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Route;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::load::{DEFAULT_LATENCY, FAILURE_PENALTY, SIGNAL_LIFETIME};
 use tower_azure_openai::pool::{
     Backend, Constraints, Deployment, NoTarget, Permit, Pool, PoolBuilder, Processing, Query, RouteKind, Target,
@@ -482,6 +483,7 @@ mod through_the_layers {
         let service = ServiceBuilder::new()
             .layer(SelectBackendLayer::new(pool.clone()).with_policy(LeastLoad::default()))
             .layer(CircuitBreakerLayer::adopting())
+            .layer(ForwardLayer::new())
             .service(backend);
         for (query, route) in [("?slow", route()), ("", streamed())] {
             let uri = format!("/openai/deployments/gpt-4o/chat/completions{query}");
@@ -525,6 +527,7 @@ mod streams {
             .layer(SelectBackendLayer::new(pool.clone()))
             .layer(CircuitBreakerLayer::adopting())
             .layer(StreamCommitLayer::new())
+            .layer(ForwardLayer::new())
             .service(backend);
         let mut request = Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::empty()).unwrap();
         request.extensions_mut().insert(streamed());
@@ -540,8 +543,10 @@ mod prompts {
 
     async fn served_by<P: Policy>(policy: P, bodies: impl IntoIterator<Item = String>) -> Vec<String> {
         let backend = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
-        let service =
-            ServiceBuilder::new().layer(SelectBackendLayer::new(three()).with_policy(policy)).service(backend);
+        let service = ServiceBuilder::new()
+            .layer(SelectBackendLayer::new(three()).with_policy(policy))
+            .layer(ForwardLayer::new())
+            .service(backend);
         let mut chosen = Vec::new();
         for body in bodies {
             let request = Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::from(body)).unwrap();
@@ -620,6 +625,7 @@ mod residency {
                 .layer(FailoverLayer::new())
                 .layer(SelectBackendLayer::new(pool).with_policy(policy))
                 .layer(CircuitBreakerLayer::adopting())
+                .layer(ForwardLayer::new())
                 .service(backend);
             for n in 0..500 {
                 let (geography, expected) = if n % 7 == 0 { ("ap", &[404][..]) } else { ("eu", &[429, 500, 503][..]) };

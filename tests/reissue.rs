@@ -11,6 +11,7 @@ use tower::{BoxError, Service};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{AttemptFailed, FreshCredential};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, BearerTokens, BoxFuture, Credential, Deployment, Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_test::mock;
@@ -94,7 +95,7 @@ type Seen = (Request<Body>, Result<Response<Body>, BoxError>);
 
 /// Sends `request`, answers with `answer`, and tells what arrived and what came back.
 async fn exchange(request: Request<Body>, answer: Response<Body>) -> Seen {
-    let (mut service, mut handle) = spawn_layer::<_, _, _>(ReissueCredentialsLayer::new());
+    let (mut service, mut handle) = spawn_layer::<_, _, _>((ForwardLayer::new(), ReissueCredentialsLayer::new()));
     assert_ready!(service.poll_ready()).unwrap();
     let answering = tokio::spawn(service.call(request));
     let (arrived, reply) = handle.next_request().await.unwrap();
@@ -163,7 +164,8 @@ async fn a_401_to_a_token_says_whether_a_repeat_makes_sense() {
 
 #[tokio::test]
 async fn without_a_token_nothing_is_sent() {
-    let (mut service, handle) = spawn_layer::<Request<Body>, Response<Body>, _>(ReissueCredentialsLayer::new());
+    let (mut service, handle) =
+        spawn_layer::<Request<Body>, Response<Body>, _>((ForwardLayer::new(), ReissueCredentialsLayer::new()));
     let mut handle = pin!(handle);
     assert_ready!(service.poll_ready()).unwrap();
     let none = bearer(Tokens { current: None, later: Err("the identity endpoint is down"), has_another: false });
@@ -201,7 +203,7 @@ async fn answers_name_no_infrastructure() {
 async fn readiness_is_the_services_below_and_a_waiting_call_uses_the_ready_one() {
     let (mock, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let mut service = task::spawn(());
-    let mut layered = tower::Layer::layer(&ReissueCredentialsLayer::new(), mock);
+    let mut layered = tower::Layer::layer(&(ForwardLayer::new(), ReissueCredentialsLayer::new()), mock);
     handle.allow(0);
     assert_pending!(service.enter(|cx, _| layered.poll_ready(cx)));
     handle.allow(1);

@@ -15,6 +15,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{Client, Route};
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{
     Backend, Constraints, Credential, Deployment, MAX_WEIGHT, NoTargetReason, Obstacle, Pin, Pool, PoolBuilder, Query,
@@ -289,6 +290,7 @@ mod crossing {
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(pool.clone()))
             .layer(CircuitBreakerLayer::adopting())
+            .layer(ForwardLayer::new())
             .service(backend);
         let mut request = Request::post(CHAT).body(Body::from("{}")).unwrap();
         client.map(|id| request.extensions_mut().insert(Client::new(id)));
@@ -493,6 +495,7 @@ mod sessions {
                 .layer(self.layer.clone())
                 .layer(FailoverLayer::new())
                 .layer(SelectBackendLayer::new(self.pool.clone()))
+                .layer(ForwardLayer::new())
                 .service(azure);
             let body = Body::from(format!(r#"{{"model":"{ALIAS}"}}"#));
             let mut request = Request::post(uri).header("content-type", "application/json").body(body).unwrap();

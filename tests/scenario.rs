@@ -11,6 +11,7 @@ use http::StatusCode;
 use tower::ServiceBuilder;
 use tower_azure_openai::context::Route;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::Target;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{LeastLoad, LowestLatency, PromptCache, RoundRobin, SelectBackendLayer, SlowStart};
@@ -211,6 +212,7 @@ fn a_stack_that_ignores_hints_is_caught() {
                 .layer(RespondLayer::new())
                 .layer(FailoverLayer::new())
                 .layer(SelectBackendLayer::new(pool))
+                .layer(ForwardLayer::new())
                 .service(azure)
         });
     assert!(report.during_hint() > 20, "{report}");

@@ -25,6 +25,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{Attempts, Client, Route};
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{
     Backend, Constraints, Deployment, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target, TargetSet,
 };
@@ -52,7 +53,9 @@ fn chat(alias: &str) -> Request<Body> {
 /// Answers at once, without a body.
 fn served<P: Policy>(layer: SelectBackendLayer<P>) -> Gateway {
     let service = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
-    Gateway::new(ServiceBuilder::new().layer(RespondLayer::new()).layer(layer).service(service))
+    Gateway::new(
+        ServiceBuilder::new().layer(RespondLayer::new()).layer(layer).layer(ForwardLayer::new()).service(service),
+    )
 }
 
 async fn answer(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
@@ -133,6 +136,7 @@ mod choosing {
                 .layer(RespondLayer::new())
                 .layer(FailoverLayer::new())
                 .layer(SelectBackendLayer::new(pool))
+                .layer(ForwardLayer::new())
                 .service(backend),
         );
         let client = Client::new("team").route("a", "a-team").route("a-team", "nothing");
@@ -351,7 +355,10 @@ mod choosing {
         let pool =
             pool([serving("small", ["a"]).max_in_flight(1), serving("large", ["a"]).max_in_flight(60).priority(1)]);
         let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let stack = ServiceBuilder::new().layer(RespondLayer::new()).layer(SelectBackendLayer::new(pool.clone()));
+        let stack = ServiceBuilder::new()
+            .layer(RespondLayer::new())
+            .layer(SelectBackendLayer::new(pool.clone()))
+            .layer(ForwardLayer::new());
         let gateway = stack.service(service);
         let mut requests: Vec<_> = (0..100).map(|_| task::spawn(gateway.clone().oneshot(chat("a")))).collect();
         let answered = requests.iter_mut().filter_map(|request| match request.poll() {
@@ -454,7 +461,8 @@ mod pointing {
             answer.extensions_mut().insert((parts.uri, parts.headers, parts.version));
             Ok::<_, BoxError>(answer)
         });
-        let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).service(echo);
+        let service =
+            ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).layer(ForwardLayer::new()).service(echo);
         service.oneshot(request).await.unwrap().extensions().get::<(Uri, HeaderMap, Version)>().unwrap().clone()
     }
 
@@ -526,7 +534,10 @@ mod pointing {
             pool(
                 [Backend::new("east", "https://east.example").add_deployment(Deployment::new("chat").alias("gpt-4o"))],
             );
-        let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).service(backend.clone());
+        let service = ServiceBuilder::new()
+            .layer(SelectBackendLayer::new(pool))
+            .layer(ForwardLayer::new())
+            .service(backend.clone());
         let mut request = chat("gpt-4o");
         *request.body_mut() = Body::from(r#"{"messages":[{"role":"user","content":"Hi"}]}"#);
         request.headers_mut().insert("host", "gateway.example".parse().unwrap());
@@ -627,7 +638,8 @@ mod refusing {
         throttle(&pool, "a", "east", 300);
         break_down(&pool, "a", "west");
         let service = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
-        let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).service(service);
+        let service =
+            ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).layer(ForwardLayer::new()).service(service);
         let error = service.oneshot(chat("a")).await.unwrap_err();
         let cause = error.downcast_ref::<Error>().unwrap();
         assert_eq!(
@@ -645,6 +657,7 @@ mod refusing {
         let stack = ServiceBuilder::new()
             .layer(SelectBackendLayer::new(pool.clone()))
             .layer(CircuitBreakerLayer::adopting())
+            .layer(ForwardLayer::new())
             .service(backend);
         let answer = stack.oneshot(chat("a")).await.unwrap();
         assert_eq!((at(&answer), answer.status()), ("east".into(), StatusCode::TOO_MANY_REQUESTS));
@@ -658,7 +671,8 @@ mod refusing {
         let backend = SimulatedBackend::builder("east").deployment(SimulatedDeployment::standard("a")).build();
         backend.faults().always(Fault::throttled_for(Duration::from_secs(20)));
         let pool = pool([serving("east", ["a"])]);
-        let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).service(backend);
+        let service =
+            ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).layer(ForwardLayer::new()).service(backend);
         let answer = service.oneshot(chat("a")).await.unwrap();
         assert_eq!(answer.headers()["retry-after-ms"], "20000", "the pool has not learned of it");
     }
@@ -684,7 +698,10 @@ mod holding {
         } else {
             BoxCloneSyncService::new(service)
         };
-        let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool.clone())).service(below);
+        let service = ServiceBuilder::new()
+            .layer(SelectBackendLayer::new(pool.clone()))
+            .layer(ForwardLayer::new())
+            .service(below);
         (service.oneshot(chat("a")).await.unwrap().map(Body::new), sender)
     }
 
@@ -746,8 +763,10 @@ mod holding {
             let circuit = watched.then(CircuitBreakerLayer::adopting);
             let stack = ServiceBuilder::new().layer(SelectBackendLayer::new(pool.clone()));
             let mut request = match circuit {
-                Some(circuit) => task::spawn(boxed(stack.layer(circuit).service(never).oneshot(chat("a")))),
-                None => task::spawn(boxed(stack.service(never).oneshot(chat("a")))),
+                Some(circuit) => task::spawn(boxed(
+                    stack.layer(circuit).layer(ForwardLayer::new()).service(never).oneshot(chat("a")),
+                )),
+                None => task::spawn(boxed(stack.layer(ForwardLayer::new()).service(never).oneshot(chat("a")))),
             };
             assert_pending!(request.poll());
             assert_eq!(in_flight(&pool), 2);
@@ -773,7 +792,10 @@ mod holding {
                 pending::<Result<Response<Body>, BoxError>>()
             })
         };
-        let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool.clone())).service(keeper);
+        let service = ServiceBuilder::new()
+            .layer(SelectBackendLayer::new(pool.clone()))
+            .layer(ForwardLayer::new())
+            .service(keeper);
         let mut request = task::spawn(service.oneshot(chat("a")));
         assert_pending!(request.poll());
         drop(request);
@@ -785,7 +807,10 @@ mod holding {
     async fn the_place_is_free_after_an_error() {
         let pool = one();
         let broken = service_fn(async |_: Request<Body>| Err::<Response<Body>, BoxError>("broken".into()));
-        let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool.clone())).service(broken);
+        let service = ServiceBuilder::new()
+            .layer(SelectBackendLayer::new(pool.clone()))
+            .layer(ForwardLayer::new())
+            .service(broken);
         assert_eq!(service.oneshot(chat("a")).await.unwrap_err().to_string(), "broken");
         assert_eq!(in_flight(&pool), 0);
     }
@@ -802,7 +827,8 @@ fn with_bodies<S>(service: S) -> MapRequest<S, Same> {
 async fn calls_only_what_is_ready_and_a_clone_has_no_share_in_it() {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let layer = SelectBackendLayer::new(pool([serving("east", ["a"])]));
-    let mut service = mock::Spawn::new(with_bodies(layer.layer(ConcurrencyLimit::new(service, 1))));
+    let mut service =
+        mock::Spawn::new(with_bodies(layer.layer(ForwardLayer::new().layer(ConcurrencyLimit::new(service, 1)))));
     handle.allow(0);
     assert_pending!(service.poll_ready());
     handle.allow(9);
@@ -822,7 +848,7 @@ async fn calls_only_what_is_ready_and_a_clone_has_no_share_in_it() {
 async fn an_error_of_readiness_passes() {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let layer = SelectBackendLayer::new(pool([serving("east", ["a"])]));
-    let mut service = mock::Spawn::new(with_bodies(layer.layer(service)));
+    let mut service = mock::Spawn::new(with_bodies(layer.layer(ForwardLayer::new().layer(service))));
     handle.send_error("gone");
     assert_eq!(tokio_test::assert_ready_err!(service.poll_ready()).to_string(), "gone");
 }

@@ -26,6 +26,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{AttemptFailed, InPreamble};
 use tower_azure_openai::failover::{Condition, FailoverLayer};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
@@ -587,6 +588,7 @@ mod in_the_stack {
             .layer(SelectBackendLayer::new(fleet.pool.clone()))
             .layer(CircuitBreakerLayer::adopting())
             .layer(StreamCommitLayer::new())
+            .layer(ForwardLayer::new())
             .service(fleet.network());
         let outer = ServiceBuilder::new().layer(RespondLayer::new()).layer(InspectLayer::new());
         Stack::new(outer.service(Service::new(core)))

@@ -26,6 +26,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::context::{Client, Handshake};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::gateway;
 use tower_azure_openai::pool::{Backend, CircuitConfig, Credential, Deployment, Pool};
 use tower_azure_openai::respond::RespondLayer;
@@ -597,10 +598,16 @@ fn switching(pool: Pool, with_circuit: bool) -> support::Service {
     });
     let select = SelectBackendLayer::new(pool);
     if with_circuit {
-        let stack = ServiceBuilder::new().map_response(boxed).layer(select).layer(CircuitBreakerLayer::adopting());
+        let stack = ServiceBuilder::new()
+            .map_response(boxed)
+            .layer(select)
+            .layer(CircuitBreakerLayer::adopting())
+            .layer(ForwardLayer::new());
         support::Service::new(stack.service(switch))
     } else {
-        support::Service::new(ServiceBuilder::new().map_response(boxed).layer(select).service(switch))
+        support::Service::new(
+            ServiceBuilder::new().map_response(boxed).layer(select).layer(ForwardLayer::new()).service(switch),
+        )
     }
 }
 

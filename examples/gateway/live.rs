@@ -20,6 +20,7 @@ use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::context::Attempts;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::select::SelectBackendLayer;
@@ -46,6 +47,7 @@ pub(crate) async fn check(config: &Config) -> Result<Report, BoxError> {
     let stack = ServiceBuilder::new()
         .map_response(|answer: Response<_>| answer.map(Body::new))
         .layer(SelectBackendLayer::new(pool.clone()))
+        .layer(ForwardLayer::new())
         .layer(ReissueCredentialsLayer::new())
         .service(client.clone());
     let asker = Asker { pool, client, stack: BoxCloneSyncService::new(stack) };

@@ -2,7 +2,7 @@
 //!
 //! | extension | put by | used by |
 //! |---|---|---|
-//! | [`BasePath`] | inspection, when it took the prefix off | credential re-issue, for the paths in answers |
+//! | [`BasePath`] | inspection, when it took the prefix off | forwarding, for the paths in answers |
 //! | [`Client`] | credential termination | authorisation, selection; credential re-issue, for the token it may carry |
 //! | [`Cookies`] | credential termination, which removes the header | sticky sessions |
 //! | [`EphemeralKey`] | credential termination | authorisation, sticky sessions, credential re-issue |
@@ -11,11 +11,11 @@
 //! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
 //! | [`Session`] | sticky sessions | whoever chooses |
 //! | [`Attempts`] | failover, or selection | failover, selection |
-//! | [`Target`](crate::pool::Target) | selection | credential re-issue; also on the answer |
+//! | [`Target`](crate::pool::Target) | selection | forwarding, credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
 //! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer, unless re-issue knew it better | failover |
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
-//! | [`Handshake`] | WebSocket pass-through | credential re-issue, the HTTP client |
+//! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
 //! | [`InPreamble`] | stream commit, on the answer | failover |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one

@@ -33,6 +33,7 @@
 //! ```
 //! use http::{Request, Response, StatusCode};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::forward::ForwardLayer;
 //! use tower_azure_openai::pool::{Backend, Deployment, Pool};
 //! use tower_azure_openai::{body::Body, circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
 //!
@@ -51,6 +52,7 @@
 //!     .layer(FailoverLayer::new())
 //!     .layer(SelectBackendLayer::new(pool))
 //!     .layer(CircuitBreakerLayer::adopting())
+//!     .layer(ForwardLayer::new())
 //!     .service(azure);
 //! let answer = service.oneshot(Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::empty())?).await?;
 //! assert_eq!(answer.status(), StatusCode::OK);

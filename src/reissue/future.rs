@@ -10,11 +10,9 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::locations;
 use crate::azure::Outcome;
-use crate::context::{AttemptFailed, BasePath, FreshCredential};
+use crate::context::{AttemptFailed, FreshCredential};
 use crate::error::{Error, ErrorKind, polled_again};
-use crate::headers;
 use crate::pool::{BearerTokens, BoxFuture, Target};
 
 pin_project! {
@@ -49,19 +47,16 @@ pin_project! {
 /// The service that was ready, and what it will be called with.
 type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
 
-/// Where the request goes, and under which prefix the client reaches the API.
+/// Where the request goes, and with whose credential.
 pub(super) struct Way {
     pub(super) target: Target,
-    pub(super) base_path: Option<BasePath>,
     /// Whether the backend is shown the client's credential rather than the gateway's.
     pub(super) is_clients: bool,
 }
 
 impl Way {
-    /// Takes from an answer what concerned only the way to the gateway.
-    fn clean<B>(&self, answer: &mut Response<B>) {
-        headers::strip_answer(answer.status(), answer.headers_mut());
-        locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
+    /// Says of a refusal whose affair it is.
+    fn explain<B>(&self, answer: &mut Response<B>) {
         let is_refusal = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if is_refusal && self.is_clients {
             answer.extensions_mut().insert(Outcome::ClientFault);
@@ -111,7 +106,7 @@ where
                 StateProj::Sent { future, way, shown } => {
                     let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
                     let Some(way) = way.take() else { return Poll::Ready(Ok(answer)) };
-                    way.clean(&mut answer);
+                    way.explain(&mut answer);
                     match shown.take() {
                         Some(Shown { token, tokens }) if answer.status() == StatusCode::UNAUTHORIZED => {
                             let (wait, target) = (tokens.rejected(&token), way.target);

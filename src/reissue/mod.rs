@@ -1,17 +1,13 @@
 //! Shows a backend its own credential, and none of the client's.
 //!
-//! 1. From a request with a [`Target`] every inbound credential is removed, in headers and query, with all that concerned
-//!    only the way to the gateway. `Host` and `accept-encoding: identity` are set. A [`Handshake`] keeps its upgrade.
+//! 1. From a request with a [`Target`] every inbound credential is removed, in headers and query.
 //! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`, which also carries the key of a backend
 //!    that is [not of Azure](BackendKind::OpenAi). A token that is valid is there without waiting; otherwise the request waits
 //!    for the fetch that all share.
-//! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed; a 101 to a
-//!    WebSocket keeps its upgrade. `Location`,
-//!    `operation-location` and `azure-asyncoperation` become relative; those that name a foreign host are dropped.
-//! 4. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
+//! 3. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
 //!    that one repeat on the same target makes sense; when there is none, the target counts as without identity
 //!    ([`Target::refuse_token`]) until it takes a token.
-//! 5. A target with [`Credential::pass_through`] is shown the token of the [`Client`], and nothing when it has none. Its 401
+//! 4. A target with [`Credential::pass_through`] is shown the token of the [`Client`], and nothing when it has none. Its 401
 //!    or 403 is the client's affair: [`Outcome::ClientFault`] on the answer says so to the layers above.
 //!
 //! A request with an [`EphemeralKey`] carries that key instead, as `Authorization: Bearer`, to the backend that issued it. Anywhere
@@ -60,13 +56,12 @@
 pub mod azure;
 mod future;
 mod keeper;
-mod locations;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, Response};
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -80,7 +75,7 @@ pub use self::keeper::{
 use crate::azure::Outcome;
 #[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
-use crate::context::{BasePath, Client, ClientToken, EphemeralKey, Handshake};
+use crate::context::{Client, ClientToken, EphemeralKey};
 use crate::headers;
 use crate::pool::{BackendKind, BearerTokens, Credential, Target};
 
@@ -128,14 +123,13 @@ where
         let Some(target) = request.extensions().get::<Target>().cloned() else {
             return ResponseFuture::new(State::Sent { future: self.inner.call(request), way: None, shown: None });
         };
-        let base_path = request.extensions().get::<BasePath>().cloned();
-        strip(&mut request, &target);
+        strip(&mut request);
         if let Some(key) = request.extensions().get::<EphemeralKey>().cloned() {
             if **key.backend() != *target.backend() {
                 return ResponseFuture::new(State::Unsent);
             }
             request.headers_mut().insert(AUTHORIZATION, key.token().as_header().clone());
-            let way = Some(Way { target, base_path, is_clients: true });
+            let way = Some(Way { target, is_clients: true });
             return ResponseFuture::new(State::Sent { future: self.inner.call(request), way, shown: None });
         }
         let tokens = match target.credential() {
@@ -143,7 +137,7 @@ where
             None => None,
         };
         let is_clients = target.credential().is_some_and(Credential::is_pass_through);
-        let way = Way { target, base_path, is_clients };
+        let way = Way { target, is_clients };
         let Some(tokens) = tokens else {
             let future = self.inner.call(request);
             return ResponseFuture::new(State::Sent { future, way: Some(way), shown: None });
@@ -160,19 +154,11 @@ where
     }
 }
 
-fn strip<B>(request: &mut Request<B>, target: &Target) {
+fn strip<B>(request: &mut Request<B>) {
     if let Some(uri) = headers::without_query_keys(request.uri()) {
         *request.uri_mut() = uri;
     }
-    let is_handshake = request.extensions().get::<Handshake>().is_some();
-    let headers = request.headers_mut();
-    if is_handshake {
-        headers::strip_handshake(headers)
-    } else {
-        headers::strip_request(headers)
-    }
-    headers.insert(HOST, target.endpoint().host().clone());
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers::strip_credentials(request.headers_mut());
 }
 
 /// Adds a key or the client's own token, or gives the tokens to add one of.

@@ -1,4 +1,4 @@
-//! Chooses the target of each attempt, takes its permit, and points the request at it.
+//! Chooses the target of each attempt and takes its permit.
 //!
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the constraints of the client and those that the request has among its extensions
@@ -10,9 +10,8 @@
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
-//! 5. Scheme, authority, `Host`, path prefix, deployment segment and HTTP version are set for the target; one of
-//!    [another kind](crate::pool::BackendKind::OpenAi) gets the path, the query and the body that it understands.
-//!    [`Target`](crate::pool::Target) and [`PermitCell`] are put into the extensions.
+//! 5. [`Target`](crate::pool::Target) and [`PermitCell`] are put into the extensions. The request itself stays the client's:
+//!    [`ForwardLayer`](crate::forward::ForwardLayer) below makes it the target's.
 //! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
 //!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
 //!    breaker below, from which alone the pool learns, they stay as the backend sent them.
@@ -25,7 +24,9 @@
 //! ```
 //! use http::{Request, Response};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
-//! use tower_azure_openai::{body::Body, pool::{Backend, Deployment, Pool, Target}, select::SelectBackendLayer};
+//! use tower_azure_openai::body::Body;
+//! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
+//! use tower_azure_openai::{forward::ForwardLayer, select::SelectBackendLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
@@ -35,7 +36,8 @@
 //! let echo = service_fn(async |request: Request<Body>| {
 //!     Ok::<_, BoxError>(Response::new(Body::from(request.uri().to_string())))
 //! });
-//! let service = ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).service(echo);
+//! let service =
+//!     ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).layer(ForwardLayer::new()).service(echo);
 //! let request = Request::post("/openai/deployments/gpt-4o/embeddings?api-version=2024-10-21").body(Body::empty())?;
 //! let answer = service.oneshot(request).await?;
 //! assert_eq!(answer.extensions().get::<Target>().map(Target::backend), Some("east"));
@@ -86,11 +88,9 @@ mod body;
 mod future;
 mod least_load;
 mod lowest_latency;
-mod openai;
 mod policy;
 mod prompt_cache;
 mod random;
-mod rewrite;
 mod round_robin;
 mod slow_start;
 mod weighted;
@@ -171,7 +171,7 @@ pub struct SelectBackend<S, P = RoundRobin> {
 }
 
 impl<S, P: Policy> SelectBackend<S, P> {
-    fn point(&self, terms: &Terms, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
+    fn choose(&self, terms: &Terms, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
         let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         if route.affinity().is_none()
             && self.policy.wants_affinity()
@@ -182,9 +182,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
         let mut permit = self.permit(&route, terms, &attempts)?;
         attempts.sent_to(permit.target(), &self.pool);
-        rewrite::point_at(permit.target(), &route, request)?;
         permit.sent(route.kind());
-        // Below, the path is the target's, which may have a prefix.
         request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))
     }
@@ -224,7 +222,7 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut request = request.map(Body::new);
         let terms = Terms::of(request.extensions());
-        let (permit, route) = match self.point(&terms, &mut request) {
+        let (permit, route) = match self.choose(&terms, &mut request) {
             Ok(chosen) => chosen,
             Err(error) => return ResponseFuture::refused(error),
         };

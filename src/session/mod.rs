@@ -62,6 +62,7 @@
 //! use http::{Request, Response};
 //! use http_body_util::BodyExt;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_azure_openai::forward::ForwardLayer;
 //! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 //! use tower_azure_openai::{body::Body, select::SelectBackendLayer, session::StickySessionLayer};
 //!
@@ -78,6 +79,7 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(StickySessionLayer::new(pool.clone()))
 //!     .layer(SelectBackendLayer::new(pool))
+//!     .layer(ForwardLayer::new())
 //!     .service(azure);
 //! let made = service.clone().oneshot(Request::post("/openai/threads").body(Body::from("{}"))?).await?;
 //! let home = made.extensions().get::<Target>().cloned();

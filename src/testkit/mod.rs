@@ -84,6 +84,7 @@
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 //! use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
+//! use tower_azure_openai::forward::ForwardLayer;
 //! use tower_azure_openai::{body::Body, circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
 //!
 //! # fn main() { tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test()).unwrap() }
@@ -105,6 +106,7 @@
 //!         .layer(FailoverLayer::new())
 //!         .layer(SelectBackendLayer::new(pool))
 //!         .layer(CircuitBreakerLayer::adopting())
+//!         .layer(ForwardLayer::new())
 //!         .service(azure);
 //!
 //!     let mut served_by = Vec::new();

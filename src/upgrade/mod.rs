@@ -47,6 +47,7 @@
 //! ```no_run
 //! use tower::ServiceBuilder;
 //! use tower_azure_openai::client::HttpClient;
+//! use tower_azure_openai::forward::ForwardLayer;
 //! use tower_azure_openai::{body::Body, pool::Pool, respond::RespondLayer, upgrade::UpgradeLayer};
 //! use tower_azure_openai::{circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
 //!
@@ -59,6 +60,7 @@
 //!     .layer(FailoverLayer::new())
 //!     .layer(SelectBackendLayer::new(pool))
 //!     .layer(CircuitBreakerLayer::adopting())
+//!     .layer(ForwardLayer::new())
 //!     .service(HttpClient::builder().build()?);
 //! // Serve it with hyper_util's `serve_connection_with_upgrades`. In the end, after its graceful shutdown:
 //! websockets.closed().await;

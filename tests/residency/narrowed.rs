@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Client, Route};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::{GEOGRAPHY_HEADER, InspectLayer, PROCESSING_HEADER};
 use tower_azure_openai::models::ListModelsLayer;
 use tower_azure_openai::pool::{
@@ -50,7 +51,7 @@ fn pool() -> Pool {
 /// Who is chosen by the layer alone, over and over.
 async fn chosen(client: Option<Client>, narrowed: Option<Constraints>) -> Result<Vec<String>, ErrorKind> {
     let echo = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
-    let service = SelectBackendLayer::new(pool()).layer(echo);
+    let service = (SelectBackendLayer::new(pool()), ForwardLayer::new()).layer(echo);
     let mut chosen = Vec::new();
     for _ in 0..6 {
         let mut request = chat();
@@ -358,7 +359,7 @@ async fn backends_are_told_nothing_of_it_without_inspection_either() {
         assert!(request.headers().keys().all(|name| !name.as_str().starts_with("x-gateway-")));
         Ok::<_, BoxError>(Response::new(Body::empty()))
     });
-    let service = (SelectBackendLayer::new(pool()), ReissueCredentialsLayer::new()).layer(below);
+    let service = (SelectBackendLayer::new(pool()), ForwardLayer::new(), ReissueCredentialsLayer::new()).layer(below);
     let mut request = chat();
     request.headers_mut().insert(GEOGRAPHY_HEADER, "eu".parse().unwrap());
     request.headers_mut().insert(PROCESSING_HEADER, "regional".parse().unwrap());

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::select::SelectBackendLayer;
 use tower_azure_openai::session::{MemoryStore, ObjectKey, Remembered, STORE_TIME, SessionStore, StoreFuture};
 
@@ -32,7 +33,10 @@ fn over<S: SessionStore + 'static>(
         }
         std::future::ready(Ok::<_, BoxError>(answer))
     });
-    let stack = ServiceBuilder::new().layer(estate.layer().store(store)).layer(SelectBackendLayer::new(estate.pool));
+    let stack = ServiceBuilder::new()
+        .layer(estate.layer().store(store))
+        .layer(SelectBackendLayer::new(estate.pool))
+        .layer(ForwardLayer::new());
     Service::new(stack.service(backend))
 }
 

@@ -13,6 +13,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{AttemptFailed, Client};
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 use tower_azure_openai::respond::RespondLayer;
@@ -95,7 +96,8 @@ impl Estate {
             .layer(session)
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(self.pool.clone()))
-            .layer(CircuitBreakerLayer::adopting());
+            .layer(CircuitBreakerLayer::adopting())
+            .layer(ForwardLayer::new());
         Stack::new(stack.service(self.network()))
     }
 

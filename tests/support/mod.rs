@@ -20,6 +20,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::AttemptFailed;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool};
 use tower_azure_openai::respond::RespondLayer;
@@ -97,7 +98,8 @@ impl Fleet {
         let stack = ServiceBuilder::new()
             .layer(failover)
             .layer(SelectBackendLayer::new(self.pool.clone()))
-            .layer(CircuitBreakerLayer::adopting());
+            .layer(CircuitBreakerLayer::adopting())
+            .layer(ForwardLayer::new());
         Service::new(stack.service(self.network()))
     }
 

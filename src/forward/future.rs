@@ -1,0 +1,78 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::locations;
+use crate::context::BasePath;
+use crate::error::polled_again;
+use crate::headers;
+use crate::pool::Target;
+
+pin_project! {
+    /// The future of [`Forward`](super::Forward).
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjected]
+    enum State<F> {
+        Refused { error: Option<BoxError> },
+        Sent { #[pin] future: F, way: Option<Way> },
+    }
+}
+
+/// Where the request went, and under which prefix the client reaches the API.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) target: Target,
+    pub(super) base_path: Option<BasePath>,
+}
+
+impl Way {
+    /// Takes from an answer what concerned only the way to the gateway.
+    fn clean<B>(&self, answer: &mut Response<B>) {
+        headers::strip_answer(answer.status(), answer.headers_mut());
+        locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) const fn refused(error: BoxError) -> Self {
+        Self { state: State::Refused { error: Some(error) } }
+    }
+
+    pub(super) const fn sent(future: F, way: Option<Way>) -> Self {
+        Self { state: State::Sent { future, way } }
+    }
+}
+
+impl<F, ResBody, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<ResBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjected::Refused { error } => Poll::Ready(Err(error.take().unwrap_or_else(polled_again))),
+            StateProjected::Sent { future, way } => {
+                let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
+                if let Some(way) = way.take() {
+                    way.clean(&mut answer);
+                }
+                Poll::Ready(Ok(answer))
+            }
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! 1. `GET` and `HEAD` of `/openai/models` and `/openai/v1/models` are answered here: one entry for each alias that the client
 //!    may use, by the name that it uses, and that a configured backend serves within its constraints and those of the request,
-//!    whether or not that backend is able at the moment.
+//!    whether or not that backend is able at the moment. Further names of an alias are entries too, so that whoever looks its
+//!    own name up finds it.
 //! 2. `…/models/{alias}` is answered with that entry, or refused when there is none.
 //! 3. Everything else passes.
 //!
@@ -116,8 +117,9 @@ fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>
         return Ok(None);
     }
     let (terms, aliases) = (Terms::of(request.extensions()), pool.aliases());
+    let known: Vec<_> = aliases.iter().flat_map(|alias| pool.names_of(alias)).collect();
     let own = terms.client.iter().flat_map(Client::routed);
-    let names: BTreeSet<&str> = aliases.iter().map(|alias| &**alias).chain(own).collect();
+    let names: BTreeSet<&str> = known.iter().map(|name| &**name).chain(own).collect();
     let mut seen = names.into_iter().filter(|name| is_for(&terms, name, pool)).map(Model::new);
     let body = match route.object_ids().next() {
         None => serde_json::to_vec(&List { object: "list", data: seen.collect() }),

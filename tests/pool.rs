@@ -760,3 +760,39 @@ mod explaining {
         }
     }
 }
+
+#[tokio::test]
+async fn further_names_of_an_alias_find_its_targets() {
+    let east = Backend::new("east", "https://east.example").add_deployment(Deployment::new("d").alias("gpt-4o"));
+    let described = || Pool::builder().add_backend(east.clone());
+    let pool = described().add_alias_name("gpt-4o", "gpt-4o-2024").add_alias_name("gpt-4o", "latest").build().unwrap();
+    for name in ["gpt-4o", "gpt-4o-2024", "latest"] {
+        assert_eq!(pool.targets(name).len(), 1, "{name}");
+        assert!(pool.has_eligible(&Query::new(Some(name))), "{name}");
+        assert_eq!(
+            pool.names_of(name).iter().map(|name| &**name).collect::<Vec<_>>(),
+            ["gpt-4o", "gpt-4o-2024", "latest"]
+        );
+    }
+    assert_eq!(pool.aliases().len(), 1);
+    assert!(pool.names_of("d").is_empty() && pool.targets("d").is_empty());
+    pool.replace(described()).unwrap();
+    assert!(pool.targets("latest").is_empty(), "a name goes with its description");
+
+    let wrong = described()
+        .add_alias_name("gpt-4o", "x")
+        .add_alias_name("gpt-4o", "x")
+        .add_alias_name("gpt-4o", "gpt-4o")
+        .add_alias_name("o3", "")
+        .build()
+        .unwrap_err();
+    assert_eq!(
+        wrong.problems().collect::<Vec<_>>(),
+        [
+            "name `x` of alias `gpt-4o` is there twice",
+            "name `gpt-4o` of alias `gpt-4o` is an alias itself",
+            "name `` of alias `o3` is empty",
+            "name `` of alias `o3` belongs to no target",
+        ]
+    );
+}

@@ -61,6 +61,8 @@ pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolB
         described = described.region(region);
     }
     let described = config.releases.iter().fold(described, |pool, described| pool.add_release(release(described)));
+    let names = config.aliases.iter().flat_map(|alias| alias.also.iter().map(|name| (&alias.name, name)));
+    let described = names.fold(described, |pool, (alias, name)| pool.add_alias_name(alias, name));
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described, identities)?)))
 }
 

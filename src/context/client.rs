@@ -43,7 +43,8 @@ impl Client {
         Self(Arc::new(inner), None)
     }
 
-    /// Only these aliases, by the names that the client uses.
+    /// Only these aliases, by the names that the client uses; where an alias has several, [`Pool::names_of`](crate::pool::Pool::names_of)
+    /// lists them.
     pub fn allow<A: Into<Box<str>>>(self, aliases: impl IntoIterator<Item = A>) -> Self {
         self.with(|inner| inner.allow = Some(aliases.into_iter().map(Into::into).collect()))
     }

@@ -19,6 +19,8 @@ pub struct PoolBuilder {
     pub(super) circuit: CircuitConfig,
     pub(super) region: Option<String>,
     pub(super) releases: Vec<Release>,
+    /// Aliases with further names of theirs.
+    pub(super) names: Vec<(String, String)>,
 }
 
 impl PoolBuilder {
@@ -37,6 +39,22 @@ impl PoolBuilder {
     /// Adds a release of an alias, whose targets may then differ in model and version: each must be of one of its releases.
     pub fn add_release(mut self, release: Release) -> Self {
         self.releases.push(release);
+        self
+    }
+
+    /// Adds a further name that clients may use for an alias. Who asks for it gets the targets of the alias; where a list of aliases
+    /// is made for a client, [`Pool::names_of`] gives all of them.
+    ///
+    /// ```
+    /// # use tower_azure_openai::pool::{Backend, Deployment, Pool};
+    /// let east = Backend::new("east", "https://east.example").add_deployment(Deployment::new("gpt-4o-ptu").alias("gpt-4o"));
+    /// let pool = Pool::builder().add_backend(east).add_alias_name("gpt-4o", "gpt-4o-2024-08-06").build()?;
+    /// assert_eq!(pool.targets("gpt-4o-2024-08-06"), pool.targets("gpt-4o"));
+    /// assert_eq!(pool.names_of("gpt-4o-2024-08-06").len(), 2);
+    /// # Ok::<_, tower_azure_openai::pool::BuildError>(())
+    /// ```
+    pub fn add_alias_name(mut self, alias: impl Into<String>, name: impl Into<String>) -> Self {
+        self.names.push((alias.into(), name.into()));
         self
     }
 
@@ -62,6 +80,7 @@ impl PoolBuilder {
         problems.check_names(&self.backends);
         problems.check_aliases(&self.backends, &self.releases);
         problems.check_releases(&self.backends, &self.releases);
+        problems.check_alias_names(&self.backends, &self.names);
         if self.backends.is_empty() {
             problems.add("the pool", "has no backend");
         }
@@ -183,6 +202,26 @@ impl Problems {
                     format_args!("alias `{alias}`"),
                     format_args!("is {was} and {is}: all its targets must agree"),
                 );
+            }
+        }
+    }
+
+    fn check_alias_names(&mut self, backends: &[Backend], names: &[(String, String)]) {
+        let served: HashSet<&str> = backends.iter().flat_map(|b| &b.deployments).map(Deployment::alias_name).collect();
+        let mut seen = HashSet::new();
+        for (alias, name) in names {
+            let of = format!("name `{name}` of alias `{alias}`");
+            if name.is_empty() {
+                self.add(&of, "is empty");
+            }
+            if !served.contains(&**alias) {
+                self.add(&of, "belongs to no target");
+            }
+            if served.contains(&**name) {
+                self.add(&of, "is an alias itself");
+            }
+            if !seen.insert(name) {
+                self.add(&of, "is there twice");
             }
         }
     }

@@ -163,7 +163,7 @@ impl Pool {
         }
         let others = table.deployed().filter(|target| query.alias.is_some() && !listed.contains(target));
         targets.extend(others.map(|target| {
-            let served = target.alias() == query.alias;
+            let served = target.alias() == query.alias.map(|name| table.alias_of(name));
             let obstacle = if served { Obstacle::OtherRelease } else { Obstacle::NotServed };
             Explained { target: target.clone(), obstacles: vec![obstacle] }
         }));

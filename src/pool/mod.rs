@@ -185,7 +185,14 @@ impl Pool {
         self.0.table.load().group(Some(alias)).map_or_else(Vec::new, |group| group.targets().cloned().collect())
     }
 
-    /// Every alias, sorted.
+    /// Every name that clients may use for an alias: the alias itself, then its further names. Any of them may be asked about;
+    /// what nobody serves has none.
+    #[must_use]
+    pub fn names_of(&self, alias: &str) -> Vec<Arc<str>> {
+        self.0.table.load().names_of(alias)
+    }
+
+    /// Every alias, sorted; the further names are told by [`names_of`](Self::names_of).
     #[must_use]
     pub fn aliases(&self) -> Vec<Arc<str>> {
         self.0.table.load().aliases()

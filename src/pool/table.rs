@@ -24,6 +24,8 @@ pub(super) struct Table {
     /// Every backend without a deployment, then every backend with each of its deployments.
     targets: Vec<Target>,
     aliases: HashMap<Arc<str>, Alias>,
+    /// What further names stand for.
+    names: HashMap<Arc<str>, Arc<str>>,
     unnamed: Group,
     next_slot: u32,
 }
@@ -171,6 +173,11 @@ impl Table {
             resources,
             targets: unnamed.iter().chain(&deployed).cloned().collect(),
             aliases: aliases.into_iter().map(by_release).collect(),
+            names: description
+                .names
+                .iter()
+                .map(|(alias, name)| (name.as_str().into(), alias.as_str().into()))
+                .collect(),
             unnamed: Group::new(unnamed, description.region.as_deref()),
             description,
         }
@@ -182,7 +189,20 @@ impl Table {
     }
 
     pub(super) fn alias(&self, alias: &str) -> Option<&Alias> {
-        self.aliases.get(alias)
+        self.aliases.get(alias).or_else(|| self.aliases.get(self.names.get(alias)?))
+    }
+
+    /// The alias that a name stands for, which is mostly itself.
+    pub(super) fn alias_of<'a>(&'a self, name: &'a str) -> &'a str {
+        self.names.get(name).map_or(name, |alias| alias)
+    }
+
+    /// An alias, if anybody serves it, and its further names in the order of description.
+    pub(super) fn names_of(&self, name: &str) -> Vec<Arc<str>> {
+        let Some((alias, _)) = self.aliases.get_key_value(self.alias_of(name)) else { return Vec::new() };
+        let also =
+            self.description.names.iter().filter(|(of, _)| **of == **alias).map(|(_, name)| name.as_str().into());
+        std::iter::once(alias.clone()).chain(also).collect()
     }
 
     /// Every target with a deployment, in the order of configuration.

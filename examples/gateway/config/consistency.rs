@@ -16,6 +16,7 @@ pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     callers(config, findings);
     passed_tokens(config, findings);
     mixed_aliases(config, &aliases, findings);
+    further_names(config, &aliases, findings);
     unfit_releases(config, &aliases, findings);
     unanswered_aliases(config, &aliases, findings);
     if config.authentication == Authentication::Clients {
@@ -95,6 +96,25 @@ fn mixed_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>
     }
 }
 
+fn further_names(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
+    let is_served = |name: &str| aliases.iter().any(|(alias, _)| *alias == name);
+    let described = || config.aliases.iter().enumerate();
+    each_once(findings, described().map(|(at, alias)| (format!("aliases[{at}].name"), &*alias.name)));
+    let also = || {
+        described().flat_map(|(at, alias)| {
+            let names = alias.also.iter().enumerate();
+            names.map(move |(of, name)| (format!("aliases[{at}].also[{of}]"), name.as_str()))
+        })
+    };
+    each_once(findings, also());
+    for (at, alias) in described().filter(|(_, alias)| !alias.name.is_empty() && !is_served(&alias.name)) {
+        findings.problem(format!("aliases[{at}].name"), format!("no backend serves the alias {:?}", alias.name));
+    }
+    for (place, name) in also().filter(|(_, name)| is_served(name)) {
+        findings.problem(place, format!("{name:?} is an alias itself"));
+    }
+}
+
 fn unfit_releases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
     let all = || config.releases.iter().enumerate();
     for (at, release) in all() {
@@ -145,7 +165,8 @@ fn describe(backend: &Backend, deployment: &Deployment) -> String {
 }
 
 fn unanswered_aliases(config: &Config, aliases: &Aliases<'_>, findings: &Findings<'_>) {
-    let known: HashSet<&str> = aliases.iter().map(|(alias, _)| *alias).collect();
+    let also = config.aliases.iter().flat_map(|alias| alias.also.iter().map(String::as_str));
+    let known: HashSet<&str> = aliases.iter().map(|(alias, _)| *alias).chain(also).collect();
     // A deployment whose alias could not be read might be the one that is meant.
     if known.contains("") {
         return;

@@ -2,6 +2,7 @@
 //!
 //! `gateway.example.toml` in the folder above is the contract. Of the library that is configured only values are known here.
 
+pub(crate) mod aliases;
 pub(crate) mod backends;
 pub(crate) mod behaviour;
 pub(crate) mod clients;
@@ -26,6 +27,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use aliases::Alias;
 use backends::Backend;
 use behaviour::{ApiVersion, Circuit, Failover, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts};
 use clients::Client;
@@ -62,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) clients: Vec<Client>,
     /// `None`: tokens are not accepted.
     pub(crate) entra: Option<Entra>,
+    pub(crate) aliases: Vec<Alias>,
     pub(crate) releases: Vec<Release>,
     pub(crate) selection: Selection,
     pub(crate) failover: Failover,
@@ -116,7 +119,8 @@ impl Config {
         let table = syntax::parse(bytes).map_err(problems)?;
 
         let findings = Findings::new(sources);
-        let config = findings.read(table, Self::read);
+        let mut config = findings.read(table, Self::read);
+        aliases::spread(&mut config);
         consistency::check(&config, &findings);
         let (wrong, warnings) = findings.into_parts();
         if wrong.is_empty() { Ok(Loaded { config, warnings: problems(warnings) }) } else { Err(problems(wrong)) }
@@ -135,6 +139,7 @@ impl Config {
             backends: backends::read(s),
             clients: clients::read(s),
             entra: s.given_section("entra", Entra::read),
+            aliases: aliases::read(s),
             releases: releases::read(s),
             selection: s.section("selection", Selection::read),
             failover: s.section("failover", Failover::read),

@@ -855,6 +855,41 @@ fn a_release_without_a_share_serves_no_client() {
 }
 
 #[test]
+fn an_alias_may_have_further_names() {
+    let text = with("# end", "[[aliases]]\nname = \"m\"\nalso = [\"m-2024\", \"m-latest\"]")
+        .replace("# client", "allow = [\"m-2024\"]\nroute = { x = \"m-latest\" }");
+    let loaded = valid(&text);
+    assert_eq!(loaded.warnings.list.len(), 0, "{}", loaded.warnings);
+    let client = &loaded.config.clients[0];
+    assert_eq!(client.allow.as_deref().unwrap(), ["m-2024", "m", "m-latest"]);
+    assert_eq!(client.route, [("x".to_owned(), "m".to_owned())]);
+
+    let routed = text.replace("route = { x =", "route = { m-2024 =");
+    let names: Vec<_> = valid(&routed).config.clients.remove(0).route.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["m-2024", "m", "m-latest"], "a route of one name is a route of all");
+}
+
+#[test]
+fn further_names_belong_to_one_alias_that_is_served() {
+    refuses(&[
+        ("# end", "[[aliases]]\nname = \"n\"", "aliases[0].name: no backend serves the alias \"n\""),
+        ("# end", "[[aliases]]\nalso = [\"n\"]", "aliases[0].name: is missing"),
+        ("# end", "[[aliases]]\nname = \"m\"\nalso = [\"m\"]", "aliases[0].also[0]: \"m\" is an alias itself"),
+        (
+            "# end",
+            "[[aliases]]\nname = \"m\"\nalso = [\"n\", \"n\"]",
+            "aliases[0].also[1]: \"n\" is already aliases[0].also[0]",
+        ),
+        (
+            "# end",
+            "[[aliases]]\nname = \"m\"\n[[aliases]]\nname = \"m\"",
+            "aliases[1].name: \"m\" is already aliases[0].name",
+        ),
+        ("# end", "[[aliases]]\nname = \"m\"\nalias = \"n\"", "aliases[0].alias: unknown key"),
+    ]);
+}
+
+#[test]
 fn words_are_those_of_the_contract() {
     refuses(&[
         (

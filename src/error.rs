@@ -52,6 +52,8 @@ pub enum ErrorKind {
     InvalidBody,
     /// A header by which the request narrows where it may go cannot be understood.
     InvalidConstraint,
+    /// The method is never forwarded.
+    MethodNotAllowed,
     /// Every eligible target is down.
     NoTargetDown,
     /// Every eligible target is throttled or full, or some are and the others down.

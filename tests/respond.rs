@@ -28,7 +28,7 @@ async fn of(cause: impl Into<BoxError>) -> Response<Body> {
 }
 
 /// Every cause with its row of the contract.
-const ROWS: [(ErrorKind, u16, &str, &str); 20] = [
+const ROWS: [(ErrorKind, u16, &str, &str); 21] = [
     (ErrorKind::AliasNotAllowed, 403, "alias_not_allowed", "permission_error"),
     (ErrorKind::AmbiguousRequest, 400, "ambiguous_request", "invalid_request_error"),
     (ErrorKind::ApiVersionNotAllowed, 400, "api_version_not_allowed", "invalid_request_error"),
@@ -39,6 +39,7 @@ const ROWS: [(ErrorKind, u16, &str, &str); 20] = [
     (ErrorKind::FrontDoorRequired, 403, "front_door_required", "permission_error"),
     (ErrorKind::InvalidBody, 400, "invalid_body", "invalid_request_error"),
     (ErrorKind::InvalidConstraint, 400, "invalid_constraint", "invalid_request_error"),
+    (ErrorKind::MethodNotAllowed, 405, "method_not_allowed", "invalid_request_error"),
     (ErrorKind::NoTargetDown, 503, "no_target_available", "gateway_error"),
     (ErrorKind::Overloaded, 503, "overloaded", "gateway_error"),
     (ErrorKind::NoTargetThrottled, 429, "no_target_available", "rate_limit_error"),
@@ -189,4 +190,57 @@ async fn cancellation_ends_the_request_below() {
     drop(sending);
     // Nobody is left to take it, and nothing panics.
     respond.send_response(answer(200));
+}
+
+/// How many requests reach what stands below, and what the client is told.
+async fn sent(request: http::request::Builder) -> (usize, Response<Body>) {
+    let reached = Arc::new(Mutex::new(0));
+    let counts = reached.clone();
+    let below = service_fn(move |_: Request<Body>| {
+        *counts.lock().unwrap() += 1;
+        async { Ok::<_, BoxError>(answer(200)) }
+    });
+    let answer = RespondLayer::new().layer(below).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    (*reached.lock().unwrap(), answer)
+}
+
+#[tokio::test]
+async fn a_head_that_must_not_go_further() {
+    let post = || Request::post("/openai/v1/responses");
+    let coded = |coding: &str| post().header("transfer-encoding", coding);
+    for (request, status, code, closes) in [
+        (Request::builder().method("TRACE").uri("/openai/v1/files"), 405, "method_not_allowed", false),
+        (Request::builder().method("CONNECT").uri("host.example:443"), 405, "method_not_allowed", false),
+        (coded("gzip, chunked"), 501, "not_supported", true),
+        (coded("cow, chunked"), 501, "not_supported", true),
+        (coded("chunked, chunked"), 501, "not_supported", true),
+        (coded("chunked;q=1"), 501, "not_supported", true),
+        (coded("identity"), 501, "not_supported", true),
+        (coded(""), 501, "not_supported", true),
+        (coded("chunked").header("transfer-encoding", "chunked"), 501, "not_supported", true),
+        (post().header("host", ""), 400, "ambiguous_request", false),
+        (post().header("host", "a b"), 400, "ambiguous_request", false),
+        (post().header("host", "a\tb"), 400, "ambiguous_request", false),
+        (post().header("host", ":80"), 400, "ambiguous_request", false),
+        (post().header("host", "a@b"), 400, "ambiguous_request", false),
+        (post().header("host", "a/b"), 400, "ambiguous_request", false),
+        (post().header("host", "a").header("host", ""), 400, "ambiguous_request", false),
+    ] {
+        let described = format!("{request:?}");
+        let (reached, answer) = sent(request).await;
+        assert_eq!((answer.status().as_u16(), reached), (status, 0), "{described}");
+        assert_eq!(header(&answer, "connection"), closes.then_some("close"), "{described}");
+        assert_eq!(header(&answer, "allow").is_some(), status == 405, "{described}");
+        assert_eq!(error(answer).await.1, code, "{described}");
+    }
+    for request in [
+        post(),
+        coded("Chunked"),
+        post().header("host", "gateway"),
+        post().header("host", "127.0.0.1:80"),
+        post().header("host", "[::1]:80"),
+        Request::options("/openai/v1/responses"),
+    ] {
+        assert_eq!(sent(request).await.0, 1);
+    }
 }

@@ -1,6 +1,7 @@
 //! From the configuration to the stack of layers.
 
-use http::Request;
+use http::header::HOST;
+use http::{Request, Version};
 use tower::BoxError;
 use tower::filter::FilterLayer;
 use tower::util::{Either, MapRequestLayer, option_layer};
@@ -22,6 +23,7 @@ use tower_azure_openai::session::{DISCOVERY_RATE, Ownership, SessionCookie, Stic
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::{Error, ErrorKind};
 
 use crate::access_log;
 use crate::config::backends;
@@ -86,6 +88,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
             option_layer(front_door(config)),
             MapRequestLayer::new(without(config.base_path.clone())),
             FilterLayer::new(api_only),
+            FilterLayer::new(has_host),
         ))
         .upgrade(kept.upgrade())
         .inspect(
@@ -164,6 +167,14 @@ fn session(config: &Config, pool: Pool, kept: &Kept) -> Result<StickySessionLaye
         cookie = cookie.trust_forwarded_proto();
     }
     Ok(layer.cookie(cookie))
+}
+
+/// HTTP/1.1 asks for it, and whoever reads a request without it makes one up.
+fn has_host(request: Request<Body>) -> Result<Request<Body>, BoxError> {
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
+        return Err(Error::new(ErrorKind::AmbiguousRequest, "`Host` is missing.").into());
+    }
+    Ok(request)
 }
 
 fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {

@@ -17,7 +17,7 @@ pub(super) fn to_error(error: &BoxError) -> Response<Body> {
     }
 }
 
-fn to_cause(cause: &Error) -> Response<Body> {
+pub(super) fn to_cause(cause: &Error) -> Response<Body> {
     let (status, code, kind) = shape(cause.kind());
     let mut answer = Response::new(Body::from(envelope::write(code, kind, cause.message(), None)));
     *answer.status_mut() = status;
@@ -54,6 +54,7 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::IdsOnDifferentBackends => (StatusCode::BAD_REQUEST, "ids_on_different_backends", REQUEST),
         ErrorKind::InvalidBody | ErrorKind::UploadFailed => (StatusCode::BAD_REQUEST, "invalid_body", REQUEST),
         ErrorKind::InvalidConstraint => (StatusCode::BAD_REQUEST, "invalid_constraint", REQUEST),
+        ErrorKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", REQUEST),
         ErrorKind::NoTargetDown => (StatusCode::SERVICE_UNAVAILABLE, "no_target_available", GATEWAY),
         ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
             (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT)

@@ -9,6 +9,8 @@
 //!    `www-authenticate`, `retry-after`, `retry-after-ms` and `x-should-retry` where they belong.
 //! 3. An [`AttemptFailed`](crate::context::AttemptFailed) that no failover made sense of becomes 502, 503 or 504.
 //! 4. Any other error becomes 502 `backend_failed`. Its text goes to the log at `debug`, never to the client.
+//! 5. A request that must not go further gets no further: `TRACE` and `CONNECT` (405), a `Transfer-Encoding` with anything but
+//!    `chunked` (501, and the connection is closed), a `Host` that names none (400).
 //!
 //! It does not log requests and does not change answers of backends.
 //!
@@ -33,6 +35,7 @@
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
 mod answer;
+mod head;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -102,7 +105,10 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let state = match self.not_ready.take() {
             Some(error) => State::NotReady { error: Some(error) },
-            None => State::Called { future: self.inner.call(request) },
+            None => match head::refusal(&request) {
+                Some(answer) => State::Refused { answer: Some(answer) },
+                None => State::Called { future: self.inner.call(request) },
+            },
         };
         ResponseFuture { state }
     }
@@ -136,6 +142,7 @@ pin_project! {
     #[project = StateProjected]
     enum State<F> {
         NotReady { error: Option<BoxError> },
+        Refused { answer: Option<Response<Body>> },
         Called { #[pin] future: F },
     }
 }
@@ -151,6 +158,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match self.project().state.project() {
+            StateProjected::Refused { answer } => match answer.take() {
+                Some(answer) => return Poll::Ready(Ok(answer)),
+                None => Err(polled_again()),
+            },
             StateProjected::NotReady { error } => Err(error.take().unwrap_or_else(polled_again)),
             StateProjected::Called { future } => ready!(future.poll(cx)).map_err(Into::into),
         };

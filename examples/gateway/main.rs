@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a reader that is gone must not end the program")]
 
 mod access_log;
+mod admin;
 mod args;
 mod config;
 mod demo;

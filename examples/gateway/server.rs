@@ -23,6 +23,7 @@ use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::health::{Health, PROBE};
 
 use crate::access_log::{Entry, Logged};
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::config::tls::Tls;
 use crate::wiring::Wired;
@@ -158,6 +159,7 @@ impl Signals {
 struct Current {
     gateway: Gateway,
     health: Health,
+    admin: Admin,
     backend_header: bool,
     request_head: usize,
     shutdown_grace: Duration,
@@ -168,6 +170,7 @@ impl Current {
     fn new(config: &Config, wired: &Wired, health: Health) -> Self {
         Self {
             gateway: wired.gateway.clone(),
+            admin: Admin::new(config, health.clone()),
             health,
             backend_header: config.telemetry.backend_header,
             request_head: config.limits.request_head,
@@ -247,7 +250,7 @@ async fn serve_admin(listener: TcpListener, front: Front) {
         let front = front.clone();
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let answer: Response<Body> = front.current.load().health.answer(request.method(), request.uri().path());
+                let answer: Response<Body> = front.current.load().admin.answer(&request);
                 async { Ok::<_, Infallible>(answer) }
             });
             let _ = http(64 * 1024).serve_connection(TokioIo::new(stream), service).await;

@@ -113,9 +113,10 @@ async fn a_key_of_which_the_file_knows_the_digest_only() {
 #[tokio::test]
 async fn several_keys_of_one_client() {
     let (_east, server) = serve("east").await;
-    let client = "[[clients]]\nid = \"rotating\"\nkey = [\"the-old-key\", \"the-new-key\"]\n";
+    let client =
+        "[[clients]]\nid = \"rotating\"\nkey = [\"the-old-key-of-the-client\", \"the-new-key-of-the-client\"]\n";
     let gateway = gateway_before(&server, client).await;
-    for key in ["the-old-key", "the-new-key"] {
+    for key in ["the-old-key-of-the-client", "the-new-key-of-the-client"] {
         assert_eq!(chat(&gateway.url, key).await.status, 200, "{key}");
     }
 }

@@ -103,10 +103,10 @@ async fn a_reload_takes_effect_and_an_invalid_one_does_not() {
     east.faults().push(Fault::status(429).header("retry-after", "60"));
     assert_eq!(chat(&gateway.url, KEY).await.status, 200);
 
-    std::fs::write(&file, config("the-new-key")).unwrap();
+    std::fs::write(&file, config("the-new-key-of-the-client")).unwrap();
     gateway.signal("HUP").await;
     gateway.stderr.line(&["was reloaded"]).await;
-    assert_eq!(chat(&gateway.url, "the-new-key").await.status, 200);
+    assert_eq!(chat(&gateway.url, "the-new-key-of-the-client").await.status, 200);
     is(&chat(&gateway.url, KEY).await, 401, "401");
     let status = gateway.status().await;
     assert_eq!(status["backends"][0]["deployments"][0]["circuit"], "open", "the state of a target that stays is kept");
@@ -116,7 +116,7 @@ async fn a_reload_takes_effect_and_an_invalid_one_does_not() {
     gateway.signal("HUP").await;
     gateway.stderr.line(&["gateway.toml: backends", "priority"]).await;
     gateway.stderr.line(&["was not reloaded"]).await;
-    assert_eq!(chat(&gateway.url, "the-new-key").await.status, 200);
+    assert_eq!(chat(&gateway.url, "the-new-key-of-the-client").await.status, 200);
 }
 
 #[tokio::test]

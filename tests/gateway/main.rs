@@ -13,6 +13,7 @@ mod tokens;
 #[path = "../support/websocket.rs"]
 mod websocket;
 
+mod admin;
 mod admission;
 mod hygiene;
 mod identity;

@@ -37,7 +37,9 @@ fn config(old: &str, new: &str, shares: (u32, u32), callers: &str) -> String {
 }
 
 fn clients() -> String {
-    (0..CLIENTS).map(|client| format!("[[clients]]\nid = \"team-{client}\"\nkey = \"key-{client}\"\n")).collect()
+    (0..CLIENTS)
+        .map(|client| format!("[[clients]]\nid = \"team-{client}\"\nkey = \"key-of-the-team-{client}\"\n"))
+        .collect()
 }
 
 async fn served_by(gateway: &Gateway, header: &str, value: &str) -> String {
@@ -93,13 +95,13 @@ async fn clients_move_with_the_shares_in_the_file() {
     let config = |shares| config(&old, &new, shares, &clients());
     let file = process::file(&config((100, 0)));
     let mut gateway = Gateway::start_file(&file).await;
-    rollout(&mut gateway, &file, config, ("api-key", "key")).await;
+    rollout(&mut gateway, &file, config, ("api-key", "key-of-the-team")).await;
 
     write(&file, &config((0, 0)));
     gateway.signal("HUP").await;
     gateway.stderr.line(&["releases[0].share", "no release of", "has a share"]).await;
     assert_eq!(shares(&mut gateway).await, shown(100, 0), "an invalid file changes nothing");
-    soon("an answer", served_by(&gateway, "api-key", "key-1")).await;
+    soon("an answer", served_by(&gateway, "api-key", "key-of-the-team-1")).await;
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ async fn strict(name: &'static str) -> String {
 /// One backend with two aliases, one client for each, and one client that every configuration has.
 fn world(name: &str, url: &str) -> String {
     let client = |id: &str, alias: &str| {
-        format!("[[clients]]\nid = \"{id}\"\nkey = \"key-for-{alias}\"\nallow = [\"{alias}\"]\n")
+        format!("[[clients]]\nid = \"{id}\"\nkey = \"a-key-for-team-{alias}\"\nallow = [\"{alias}\"]\n")
     };
     [
         LISTEN,
@@ -66,7 +66,7 @@ fn world(name: &str, url: &str) -> String {
 async fn ask(http: &Client<HttpConnector, Body>, url: &str, alias: &str) -> (StatusCode, String) {
     let request = Request::post(format!("{url}/openai/deployments/{alias}/chat/completions?api-version=2024-10-21"))
         .header("content-type", "application/json")
-        .header("api-key", format!("key-for-{alias}"))
+        .header("api-key", format!("a-key-for-team-{alias}"))
         .body(Body::from(HELLO));
     let answer = Answer::read(soon("an answer", http.request(request.unwrap())).await.unwrap()).await;
     (answer.status, answer.text())
@@ -120,7 +120,7 @@ async fn a_request_that_began_before_ends_as_it_began() {
     let mut stream = connect(&gateway.url).await;
     let head = format!(
         "POST /openai/deployments/east/chat/completions?api-version=2024-10-21 HTTP/1.1\r\nhost: gateway.example\r\n\
-         api-key: key-for-east\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\
+         api-key: a-key-for-team-east\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\
          connection: close\r\n\r\n",
         HELLO.len()
     );

@@ -44,15 +44,16 @@ pub(super) fn read(s: &mut Section<'_>) -> Vec<Client> {
 
 impl Client {
     fn read(s: &mut Section<'_>, at: usize, owners: &mut HashMap<KeyDigest, usize>) -> Self {
+        let id = s.required_name("id");
         let mut keys = Vec::new();
-        for (place, key) in keys_of(s) {
+        for (place, key) in keys_of(s, &id) {
             match *owners.entry(key).or_insert(at) {
                 owner if owner == at => keys.push(key),
                 owner => s.findings.problem(place, format!("is also a key of clients[{owner}]")),
             }
         }
         Self {
-            id: s.required_name("id"),
+            id,
             keys,
             entra: s.given_section("entra", Caller::read).flatten(),
             allow: s.texts("allow").map(|aliases| aliases.into_iter().map(|(_, alias)| alias).collect()),
@@ -64,19 +65,22 @@ impl Client {
     }
 }
 
-fn keys_of(s: &mut Section<'_>) -> Vec<(String, KeyDigest)> {
+fn keys_of(s: &mut Section<'_>, id: &str) -> Vec<(String, KeyDigest)> {
     const FORMS: &[&str] = &["key", "key_env", "key_file", "key_sha256"];
     let form = if FORMS.iter().any(|form| s.has(form)) {
         s.one_of(FORMS)
     } else {
+        if !s.has("entra") {
+            s.problem_here(&format!("client {id:?} needs one of key, key_env, key_file, key_sha256 or entra"));
+        }
         // Tokens alone will do.
-        s.one_of(&[FORMS, &["entra"]].concat()).filter(|known_by| *known_by != "entra")
+        None
     };
     let Some(form) = form else { return Vec::new() };
     let findings = s.findings;
     let digest = |text: &str| match form {
         "key_sha256" => KeyDigest::from_hex(text),
-        _ => resolve(Form::of(form), text, findings.sources)?.into_key().map(|key| KeyDigest::of(&key)),
+        _ => resolve(Form::of(form), text, findings.sources)?.into_client_key().map(|key| KeyDigest::of(&key)),
     };
     let each = s.one_or_more_texts(form).into_iter();
     each.filter_map(|(place, text)| match digest(&text) {

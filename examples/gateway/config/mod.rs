@@ -36,6 +36,7 @@ use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Section};
 use releases::Release;
+use secret::{Form, Secret, resolve};
 use session::Session;
 use tls::Tls;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
@@ -52,6 +53,10 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// `None` when it is off.
     pub(crate) admin: Option<SocketAddr>,
+    /// Names that the admin listener answers to, beside addresses and localhost.
+    pub(crate) admin_hosts: Vec<String>,
+    /// What most of the admin listener asks for; `None`: nothing.
+    pub(crate) admin_token: Option<Secret>,
     /// `None`: plain http.
     pub(crate) tls: Option<Tls>,
     pub(crate) authentication: Authentication,
@@ -131,6 +136,8 @@ impl Config {
         Self {
             listen,
             admin,
+            admin_hosts: s.names("admin_hosts"),
+            admin_token: admin_token(s),
             tls: s.given_section("tls", Tls::read).flatten(),
             authentication: authentication(s),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
@@ -167,6 +174,15 @@ fn listeners(s: &mut Section<'_>) -> (SocketAddr, Option<SocketAddr>) {
         s.problem("admin", "is the same address as listen");
     }
     (listen, admin)
+}
+
+fn admin_token(s: &mut Section<'_>) -> Option<Secret> {
+    const FORMS: &[&str] = &["admin_token", "admin_token_env", "admin_token_file"];
+    if !FORMS.iter().any(|form| s.has(form)) {
+        return None;
+    }
+    let (form, sources) = (s.one_of(FORMS)?, s.findings.sources);
+    s.parsed(form, |text| resolve(Form::of(form), text, sources)?.into_client_key())
 }
 
 fn authentication(s: &mut Section<'_>) -> Authentication {

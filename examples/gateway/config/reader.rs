@@ -76,6 +76,11 @@ impl<'a> Section<'a> {
         self.findings.problem(self.place(key), text);
     }
 
+    /// Reports what is wrong with the table as a whole.
+    pub(super) fn problem_here(&self, text: &str) {
+        self.findings.problem(&self.place, text);
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }

@@ -24,6 +24,12 @@ impl Secret {
             Err("must hold visible ASCII characters only, without spaces or line breaks".to_owned())
         }
     }
+
+    /// A key of somebody who calls: long enough not to be guessed.
+    pub(super) fn into_client_key(self) -> Result<Self, String> {
+        let key = self.into_key()?;
+        if key.0.len() < SHORTEST_KEY { Err(format!("must be {SHORTEST_KEY} characters or more")) } else { Ok(key) }
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -32,7 +38,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whoever has the digest of a shorter key can find the key by trying.
+/// Whoever may ask often, or has the digest, finds a shorter key by trying.
 const SHORTEST_KEY: usize = 16;
 
 /// The SHA-256 digest of a client's key.
@@ -115,10 +121,7 @@ fn without_last_newline(bytes: Vec<u8>) -> Option<String> {
 
 /// What `key_sha256` takes for the key in this input, whose last newline does not belong to it.
 pub(crate) fn hash(input: Vec<u8>) -> Result<String, String> {
-    let key = Secret(without_last_newline(input).ok_or("is not UTF-8")?).into_key()?;
-    if key.0.len() < SHORTEST_KEY {
-        return Err(format!("must be {SHORTEST_KEY} characters or more: its digest would tell a shorter one"));
-    }
+    let key = Secret(without_last_newline(input).ok_or("is not UTF-8")?).into_client_key()?;
     Ok(KeyDigest::of(&key).0.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -23,7 +23,7 @@ name = "m"
 # deployment
 [[clients]]
 id = "c"
-key = "client-key"
+key = "key-of-a-client-0"
 # client
 # end
 "#;
@@ -32,6 +32,7 @@ fn env(name: &str) -> Option<String> {
     match name {
         "PTU_EASTUS_KEY" | "TEAM_A_KEY" | "OTHER_KEY" => Some(format!("value-of-{name}")),
         "EMPTY" => Some(String::new()),
+        "SHORT_KEY" => Some("x".repeat(15)),
         "SHORT" => Some("x".repeat(31)),
         "LONG" => Some("x".repeat(32)),
         "BROKEN_LINE" => Some("hunter2\n".to_owned()),
@@ -41,7 +42,8 @@ fn env(name: &str) -> Option<String> {
 
 fn file(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
-        Some("key") => Ok(b"file-key\n".to_vec()),
+        Some("key") => Ok(b"key-from-the-file\n".to_vec()),
+        Some("short") => Ok(b"short\n".to_vec()),
         Some("empty") => Ok(b"\n".to_vec()),
         Some("ca.pem") => Ok(b"-----BEGIN CERTIFICATE-----\n".to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
@@ -94,7 +96,7 @@ fn accepts(cases: &[(&str, &str)]) {
 
 const ENDPOINT: &str = "endpoint = \"https://a.example\"";
 const CREDENTIAL: &str = "credential = { api_key = \"backend-key\" }";
-const KEY: &str = "key = \"client-key\"";
+const KEY: &str = "key = \"key-of-a-client-0\"";
 
 #[test]
 fn the_contract_is_valid() {
@@ -343,7 +345,7 @@ fn types_are_checked() {
             "backends[0].credential.managed_identity: must be a table, not a boolean",
         ),
     ]);
-    let client = "[[clients]]\nid = \"c\"\nkey = \"client-key\"\n";
+    let client = "[[clients]]\nid = \"c\"\nkey = \"key-of-a-client-0\"\n";
     assert_eq!(problems(&with(client, "[clients]\n")), "clients: must be an array of tables, not a table");
     assert_eq!(
         problems("authentication = \"none\"\nbackends = [1]"),
@@ -427,8 +429,8 @@ fn names_are_unique_and_printable() {
             &deployment("m"),
             "backends[0].deployments[1].name: \"m\" is already backends[0].deployments[0].name",
         ),
-        ("# end", &client("c", "other-key"), "clients[1].id: \"c\" is already clients[0].id"),
-        ("# end", &client("d", "client-key"), "clients[1].key: is also a key of clients[0]"),
+        ("# end", &client("c", "key-of-a-client-1"), "clients[1].id: \"c\" is already clients[0].id"),
+        ("# end", &client("d", "key-of-a-client-0"), "clients[1].key: is also a key of clients[0]"),
         ("name = \"a\"", "name = \"\"", "backends[0].name: must not be empty"),
         ("name = \"a\"", "name = \"ä\"", "backends[0].name: must be ASCII"),
         ("name = \"a\"", "", "backends[0].name: is missing"),
@@ -442,7 +444,7 @@ fn names_are_unique_and_printable() {
     accepts(&[
         ("# end", &(backend("b") + &deployment("m"))),
         ("# deployment", &(deployment("n") + "alias = \"m\"\n")),
-        ("# end", &client("d", "other-key")),
+        ("# end", &client("d", "key-of-another-one")),
     ]);
 }
 
@@ -528,7 +530,7 @@ fn secrets_come_from_three_places_and_are_never_repeated() {
     for (key, secret) in [
         ("api_key = \"k\"", "k"),
         ("api_key_env = \"OTHER_KEY\"", "value-of-OTHER_KEY"),
-        ("api_key_file = \"key\"", "file-key"),
+        ("api_key_file = \"key\"", "key-from-the-file"),
     ] {
         let config = valid(&with(CREDENTIAL, &format!("credential = {{ {key} }}"))).config;
         let Credential::ApiKey(read) = &config.backends[0].credential else { panic!("{config:?}") };
@@ -590,29 +592,32 @@ fn a_credential_is_of_exactly_one_kind() {
     assert!(matches!(token("developer_tools = {}").0, TokenSource::DeveloperTools));
     let (source, _) = token("client_secret = { tenant_id = \"t\", client_id = \"c\", secret_file = \"key\" }");
     let TokenSource::ClientSecret { tenant_id, client_id, secret } = source else { panic!("{source:?}") };
-    assert_eq!((&*tenant_id, &*client_id, secret.expose()), ("t", "c", "file-key"));
+    assert_eq!((&*tenant_id, &*client_id, secret.expose()), ("t", "c", "key-from-the-file"));
 }
 
 #[test]
 fn a_client_has_one_form_of_key_and_any_number_of_them() {
-    let sha256 = "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8";
+    let sha256 = "7a2796cf8e75280651da4fbf32e5f349a6787d1533e0c884515f15ed60f99f6a";
     refuses(&[
-        (KEY, "", "clients[0]: needs one of key, key_env, key_file, key_sha256 or entra"),
+        (KEY, "", "clients[0]: client \"c\" needs one of key, key_env, key_file, key_sha256 or entra"),
         (KEY, "key = \"k\"\nkey_env = \"LONG\"", "clients[0]: needs exactly one of key and key_env, not several"),
         (KEY, "key = []", "clients[0].key: must not be empty"),
         (KEY, "key = 1", "clients[0].key: must be a string or an array of strings, not an integer"),
-        (KEY, "key = [\"k\", \"\"]", "clients[0].key[1]: is empty"),
+        (KEY, "key = [\"key-of-a-client-1\", \"\"]", "clients[0].key[1]: is empty"),
+        (KEY, "key = \"fifteen-letters\"", "clients[0].key: must be 16 characters or more"),
+        (KEY, "key_env = [\"LONG\", \"SHORT_KEY\"]", "clients[0].key_env[1]: must be 16 characters or more"),
+        (KEY, "key_file = \"short\"", "clients[0].key_file: must be 16 characters or more"),
         (KEY, "key_env = [\"LONG\", \"NOT_SET\"]", "clients[0].key_env[1]: environment variable NOT_SET is not set"),
         (KEY, "key_sha256 = \"abc\"", "clients[0].key_sha256: must be 64 hexadecimal digits"),
         (
             "# end",
-            "[[clients]]\nid = \"d\"\nkey = [\"x\", \"client-key\"]",
+            "[[clients]]\nid = \"d\"\nkey = [\"key-of-a-client-1\", \"key-of-a-client-0\"]",
             "clients[1].key[1]: is also a key of clients[0]",
         ),
     ]);
     for (keys, expected) in [
-        ("key = \"k\"", 1),
-        ("key = [\"k\", \"l\", \"k\"]", 3),
+        ("key = \"sixteen--letters\"", 1),
+        ("key = [\"key-of-a-client-1\", \"key-of-a-client-2\", \"key-of-a-client-1\"]", 3),
         ("key_env = [\"TEAM_A_KEY\", \"OTHER_KEY\"]", 2),
         ("key_file = [\"key\"]", 1),
         (&format!("key_sha256 = \"{sha256}\""), 1),
@@ -620,14 +625,14 @@ fn a_client_has_one_form_of_key_and_any_number_of_them() {
         let config = valid(&with(KEY, keys)).config;
         assert_eq!(config.clients[0].keys.len(), expected, "{keys}");
     }
-    let both = with(KEY, "key = \"password\"")
+    let both = with(KEY, "key = \"password-password\"")
         .replace("# end", &format!("[[clients]]\nid = \"d\"\nkey_sha256 = \"{sha256}\""));
     assert_eq!(problems(&both), "clients[1].key_sha256: is also a key of clients[0]");
 }
 
 #[test]
 fn running_without_clients_is_written_out() {
-    let clients = "[[clients]]\nid = \"c\"\nkey = \"client-key\"\n";
+    let clients = "[[clients]]\nid = \"c\"\nkey = \"key-of-a-client-0\"\n";
     let none = with(clients, "").replace("# top", "authentication = \"none\"");
     assert_eq!(valid(&none).config.authentication, Authentication::None);
     let missing =
@@ -704,12 +709,12 @@ fn allowed_aliases_must_be_served() {
         // The model is not what clients name.
         (
             "# deployment",
-            "model = \"x\"\n[[clients]]\nid = \"d\"\nkey = \"k\"\nallow = [\"x\"]",
+            "model = \"x\"\n[[clients]]\nid = \"d\"\nkey = \"key-of-a-client-1\"\nallow = [\"x\"]",
             "clients[0].allow[0]: no backend serves the alias \"x\"",
         ),
         (
             "name = \"m\"",
-            "[[clients]]\nid = \"d\"\nkey = \"k\"\nallow = [\"x\"]",
+            "[[clients]]\nid = \"d\"\nkey = \"key-of-a-client-1\"\nallow = [\"x\"]",
             "backends[0].deployments[0].name: is missing",
         ),
     ]);

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -101,6 +101,23 @@ pub enum Collected {
     Partial(Body),
     /// The whole body.
     Whole(Bytes),
+}
+
+impl Collected {
+    /// What was read.
+    pub(crate) fn start(self) -> Option<Bytes> {
+        match self {
+            Self::Whole(bytes) => Some(bytes),
+            Self::Partial(mut body) => {
+                // What was read is the first frame, which waits for nothing.
+                let mut cx = Context::from_waker(Waker::noop());
+                match Pin::new(&mut body).poll_frame(&mut cx) {
+                    Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+                    _ => None,
+                }
+            }
+        }
+    }
 }
 
 impl From<Collected> for Body {

@@ -59,6 +59,9 @@ fn is_choice(name: &str) -> bool {
 /// Names the deployment that draws, for the image tool of responses.
 pub(crate) const IMAGE_DEPLOYMENT: HeaderName = HeaderName::from_static("x-ms-oai-image-generation-deployment");
 
+/// Says for which alias something is meant that names none, such as a file. Ours, and never passed on.
+pub(crate) const ALIAS: HeaderName = HeaderName::from_static("x-gateway-alias");
+
 /// Removes every form of an inbound credential from the headers.
 pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
     for name in &CREDENTIALS {

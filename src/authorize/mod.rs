@@ -6,7 +6,8 @@
 //! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
 //!    names: batches (their models stand inside a file), fine-tuning, evals, unknown paths.
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.
-//!    The same holds for the deployment that the header `x-ms-oai-image-generation-deployment` names.
+//!    The same holds for the deployment that the header `x-ms-oai-image-generation-deployment` names, and for the one for which
+//!    `x-gateway-alias` says that a request is meant.
 //! 5. A call that uses a model and names none is refused: an assistant's own model, say, may be any. So is a realtime session
 //!    without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
@@ -70,7 +71,7 @@ use crate::azure::operation::ModelPlace;
 use crate::context::EphemeralKey;
 use crate::context::{Client, Route, opens_own_session};
 use crate::error::{Error, ErrorKind};
-use crate::headers::IMAGE_DEPLOYMENT;
+use crate::headers::{ALIAS, IMAGE_DEPLOYMENT};
 pub use crate::refusable::ResponseFuture;
 
 /// May this client use this alias? See the [module docs](self).
@@ -123,6 +124,10 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         return Ok(());
     };
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    let meant = request.headers().get_all(&ALIAS).iter();
+    if !meant.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
+        return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment."));
+    }
     let images = request.headers().get_all(&IMAGE_DEPLOYMENT).iter();
     if !images.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment for images."));

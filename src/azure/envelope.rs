@@ -51,6 +51,17 @@ impl ErrorEnvelope {
         self.param.as_deref()
     }
 
+    /// Whether the resource cannot read content that another one made: `encrypted_content` of a reasoning or compaction item.
+    /// Some say so by their message only.
+    #[must_use]
+    pub fn cannot_read_content(&self) -> bool {
+        let says = |message: &str| {
+            let message = message.to_ascii_lowercase();
+            message.contains("encrypted content") && message.contains("could not be verified")
+        };
+        self.code() == Some("invalid_encrypted_content") || self.message().is_some_and(says)
+    }
+
     fn of(error: &Map<String, Value>) -> Self {
         let inner = error.get("innererror").or_else(|| error.get("inner_error"));
         Self {

@@ -4,9 +4,10 @@
 //!
 //! ```
 //! use tower_azure_openai::azure::object_id::{Family, References};
+//! use tower_azure_openai::azure::operation::Operation;
 //!
 //! let body = br#"{"model":"gpt-4o","previous_response_id":"resp_1","metadata":{"thread_id":"a word of the client's own"}}"#;
-//! let references = References::read(body)?;
+//! let references = References::read(Operation::Responses, body)?;
 //! let named: Vec<_> = references.ids().iter().map(|id| (id.family(), id.as_str())).collect();
 //! assert_eq!(named, [(Family::Response, "resp_1")]);
 //! # Ok::<_, tower_azure_openai::azure::object_id::Unreadable>(())
@@ -18,10 +19,16 @@ use super::operation::{Operation, Surface};
 
 mod answer;
 mod json;
+mod look_alike;
+mod places;
 mod request;
+mod sealed;
+mod shown;
 
 pub use self::answer::Answered;
+pub(crate) use self::look_alike::{is_look_alike, look_alikes};
 pub use self::request::{MAX_REFERENCES, References, Unreadable};
+pub use self::sealed::Sealed;
 
 /// The longest text that can be an id, in bytes.
 pub const MAX_LEN: usize = 256;
@@ -38,6 +45,8 @@ pub enum Family {
     Assistant,
     /// `batch_…`.
     Batch,
+    /// `rtc_…`: a realtime session over WebRTC or SIP.
+    Call,
     /// `chatcmpl-…`, kept only when the request says `store`.
     Completion,
     /// `cntr_…`: a container of the code interpreter.
@@ -65,7 +74,7 @@ pub enum Family {
 }
 
 /// Prefixes of objects with a family of their own.
-const PREFIXES: [(&str, Family); 15] = [
+const PREFIXES: [(&str, Family); 16] = [
     ("asst_", Family::Assistant),
     ("assistant-", Family::File),
     ("batch_", Family::Batch),
@@ -77,6 +86,7 @@ const PREFIXES: [(&str, Family); 15] = [
     ("ftjob-", Family::FineTuningJob),
     ("resp_", Family::Response),
     ("rs_", Family::Item),
+    ("rtc_", Family::Call),
     ("thread_", Family::Thread),
     ("upload_", Family::Upload),
     ("video_", Family::Video),
@@ -102,6 +112,7 @@ impl Family {
             Operation::Evals => Self::Eval,
             Operation::Files => Self::File,
             Operation::FineTuning => Self::FineTuningJob,
+            Operation::Realtime => Self::Call,
             Operation::Responses => Self::Response,
             Operation::Threads => Self::Thread,
             Operation::Uploads => Self::Upload,
@@ -116,7 +127,7 @@ impl Family {
     pub const fn lifetime(self) -> Duration {
         match self {
             Self::Container | Self::Video => DAY,
-            Self::Upload => HOUR.saturating_mul(2),
+            Self::Call | Self::Upload => HOUR.saturating_mul(2),
             _ => DAY.saturating_mul(30),
         }
     }
@@ -137,7 +148,27 @@ impl Family {
             Self::Thread => "threads",
             Self::VectorStore => "vector_stores",
             Self::Video => "videos",
-            Self::Item | Self::Upload => return None,
+            Self::Call | Self::Item | Self::Upload => return None,
+        })
+    }
+
+    /// What an object of the family says of itself as `object`, if it can be read with a GET of its own.
+    #[must_use]
+    pub const fn object(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Assistant => "assistant",
+            Self::Batch => "batch",
+            Self::Completion => "chat.completion",
+            Self::Container => "container",
+            Self::Conversation => "conversation",
+            Self::Eval => "eval",
+            Self::File => "file",
+            Self::FineTuningJob => "fine_tuning.job",
+            Self::Response => "response",
+            Self::Thread => "thread",
+            Self::VectorStore => "vector_store",
+            Self::Video => "video",
+            Self::Call | Self::Item | Self::Upload => return None,
         })
     }
 }

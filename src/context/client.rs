@@ -101,6 +101,11 @@ impl Client {
         &self.0.id
     }
 
+    /// The aliases that the client may use, if it is held to a list.
+    pub(crate) fn allowed(&self) -> Option<impl Iterator<Item = &str>> {
+        self.0.allow.as_ref().map(|allowed| allowed.iter().map(|alias| &**alias))
+    }
+
     /// Whether the client may use an alias.
     #[must_use]
     pub fn may_use(&self, alias: &str) -> bool {

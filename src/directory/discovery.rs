@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as HttpBody;
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tower::{BoxError, ServiceExt};
 use tower_service::Service;
 
-use super::learning::Notebook;
+use super::learning::{Note, Notebook};
 use super::store::{ObjectKey, SessionStore};
 use crate::azure::envelope;
 use crate::azure::object_id::ObjectId;
@@ -36,16 +36,21 @@ pub const DISCOVERY_TIME: Duration = Duration::from_secs(10);
 /// How many ids are known to be nobody's.
 const UNKNOWN_IDS: usize = 10_000;
 
-const OPENAI_BETA: &str = "openai-beta";
+/// The headers without which the API does not answer as it does to the client.
+static REQUIRED_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("aoai-evals"), HeaderName::from_static("openai-beta")];
+
+/// How much of an answer is read to see whose it is: the id stands in front.
+const SEEN_BODY: usize = 64 * 1024;
 
 /// What the backends say of an id.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Finding {
     /// This one has it.
     At(Arc<str>),
-    /// The call means nothing to any of them.
+    /// The call means nothing to any of them, or some find fault with it: what it is about, the client hears from one of them.
     Misdirected,
-    /// All of them say that they do not have it.
+    /// All of them that know the call say that they do not have it.
     Nowhere,
     /// Nobody has it who answered, and not everybody did.
     Unanswered { throttled: bool, wait: Duration },
@@ -133,7 +138,7 @@ impl Discovery {
             match &finding {
                 Finding::At(backend) => {
                     let notebook = Notebook { store, backend: backend.clone(), owner: None };
-                    notebook.remember(vec![id]).await;
+                    notebook.remember(vec![Note::mentioned(&id)]).await;
                 }
                 Finding::Nowhere => flight.discovery.nowhere.insert(key, Instant::now() + UNKNOWN_TIME),
                 Finding::Misdirected | Finding::Unanswered { .. } => {}
@@ -172,19 +177,27 @@ impl Drop for Flight {
 }
 
 impl Question<'_> {
-    /// The same for whoever asks the same backends in the same way.
+    /// The same for whoever asks the same backends in the same way: all that can change an answer is in it.
     fn key(&self) -> ObjectKey {
         let read = self.read.to_string();
-        let parts: Vec<_> = [read.as_str()].into_iter().chain(self.backends.iter().map(|name| &**name)).collect();
+        let headers: Vec<_> =
+            self.headers().map(|(name, value)| (name, String::from_utf8_lossy(value.as_bytes()))).collect();
+        let headers = headers.iter().flat_map(|(name, value)| [name.as_str(), value]);
+        let backends = self.backends.iter().map(|name| &**name);
+        let parts: Vec<_> = [read.as_str()].into_iter().chain(headers).chain([""]).chain(backends).collect();
         ObjectKey::of_parts(&parts)
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&'static HeaderName, &HeaderValue)> {
+        REQUIRED_HEADERS.iter().flat_map(|name| self.headers.get_all(name).iter().map(move |value| (name, value)))
     }
 
     fn request(&self, backend: &Arc<str>) -> Request<Body> {
         let mut request = Request::new(Body::empty());
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.read.clone();
-        if let Some(beta) = self.headers.get(OPENAI_BETA) {
-            request.headers_mut().insert(OPENAI_BETA, beta.clone());
+        for (name, value) in self.headers() {
+            request.headers_mut().append(name, value.clone());
         }
         request.extensions_mut().insert(Pin::required(backend.clone()));
         request
@@ -201,14 +214,14 @@ where
     ResBody::Error: Into<BoxError>,
 {
     let requests: Vec<_> = question.backends.iter().map(|name| (name.clone(), question.request(name))).collect();
-    let service = service.clone();
+    let (service, id) = (service.clone(), question.id.clone());
     async move {
         let mut asked = JoinSet::new();
         for (backend, request) in requests {
-            let service = service.clone();
+            let (service, id) = (service.clone(), id.clone());
             asked.spawn(async move {
                 let answer = match service.oneshot(request).await.map_err(Into::into) {
-                    Ok(answer) => Reply::of_answer(answer.map(Body::new)).await,
+                    Ok(answer) => Reply::of_answer(answer.map(Body::new), &id).await,
                     Err(error) => Reply::of_error(&error),
                 };
                 (backend, answer)
@@ -221,12 +234,13 @@ where
 
 /// What the replies together say.
 async fn conclude(mut asked: JoinSet<(Arc<str>, Reply)>) -> Finding {
-    let (mut understood, mut missing) = (false, None);
+    let (mut understood, mut refused, mut missing) = (false, false, None);
     while let Some(reply) = asked.join_next().await {
         match reply {
             Ok((backend, Reply::Here)) => return Finding::At(backend),
             Ok((_, Reply::Absent)) => understood = true,
             Ok((_, Reply::NoSuchCall)) => {}
+            Ok((_, Reply::Refused)) => refused = true,
             Ok((_, Reply::Unable { throttled, wait })) => {
                 let (before, longest) = missing.unwrap_or((false, Duration::ZERO));
                 missing = Some((before || throttled, longest.max(wait)));
@@ -236,7 +250,7 @@ async fn conclude(mut asked: JoinSet<(Arc<str>, Reply)>) -> Finding {
     }
     match missing {
         Some((throttled, wait)) => Finding::Unanswered { throttled, wait },
-        None if understood => Finding::Nowhere,
+        None if understood && !refused => Finding::Nowhere,
         None => Finding::Misdirected,
     }
 }
@@ -247,6 +261,8 @@ enum Reply {
     Here,
     /// It does not know the path or the version.
     NoSuchCall,
+    /// It finds fault with the request: a header or a version, of which another client's request may have a better one.
+    Refused,
     Unable {
         throttled: bool,
         wait: Duration,
@@ -254,15 +270,18 @@ enum Reply {
 }
 
 impl Reply {
-    async fn of_answer(answer: Response<Body>) -> Self {
-        match answer.status() {
-            status if status.is_success() => Self::Here,
-            StatusCode::BAD_REQUEST | StatusCode::GONE => Self::Absent,
+    async fn of_answer(answer: Response<Body>, id: &ObjectId) -> Self {
+        let status = answer.status();
+        let wait = wait(answer.headers());
+        match status {
+            StatusCode::GONE => Self::Absent,
+            StatusCode::BAD_REQUEST => Self::Refused,
             StatusCode::NOT_FOUND => match answer.into_body().collect_up_to(REFUSED_BODY, REFUSED_BODY_TIME).await {
                 Ok(Collected::Whole(body)) if is_routing_error(&body) => Self::NoSuchCall,
                 _ => Self::Absent,
             },
-            status => Self::Unable { throttled: status == StatusCode::TOO_MANY_REQUESTS, wait: wait(answer.headers()) },
+            status if status.is_success() && is_shown(answer, id).await => Self::Here,
+            status => Self::Unable { throttled: status == StatusCode::TOO_MANY_REQUESTS, wait },
         }
     }
 
@@ -275,6 +294,12 @@ impl Reply {
             kind => Self::Unable { throttled: kind == Some(ErrorKind::NoTargetThrottled), wait },
         }
     }
+}
+
+/// Whether an answer is the object itself, and not a page that somebody puts before a backend.
+async fn is_shown(answer: Response<Body>, id: &ObjectId) -> bool {
+    let read = answer.into_body().collect_up_to(SEEN_BODY, REFUSED_BODY_TIME).await;
+    read.is_ok_and(|read| read.start().is_some_and(|start| id.is_shown_by(&start)))
 }
 
 /// A 404 that is about the path or the version, and not about an object.

@@ -10,7 +10,7 @@ use tower::BoxError;
 
 use super::store::{ObjectKey, Remembered, SessionStore, in_time, warn};
 use crate::azure::client_secret::ClientSecret;
-use crate::azure::object_id::{Answered, Family, ObjectId};
+use crate::azure::object_id::{Answered, Family, ObjectId, Sealed};
 use crate::azure::sse;
 use crate::body::{Body, Joined};
 use crate::context::{Client, EphemeralKeys};
@@ -21,6 +21,62 @@ pub const LEARNED_BODY: usize = 256 * 1024;
 /// The longest event that is read for ids.
 pub const LEARNED_EVENT: usize = 256 * 1024;
 
+/// Something that is learned of a backend.
+#[derive(Debug)]
+pub(crate) struct Note {
+    key: ObjectKey,
+    lifetime: Duration,
+    /// Whether the answer made it; what is merely mentioned or found never overwrites that.
+    is_certain: bool,
+    is_owned: bool,
+}
+
+impl Note {
+    /// The object was made by the answer that tells it.
+    pub(crate) fn made(id: &ObjectId) -> Self {
+        Self { is_certain: true, ..Self::mentioned(id) }
+    }
+
+    /// The object is known to a backend, which need not be the one that made it.
+    pub(crate) fn mentioned(id: &ObjectId) -> Self {
+        let (key, lifetime) = (ObjectKey::of(id.as_str()), id.family().lifetime());
+        Self { key, lifetime, is_certain: false, is_owned: true }
+    }
+
+    /// The content can be read by the backend. It belongs to whoever has it.
+    pub(crate) fn sealed(content: &Sealed) -> Self {
+        Self { key: ObjectKey::of_sealed(content), lifetime: SEALED_TIME, is_certain: true, is_owned: false }
+    }
+}
+
+/// How long it is remembered who can read a content: as long as a conversation is likely to go on.
+const SEALED_TIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What an answer tells that is worth remembering.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Lesson {
+    /// What the answer itself is called where its prefix does not say.
+    pub(crate) family: Option<Family>,
+    /// Whether the answer makes what it is called by.
+    pub(crate) makes: bool,
+    /// Whether ids that it tells are kept.
+    pub(crate) is_stored: bool,
+}
+
+impl Lesson {
+    /// What is to be remembered of an answer in hand.
+    pub(crate) fn of(self, answer: &[u8]) -> Vec<Note> {
+        self.notes(&Answered::read(answer, self.family))
+    }
+
+    fn notes(self, answered: &Answered) -> Vec<Note> {
+        let ids = if self.is_stored { answered.ids() } else { &[] };
+        let own = answered.own().filter(|_| self.makes);
+        let ids = ids.iter().map(|id| if Some(id) == own { Note::made(id) } else { Note::mentioned(id) });
+        ids.chain(answered.sealed().iter().map(Note::sealed)).collect()
+    }
+}
+
 /// Where what an answer tells is remembered, and for whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Notebook {
@@ -30,18 +86,26 @@ pub(crate) struct Notebook {
 }
 
 impl Notebook {
-    /// Remembers ids; the first that the store does not take in time ends it.
-    pub(crate) async fn remember(self, ids: Vec<ObjectId>) {
-        for id in &ids {
-            let object = Remembered { backend: self.backend.clone(), owner: self.owner.clone() };
-            let written =
-                in_time(self.store.remember(ObjectKey::of(id.as_str()), object, id.family().lifetime())).await;
-            let is_out_of_reach = written.is_err();
-            warn(written);
-            if is_out_of_reach {
+    /// Remembers; the first that the store does not take in time ends it.
+    pub(crate) async fn remember(self, notes: Vec<Note>) {
+        for note in notes {
+            if let Err(error) = self.enter(&note).await {
+                warn(Err(error));
                 break;
             }
         }
+    }
+
+    async fn enter(&self, note: &Note) -> Result<(), BoxError> {
+        if !note.is_certain
+            && let Some(known) = in_time(self.store.look_up(note.key)).await?
+            && known.backend != self.backend
+        {
+            return Ok(());
+        }
+        let owner = self.owner.clone().filter(|_| note.is_owned);
+        let object = Remembered::on(self.backend.clone()).owner(owner);
+        in_time(self.store.remember(note.key, object, note.lifetime)).await
     }
 }
 
@@ -68,6 +132,8 @@ pub(crate) struct LearningBody {
     inner: Body,
     reader: Reader,
     notebook: Notebook,
+    /// What was remembered of late: what an event tells, the last one repeats.
+    noted: Vec<ObjectKey>,
     /// Ids on their way into the store.
     writing: Option<BoxFuture<()>>,
     /// The frame that waits for them.
@@ -75,20 +141,23 @@ pub(crate) struct LearningBody {
     has_ended: bool,
 }
 
+/// How much of what was remembered is known within one answer.
+const NOTED: usize = 64;
+
 enum Reader {
     Done,
-    Events(sse::Reader),
-    Json { read: Joined, family: Option<Family> },
+    Events { reader: sse::Reader, lesson: Lesson },
+    Json { read: Joined, lesson: Lesson },
     Key { read: Joined, ledger: Ledger },
 }
 
 impl LearningBody {
-    pub(crate) fn events(inner: Body, notebook: Notebook) -> Self {
-        Self::new(inner, Reader::Events(sse::Reader::new(LEARNED_EVENT)), notebook)
+    pub(crate) fn events(inner: Body, lesson: Lesson, notebook: Notebook) -> Self {
+        Self::new(inner, Reader::Events { reader: sse::Reader::new(LEARNED_EVENT), lesson }, notebook)
     }
 
-    pub(crate) fn json(inner: Body, family: Option<Family>, notebook: Notebook) -> Self {
-        Self::new(inner, Reader::Json { read: Joined::default(), family }, notebook)
+    pub(crate) fn json(inner: Body, lesson: Lesson, notebook: Notebook) -> Self {
+        Self::new(inner, Reader::Json { read: Joined::default(), lesson }, notebook)
     }
 
     pub(crate) fn key(inner: Body, ledger: Ledger, notebook: Notebook) -> Self {
@@ -96,33 +165,37 @@ impl LearningBody {
     }
 
     const fn new(inner: Body, reader: Reader, notebook: Notebook) -> Self {
-        Self { inner, reader, notebook, writing: None, waiting: None, has_ended: false }
+        Self { inner, reader, notebook, noted: Vec::new(), writing: None, waiting: None, has_ended: false }
     }
 
     /// Starts to remember what was found; whether there is anything to wait for.
-    fn note(&mut self, ids: Vec<ObjectId>) -> bool {
-        if ids.is_empty() {
+    fn note(&mut self, mut notes: Vec<Note>) -> bool {
+        notes.retain(|note| !self.noted.contains(&note.key));
+        if notes.is_empty() {
             return false;
         }
-        self.writing = Some(Box::pin(self.notebook.clone().remember(ids)));
+        let room = NOTED.saturating_sub(self.noted.len());
+        self.noted.extend(notes.iter().map(|note| note.key).take(room));
+        self.writing = Some(Box::pin(self.notebook.clone().remember(notes)));
         true
     }
 }
 
 impl Reader {
-    /// The ids that end in this chunk; `last` when nothing follows it.
-    fn read(&mut self, chunk: &Bytes, last: bool) -> Vec<ObjectId> {
+    /// What ends in this chunk; `last` when nothing follows it.
+    fn read(&mut self, chunk: &Bytes, last: bool) -> Vec<Note> {
         match self {
             Self::Done => Vec::new(),
-            Self::Events(reader) => {
+            Self::Events { reader, lesson } => {
                 let (mut rest, mut found, mut done) = (&chunk[..], Vec::new(), false);
                 while let Some(event) = reader.next_event(&mut rest) {
                     let Ok(event) = event else { continue };
                     let Some(data) = event.data() else { continue };
                     let answered = Answered::read_event(event.name(), &data);
-                    found.extend(answered.ids().iter().cloned());
+                    found.extend(lesson.notes(&answered));
+                    lesson.is_stored &= !answered.is_not_stored();
                     // The chunks of a chat completion all repeat its id.
-                    done |= answered.is_not_stored() || (event.name().is_none() && !answered.ids().is_empty());
+                    done |= event.name().is_none() && (answered.is_not_stored() || !answered.ids().is_empty());
                 }
                 if done {
                     *self = Self::Done;
@@ -136,14 +209,14 @@ impl Reader {
         }
     }
 
-    fn finish(&mut self) -> Vec<ObjectId> {
+    fn finish(&mut self) -> Vec<Note> {
         match std::mem::replace(self, Self::Done) {
-            Self::Json { read, family } => Answered::read(&read.into_bytes(), family).ids().to_vec(),
+            Self::Json { read, lesson } => lesson.of(&read.into_bytes()),
             Self::Key { read, ledger } => {
                 ledger.enter(&read.into_bytes());
                 Vec::new()
             }
-            Self::Done | Self::Events(_) => Vec::new(),
+            Self::Done | Self::Events { .. } => Vec::new(),
         }
     }
 }
@@ -167,8 +240,8 @@ impl HttpBody for LearningBody {
             match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     let last = self.inner.is_end_stream();
-                    let ids = frame.data_ref().map(|data| self.reader.read(data, last)).unwrap_or_default();
-                    if !self.note(ids) {
+                    let notes = frame.data_ref().map(|data| self.reader.read(data, last)).unwrap_or_default();
+                    if !self.note(notes) {
                         return Poll::Ready(Some(Ok(frame)));
                     }
                     self.waiting = Some(frame);
@@ -179,8 +252,8 @@ impl HttpBody for LearningBody {
                 }
                 None => {
                     self.has_ended = true;
-                    let ids = self.reader.finish();
-                    self.note(ids);
+                    let notes = self.reader.finish();
+                    self.note(notes);
                 }
             }
         }

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use tower::BoxError;
 
+use crate::azure::object_id::Sealed;
+
 /// Remembers which backend holds an object, and whose it is.
 ///
 /// A store never sees an id: it is asked by a digest. It may forget whatever it likes at any time, as one that is bounded
@@ -54,6 +56,11 @@ impl ObjectKey {
     #[must_use]
     pub fn of(id: &str) -> Self {
         Self::of_parts(&[id])
+    }
+
+    /// The key of a content that only its maker reads.
+    pub(crate) fn of_sealed(content: &Sealed) -> Self {
+        Self::of_parts(&["sealed", content.as_str()])
     }
 
     /// The key of several texts together. One text alone is never confused with several.

@@ -7,12 +7,16 @@ use super::cookie::SessionCookie;
 use super::service::StickySession;
 use crate::context::EphemeralKeys;
 use crate::directory::{DISCOVERY_RATE, Discovery, MemoryStore, SessionStore};
+use crate::headers::ALIAS;
 use crate::pool::Pool;
 
 /// How many ids are remembered in memory, unless it is told.
 pub const REMEMBER: usize = 100_000;
 /// The header by which a client names a session, unless it is told.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-affinity");
+
+/// The header by which a client says for which alias something is meant that names none, such as a file for a batch.
+pub const ALIAS_HEADER: HeaderName = ALIAS;
 
 /// Keeps requests on the backend that holds what they refer to. See the [module docs](super).
 ///

@@ -7,34 +7,50 @@
 //! |---|---|---|---|
 //! | the ephemeral key that the request presented | `realtime`, `realtime/calls` | the backend that issued it | 429 with the time to wait |
 //! | ids in the path, of a page's cursor, in the body | every call | the backend that holds them all | 429 with the time to wait |
+//! | content that only its maker reads (`encrypted_content`) | every call | the backend that made the last of it, if remembered | as above |
 //! | ids of items that a body only repeats | every call | as above, if one is remembered | as above |
 //! | the cookie ([`SessionCookie`]) | calls that make or list objects that stay | the backend where the client was | [`WhenUnavailable`] |
 //! | the session header ([`SESSION_HEADER`]) | every call | the backend to which that name hashes | [`WhenUnavailable`] |
 //! | the client's home | calls that make or list objects that stay | the first in its order of backends | passed over while down or drained; throttled: [`WhenUnavailable`] |
 //! | nothing | chat and other calls without state, new responses | any | failover as usual |
 //!
-//! 1. Ids are learned from successful answers as they pass, JSON and streamed. Only a frame that tells an id waits, until the
-//!    [`SessionStore`] has it and for [`STORE_TIME`] at most. An answer that is not stored teaches nothing.
+//! 1. Ids are looked for where the API defines them for a call ([`References`](crate::azure::object_id::References)), and nowhere
+//!    else: `metadata`, `client_metadata`, the arguments of functions, the items of an evaluation and fields that nobody knows
+//!    lead nowhere. Of one body [`MAX_REFERENCES`](crate::azure::object_id::MAX_REFERENCES) ids are read; if there are more, the
+//!    first lead where they are remembered, and nobody is asked for them.
+//!    Ids are learned from successful answers as they pass, JSON and streamed. Only a frame that tells an id waits, until the
+//!    [`SessionStore`] has it and for [`STORE_TIME`] at most. An answer that is not stored teaches no id. What an answer merely
+//!    mentions, and what is found, never overwrites what the answer told that made it.
+//!    The content of reasoning and compaction items is learned whether it is stored or not, by a digest. Nobody is asked for it:
+//!    where it is not remembered, a backend that cannot read it refuses it, the request moves on, and the answer that succeeds
+//!    teaches who can. The same happens once when what was remembered is wrong. Content of two makers in one request can be read
+//!    nowhere; it goes to the maker of the last one, whose answer says so.
 //! 2. An id that is not remembered is *discovered*: its own GET goes to all backends that this request may use at once, with the
-//!    backends' own credentials and nothing of the client but the version of the API. Concurrent requests share one search; of
+//!    backends' own credentials and nothing of the client but the version of the API and the headers that it requires
+//!    (`openai-beta`, `aoai-evals`); only who asks with the same ones is told what was found. An object is where its own kind and id
+//!    come back. Concurrent requests share one search; of
 //!    one request [`MAX_UNKNOWN`] ids at most are looked for, and all searches together make [`DISCOVERY_RATE`] calls a second.
 //!    An id that is not made of unreserved characters is never asked for.
 //!    A backend that is shown the client's own token is not asked: when it is the only such one and nobody else has the id, it is
 //!    there, or nowhere.
 //! 3. An id that every backend answers 404 for is 404 `not_found`, for [`UNKNOWN_TIME`] without asking again. If none has it
-//!    and one could not answer, nothing is known: 429 or 503. A 404 that is about the path or the version is not about the id,
-//!    and the request goes on without a pin.
+//!    and one could not answer, nothing is known: 429 or 503. A 404 that is about the path or the version is not about the id, nor
+//!    is a 400, and the request goes on without a pin.
 //! 4. Ids of two backends in one request: 400 `ids_on_different_backends`.
 //! 5. A pin is an extension, [`Pin`](crate::pool::Pin), which selection and failover follow. Nothing leads to a backend that the
 //!    [constraints](crate::pool::Constraints) of client and request exclude: for this request what lies there is unknown. An alias
 //!    that the pinned backend does not serve is 404 `DeploymentNotFound`.
 //! 6. A home is found by weighted rendezvous hashing of the client's id, the lowest priority number first: a change of the pool
-//!    moves as few clients as possible. All requests without a [`Client`](crate::context::Client) are one client.
+//!    moves as few clients as possible. It is among the backends that serve an alias which the client may use, or the one that
+//!    the request names: in its path (`/openai/deployments/{alias}/files`) or in the header [`ALIAS_HEADER`], which is authorised
+//!    like any alias and never passed on. A list is not repeated elsewhere after a failure: another backend's would look as if the
+//!    client's objects were gone. All requests without a [`Client`](crate::context::Client) are one client.
 //! 7. Cookie, header and home lead only to backends with the [release](crate::pool::Release) of the client. Without a client the
 //!    name of the session, put into the extensions as [`Session`](crate::context::Session), is what keeps its release.
 //! 8. The cookie is set only when something was pinned, and the gateway's own cookie and session header are not passed on.
 //! 9. The key of a realtime session (`ek_…`) is learned from the answer that issues it, if
-//!    [`ephemeral_keys`](StickySessionLayer::ephemeral_keys) is set: a digest, with its client, backend and end.
+//!    [`ephemeral_keys`](StickySessionLayer::ephemeral_keys) is set: a digest, with its client, backend and end. A realtime call
+//!    (`rtc_…`) is learned from the `Location` of the answer that made it; what is asked of it, and `?call_id=`, follow it.
 //!
 //! It sends nothing but discovery's GETs and the pages of a list that it filters, and repeats nothing. Below it belong
 //! [`FailoverLayer`](crate::failover::FailoverLayer) and [`SelectBackendLayer`](crate::select::SelectBackendLayer); above it
@@ -53,8 +69,9 @@
 //!
 //! A backend sees one identity, so that any client could read another's thread by its id. With [`Ownership::Enforce`] an id is
 //! of use to the client only that made the object. Another's id is answered like one that never existed, unknown ids are
-//! refused without asking anybody, and lists hold a client's own objects. Whatever could hide an id is refused: bodies
-//! that cannot be searched, paths that nobody here knows. With the in-memory store a restart forgets all owners, and with them
+//! refused without asking anybody, and lists hold a client's own objects. Beside the places that the API defines, no text of a JSON
+//! body or of the query that is built like an id may be one that is known as another client's. Whatever could hide an id is
+//! refused: bodies that cannot be searched, paths that nobody here knows. With the in-memory store a restart forgets all owners, and with them
 //! all objects become unreachable through the gateway: give it a store that lasts. Not seen are ids inside files, such as the
 //! lines of a batch's input.
 //!
@@ -116,6 +133,7 @@ mod future;
 mod home;
 mod layer;
 mod list;
+mod place;
 mod service;
 mod subject;
 mod visit;
@@ -129,6 +147,6 @@ pub use crate::directory::{
 
 pub use self::cookie::{COOKIE_LIFETIME, COOKIE_NAME, InvalidKey, MIN_KEY, SessionCookie};
 pub use self::future::ResponseFuture;
-pub use self::layer::{Ownership, REMEMBER, SESSION_HEADER, StickySessionLayer, WhenUnavailable};
+pub use self::layer::{ALIAS_HEADER, Ownership, REMEMBER, SESSION_HEADER, StickySessionLayer, WhenUnavailable};
 pub use self::list::{LIST_BODY, LIST_PAGES};
 pub use self::service::StickySession;

@@ -16,6 +16,7 @@ use super::visit::{Hints, Visit};
 use crate::body::Body;
 use crate::context::{Cookies, EphemeralKey, Session, Terms};
 use crate::error::Error;
+use crate::headers::ALIAS;
 
 /// Keeps requests on the backend that holds what they refer to. See the [module docs](super).
 #[derive(Clone, Debug)]
@@ -46,11 +47,14 @@ impl<S> StickySession<S> {
         if let Some(session) = &session {
             request.extensions_mut().insert(session.clone());
         }
+        let alias = request.headers_mut().remove(&ALIAS);
+        let alias =
+            alias.and_then(|alias| alias.to_str().ok().map(Box::from)).filter(|alias: &Box<str>| !alias.is_empty());
         let issuer = request.extensions().get::<EphemeralKey>().map(|key| key.backend().clone());
-        let Some(ours) = &self.settings.cookie else { return Hints { session, issuer, ..Hints::default() } };
+        let Some(ours) = &self.settings.cookie else { return Hints { session, alias, issuer, ..Hints::default() } };
         let https = ours.is_https(request);
         let cookies = request.extensions().get::<Cookies>().cloned().or_else(|| Cookies::of(request.headers()));
-        let Some(cookies) = cookies else { return Hints { session, issuer, https, ..Hints::default() } };
+        let Some(cookies) = cookies else { return Hints { session, alias, issuer, https, ..Hints::default() } };
         if request.headers().contains_key(COOKIE) {
             request.headers_mut().remove(COOKIE);
             for others in cookies.values().iter().filter_map(|header| ours.removed_from(header)) {
@@ -58,7 +62,7 @@ impl<S> StickySession<S> {
             }
         }
         let backends = self.settings.pool.backends();
-        Hints { session, issuer, https, cookie: ours.read(cookies.values(), &backends, SystemTime::now()) }
+        Hints { session, alias, issuer, https, cookie: ours.read(cookies.values(), &backends, SystemTime::now()) }
     }
 }
 

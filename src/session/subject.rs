@@ -1,5 +1,6 @@
 //! What a request is about: which objects it refers to, and whether it makes or lists any.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -8,10 +9,11 @@ use http::{HeaderMap, Method, Request, Uri};
 use memchr::memchr2_iter;
 use memchr::memmem::Finder;
 
-use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, is_plain};
+use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, Sealed, is_look_alike, is_plain, look_alikes};
 use crate::azure::operation::Operation;
 use crate::body::Body;
 use crate::context::{Route, is_sdp};
+use crate::directory;
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
@@ -23,6 +25,10 @@ pub(super) struct Subject {
     pub(super) named: Vec<Named>,
     /// What it repeats: the backend may know it.
     pub(super) repeated: Vec<ObjectId>,
+    /// Content in it that only one backend reads, the last of it last.
+    pub(super) sealed: Vec<Sealed>,
+    /// What else in it could be an id, as far as that is looked for: nothing of it may be another client's.
+    pub(super) suspects: Vec<ObjectId>,
     /// Whether it makes or lists objects that are kept.
     pub(super) is_kept: bool,
     /// What its answer tells.
@@ -42,13 +48,15 @@ pub(super) struct Named {
 /// What is learned from a successful answer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Lesson {
+    /// The realtime call that its `Location` leads to.
+    Call,
     /// The object is gone.
     Gone(ObjectId),
-    /// Ids; what the answer itself is called is of this family where its prefix does not say.
-    Ids(Option<Family>),
     /// The key of a realtime session.
     Key,
     Nothing,
+    /// Ids, and content that only one backend reads.
+    Told(directory::Lesson),
 }
 
 impl Subject {
@@ -63,20 +71,23 @@ impl Subject {
         let mut subject = Self {
             named: Vec::new(),
             repeated: references.repeated().to_vec(),
+            sealed: references.sealed().to_vec(),
+            suspects: Vec::new(),
             is_kept: is_kept(method, route.operation()),
             lesson: Lesson::Nothing,
             is_list: false,
             route,
         };
         let in_path = subject.in_path(strict)?;
-        let in_query = if in_path.is_none() && method == Method::GET { subject.cursors(uri) } else { Vec::new() };
+        let in_query = if in_path.is_none() && method == Method::GET { subject.in_query(uri) } else { Vec::new() };
         subject.lesson = subject.lesson_of(method, uri.path(), in_path.as_ref(), references.store());
         subject.is_list = subject.is_kept && method == Method::GET && subject.route.object_ids().len() == 0;
         if strict && subject.is_out_of_sight(uri.path()) {
             return Err(out_of_sight());
         }
         let surface = subject.route.surface();
-        let readable = |id: &ObjectId| id.read_path(surface);
+        // Of more ids than anybody reads, none is worth asking for.
+        let readable = |id: &ObjectId| id.read_path(surface).filter(|_| !references.is_truncated());
         let in_path = in_path.map(|id| (readable(&id).filter(|_| stands_in(uri.path(), &id)), id));
         let elsewhere = in_query.into_iter().chain(references.ids().iter().cloned()).map(|id| (readable(&id), id));
         let mut query = None;
@@ -87,12 +98,20 @@ impl Subject {
                 subject.named.push(Named { id, read });
             }
         }
+        if strict {
+            subject.suspects = suspects(request, &subject.named)?;
+        }
         Ok(subject)
     }
 
     /// Whether the request has nothing to do with objects.
     pub(super) fn is_stateless(&self) -> bool {
-        self.named.is_empty() && self.repeated.is_empty() && self.lesson == Lesson::Nothing && !self.is_kept
+        self.named.is_empty()
+            && self.repeated.is_empty()
+            && self.sealed.is_empty()
+            && self.suspects.is_empty()
+            && self.lesson == Lesson::Nothing
+            && !self.is_kept
     }
 
     /// Whether the answer is the key of a realtime session.
@@ -110,28 +129,36 @@ impl Subject {
         if strict && id.is_none() { Err(not_found(text)) } else { Ok(id) }
     }
 
-    /// The ids from which a list goes on.
-    fn cursors(&self, uri: &Uri) -> Vec<ObjectId> {
+    /// The ids from which a list goes on, or the call that a realtime session joins.
+    fn in_query(&self, uri: &Uri) -> Vec<ObjectId> {
         let Some(family) = Family::of_operation(self.route.operation()) else { return Vec::new() };
+        let holds_id = |name: &str| match family {
+            Family::Call => name == "call_id",
+            _ => matches!(name, "after" | "before"),
+        };
         let parameters = query_parameters(uri.query().unwrap_or_default());
-        let cursors = parameters.filter(|(name, ..)| matches!(&**name, "after" | "before"));
-        cursors.filter_map(|(_, id, _)| ObjectId::new(family, &id)).collect()
+        parameters.filter(|(name, ..)| holds_id(name)).filter_map(|(_, id, _)| ObjectId::new(family, &id)).collect()
     }
 
     fn lesson_of(&self, method: &Method, path: &str, in_path: Option<&ObjectId>, store: Option<bool>) -> Lesson {
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let alone = self.route.object_ids().len() == 1 && in_path.is_some_and(|id| id.as_str() == last);
         let family = Family::of_operation(self.route.operation());
+        let posts = method == Method::POST;
+        let told = |family, makes, is_stored| Lesson::Told(directory::Lesson { family, makes, is_stored });
         match self.route.operation() {
             _ if method == Method::DELETE => {
                 in_path.filter(|_| alone).map_or(Lesson::Nothing, |id| Lesson::Gone(id.clone()))
             }
+            Operation::Responses => told(family, posts && in_path.is_none(), store != Some(false)),
+            Operation::Realtime if posts && in_path.is_none() && last == "calls" => Lesson::Call,
             _ if store == Some(false) => Lesson::Nothing,
-            Operation::ChatCompletions if method == Method::POST && store != Some(true) => Lesson::Nothing,
-            Operation::ChatCompletions | Operation::Responses => Lesson::Ids(family),
+            Operation::ChatCompletions if posts && store != Some(true) => Lesson::Nothing,
+            Operation::ChatCompletions => told(family, posts && in_path.is_none(), true),
             _ if self.is_kept => {
-                let own = |family: &Family| family.collection().unwrap_or("uploads").ends_with(last) || alone;
-                Lesson::Ids(family.filter(own))
+                let is_collection = |family: &Family| family.collection().unwrap_or("uploads").ends_with(last);
+                let own = family.filter(|family| is_collection(family) || alone);
+                told(own, posts && in_path.is_none(), true)
             }
             _ => Lesson::Nothing,
         }
@@ -176,6 +203,7 @@ fn is_kept(method: &Method, operation: Operation) -> bool {
 /// What the body refers to.
 fn references(request: &Request<Body>, route: &Route, strict: bool) -> Result<References, Error> {
     let (headers, body) = (request.headers(), request.body());
+    let operation = route.operation();
     let is_offer = route.operation() == Operation::Realtime && is_sdp(headers);
     if http_body::Body::is_end_stream(body) || is_multipart(headers) || is_offer {
         return Ok(References::default());
@@ -186,38 +214,47 @@ fn references(request: &Request<Body>, route: &Route, strict: bool) -> Result<Re
     if strict && headers.contains_key(CONTENT_ENCODING) {
         return Err(unreadable());
     }
-    if !may_refer(route.operation(), bytes) {
+    if !strict && !may_refer(operation, bytes) {
         return Ok(References::default());
     }
-    match References::read(bytes) {
+    match References::read(operation, bytes) {
         Ok(references) if strict && references.is_oversized() => Err(not_found("")),
+        Ok(references) if strict && references.is_truncated() => Err(unreadable()),
         Ok(references) => Ok(references),
         Err(_) if strict => Err(unreadable()),
         Err(_) => Ok(References::default()),
     }
 }
 
+/// What else of a request could be an id: any text of its JSON, and what its query says.
+fn suspects(request: &Request<Body>, named: &[Named]) -> Result<Vec<ObjectId>, Error> {
+    let mut texts = match request.body().as_bytes() {
+        Some(body) if is_json(body) => look_alikes(body).map_err(|_| unreadable())?,
+        _ => HashSet::new(),
+    };
+    let parameters = query_parameters(request.uri().query().unwrap_or_default());
+    texts.extend(parameters.map(|(_, value, _)| value.into_owned()).filter(|value| is_look_alike(value)));
+    let suspects = texts.iter().filter(|text| named.iter().all(|named| named.id.as_str() != **text));
+    Ok(suspects.filter_map(|text| ObjectId::new(Family::of_prefix(text).unwrap_or(Family::Item), text)).collect())
+}
+
+/// Whether a body begins like JSON; what claims to be it and is not was refused before.
+fn is_json(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'{' | b'['))
+}
+
 static STORE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"store\""));
 
 /// Whether a body is worth reading. Most calls without state name no object at all, which is much quicker to see than to parse.
 fn may_refer(operation: Operation, body: &Bytes) -> bool {
-    let stateless = matches!(
-        operation,
-        Operation::AudioSpeech
-            | Operation::AudioTranscriptions
-            | Operation::AudioTranslations
-            | Operation::ChatCompletions
-            | Operation::Completions
-            | Operation::Embeddings
-            | Operation::ImagesEdits
-            | Operation::ImagesGenerations
-    );
+    let seldom = matches!(operation, Operation::ChatCompletions | Operation::ImagesEdits);
     // `file_id` and the like, `"store"`, and any escape by which they could be spelled.
     let word =
         |at: usize, word: &[u8]| body.get(at + 1..at + 1 + word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word));
-    !stateless
-        || memchr2_iter(b'_', b'\\', body).any(|at| word(at, b"id") || word(at, b"u00"))
-        || STORE.find(body).is_some()
+    References::are_defined_for(operation)
+        && (!seldom
+            || memchr2_iter(b'_', b'\\', body).any(|at| word(at, b"id") || word(at, b"u00"))
+            || STORE.find(body).is_some())
 }
 
 fn is_multipart(headers: &HeaderMap) -> bool {
@@ -313,13 +350,17 @@ mod tests {
     fn an_answer_teaches_what_its_call_makes() {
         let lesson = |method, uri, body| read(method, uri, body).map(|subject| subject.lesson);
         let post = |uri, body| lesson(Method::POST, uri, body);
-        assert_eq!(post("/openai/v1/files", ""), Some(Lesson::Ids(Some(Family::File))));
-        assert_eq!(post("/openai/threads/runs", "{}"), Some(Lesson::Ids(None)));
-        assert_eq!(post("/openai/threads/t/runs", "{}"), Some(Lesson::Ids(None)));
-        assert_eq!(post("/openai/v1/responses", "{}"), Some(Lesson::Ids(Some(Family::Response))));
-        assert_eq!(post("/openai/v1/responses", r#"{"store":false}"#), None);
+        let told = |family, makes, is_stored| Some(Lesson::Told(directory::Lesson { family, makes, is_stored }));
+        assert_eq!(post("/openai/v1/files", ""), told(Some(Family::File), true, true));
+        assert_eq!(post("/openai/threads/runs", "{}"), told(None, true, true));
+        assert_eq!(post("/openai/threads/t/runs", "{}"), told(None, false, true));
+        assert_eq!(post("/openai/threads/t", "{}"), told(Some(Family::Thread), false, true));
+        assert_eq!(post("/openai/v1/responses", "{}"), told(Some(Family::Response), true, true));
+        let unstored = post("/openai/v1/responses", r#"{"store":false}"#);
+        assert_eq!(unstored, told(Some(Family::Response), true, false), "what only one reads is learned all the same");
+        assert_eq!(post("/openai/v1/realtime/calls", ""), Some(Lesson::Call));
         let chat = "/openai/v1/chat/completions";
-        assert_eq!(post(chat, r#"{"store":true}"#), Some(Lesson::Ids(Some(Family::Completion))));
+        assert_eq!(post(chat, r#"{"store":true}"#), told(Some(Family::Completion), true, true));
         assert_eq!(post(chat, r#"{"store":false}"#), None);
         let gone = lesson(Method::DELETE, "/openai/threads/t/", "");
         assert_eq!(gone, ObjectId::new(Family::Thread, "t").map(Lesson::Gone));
@@ -338,7 +379,7 @@ mod tests {
         let stream = Body::prefixed(Bytes::from_static(b"{}"), Body::empty());
         assert_eq!(read(threads, stream), Err(ErrorKind::RequestTooLarge));
         assert_eq!(read("/openai/v1/unheard/of", Body::empty()), Err(ErrorKind::OperationNotAllowed));
-        assert_eq!(read("/openai/v1/realtime/calls/rtc_1/hangup", Body::empty()), Err(ErrorKind::ObjectNotFound));
+        assert_eq!(read("/openai/v1/models/m_1/anything", Body::empty()), Err(ErrorKind::ObjectNotFound));
         let long = format!("/openai/threads/{}", "x".repeat(MAX_LEN + 1));
         assert_eq!(read(&long, Body::empty()), Err(ErrorKind::ObjectNotFound));
     }

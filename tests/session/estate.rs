@@ -193,14 +193,14 @@ impl Resource {
         };
         let mut inside = path[name.len()..].trim_matches('/').split('/').filter(|part| !part.is_empty());
         match (method, inside.next(), inside.next()) {
-            (&Method::POST, None, _) => found(&json!({"id": self.make(name, prefix), "object": name})),
+            (&Method::POST, None, _) => found(&json!({"id": self.make(name, prefix), "object": kind(name)})),
             (_, None, _) => self.list(name, uri.query().unwrap_or_default()),
             (_, Some(id), _) if !self.holds(id) => failure(404, None, &format!("No object found with id '{id}'.")),
             (&Method::DELETE, Some(id), None) => {
                 self.objects.lock().unwrap().remove(id);
                 found(&json!({"id": id, "deleted": true}))
             }
-            (_, Some(id), None) => found(&json!({"id": id, "object": name})),
+            (_, Some(id), None) => found(&json!({"id": id, "object": kind(name)})),
             (_, Some(id), Some(_)) => found(&json!({"id": self.fresh("inner_"), "object": "inner", "thread_id": id})),
         }
     }
@@ -256,6 +256,15 @@ impl Resource {
 
     fn holds(&self, id: &str) -> bool {
         self.objects.lock().unwrap().contains_key(id)
+    }
+}
+
+/// What an object of a collection calls itself.
+fn kind(collection: &str) -> String {
+    match collection {
+        "batches" => "batch".to_owned(),
+        "chat/completions" => "chat.completion".to_owned(),
+        name => name.trim_end_matches('s').replace('/', "."),
     }
 }
 

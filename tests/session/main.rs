@@ -5,6 +5,7 @@
 mod answers;
 #[path = "../support/collections.rs"]
 mod collections;
+mod contents;
 mod cookies;
 mod discovery;
 mod estate;

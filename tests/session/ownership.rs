@@ -87,7 +87,7 @@ async fn no_body_reaches_it() {
     let own = id(&ok(&gateway, call_as("b", "POST", "/openai/threads", &json!({}))).await);
     let run = format!("/openai/threads/{own}/runs");
     type Make = fn(&str) -> Value;
-    let table: [(&str, &str, Make); 12] = [
+    let table: [(&str, &str, Make); 11] = [
         (&run, &assistant, |id| json!({"assistant_id": id, "stream": true})),
         ("/openai/threads/runs", &assistant, |id| json!({"assistant_id": id})),
         ("/openai/vector_stores", &file, |id| json!({"file_ids": [id]})),
@@ -99,10 +99,27 @@ async fn no_body_reaches_it() {
         (RESPONSES, &container, |id| json!({"tools": [{"type": "code_interpreter", "container": id}]})),
         (RESPONSES, &file, |id| json!({"input": [{"content": [{"type": "input_file", "file_id": id}]}]})),
         (chat, &file, |id| json!({"messages": [{"content": [{"type": "file", "file": {"File_ID": id}}]}]})),
-        ("/openai/evals", &thread, |id| json!({"metadata": {}, "x": [[{"thread_id": id, "thread_id ": 1}]]})),
     ];
     for (path, id, body) in table {
         assert_hidden(&estate, &gateway, id, |id| call_as("b", "POST", path, &body(id))).await;
+    }
+    // Where the API has no place for it, an id is the client's own, unless it is another's.
+    let elsewhere: [(&str, Make); 5] = [
+        ("/openai/evals", |id| json!({"metadata": {}, "x": [[{"thread_id": id, "thread_id ": 1}]]})),
+        (RESPONSES, |id| json!({"client_metadata": {"thread_id": id}})),
+        (RESPONSES, |id| json!({"nobody": {id: "knows"}})),
+        (chat, |id| json!({"messages": [{"content": id}]})),
+        ("/openai/deployments/gpt-4o/embeddings", |id| json!({"input": ["x", id]})),
+    ];
+    for (path, body) in elsewhere {
+        estate.forget_seen();
+        let theirs = send(&gateway, call_as("b", "POST", path, &body(&thread))).await;
+        assert_eq!((theirs.status().as_u16(), estate.seen().len()), (404, 0), "{path}");
+        let allowed = [("a", thread.as_str()), ("b", &own), ("b", "thread_of-nobody1"), ("b", "f81d4fae-7dec-11d0")];
+        for (reached, (client, id)) in allowed.into_iter().enumerate() {
+            send(&gateway, call_as(client, "POST", path, &body(id))).await;
+            assert_eq!(estate.seen().len(), reached + 1, "{path}: {id}");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// What a walker does with the values that it meets.
 pub(super) trait Walk: Sized {
@@ -72,10 +72,10 @@ impl<'de, W: Walk> Visitor<'de> for Value<W> {
     }
 }
 
-/// Reads a key and says what it stands for; keys are compared without regard to ASCII case, as some backends' readers do.
-pub(super) struct Key<T>(pub(super) fn(&str) -> T);
+/// Reads a key and says what it stands for.
+pub(super) struct Key<F>(pub(super) F);
 
-impl<'de, T> DeserializeSeed<'de> for Key<T> {
+impl<'de, F: FnOnce(&str) -> T, T> DeserializeSeed<'de> for Key<F> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
@@ -83,7 +83,7 @@ impl<'de, T> DeserializeSeed<'de> for Key<T> {
     }
 }
 
-impl<T> Visitor<'_> for Key<T> {
+impl<F: FnOnce(&str) -> T, T> Visitor<'_> for Key<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,22 +100,12 @@ pub(super) fn skip<'de, A: MapAccess<'de>>(members: &mut A) -> Result<(), A::Err
     members.next_value::<IgnoredAny>().map(drop)
 }
 
-/// A string, or whatever else stands there, which is passed over.
-pub(super) struct Text(pub(super) Option<String>);
+/// Takes a string where it stands; whatever else stands there is passed over.
+pub(super) struct Read<F>(pub(super) F);
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut text = None;
-        Value(Scalar(&mut text)).deserialize(deserializer)?;
-        Ok(Self(text))
-    }
-}
-
-struct Scalar<'a>(&'a mut Option<String>);
-
-impl Walk for Scalar<'_> {
+impl<F: FnOnce(&str)> Walk for Read<F> {
     fn text(self, text: &str) {
-        *self.0 = Some(text.to_owned());
+        (self.0)(text);
     }
 
     fn array<'de, A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {

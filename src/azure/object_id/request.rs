@@ -1,44 +1,71 @@
 //! The ids that the body of a request refers to.
 
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess};
+use std::collections::HashSet;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Deserializer;
 
-use super::json::{Key, Text, Value, Walk, skip};
-use super::{Family, MAX_LEN, ObjectId};
+use super::json::{Key, Read, Value, Walk, skip};
+use super::places::{Holds, Node, places};
+use super::{Family, MAX_LEN, ObjectId, Sealed};
+use crate::azure::operation::Operation;
 
-/// How many ids a body may refer to.
+/// How many ids of a body are read.
 pub const MAX_REFERENCES: usize = 512;
+
+/// How many times ids are read in a body, the same one again included.
+const MAX_READ: usize = 8 * MAX_REFERENCES;
 
 /// How many ids that a body merely repeats are kept: the objects of one conversation lie together.
 const MAX_REPEATED: usize = 32;
+
+/// How many sealed contents are kept, the last ones: those of one conversation have one maker.
+const MAX_SEALED: usize = 8;
+
+/// How many times one object may say its own id.
+const MAX_NAMES: usize = 4;
 
 /// What the body of a request says of stored objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     ids: Vec<ObjectId>,
+    seen: HashSet<ObjectId>,
+    read: usize,
     repeated: Vec<ObjectId>,
+    sealed: Vec<Sealed>,
     oversized: bool,
+    truncated: bool,
     store: Option<bool>,
 }
 
-/// The body is not JSON, or refers to more ids than [`MAX_REFERENCES`].
+/// The body is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body cannot be searched for ids")]
 #[non_exhaustive]
 pub struct Unreadable;
 
 impl References {
-    /// Reads a JSON body, at whatever depth ids stand in it; every occurrence of a repeated key counts. What is the client's
-    /// own, such as `metadata` or a schema, is passed over.
+    /// Reads the JSON body of a call, at the places where the API defines ids for it; every occurrence of a repeated key
+    /// counts. Everything else is the client's own and passed over.
+    ///
+    /// Reading ends with [`MAX_REFERENCES`] ids: then the body [is truncated](Self::is_truncated).
     ///
     /// # Errors
     /// [`Unreadable`].
-    pub fn read(body: &[u8]) -> Result<Self, Unreadable> {
+    pub fn read(operation: Operation, body: &[u8]) -> Result<Self, Unreadable> {
+        static NOWHERE: Node = Node::NONE;
         let mut found = Self::default();
         let mut json = Deserializer::from_slice(body);
-        Value(Walker { found: &mut found, place: Place::Root }).deserialize(&mut json).map_err(|_| Unreadable)?;
+        let node = places(operation).unwrap_or(&NOWHERE);
+        Value(Walker { found: &mut found, node }).deserialize(&mut json).map_err(|_| Unreadable)?;
         json.end().map_err(|_| Unreadable)?;
-        if found.ids.len() > MAX_REFERENCES { Err(Unreadable) } else { Ok(found) }
+        Ok(found)
+    }
+
+    /// Whether a call has places for ids in its body at all.
+    #[must_use]
+    pub fn are_defined_for(operation: Operation) -> bool {
+        places(operation).is_some()
     }
 
     /// The ids that the request refers to, each once: the backend must know what they name.
@@ -53,10 +80,22 @@ impl References {
         &self.repeated
     }
 
+    /// Content that only its maker reads, the last few of it, in their order.
+    #[must_use]
+    pub fn sealed(&self) -> &[Sealed] {
+        &self.sealed
+    }
+
     /// Whether something longer than [`MAX_LEN`](super::MAX_LEN), or empty, stands where an id belongs.
     #[must_use]
     pub const fn is_oversized(&self) -> bool {
         self.oversized
+    }
+
+    /// Whether there are more ids than are read. Those that were are the first.
+    #[must_use]
+    pub const fn is_truncated(&self) -> bool {
+        self.truncated
     }
 
     /// What the request says of keeping its answer.
@@ -66,9 +105,15 @@ impl References {
     }
 
     fn refer(&mut self, family: Family, text: &str) {
+        self.read += 1;
+        self.truncated |= self.read > MAX_READ;
         match ObjectId::new(family, text) {
-            Some(id) if self.ids.len() <= MAX_REFERENCES && !self.ids.contains(&id) => self.ids.push(id),
-            Some(_) => {}
+            Some(id) if self.seen.contains(&id) => {}
+            Some(_) if self.ids.len() == MAX_REFERENCES => self.truncated = true,
+            Some(id) => {
+                self.seen.insert(id.clone());
+                self.ids.push(id);
+            }
             None => self.oversized |= text.len() > MAX_LEN,
         }
     }
@@ -78,195 +123,184 @@ impl References {
             self.repeated.extend(ObjectId::new(family, text));
         }
     }
-}
 
-/// What a value is.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    /// The body.
-    Root,
-    /// Part of the body.
-    Inside,
-    /// Where an id stands, a list of ids, or an object with its `id`.
-    Id(Family),
-    /// A list of items; a text is none.
-    Items,
-    /// An item of a response's input or of a conversation.
-    Item,
-    /// An id that an item says it came from.
-    Repeated(Family),
-    Store,
-}
+    fn seal(&mut self, content: &str) {
+        if content.is_empty() {
+            return;
+        }
+        if self.sealed.len() < MAX_SEALED {
+            self.sealed.push(Sealed::default());
+        } else {
+            self.sealed.rotate_left(1);
+        }
+        if let Some(last) = self.sealed.last_mut() {
+            last.read(content);
+        }
+    }
 
-/// What a key stands for.
-#[derive(Clone, Copy)]
-enum Meaning {
-    /// An item that the request approves, which only the backend has in full.
-    Approved,
-    Content,
-    EncryptedContent,
-    Id,
-    Items,
-    /// What is the client's own, or said by a model.
-    Opaque,
-    Other,
-    Reference(Family),
-    Store,
-    Type,
-}
-
-const KEYS: [(&str, Meaning); 37] = [
-    ("annotations", Meaning::Opaque),
-    ("approval_request_id", Meaning::Approved),
-    ("arguments", Meaning::Opaque),
-    ("assistant_id", Meaning::Reference(Family::Assistant)),
-    ("attributes", Meaning::Opaque),
-    ("batch_id", Meaning::Reference(Family::Batch)),
-    ("container", Meaning::Reference(Family::Container)),
-    ("container_id", Meaning::Reference(Family::Container)),
-    ("content", Meaning::Content),
-    ("conversation", Meaning::Reference(Family::Conversation)),
-    ("conversation_id", Meaning::Reference(Family::Conversation)),
-    ("encrypted_content", Meaning::EncryptedContent),
-    ("eval_id", Meaning::Reference(Family::Eval)),
-    ("file_id", Meaning::Reference(Family::File)),
-    ("file_ids", Meaning::Reference(Family::File)),
-    ("headers", Meaning::Opaque),
-    ("id", Meaning::Id),
-    ("input", Meaning::Items),
-    ("input_file_id", Meaning::Reference(Family::File)),
-    ("items", Meaning::Items),
-    ("json_schema", Meaning::Opaque),
-    ("metadata", Meaning::Opaque),
-    ("output", Meaning::Content),
-    ("parameters", Meaning::Opaque),
-    ("previous_response_id", Meaning::Reference(Family::Response)),
-    ("response_id", Meaning::Reference(Family::Response)),
-    ("schema", Meaning::Opaque),
-    ("store", Meaning::Store),
-    ("thread_id", Meaning::Reference(Family::Thread)),
-    ("training_file", Meaning::Reference(Family::File)),
-    ("type", Meaning::Type),
-    ("upload_id", Meaning::Reference(Family::Upload)),
-    ("validation_file", Meaning::Reference(Family::File)),
-    ("variables", Meaning::Opaque),
-    ("vector_store_id", Meaning::Reference(Family::VectorStore)),
-    ("vector_store_ids", Meaning::Reference(Family::VectorStore)),
-    ("video_id", Meaning::Reference(Family::Video)),
-];
-
-fn meaning(key: &str) -> Meaning {
-    KEYS.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map_or(Meaning::Other, |(_, meaning)| *meaning)
+    /// Whether what stands there is still read.
+    const fn wants(&self, holds: Option<Holds>) -> bool {
+        !self.truncated || matches!(holds, Some(Holds::Store))
+    }
 }
 
 struct Walker<'a> {
     found: &'a mut References,
-    place: Place,
+    node: &'a Node,
 }
 
-impl Walker<'_> {
-    fn at(&mut self, place: Place) -> Value<Walker<'_>> {
-        Value(Walker { found: &mut *self.found, place })
-    }
-
-    /// What a member of this object is, and `None` for what is passed over.
-    fn member(&self, meaning: Meaning) -> Option<Place> {
-        let in_item = self.place == Place::Item;
-        match meaning {
-            Meaning::Opaque => None,
-            Meaning::Approved => Some(Place::Id(Family::Item)),
-            Meaning::Reference(family) if in_item => Some(Place::Repeated(family)),
-            Meaning::Reference(family) => Some(Place::Id(family)),
-            Meaning::Items if in_item => None,
-            Meaning::Items => Some(Place::Items),
-            Meaning::Store if self.place == Place::Root => Some(Place::Store),
-            Meaning::Other if in_item => None,
-            _ => Some(Place::Inside),
+impl Walk for Walker<'_> {
+    fn text(self, text: &str) {
+        match self.node.holds {
+            Some(Holds::Id(family)) => self.found.refer(family, text),
+            Some(Holds::Repeated(family)) => self.found.repeat(family, text),
+            Some(Holds::Sealed) => self.found.seal(text),
+            _ => {}
         }
     }
 
-    fn finish(self, object: &Object) {
-        for id in &object.ids {
-            match self.place {
-                Place::Id(family) => self.found.refer(family, id),
-                _ if object.is_reference => self.found.refer(Family::Item, id),
-                _ if object.is_file => self.found.refer(Family::File, id),
-                Place::Item if object.stands_for_another() => self.found.refer(Family::Item, id),
-                Place::Item => self.found.repeat(Family::Item, id),
-                _ => {}
+    fn flag(self, flag: bool) {
+        if matches!(self.node.holds, Some(Holds::Store)) {
+            self.found.store = Some(flag);
+        }
+    }
+
+    fn array<'de, A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        if let Some(node) = self.node.elements.as_deref() {
+            while self.found.wants(node.holds) {
+                let walker = Walker { found: &mut *self.found, node };
+                if elements.next_element_seed(Value(walker))?.is_none() {
+                    return Ok(());
+                }
             }
         }
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn object<'de, A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self { found, node } = self;
+        let mut object = Object::of(node);
+        while let Some((trait_, member)) =
+            members.next_key_seed(Key(|key: &str| (object.trait_of(key), node.member(key))))?
+        {
+            match (trait_, member) {
+                (Some(Trait::Name(name)), _) => {
+                    members.next_value_seed(Value(Read(|text: &str| object.name(name, text))))?
+                }
+                (Some(Trait::Type), _) => members.next_value_seed(Value(Read(|text: &str| object.of_type(text))))?,
+                (Some(Trait::Encrypted), Some(_)) => members.next_value_seed(Value(Read(|text: &str| {
+                    object.is_encrypted = true;
+                    found.seal(text);
+                })))?,
+                (content, Some(node)) if found.wants(node.holds) => {
+                    object.has_content |= content.is_some();
+                    members.next_value_seed(Value(Walker { found: &mut *found, node }))?;
+                }
+                (content, _) => {
+                    object.has_content |= content.is_some();
+                    skip(&mut members)?;
+                }
+            }
+        }
+        object.tell(found);
+        Ok(())
     }
 }
 
-/// What decides what the `id` of an object is. A key that is given twice counts twice.
+/// What an object says of itself, where that decides what its `id` names. A key that is given twice counts twice.
 #[derive(Default)]
 struct Object {
+    kind: Option<Holds>,
     ids: Vec<String>,
+    approved: Vec<String>,
+    has_more: bool,
     has_type: bool,
     has_content: bool,
+    is_approval: bool,
     is_encrypted: bool,
     is_file: bool,
     is_reasoning: bool,
     is_reference: bool,
 }
 
+/// What a member says of the object that it stands in.
+#[derive(Clone, Copy)]
+enum Trait {
+    Content,
+    Encrypted,
+    Name(Name),
+    Type,
+}
+
+#[derive(Clone, Copy)]
+enum Name {
+    /// What the request approves, which only the backend has in full.
+    Approved,
+    Own,
+}
+
 impl Object {
+    fn of(node: &Node) -> Self {
+        let kind = node.holds.filter(|holds| matches!(holds, Holds::FileSource | Holds::Item));
+        Self { kind, ..Self::default() }
+    }
+
+    fn trait_of(&self, key: &str) -> Option<Trait> {
+        let is_item = matches!(self.kind?, Holds::Item);
+        let is = |name: &str| key.eq_ignore_ascii_case(name);
+        Some(match key.len() {
+            2 if is("id") => Trait::Name(Name::Own),
+            4 if is("type") => Trait::Type,
+            6 | 7 if is_item && (is("output") || is("content")) => Trait::Content,
+            17 if is_item && is("encrypted_content") => Trait::Encrypted,
+            19 if is_item && is("approval_request_id") => Trait::Name(Name::Approved),
+            _ => return None,
+        })
+    }
+
+    fn name(&mut self, name: Name, text: &str) {
+        let names = match name {
+            Name::Approved => &mut self.approved,
+            Name::Own => &mut self.ids,
+        };
+        if names.len() < MAX_NAMES {
+            names.push(text.get(..=MAX_LEN).unwrap_or(text).to_owned());
+        } else {
+            self.has_more = true;
+        }
+    }
+
     fn of_type(&mut self, name: &str) {
         self.has_type = true;
+        self.is_approval |= name == "mcp_approval_response";
         self.is_file |= name == "file_id";
         self.is_reasoning |= name == "reasoning";
         self.is_reference |= name == "item_reference";
     }
 
-    /// An item that only the backend has in full: a bare id, or reasoning that was kept back.
+    /// An item that only the backend has in full: a reference, a bare id, or reasoning that was kept back.
     const fn stands_for_another(&self) -> bool {
-        (self.is_reasoning && !self.is_encrypted) || !(self.has_type || self.has_content)
-    }
-}
-
-impl Walk for Walker<'_> {
-    fn text(self, text: &str) {
-        match self.place {
-            Place::Id(family) => self.found.refer(family, text),
-            Place::Repeated(family) => self.found.repeat(family, text),
-            _ => {}
-        }
+        self.is_reference || (self.is_reasoning && !self.is_encrypted) || !(self.has_type || self.has_content)
     }
 
-    fn flag(self, flag: bool) {
-        if self.place == Place::Store {
-            self.found.store = Some(flag);
-        }
-    }
-
-    fn array<'de, A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        let place = match self.place {
-            Place::Items => Place::Item,
-            Place::Root | Place::Store => Place::Inside,
-            place => place,
+    fn tell(self, found: &mut References) {
+        found.truncated |= self.has_more;
+        let is_item = match self.kind {
+            None => return,
+            Some(Holds::Item) => true,
+            Some(_) => false,
         };
-        while elements.next_element_seed(self.at(place))?.is_some() {}
-        Ok(())
-    }
-
-    fn object<'de, A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        let mut object = Object::default();
-        while let Some(meaning) = members.next_key_seed(Key(meaning))? {
-            match meaning {
-                Meaning::Id => object.ids.extend(members.next_value::<Text>()?.0),
-                Meaning::Type => members.next_value::<Text>()?.0.iter().for_each(|name| object.of_type(name)),
-                Meaning::EncryptedContent => object.is_encrypted |= members.next_value::<Text>()?.0.is_some(),
-                _ => {
-                    object.has_content |= matches!(meaning, Meaning::Content);
-                    match self.member(meaning) {
-                        Some(place) => members.next_value_seed(self.at(place))?,
-                        None => skip(&mut members)?,
-                    }
-                }
+        for id in &self.approved {
+            if self.is_approval { found.refer(Family::Item, id) } else { found.repeat(Family::Item, id) }
+        }
+        for id in &self.ids {
+            match is_item {
+                true if self.stands_for_another() => found.refer(Family::Item, id),
+                true => found.repeat(Family::Item, id),
+                false if self.is_file => found.refer(Family::File, id),
+                false => {}
             }
         }
-        self.finish(&object);
-        Ok(())
     }
 }

@@ -3,8 +3,12 @@ use serde_json::json;
 
 use super::*;
 
-fn refers(body: &str) -> Vec<(Family, String)> {
-    named(References::read(body.as_bytes()).unwrap().ids())
+fn read(operation: Operation, body: &str) -> References {
+    References::read(operation, body.as_bytes()).unwrap()
+}
+
+fn refers(operation: Operation, body: &str) -> Vec<(Family, String)> {
+    named(read(operation, body).ids())
 }
 
 fn named(ids: &[ObjectId]) -> Vec<(Family, String)> {
@@ -21,56 +25,135 @@ fn learns(body: &str, family: Option<Family>) -> Vec<(Family, String)> {
 
 #[test]
 fn every_place_of_an_id_in_a_body_is_known() {
-    for (body, family, id) in [
-        (r#"{"thread_id":"thread_1"}"#, Family::Thread, "thread_1"),
-        (r#"{"assistant_id":"asst_1"}"#, Family::Assistant, "asst_1"),
-        (r#"{"previous_response_id":"resp_1"}"#, Family::Response, "resp_1"),
-        (r#"{"conversation":"conv_1"}"#, Family::Conversation, "conv_1"),
-        (r#"{"conversation":{"id":"conv_1"}}"#, Family::Conversation, "conv_1"),
-        (r#"{"file_id":"file-1"}"#, Family::File, "file-1"),
-        (r#"{"file_ids":["file-1"]}"#, Family::File, "file-1"),
-        (r#"{"attachments":[{"file_id":"assistant-1","tools":[]}]}"#, Family::File, "assistant-1"),
-        (r#"{"tool_resources":{"code_interpreter":{"file_ids":["file-1"]}}}"#, Family::File, "file-1"),
-        (r#"{"tool_resources":{"file_search":{"vector_store_ids":["vs_1"]}}}"#, Family::VectorStore, "vs_1"),
-        (r#"{"tools":[{"type":"file_search","vector_store_ids":["vs_1"]}]}"#, Family::VectorStore, "vs_1"),
-        (r#"{"tools":[{"type":"code_interpreter","container":"cntr_1"}]}"#, Family::Container, "cntr_1"),
-        (r#"{"tools":[{"container":{"type":"auto","file_ids":["file-1"]}}]}"#, Family::File, "file-1"),
-        (r#"{"input_file_id":"file-1"}"#, Family::File, "file-1"),
-        (r#"{"training_file":"file-1"}"#, Family::File, "file-1"),
-        (r#"{"validation_file":"file-1"}"#, Family::File, "file-1"),
-        (r#"{"data_source":{"source":{"id":"file-1","type":"file_id"}}}"#, Family::File, "file-1"),
-        (r#"{"thread":{"messages":[{"content":[{"image_file":{"file_id":"file-1"}}]}]}}"#, Family::File, "file-1"),
-        (r#"{"messages":[{"content":[{"type":"file","file":{"file_id":"file-1"}}]}]}"#, Family::File, "file-1"),
-        (r#"{"input":[{"role":"user","content":[{"type":"input_file","file_id":"f"}]}]}"#, Family::File, "f"),
-        (r#"{"input":[{"type":"function_call_output","output":[{"file_id":"file-1"}]}]}"#, Family::File, "file-1"),
-        (r#"{"input":[{"type":"item_reference","id":"msg_1"}]}"#, Family::Item, "msg_1"),
-        (r#"{"input":[{"id":"msg_1"}]}"#, Family::Item, "msg_1"),
-        (r#"{"input":[{"type":"reasoning","id":"rs_1","summary":[]}]}"#, Family::Item, "rs_1"),
-        (r#"{"input":[{"type":"mcp_approval_response","approval_request_id":"mcpr_1"}]}"#, Family::Item, "mcpr_1"),
-        (r#"{"items":[{"type":"item_reference","id":"msg_1"}]}"#, Family::Item, "msg_1"),
-        (r#"{"\u0074hread_id":"thread_\u0031"}"#, Family::Thread, "thread_1"),
-        (r#"{"Thread_ID":"thread_1"}"#, Family::Thread, "thread_1"),
+    use Operation::{
+        Assistants, Batches, ChatCompletions, Containers, Conversations, Evals, FineTuning, ImagesEdits, Realtime,
+        Responses, Threads, VectorStores, Videos,
+    };
+    for (operation, body, family, id) in [
+        (Assistants, r#"{"file_ids":["file-1"]}"#, Family::File, "file-1"),
+        (Assistants, r#"{"tool_resources":{"code_interpreter":{"file_ids":["f"]}}}"#, Family::File, "f"),
+        (
+            Assistants,
+            r#"{"tool_resources":{"file_search":{"vector_store_ids":["vs_1"]}}}"#,
+            Family::VectorStore,
+            "vs_1",
+        ),
+        (
+            Assistants,
+            r#"{"tool_resources":{"file_search":{"vector_stores":[{"file_ids":["file-1"]}]}}}"#,
+            Family::File,
+            "file-1",
+        ),
+        (Batches, r#"{"input_file_id":"file-1"}"#, Family::File, "file-1"),
+        (ChatCompletions, r#"{"messages":[{"content":[{"file":{"file_id":"file-1"}}]}]}"#, Family::File, "file-1"),
+        (Containers, r#"{"name":"x","file_ids":["file-1"]}"#, Family::File, "file-1"),
+        (Containers, r#"{"file_id":"file-1"}"#, Family::File, "file-1"),
+        (Conversations, r#"{"items":[{"type":"item_reference","id":"msg_1"}]}"#, Family::Item, "msg_1"),
+        (Conversations, r#"{"items":[{"content":[{"file_id":"f"}],"role":"user"}]}"#, Family::File, "f"),
+        (Evals, r#"{"data_source":{"source":{"id":"file-1","type":"file_id"}}}"#, Family::File, "file-1"),
+        (
+            Evals,
+            r#"{"data_source":{"input_messages":{"template":[{"content":[{"file_id":"f"}]}]}}}"#,
+            Family::File,
+            "f",
+        ),
+        (
+            Evals,
+            r#"{"data_source":{"sampling_params":{"tools":[{"vector_store_ids":["vs_1"]}]}}}"#,
+            Family::VectorStore,
+            "vs_1",
+        ),
+        (FineTuning, r#"{"training_file":"file-1"}"#, Family::File, "file-1"),
+        (FineTuning, r#"{"validation_file":"file-1"}"#, Family::File, "file-1"),
+        (ImagesEdits, r#"{"images":[{"file_id":"file-1"}]}"#, Family::File, "file-1"),
+        (ImagesEdits, r#"{"mask":{"file_id":"file-1"}}"#, Family::File, "file-1"),
+        (Realtime, r#"{"session":{"prompt":{"variables":{"x":{"file_id":"f"}}}}}"#, Family::File, "f"),
+        (Responses, r#"{"previous_response_id":"resp_1"}"#, Family::Response, "resp_1"),
+        (Responses, r#"{"conversation":"conv_1"}"#, Family::Conversation, "conv_1"),
+        (Responses, r#"{"conversation":{"id":"conv_1"}}"#, Family::Conversation, "conv_1"),
+        (Responses, r#"{"tools":[{"type":"file_search","vector_store_ids":["vs_1"]}]}"#, Family::VectorStore, "vs_1"),
+        (Responses, r#"{"tools":[{"type":"code_interpreter","container":"cntr_1"}]}"#, Family::Container, "cntr_1"),
+        (Responses, r#"{"tools":[{"container":{"type":"auto","file_ids":["file-1"]}}]}"#, Family::File, "file-1"),
+        (Responses, r#"{"tools":[{"input_image_mask":{"file_id":"file-1"}}]}"#, Family::File, "file-1"),
+        (
+            Responses,
+            r#"{"tools":[{"type":"shell","environment":{"type":"container_reference","container_id":"cntr_1"}}]}"#,
+            Family::Container,
+            "cntr_1",
+        ),
+        (Responses, r#"{"prompt":{"id":"pmpt_1","variables":{"a":{"file_id":"file-1"}}}}"#, Family::File, "file-1"),
+        (
+            Responses,
+            r#"{"input":[{"role":"user","content":[{"type":"input_file","file_id":"f"}]}]}"#,
+            Family::File,
+            "f",
+        ),
+        (Responses, r#"{"input":[{"type":"function_call_output","output":[{"file_id":"f"}]}]}"#, Family::File, "f"),
+        (Responses, r#"{"input":[{"type":"computer_call_output","output":{"file_id":"f"}}]}"#, Family::File, "f"),
+        (Responses, r#"{"input":[{"type":"item_reference","id":"msg_1"}]}"#, Family::Item, "msg_1"),
+        (Responses, r#"{"input":[{"id":"msg_1"}]}"#, Family::Item, "msg_1"),
+        (Responses, r#"{"input":[{"type":"reasoning","id":"rs_1","summary":[]}]}"#, Family::Item, "rs_1"),
+        (
+            Responses,
+            r#"{"input":[{"approval_request_id":"mcpr_1","type":"mcp_approval_response"}]}"#,
+            Family::Item,
+            "mcpr_1",
+        ),
+        (Threads, r#"{"assistant_id":"asst_1"}"#, Family::Assistant, "asst_1"),
+        (Threads, r#"{"attachments":[{"file_id":"assistant-1","tools":[]}]}"#, Family::File, "assistant-1"),
+        (Threads, r#"{"content":[{"type":"image_file","image_file":{"file_id":"f"}}]}"#, Family::File, "f"),
+        (Threads, r#"{"additional_messages":[{"attachments":[{"file_id":"f"}]}]}"#, Family::File, "f"),
+        (Threads, r#"{"messages":[{"file_ids":["f"]}]}"#, Family::File, "f"),
+        (
+            Threads,
+            r#"{"thread":{"messages":[{"content":[{"image_file":{"file_id":"file-1"}}]}]}}"#,
+            Family::File,
+            "file-1",
+        ),
+        (
+            Threads,
+            r#"{"thread":{"tool_resources":{"file_search":{"vector_store_ids":["vs_1"]}}}}"#,
+            Family::VectorStore,
+            "vs_1",
+        ),
+        (VectorStores, r#"{"file_id":"file-1"}"#, Family::File, "file-1"),
+        (VectorStores, r#"{"files":[{"file_id":"file-1","attributes":{}}]}"#, Family::File, "file-1"),
+        (Videos, r#"{"prompt":"x","video":{"id":"video_1"}}"#, Family::Video, "video_1"),
+        (Responses, r#"{"\u0070revious_response_id":"resp_\u0031"}"#, Family::Response, "resp_1"),
+        (Responses, r#"{"Previous_Response_ID":"resp_1"}"#, Family::Response, "resp_1"),
     ] {
-        assert_eq!(refers(body), one(family, id), "{body}");
+        assert_eq!(refers(operation, body), one(family, id), "{body}");
     }
 }
 
 #[test]
 fn what_is_the_clients_own_is_no_id() {
-    for body in [
-        r#"{"metadata":{"thread_id":"thread_1"}}"#,
-        r#"{"messages":[{"role":"user","content":"thread_id: thread_1"}],"id":"x"}"#,
-        r#"{"tools":[{"type":"function","parameters":{"default":{"file_id":"file-1"}}}]}"#,
-        r#"{"text":{"format":{"schema":{"file_id":"file-1"}}}}"#,
-        r#"{"input":"item_reference"}"#,
-        r#"{"input":["a","b"]}"#,
-        r#"{"conversation":null,"container":{"type":"auto"}}"#,
-        r#"{"files":[{"attributes":{"thread_id":"thread_1"}}]}"#,
-        r#"{"input":[{"content":[{"annotations":[{"file_id":"cfile_1"}]}],"id":"msg_1"}]}"#,
-        r"[]",
-        r"7",
+    for (operation, body) in [
+        (Operation::Responses, r#"{"metadata":{"conversation":"conv_1"}}"#),
+        (Operation::Responses, r#"{"client_metadata":{"thread_id":"thread_1","previous_response_id":"resp_1"}}"#),
+        (Operation::Responses, r#"{"structured_inputs":{"conversation_id":"conv_1"}}"#),
+        (Operation::Responses, r#"{"thread_id":"thread_1","file_id":"f","nobody":{"knows":{"file_ids":["f"]}}}"#),
+        (Operation::Responses, r#"{"tools":[{"type":"function","parameters":{"default":{"file_id":"file-1"}}}]}"#),
+        (Operation::Responses, r#"{"text":{"format":{"schema":{"file_id":"file-1"}}}}"#),
+        (Operation::Responses, r#"{"input":"item_reference"}"#),
+        (Operation::Responses, r#"{"input":["a","b"]}"#),
+        (Operation::Responses, r#"{"input":[{"type":"function_call","arguments":{"file_id":"f"},"call_id":"c"}]}"#),
+        (
+            Operation::Responses,
+            r#"{"input":[{"type":"message","id":"m","content":[{"annotations":[{"file_id":"f"}]}]}]}"#,
+        ),
+        (Operation::Responses, r#"{"input":[{"type":"mcp_call","approval_request_id":"mcpr_1"}]}"#),
+        (Operation::Responses, r#"{"conversation":null,"tools":[{"container":{"type":"auto"}}]}"#),
+        (Operation::ChatCompletions, r#"{"messages":[{"role":"user","content":"thread_id: thread_1"}],"id":"x"}"#),
+        (Operation::ChatCompletions, r#"{"messages":[],"file_ids":["f"],"previous_response_id":"resp_1"}"#),
+        (Operation::Embeddings, r#"{"input":"x","file_id":"f"}"#),
+        (Operation::Evals, r#"{"data_source":{"source":{"content":[{"item":{"file_id":"f","thread_id":"t"}}]}}}"#),
+        (Operation::Evals, r#"{"data_source":{"source":{"type":"file_content","id":"file-1"}}}"#),
+        (Operation::VectorStores, r#"{"files":[{"attributes":{"file_id":"f","thread_id":"thread_1"}}]}"#),
+        (Operation::Batches, r"[]"),
+        (Operation::Threads, r"7"),
     ] {
-        assert_eq!(refers(body), [], "{body}");
+        assert_eq!(refers(operation, body), [], "{body}");
     }
 }
 
@@ -81,41 +164,70 @@ fn items_that_are_carried_in_full_only_hint() {
         {"type": "reasoning", "id": "rs_1", "encrypted_content": "x"},
         {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "outputs": [{"file_id": "f"}]},
     ]});
-    let references = References::read(body.to_string().as_bytes()).unwrap();
+    let references = read(Operation::Responses, &body.to_string());
     assert_eq!(references.ids(), []);
     let repeated: Vec<_> = references.repeated().iter().map(ObjectId::as_str).collect();
     assert_eq!(repeated, ["msg_1", "rs_1", "cntr_1", "ci_1"]);
 }
 
 #[test]
+fn the_last_contents_that_only_one_resource_reads_are_known() {
+    let items: Vec<_> = (0..20).map(|i| json!({"type": "compaction", "encrypted_content": format!("c{i}")})).collect();
+    let references = read(Operation::Responses, &json!({"input": items}).to_string());
+    let expected: Vec<_> = (12..20).filter_map(|i| Sealed::of(&format!("c{i}"))).collect();
+    assert_eq!(references.sealed(), expected);
+    let nothing = read(Operation::Responses, r#"{"input":[{"encrypted_content":""}],"encrypted_content":"x"}"#);
+    assert_eq!(nothing.sealed(), []);
+}
+
+#[test]
 fn every_occurrence_of_a_repeated_key_counts() {
-    let body = r#"{"thread_id":"thread_1","thread_id":"thread_2"}"#;
-    assert_eq!(refers(body).len(), 2);
+    let body = r#"{"previous_response_id":"resp_1","previous_response_id":"resp_2"}"#;
+    assert_eq!(refers(Operation::Responses, body).len(), 2);
     let body = r#"{"input":[{"id":"msg_1","id":"msg_2","type":"message","type":"item_reference"}]}"#;
-    assert_eq!(refers(body).len(), 2);
+    assert_eq!(refers(Operation::Responses, body).len(), 2);
 }
 
 #[test]
 fn a_body_that_cannot_be_searched_says_so() {
     for body in ["", "{", "{}x", r#"{"thread_id":"#, "\u{feff}{}", &"[".repeat(10_000)] {
-        assert_eq!(References::read(body.as_bytes()), Err(Unreadable), "{body}");
+        for operation in [Operation::Threads, Operation::Embeddings] {
+            assert_eq!(References::read(operation, body.as_bytes()), Err(Unreadable), "{body}");
+        }
     }
+}
+
+#[test]
+fn reading_ends_with_a_number_of_ids() {
     let many: Vec<_> = (0..=MAX_REFERENCES).map(|i| format!("file-{i}")).collect();
-    assert_eq!(References::read(json!({"file_ids": many}).to_string().as_bytes()), Err(Unreadable));
-    let enough = json!({"file_ids": many[1..]}).to_string();
-    assert_eq!(References::read(enough.as_bytes()).unwrap().ids().len(), MAX_REFERENCES);
+    let body = |ids: &[String], after: &str| format!(r#"{{"file_ids":{},"assistant_id":"{after}"}}"#, json!(ids));
+    let read = |body: &str| References::read(Operation::Threads, body.as_bytes()).unwrap();
+    let all = read(&body(&many[2..], "asst_1"));
+    assert_eq!((all.ids().len(), all.is_truncated()), (MAX_REFERENCES, false));
+    let cut = read(&body(&many, "asst_1"));
+    assert_eq!((cut.ids().len(), cut.is_truncated()), (MAX_REFERENCES, true));
+
+    let same = vec!["file-1".to_owned(); 1_000_000];
+    let cut = read(&body(&same, "asst_1"));
+    assert_eq!((cut.ids().len(), cut.is_truncated()), (1, true));
+    let names = format!(r#"{{"input":[{{"type":"message"{}}}],"store":false}}"#, r#","id":"a""#.repeat(1_000_000));
+    let cut = References::read(Operation::Responses, names.as_bytes()).unwrap();
+    assert!(cut.is_truncated() && cut.repeated().len() < 10);
+    assert_eq!(cut.store(), Some(false), "what decides about the answer is read all the same");
 }
 
 #[test]
 fn an_id_has_a_length() {
-    let read = |id: &str| References::read(json!({"thread_id": id}).to_string().as_bytes()).unwrap();
+    let read = |id: &str| read(Operation::Batches, &json!({"input_file_id": id}).to_string());
     assert!(read(&"x".repeat(MAX_LEN + 1)).is_oversized() && read(&"x".repeat(MAX_LEN + 1)).ids().is_empty());
     assert!(!read(&"x".repeat(MAX_LEN)).is_oversized() && read("").ids().is_empty());
+    let item = json!({"input": [{"type": "item_reference", "id": "x".repeat(MAX_LEN + 1)}]});
+    assert!(self::read(Operation::Responses, &item.to_string()).is_oversized());
 }
 
 #[test]
 fn only_the_stores_of_the_request_itself_count() {
-    let store = |body: &str| References::read(body.as_bytes()).unwrap().store();
+    let store = |body: &str| read(Operation::Responses, body).store();
     assert_eq!(store(r#"{"store":false}"#), Some(false));
     assert_eq!(store(r#"{"store":true,"input":[{"content":[{"store":false}]}]}"#), Some(true));
     assert_eq!(store(r#"{"store":null}"#), None);
@@ -172,6 +284,48 @@ fn the_first_event_that_names_an_object_tells_it() {
 }
 
 #[test]
+fn an_answer_makes_what_it_is_called_by_and_mentions_the_rest() {
+    let own = |body: &str, family| Answered::read(body.as_bytes(), family).own().map(|id| id.as_str().to_owned());
+    let thread = r#"{"id":"thread_1","object":"thread"}"#;
+    assert_eq!(own(thread, Some(Family::Thread)).as_deref(), Some("thread_1"));
+    assert_eq!(own(thread, Some(Family::Response)), None, "of another family");
+    assert_eq!(own(thread, None), None);
+    assert_eq!(own(r#"{"data":[{"id":"thread_1"}]}"#, Some(Family::Thread)), None, "of a list");
+    assert_eq!(own(r#"{"thread":{"id":"thread_1"},"id":"x"}"#, Some(Family::Thread)).as_deref(), Some("x"));
+}
+
+#[test]
+fn an_answer_tells_content_that_only_its_maker_reads_when_it_is_complete() {
+    let count = |name: &str, data: &str| Answered::read_event(Some(name.as_bytes()), data.as_bytes()).sealed().len();
+    let item = r#"{"item":{"id":"rs_1","type":"reasoning","encrypted_content":"x"}}"#;
+    assert_eq!(count("response.output_item.added", item), 0);
+    assert_eq!(count("response.output_item.done", item), 1);
+    let whole =
+        r#"{"response":{"id":"resp_1","store":false,"output":[{"encrypted_content":"x"},{"encrypted_content":"y"}]}}"#;
+    assert_eq!(count("response.completed", whole), 2);
+    let answer = Answered::read(br#"{"store":false,"output":[{"type":"compaction","encrypted_content":"x"}]}"#, None);
+    assert_eq!(answer.sealed().len(), 1, "kept or not");
+    assert_eq!(Answered::read(br#"{"metadata":{"encrypted_content":"x"},"encrypted_content":"y"}"#, None).sealed(), []);
+}
+
+#[test]
+fn an_object_is_shown_by_its_kind_and_id() {
+    let id = ObjectId::new(Family::Thread, "thread_1").unwrap();
+    assert!(id.is_shown_by(br#"{"id":"thread_1","object":"thread","created_at":1"#));
+    for other in [
+        r#"{"id":"thread_2","object":"thread"}"#,
+        r#"{"id":"thread_1"}"#,
+        r#"{"id":"thread_1","object":"file"}"#,
+        r#"{"data":[{"id":"thread_1","object":"thread"}]}"#,
+        r#"[{"id":"thread_1","object":"thread"}]"#,
+        "<html>thread_1</html>",
+        "",
+    ] {
+        assert!(!id.is_shown_by(other.as_bytes()), "{other}");
+    }
+}
+
+#[test]
 fn only_ids_that_mean_nothing_in_a_path_are_asked_for() {
     let path = |id: &str| ObjectId::new(Family::File, id).unwrap().read_path(Surface::V1);
     assert_eq!(path("file-1_a.b~").as_deref(), Some("/openai/v1/files/file-1_a.b~"));
@@ -186,7 +340,7 @@ fn only_ids_that_mean_nothing_in_a_path_are_asked_for() {
 proptest! {
     #[test]
     fn no_input_makes_a_reader_panic(body in any::<Vec<u8>>()) {
-        let _ = References::read(&body);
+        let _ = References::read(Operation::Responses, &body);
         let _ = Answered::read(&body, Some(Family::File));
     }
 

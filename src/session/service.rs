@@ -48,8 +48,8 @@ impl<S> StickySession<S> {
             request.extensions_mut().insert(session.clone());
         }
         let alias = request.headers_mut().remove(&ALIAS);
-        let alias =
-            alias.and_then(|alias| alias.to_str().ok().map(Box::from)).filter(|alias: &Box<str>| !alias.is_empty());
+        let alias = alias.as_ref().and_then(|alias| alias.to_str().ok()).filter(|alias| !alias.is_empty());
+        let alias = alias.map(Box::from);
         let issuer = request.extensions().get::<EphemeralKey>().map(|key| key.backend().clone());
         let Some(ours) = &self.settings.cookie else { return Hints { session, alias, issuer, ..Hints::default() } };
         let https = ours.is_https(request);

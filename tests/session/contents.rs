@@ -11,6 +11,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::FailoverLayer;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool};
 use tower_azure_openai::respond::RespondLayer;
@@ -48,7 +49,8 @@ impl Makers {
             .layer(change(StickySessionLayer::new(pool.clone())))
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(pool))
-            .layer(CircuitBreakerLayer::adopting());
+            .layer(CircuitBreakerLayer::adopting())
+            .layer(ForwardLayer::new());
         Stack::new(stack.service(network))
     }
 

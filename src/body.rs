@@ -20,6 +20,8 @@ pub struct Body(Kind);
 
 enum Kind {
     Bytes(Bytes),
+    /// What is in hand, and what is still to come.
+    Prefixed(Box<(Bytes, Body)>),
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
 }
 
@@ -54,7 +56,27 @@ impl Body {
     pub const fn as_bytes(&self) -> Option<&Bytes> {
         match &self.0 {
             Kind::Bytes(bytes) => Some(bytes),
+            Kind::Prefixed(_) | Kind::Stream(_) => None,
+        }
+    }
+
+    /// What is in hand of the beginning of this body: all of it, or the part that was read before the rest is streamed.
+    #[must_use]
+    pub const fn head(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Kind::Bytes(bytes) => Some(bytes),
+            Kind::Prefixed(parts) => Some(&parts.0),
             Kind::Stream(_) => None,
+        }
+    }
+
+    /// What is in hand of the beginning, and what follows it.
+    #[must_use]
+    pub fn split_head(self) -> (Bytes, Self) {
+        match self.0 {
+            Kind::Bytes(bytes) => (bytes, Self::empty()),
+            Kind::Prefixed(parts) => *parts,
+            Kind::Stream(_) => (Bytes::new(), self),
         }
     }
 
@@ -83,13 +105,13 @@ impl Body {
         Ok(Collected::Partial(Self::prefixed(read.into_bytes(), self)))
     }
 
-    /// `prefix`, then what is left of `rest`.
+    /// `prefix`, then what is left of `rest`. It can be read only once.
     #[must_use]
     pub fn prefixed(prefix: Bytes, rest: Self) -> Self {
         if prefix.is_empty() {
             return rest;
         }
-        Self::new(Prefixed { prefix: Some(prefix), rest })
+        Self(Kind::Prefixed(Box::new((prefix, rest))))
     }
 }
 
@@ -167,6 +189,8 @@ impl HttpBody for Body {
         match &mut self.0 {
             Kind::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Prefixed(parts) if parts.0.is_empty() => Pin::new(&mut parts.1).poll_frame(cx),
+            Kind::Prefixed(parts) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut parts.0))))),
             Kind::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
     }
@@ -174,6 +198,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Bytes(bytes) => bytes.is_empty(),
+            Kind::Prefixed(parts) => parts.0.is_empty() && parts.1.is_end_stream(),
             Kind::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -181,6 +206,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Prefixed(parts) => after(parts.0.len() as u64, &parts.1.size_hint()),
             Kind::Stream(stream) => stream.size_hint(),
         }
     }
@@ -197,6 +223,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Bytes(bytes) => f.debug_struct("Body").field("len", &bytes.len()).finish(),
+            Kind::Prefixed(parts) => f.debug_struct("Body").field("head", &parts.0.len()).finish_non_exhaustive(),
             Kind::Stream(_) => f.debug_struct("Body").finish_non_exhaustive(),
         }
     }
@@ -226,38 +253,14 @@ impl From<&'static str> for Body {
     }
 }
 
-// ===== impl Prefixed =====
-
-struct Prefixed {
-    prefix: Option<Bytes>,
-    rest: Body,
-}
-
-impl HttpBody for Prefixed {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.prefix.take() {
-            Some(prefix) => Poll::Ready(Some(Ok(Frame::data(prefix)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
+/// What `read` bytes and a rest of this size come to.
+fn after(read: u64, rest: &SizeHint) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(read + rest.lower());
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(read + upper);
     }
-
-    fn is_end_stream(&self) -> bool {
-        self.prefix.is_none() && self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let read = self.prefix.as_ref().map_or(0, |prefix| prefix.len() as u64);
-        let rest = self.rest.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(read + rest.lower());
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(read + upper);
-        }
-        hint
-    }
+    hint
 }
 
 // ===== impl ErasedError =====

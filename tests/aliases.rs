@@ -238,14 +238,20 @@ async fn the_message_names_the_problem_and_repeats_nothing() {
 async fn a_body_that_must_be_read_must_be_held() {
     let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
     let body = format!(r#"{{"input":"{}","model":"same"}}"#, "x".repeat(1_000));
-    for (layer, expected) in [
-        (InspectLayer::new().replay_limit(500), ErrorKind::RequestTooLarge),
-        (InspectLayer::new().replay_memory(500), ErrorKind::Overloaded),
+    let session = format!(r#"{{"session":{{"x":"{}","model":"same"}}}}"#, "x".repeat(1_000));
+    let secrets = "/openai/v1/realtime/client_secrets";
+    for (layer, path, body, expected) in [
+        (InspectLayer::new().replay_limit(500), "/openai/v1/responses", &body, None),
+        (InspectLayer::new().replay_memory(500), "/openai/v1/responses", &body, None),
+        (InspectLayer::new().replay_limit(500), secrets, &session, Some(ErrorKind::RequestTooLarge)),
+        (InspectLayer::new().replay_memory(500), secrets, &session, Some(ErrorKind::Overloaded)),
     ] {
-        let error = layer.layer(inner).oneshot(post("/openai/v1/responses", JSON, body.clone())).await.unwrap_err();
-        let error = Error::find(error.as_ref()).unwrap();
-        assert_eq!(error.kind(), expected);
-        assert_eq!(error.retry_after().is_some(), expected == ErrorKind::Overloaded);
+        let answer = layer.layer(inner).oneshot(post(path, JSON, body.clone())).await;
+        let error = answer.err();
+        let error = error.as_ref().and_then(|error| Error::find(error.as_ref()));
+        assert_eq!(error.map(Error::kind), expected, "{path}");
+        let waits = error.is_some_and(|error| error.retry_after().is_some());
+        assert_eq!(waits, expected == Some(ErrorKind::Overloaded));
     }
 }
 

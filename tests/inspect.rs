@@ -616,3 +616,143 @@ fn is_send_and_sync() {
     check::<tower_azure_openai::inspect::Inspect<Backend>>();
     future(&InspectLayer::new().layer(Backend::default()).call(post(Full::from(""))));
 }
+
+// ===== large bodies that name their model =====
+
+const RESPONSES: &str = "/openai/v1/responses";
+const IMAGES: &str = "/openai/v1/images/edits";
+const FORM: &str = "multipart/form-data; charset=utf-8; boundary=\"BB\"";
+
+fn large_json(padding: usize, is_last: bool) -> String {
+    let padding = "x".repeat(padding);
+    if is_last {
+        format!(r#"{{"input":"{padding}","model":"m"}}"#)
+    } else {
+        format!(r#"{{"model":"m","input":"{padding}"}}"#)
+    }
+}
+
+fn large_form(padding: usize, is_last: bool) -> String {
+    let part =
+        |name: &str, value: &str| format!("--BB\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let mut parts = [part("model", "m"), part("image", &"x".repeat(padding))];
+    if is_last {
+        parts.reverse();
+    }
+    format!("{}--BB--\r\n", parts.concat())
+}
+
+/// Sends a body in frames of 10,000 bytes.
+fn in_frames(path: &str, content_type: &str, body: &str, known: bool) -> (Sender, Request<Wire>) {
+    let (send, wire) = Wire::open(known.then_some(body.len() as u64));
+    body.as_bytes().chunks(10_000).for_each(|chunk| send.data(Bytes::copy_from_slice(chunk)));
+    (send, Request::post(path).header(CONTENT_TYPE, content_type).body(wire).expect("a request"))
+}
+
+#[tokio::test]
+async fn a_large_body_that_names_its_model_is_served_wherever_the_name_stands() {
+    let layer = InspectLayer::new().replay_limit(50_000).replay_memory(1 << 20);
+    for known in [true, false] {
+        for is_last in [true, false] {
+            for (path, content_type, body, sent_as) in [
+                (RESPONSES, "text/plain", large_json(200_000, is_last), "application/json"),
+                (IMAGES, FORM, large_form(200_000, is_last), "multipart/form-data; boundary=BB"),
+            ] {
+                let (send, request) = in_frames(path, content_type, &body, known);
+                drop(send);
+                let request = pass(&layer, request).await.unwrap();
+                assert_eq!(route(&request).alias(), Some("m"), "{path} {is_last}");
+                assert_eq!(request.headers()[CONTENT_TYPE], sent_as);
+                assert!(request.body().try_clone().is_none(), "streamed once");
+                let held = layer.replay_memory_in_use();
+                assert!(if is_last { held > 200_000 } else { held <= 50_000 }, "{path} {is_last}: {held}");
+                assert_eq!(read(request.into_body()).await.unwrap(), body);
+                assert_eq!(layer.replay_memory_in_use(), 0);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_stands_behind_the_share_of_a_client_is_refused_and_one_that_finds_no_room_now_waits() {
+    let layer = InspectLayer::new().replay_limit(50_000).replay_memory(1 << 20);
+    for (path, content_type, body) in
+        [(RESPONSES, "application/json", large_json(700_000, true)), (IMAGES, FORM, large_form(700_000, true))]
+    {
+        let (_send, request) = in_frames(path, content_type, &body, true);
+        let error = layer.layer(Backend::default()).oneshot(request).await.unwrap_err();
+        let error = Error::find(error.as_ref()).unwrap();
+        assert_eq!(error.kind(), ErrorKind::RequestTooLarge);
+        assert!(error.message().contains("first 458752 bytes"), "{}", error.message());
+        assert_eq!(layer.replay_memory_in_use(), 0);
+    }
+
+    let layer = layer.replay_limit(1 << 20).replay_memory(1 << 20);
+    let held = pass(&layer, post(Full::new(pattern(400_000)))).await.unwrap();
+    let body = large_json(200_000, true);
+    let (_send, request) = in_frames(RESPONSES, "application/json", &body, true);
+    let error = layer.layer(Backend::default()).oneshot(request).await.unwrap_err();
+    let error = Error::find(error.as_ref()).unwrap();
+    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::Overloaded, Some(Duration::from_secs(1))));
+    let body = large_json(200_000, false);
+    let (send, request) = in_frames(RESPONSES, "application/json", &body, true);
+    drop(send);
+    let request = pass(&layer, request).await.unwrap();
+    assert_eq!((route(&request).alias(), request.body().try_clone().is_none()), (Some("m"), true), "named first");
+    assert_eq!(read(request.into_body()).await.unwrap(), body);
+    drop(held);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_large_body_cannot_take_back_what_its_beginning_said() {
+    let layer = InspectLayer::new().replay_limit(50_000);
+    for end in [r#","model":"other"}"#, r#","Model":"other"}"#, r#","\u006dodel":"other"}"#, "}{"] {
+        let body = format!("{}{end}", large_json(200_000, false).trim_end_matches('}'));
+        let (send, request) = in_frames(RESPONSES, "application/json", &body, false);
+        drop(send);
+        let request = pass(&layer, request).await.unwrap();
+        assert_eq!(route(&request).alias(), Some("m"));
+        assert_eq!(read(request.into_body()).await.unwrap_err(), ErrorKind::UploadFailed, "{end}");
+    }
+    let twice = large_form(200_000, false)
+        .replace("--BB--", "--BB\r\nContent-Disposition: form-data; name=model\r\n\r\no\r\n--BB--");
+    let (send, request) = in_frames(IMAGES, FORM, &twice, false);
+    drop(send);
+    let request = pass(&layer, request).await.unwrap();
+    assert_eq!(read(request.into_body()).await.unwrap_err(), ErrorKind::UploadFailed);
+}
+
+#[tokio::test]
+async fn a_large_body_under_a_deployment_in_the_path_is_sent_on_whether_it_names_a_model_or_not() {
+    let layer = InspectLayer::new().replay_limit(50_000).replay_memory(200_000);
+    let path = "/openai/deployments/d/responses";
+    for (body, expected) in [
+        (large_json(300_000, false), None),
+        (format!(r#"{{"input":"{}"}}"#, "x".repeat(300_000)), None),
+        (large_json(300_000, true), Some(ErrorKind::RequestTooLarge)),
+    ] {
+        let (send, request) = in_frames(path, "application/json", &body, true);
+        drop(send);
+        let request = pass(&layer, request).await.unwrap();
+        assert_eq!(route(&request).alias(), Some("d"));
+        assert_eq!(read(request.into_body()).await.err(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_kind_of_body_that_can_be_read_in_two_ways_is_refused() {
+    for lines in [
+        &["multipart/form-data; boundary=a; boundary=b"][..],
+        &["multipart/form-data; boundary=a; boundary*=utf-8''b"],
+        &["multipart/mixed; boundary*0=a; boundary*1=b"],
+        &["multipart/form-data; boundary=a; x=\"; boundary=b"],
+        &["application/json", "multipart/form-data; boundary=a"],
+        &["application/json", "application/json"],
+    ] {
+        for path in [IMAGES, "/openai/v1/files", CHAT] {
+            let request = lines.iter().fold(Request::post(path), |request, line| request.header(CONTENT_TYPE, *line));
+            let refused = pass(&InspectLayer::new(), request.body(Full::from("--a--")).unwrap()).await;
+            assert_eq!(refused.unwrap_err(), ErrorKind::AmbiguousRequest, "{path} {lines:?}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! - [`client_secret`]: the key of a realtime session, as its answer tells it
 //! - [`hint`]: how long a backend asks us to wait
+//! - [`media_type`]: what a body is, by its `Content-Type`
 //! - [`object_id`]: ids of stored objects, and where they stand in bodies, answers and events
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
@@ -15,6 +16,7 @@
 pub mod client_secret;
 pub mod envelope;
 pub mod hint;
+pub mod media_type;
 pub mod object_id;
 pub mod operation;
 pub mod outcome;

@@ -20,8 +20,11 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 mod form;
+mod json;
+mod scan;
 
-pub use self::form::read_form;
+pub use self::form::{read_form, read_form_with};
+pub use self::scan::BodyScan;
 
 /// The fields of a JSON body by which a gateway decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,12 +73,25 @@ pub enum ModelIn {
 
 /// Why a body cannot be read. The message repeats nothing of the body.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct ReadBodyError(String);
+#[error("{message}")]
+pub struct ReadBodyError {
+    message: String,
+    is_ambiguous: bool,
+}
 
 impl ReadBodyError {
-    fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_ambiguous: false }
+    }
+
+    pub(super) fn ambiguous(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_ambiguous: true }
+    }
+
+    /// Whether another reader could find something else there, so that nothing must be guessed.
+    #[must_use]
+    pub const fn is_ambiguous(&self) -> bool {
+        self.is_ambiguous
     }
 }
 

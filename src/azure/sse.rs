@@ -19,9 +19,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderValue};
 use memchr::memchr2;
+
+use super::media_type::MediaType;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -42,10 +44,9 @@ const KEPT_CAPACITY: usize = 1024;
 /// ```
 #[must_use]
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let is_readable = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
-    essence.eq_ignore_ascii_case(b"text/event-stream") && headers.get_all(CONTENT_ENCODING).iter().all(is_readable)
+    MediaType::of(headers).is_some_and(|kind| kind.is("text/event-stream"))
+        && headers.get_all(CONTENT_ENCODING).iter().all(is_readable)
 }
 
 /// Finds the events in the chunks of a stream. See the [module docs](self).

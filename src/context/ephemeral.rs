@@ -3,13 +3,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, Method, Request};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Client, ClientToken};
 use crate::azure::client_secret::PREFIX;
+use crate::azure::media_type::MediaType;
 use crate::headers::query_parameters;
 
 /// How many ephemeral keys are remembered, unless it is told.
@@ -200,16 +200,13 @@ pub(crate) fn opens_own_session<B>(request: &Request<B>) -> bool {
 
 /// Whether a body is the offer of a WebRTC session, in which nothing but media is described.
 pub(crate) fn is_sdp(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let essence = |value: &HeaderValue| {
-        let value = value.to_str().unwrap_or_default();
-        value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/sdp"))
-    };
-    types.next().is_some_and(essence) && types.next().is_none()
+    MediaType::of(headers).is_some_and(|kind| kind.is("application/sdp"))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
+
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);

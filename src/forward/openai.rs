@@ -4,13 +4,13 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use http_body::Body as _;
 use memchr::memmem;
 
 use super::rewrite::{self, Edit};
+use crate::azure::media_type::MediaType;
 use crate::azure::operation::{ModelPlace, Surface};
 use crate::azure::request_body::{self, ModelIn};
 use crate::body::Body;
@@ -69,12 +69,11 @@ pub(super) fn body_edit<'a>(
             "The backend takes the deployment's name in the body, which is too large to be read. Send a smaller one.",
         ));
     };
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let is_form = content_type.trim_start().to_ascii_lowercase().starts_with("multipart/form-data");
-    let fields = if is_form {
-        request_body::read_form(content_type, body)
-    } else {
-        request_body::read_json(body, ModelIn::Object)
+    let form = MediaType::of(request.headers()).filter(MediaType::is_form);
+    let is_form = form.is_some();
+    let fields = match form {
+        Some(form) => form.boundary().and_then(|boundary| request_body::read_form_with(boundary, body)),
+        None => request_body::read_json(body, ModelIn::Object),
     };
     let fields =
         fields.map_err(|error| Error::new(ErrorKind::InvalidBody, format!("The body cannot be used: {error}.")))?;

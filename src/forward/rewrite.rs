@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
+use http_body::Body as _;
 
 use super::openai;
 use crate::body::Body;
@@ -80,17 +81,22 @@ pub(super) fn body_edit<'a>(place: &NamePlace, target: &'a Target) -> Option<Edi
 
 /// Puts a name into the body and leaves every other byte of it as it is.
 fn rename(request: &mut Request<Body>, span: Range<usize>, name: &str) -> Result<(), Error> {
-    let bytes = request.body().as_bytes().filter(|bytes| span.end <= bytes.len()).ok_or_else(unfit)?;
-    let (before, after) = (bytes.slice(..span.start), bytes.slice(span.end..));
+    let (head, rest) = std::mem::take(request.body_mut()).split_head();
+    if span.end > head.len() {
+        return Err(unfit());
+    }
+    let (before, after) = (head.slice(..span.start), head.slice(span.end..));
     let length = before.len() + name.len() + after.len();
-    let body = if length <= COPIED {
+    *request.body_mut() = if length <= COPIED && rest.is_end_stream() {
         Body::from([&before[..], name.as_bytes(), &after[..]].concat())
     } else {
         let name = Bytes::copy_from_slice(name.as_bytes());
-        Body::prefixed(before, Body::prefixed(name, Body::from(after)))
+        Body::prefixed(before, Body::prefixed(name, Body::prefixed(after, rest)))
     };
-    *request.body_mut() = body;
-    if request.headers().contains_key(CONTENT_LENGTH) {
+    if let Some(announced) = request.headers().get(CONTENT_LENGTH) {
+        let announced = || announced.to_str().ok()?.parse::<u64>().ok()?.checked_add(name.len() as u64);
+        let changed = || announced()?.checked_sub(span.len() as u64);
+        let length = request.body().size_hint().exact().or_else(changed).ok_or_else(unfit)?;
         request.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     Ok(())

@@ -94,6 +94,11 @@ impl Reservation {
         self.amount
     }
 
+    /// How much a body of `total` bytes could ever hold.
+    pub(super) fn share(&self, total: usize) -> usize {
+        ceiling(self.account.0.capacity / super::CLIENT_SHARE, total)
+    }
+
     /// Grows to `needed`, or not at all.
     pub(super) fn cover(&mut self, needed: usize) -> bool {
         let covered = needed <= self.amount || self.account.take(self.client, needed - self.amount, needed);

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::Body as HttpBody;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
 use super::account::Reservation;
-use super::upload::Upload;
+use super::naming::{self, NameScan};
+use super::upload::{self, Upload};
+use crate::azure::request_body::{BodyScan, Fields};
 use crate::body::Body;
+use crate::error::Error;
 
 /// A body on its way in.
 #[derive(Debug)]
@@ -19,45 +22,164 @@ pub(super) struct Collect {
     upload: Option<Upload>,
     held: Held,
     limit: usize,
-    /// Whether the body is not to be held: it is known to be too large.
-    pass_on: bool,
+    /// Whether the body is known not to fit.
+    is_large: bool,
+    /// What finds the model in a body that does not fit, where it must be found.
+    scan: Option<NameScan>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Bytes when it was collected whole, otherwise a stream of what was read and of what is still to come.
+    pub(super) body: Body,
+    /// What the part in hand says, where that had to be found and not all is in hand.
+    pub(super) fields: Option<Fields>,
 }
 
 impl Collect {
-    /// Holds at most `limit` bytes, and pays for them as they arrive: what a client announces costs nobody anything.
-    pub(super) fn new(upload: Upload, reservation: Reservation, limit: usize) -> Self {
-        let pass_on = upload.size_hint().lower() > limit as u64;
-        Self { upload: Some(upload), held: Held::new(reservation), limit, pass_on }
+    /// Holds at most `limit` bytes, and pays for them as they arrive: what a client announces costs nobody anything. A body that
+    /// must be read with `scan` is held until the name was found, as far as its client's share of the account goes.
+    pub(super) fn new(upload: Upload, reservation: Reservation, limit: usize, scan: Option<NameScan>) -> Self {
+        let is_large = upload.size_hint().lower() > limit as u64;
+        Self { upload: Some(upload), held: Held::new(reservation), limit, is_large, scan }
     }
 
-    /// How many bytes are held at most.
+    /// How many bytes are held at most for a repeat.
     pub(super) const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// The body: bytes when it was collected whole, otherwise a stream of what was read and of what is still to come.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Body, BoxError>> {
-        let Some(upload) = &mut self.upload else { return Poll::Ready(Ok(Body::empty())) };
-        while !self.pass_on {
-            if upload.is_end_stream() {
-                return Poll::Ready(Ok(Body::from(self.held.finish())));
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read, BoxError>> {
+        loop {
+            let Some(upload) = &mut self.upload else { return Poll::Ready(Ok(Read::all(Body::empty()))) };
+            if self.is_large && self.scan.is_none() {
+                return Poll::Ready(Ok(self.pass_on(Bytes::new())));
             }
-            let frame = match Pin::new(&mut *upload).poll_frame(cx)? {
+            if upload.is_end_stream() {
+                return Poll::Ready(Ok(Read::all(Body::from(self.held.finish()))));
+            }
+            let frame = match Pin::new(upload).poll_frame(cx)? {
                 Poll::Ready(Some(frame)) => frame,
-                Poll::Ready(None) => return Poll::Ready(Ok(Body::from(self.held.finish()))),
+                Poll::Ready(None) => return Poll::Ready(Ok(Read::all(Body::from(self.held.finish())))),
                 Poll::Pending => {
                     self.held.detach();
                     return Poll::Pending;
                 }
             };
             if let Ok(data) = frame.into_data()
-                && let Err(data) = self.held.push(data, self.limit)
+                && let Some(read) = self.take(data)?
             {
-                let rest = self.upload.take().map_or_else(Body::empty, Body::new);
-                return Poll::Ready(Ok(Body::prefixed(self.held.finish(), Body::prefixed(data, rest))));
+                return Poll::Ready(Ok(read));
             }
         }
-        Poll::Ready(Ok(self.upload.take().map_or_else(Body::empty, Body::new)))
+    }
+
+    /// Takes a frame; what is known when that is all that will be held.
+    fn take(&mut self, mut data: Bytes) -> Result<Option<Read>, Error> {
+        if !self.is_large {
+            match self.held.push(data, self.limit) {
+                Ok(()) => return Ok(None),
+                Err(back) => data = back,
+            }
+            self.is_large = true;
+            if self.finds(None)? {
+                return Ok(Some(self.pass_on(data)));
+            }
+        }
+        if self.scan.is_none() {
+            return Ok(Some(self.pass_on(data)));
+        }
+        // A frame that is alone is in hand in any case: it is searched before it is paid for.
+        let is_alone = self.held.len() == 0;
+        let is_found = is_alone && self.finds(Some(&data))?;
+        match self.held.push(data.clone(), usize::MAX) {
+            Ok(()) if is_alone => Ok(is_found.then(|| self.pass_on(Bytes::new()))),
+            Ok(()) => Ok(self.finds(Some(&data))?.then(|| self.pass_on(Bytes::new()))),
+            Err(data) if is_alone => {
+                self.held.first = data;
+                if is_found { Ok(Some(self.pass_on(Bytes::new()))) } else { self.is_spent(Bytes::new()).map(Some) }
+            }
+            Err(data) => self.is_spent(data).map(Some),
+        }
+    }
+
+    /// Reads a frame, or what is held; whether the model was found by now.
+    fn finds(&mut self, data: Option<&[u8]>) -> Result<bool, Error> {
+        let Some(scan) = &mut self.scan else { return Ok(false) };
+        let read = scan.body.feed(data.unwrap_or_else(|| self.held.as_slice()));
+        read.map_err(|error| naming::unreadable(&error))?;
+        Ok(scan.body.fields().model.is_some())
+    }
+
+    /// The account has no room for more, and the name was not found: there may be none, or the body cannot be served.
+    fn is_spent(&mut self, data: Bytes) -> Result<Read, Error> {
+        if self.scan.as_ref().is_some_and(|scan| scan.is_optional) {
+            return Ok(self.pass_on(data));
+        }
+        let needed = self.held.len() + data.len();
+        Err(upload::unnamed(needed, self.held.share(needed)))
+    }
+
+    /// Hands on what is held, then `data`, then the rest, which is read on its way where the model was looked for.
+    fn pass_on(&mut self, data: Bytes) -> Read {
+        let rest = self.upload.take().map_or_else(Body::empty, Body::new);
+        let (rest, fields) = (Body::prefixed(data, rest), self.scan.as_ref().map(|scan| scan.body.fields().clone()));
+        let rest = match self.scan.take() {
+            Some(NameScan { body: scan, .. }) => {
+                let is_named = scan.fields().model.is_some();
+                Body::new(Watched { rest, scan, is_named })
+            }
+            None => rest,
+        };
+        Read { body: Body::prefixed(self.held.finish(), rest), fields }
+    }
+}
+
+impl Read {
+    const fn all(body: Body) -> Self {
+        Self { body, fields: None }
+    }
+}
+
+/// The rest of a body whose beginning was believed: it must not say anything else.
+struct Watched {
+    rest: Body,
+    scan: BodyScan,
+    /// Whether the beginning named the model.
+    is_named: bool,
+}
+
+impl Watched {
+    fn check(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.scan.feed(data).map_err(|error| upload::contradicts(&error))?;
+        if self.scan.fields().model.is_some() && !self.is_named {
+            return Err(upload::named_too_late());
+        }
+        Ok(())
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx)?);
+        if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
+            && let Err(error) = self.check(data)
+        {
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.rest.size_hint()
     }
 }
 
@@ -95,6 +217,15 @@ impl Held {
 
     fn len(&self) -> usize {
         self.first.len() + self.buffer.len()
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        if self.buffer.is_empty() { &self.first } else { &self.buffer }
+    }
+
+    /// How much of a body of `total` bytes its client could hold at most, were nobody else there.
+    fn share(&self, total: usize) -> usize {
+        self.reservation.as_ref().map_or(0, |reservation| reservation.share(total))
     }
 
     /// Lets go of the first frame, which may be a small slice of a large read buffer.

@@ -14,15 +14,18 @@
 //!    [half](CLIENT_SHARE) of the account; requests without one are one client. The last [eighth](SMALL_SHARE) of the account,
 //!    and of a client's half, is kept for bodies up to [`SMALL_BODY`].
 //! 6. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
-//!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once.
+//!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once. Where it names its
+//!    model, it is held until the name was found: `replay_limit` bytes are searched, and as much more as its client's share of
+//!    the account allows. What follows is read on its way, and cut off if it says anything twice.
 //! 7. A client that is waited for when `request_timeout` has passed since the head arrived is refused. So is one that breaks
 //!    its upload off. While the body is collected nothing has been sent to anybody; while it is streamed, the stream ends with
 //!    the same error.
 //! 8. Where the call names its model in the body ([`ModelPlace`]), as every v1 call and every family without a deployment
 //!    segment does, the body is read: `model` becomes the alias, and where it stands is noted for selection, which puts each
 //!    target's deployment in its place. What is read besides are `stream`, and for responses `background` and `conversation`,
-//!    which make a repeat unsafe. No tree is built. Such a body must be JSON or a form, must not be encoded, and must fit into
-//!    `replay_limit`; it is refused when two readers could see two values in it: a field given twice, `Model` beside `model`.
+//!    which make a repeat unsafe. No tree is built. Such a body must be JSON or a form and must not be encoded; it is refused
+//!    when two readers could see two values in it: a field given twice, `Model` beside `model`, a form with two boundaries. It
+//!    is sent on with the content-type by which it was read: `application/json`, or `multipart/form-data` with the boundary.
 //! 9. A realtime session names its model in the query, as `model` or `deployment`; twice is refused.
 //! 10. A deployment in the path is the alias, whatever the body says. Where Azure serves the family without one, as some client
 //!     libraries send `/openai/deployments/{name}/responses`, selection takes the segment out and puts the deployment into the
@@ -102,7 +105,8 @@
 //! # Errors
 //! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidConstraint`] for headers that cannot be understood;
 //! [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for a body or query that would have to be read;
-//! [`Overloaded`], with a time to wait, when such a body finds no room in the account; [`RequestTooLarge`], [`RequestTimeout`]
+//! [`Overloaded`], with a time to wait, when such a body finds no room in the account now, and [`RequestTooLarge`] when it never will;
+//! [`RequestTooLarge`], [`RequestTimeout`]
 //! and [`UploadFailed`], from the future or, once the body is streamed, from the body; those of the service below.
 //!
 //! # Cancellation

@@ -3,22 +3,65 @@
 use std::sync::LazyLock;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, Method, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use memchr::memmem::Finder;
 
 use super::upload;
+use crate::azure::media_type::{self, MediaType};
 use crate::azure::operation::{ModelPlace, Operation};
-use crate::azure::request_body::{self, Fields, ModelIn, ReadBodyError};
+use crate::azure::request_body::{self, BodyScan, Fields, ModelIn, ReadBodyError};
 use crate::body::Body;
 use crate::context::{NamePlace, Route};
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
-/// Completes a route with what body and query say. `limit` is how much of a body is collected.
-pub(super) fn complete(parts: &Parts, route: Route, body: &Body, limit: usize) -> Result<Route, Error> {
+/// Refuses what two readers could take for two kinds of body.
+pub(super) fn check_kind(headers: &HeaderMap) -> Result<(), Error> {
+    if headers.get_all(CONTENT_TYPE).iter().count() > 1 {
+        return Err(Error::new(ErrorKind::AmbiguousRequest, "The request has two content-types. Send one."));
+    }
+    match MediaType::of(headers).filter(MediaType::is_multipart).map(|kind| kind.boundary()) {
+        Some(Err(error)) if error.is_ambiguous() => Err(unreadable(&error)),
+        _ => Ok(()),
+    }
+}
+
+/// What finds the model in a body that is too large to be held.
+#[derive(Debug)]
+pub(super) struct NameScan {
+    pub(super) body: BodyScan,
+    /// Whether the body need not name one.
+    pub(super) is_optional: bool,
+}
+
+/// What finds the model of a call that names it in its body.
+pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan>, Error> {
+    let place = route.model_place();
+    if !matches!(place, ModelPlace::Body | ModelPlace::OptionalBody) {
+        return Ok(None);
+    }
+    check_encoding(headers)?;
+    let form = MediaType::of(headers).filter(MediaType::is_form);
+    let body = match form {
+        Some(form) => BodyScan::form(form.boundary().map_err(|error| unreadable(&error))?),
+        None => BodyScan::json(),
+    };
+    let is_optional = place == ModelPlace::OptionalBody || route.alias().is_some() && form.is_none();
+    Ok(Some(NameScan { body, is_optional }))
+}
+
+/// Completes a route with what body and query say, and the headers with what the body was read as. `found` is what was seen of
+/// a body that is not held whole; `limit` is how much of a body is collected.
+pub(super) fn complete(
+    parts: &mut Parts,
+    route: Route,
+    body: &Body,
+    found: Option<Fields>,
+    limit: usize,
+) -> Result<Route, Error> {
     match route.model_place() {
         place @ (ModelPlace::Body | ModelPlace::OptionalBody | ModelPlace::Session) => {
-            named_in_body(parts, route, place, readable(&parts.headers, body, limit)?)
+            named_in_body(parts, route, place, body, found, limit)
         }
         ModelPlace::Query => named_in_query(parts, route),
         _ => {
@@ -30,7 +73,7 @@ pub(super) fn complete(parts: &Parts, route: Route, body: &Body, limit: usize) -
 
 // ===== body =====
 
-fn readable<'a>(headers: &HeaderMap, body: &'a Body, limit: usize) -> Result<&'a [u8], Error> {
+fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
     let encodings = headers.get_all(CONTENT_ENCODING);
     if encodings.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Error::new(
@@ -38,27 +81,51 @@ fn readable<'a>(headers: &HeaderMap, body: &'a Body, limit: usize) -> Result<&'a
             "The body names the deployment, so it must be read: send it without a content-encoding.",
         ));
     }
-    body.as_bytes().map(|bytes| &**bytes).ok_or_else(|| upload::not_collected(body, limit))
+    Ok(())
 }
 
-fn named_in_body(parts: &Parts, route: Route, place: ModelPlace, body: &[u8]) -> Result<Route, Error> {
-    if body.is_empty() && place == ModelPlace::OptionalBody {
+fn named_in_body(
+    parts: &mut Parts,
+    route: Route,
+    place: ModelPlace,
+    body: &Body,
+    found: Option<Fields>,
+    limit: usize,
+) -> Result<Route, Error> {
+    check_encoding(&parts.headers)?;
+    if place == ModelPlace::OptionalBody && body.as_bytes().is_some_and(|bytes| bytes.is_empty()) {
         return Ok(route);
     }
-    if parts.headers.get_all(CONTENT_TYPE).iter().count() > 1 {
-        return Err(Error::new(ErrorKind::AmbiguousRequest, "The request has two content-types. Send one."));
-    }
-    let form = content_type(&parts.headers).filter(|_| place != ModelPlace::Session && is_form(&parts.headers));
-    let model_in = if place == ModelPlace::Session { ModelIn::Session } else { ModelIn::Object };
-    let read = match form {
-        Some(content_type) => request_body::read_form(content_type, body),
-        None => request_body::read_json(body, model_in),
+    let form = MediaType::of(&parts.headers).filter(|kind| place != ModelPlace::Session && kind.is_form());
+    let boundary = form.map(|form| form.boundary()).transpose().map_err(|error| unreadable(&error))?;
+    let is_part = found.is_some();
+    let fields = match (found, body.as_bytes()) {
+        (Some(fields), _) => fields,
+        (None, None) => return Err(upload::not_collected(body, limit)),
+        (None, Some(bytes)) => read(bytes, boundary, place).map_err(|error| unreadable(&error))?,
     };
-    let fields = read.map_err(|error| unreadable(&error))?;
-    if fields.model.is_none() && place == ModelPlace::Body && (route.alias().is_none() || form.is_some()) {
+    let is_form = boundary.is_some();
+    if fields.model.is_none() && place == ModelPlace::Body && (route.alias().is_none() || is_form) {
         return Err(unreadable_because("it has no `model`, which names the deployment"));
     }
-    Ok(with_fields(route, fields, form.is_some()))
+    let has_place = !is_part || fields.opening.at > 0 && !fields.opening.is_empty;
+    if fields.model.is_none() && route.alias().is_some() && !is_form && !has_place {
+        return Err(upload::full());
+    }
+    // Nobody behind shall read it as anything else.
+    let kind = boundary.map_or(Some(JSON), media_type::form_with);
+    parts.headers.insert(CONTENT_TYPE, kind.ok_or_else(|| unreadable_because("its boundary cannot be sent on"))?);
+    Ok(with_fields(route, fields, is_form))
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+fn read(body: &[u8], boundary: Option<&str>, place: ModelPlace) -> Result<Fields, ReadBodyError> {
+    match boundary {
+        Some(boundary) => request_body::read_form_with(boundary, body),
+        None if place == ModelPlace::Session => request_body::read_json(body, ModelIn::Session),
+        None => request_body::read_json(body, ModelIn::Object),
+    }
 }
 
 fn with_fields(mut route: Route, fields: Fields, is_form: bool) -> Route {
@@ -74,7 +141,10 @@ fn with_fields(mut route: Route, fields: Fields, is_form: bool) -> Route {
     }
 }
 
-fn unreadable(error: &ReadBodyError) -> Error {
+pub(super) fn unreadable(error: &ReadBodyError) -> Error {
+    if error.is_ambiguous() {
+        return Error::new(ErrorKind::AmbiguousRequest, format!("The body cannot be read in one way only: {error}."));
+    }
     unreadable_because(&error.to_string())
 }
 
@@ -82,23 +152,8 @@ fn unreadable_because(problem: &str) -> Error {
     Error::new(ErrorKind::InvalidBody, format!("The body cannot be used: {problem}."))
 }
 
-fn content_type(headers: &HeaderMap) -> Option<&str> {
-    headers.get(CONTENT_TYPE)?.to_str().ok()
-}
-
-fn essence(headers: &HeaderMap) -> &str {
-    let value = content_type(headers).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    essence(headers).eq_ignore_ascii_case("multipart/form-data")
-}
-
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some((kind, form)) = essence(headers).split_once('/') else { return false };
-    let suffix = form.rsplit_once('+').map_or(form, |(_, suffix)| suffix);
-    kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
+    MediaType::of(headers).is_some_and(|kind| kind.is_json())
 }
 
 // ===== query =====

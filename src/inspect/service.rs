@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::collect::Collect;
+use super::collect::{Collect, Read};
 use super::layer::Settings;
 use super::upload::{self, Upload};
 use super::{naming, narrowing};
@@ -67,12 +67,14 @@ impl<S> Inspect<S> {
             return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));
         }
         narrowing::take(parts)?;
+        naming::check_kind(&parts.headers)?;
+        let scan = naming::scan(&parts.headers, &route)?;
         let Settings { request_body, replay_limit, ref account, request_timeout, .. } = self.settings;
         if body.size_hint().lower().max(announced(&parts.headers)) > request_body {
             return Err(upload::too_large());
         }
         let upload = Upload::new(body, request_body, request_timeout);
-        Ok((route, Collect::new(upload, account.open(parts.extensions.get()), replay_limit)))
+        Ok((route, Collect::new(upload, account.open(parts.extensions.get()), replay_limit, scan)))
     }
 }
 
@@ -122,10 +124,19 @@ struct Waiting<S> {
 }
 
 impl<S: Service<Request<Body>>> Waiting<S> {
-    fn call(mut self, body: Body, limit: usize) -> Result<S::Future, Error> {
-        let route = naming::complete(&self.parts, self.route, &body, limit)?;
+    fn call(mut self, read: Read, limit: usize) -> Result<S::Future, Error> {
+        let Read { body, fields } = read;
+        let route = naming::complete(&mut self.parts, self.route, &body, fields, limit)?;
         self.parts.extensions.insert(route);
-        Ok(self.service.call(Request::from_parts(self.parts, body)))
+        Ok(self.service.call(Request::from_parts(self.parts, once_above(limit, body))))
+    }
+}
+
+/// A body that was held for its model's name only is not kept for a repeat.
+fn once_above(limit: usize, body: Body) -> Body {
+    match body.as_bytes() {
+        Some(bytes) if bytes.len() > limit => Body::prefixed(bytes.clone(), Body::empty()),
+        _ => body,
     }
 }
 
@@ -141,9 +152,9 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Collecting { collect, waiting } => {
-                    let body = ready!(collect.poll(cx))?;
+                    let read = ready!(collect.poll(cx))?;
                     let limit = collect.limit();
-                    match waiting.take().map(|waiting| waiting.call(body, limit)) {
+                    match waiting.take().map(|waiting| waiting.call(read, limit)) {
                         Some(Ok(future)) => State::Called { future },
                         Some(Err(error)) => State::Refused { error: Some(error) },
                         None => State::Refused { error: None },

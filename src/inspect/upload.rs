@@ -11,6 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tower::BoxError;
 
+use crate::azure::request_body::ReadBodyError;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 
@@ -54,6 +55,30 @@ pub(super) fn too_large() -> Error {
     Error::new(ErrorKind::RequestTooLarge, "The request body is above the size limit of this gateway.")
 }
 
+/// Why a body that must name its model cannot be searched to its end: of the client's share, `needed` bytes are more than there
+/// will ever be, or than there are now.
+pub(super) fn unnamed(needed: usize, share: usize) -> Error {
+    if needed > share {
+        return Error::new(
+            ErrorKind::RequestTooLarge,
+            format!(
+                "The body names its `model` behind the first {share} bytes, which is all that is searched: put it first."
+            ),
+        );
+    }
+    full()
+}
+
+/// The rest of a streamed body names a model, after its beginning was sent on as one that names none.
+pub(super) fn named_too_late() -> Error {
+    Error::new(ErrorKind::RequestTooLarge, "The body names its `model` behind what could be searched: put it first.")
+}
+
+/// The rest of a streamed body says something else than its beginning, after that was sent on.
+pub(super) fn contradicts(error: &ReadBodyError) -> Error {
+    Error::new(ErrorKind::UploadFailed, format!("The body cannot be used: {error}."))
+}
+
 /// Why a body that has to be read is a stream: it is above `limit`, or the account had no room for it.
 pub(super) fn not_collected(body: &Body, limit: usize) -> Error {
     if body.size_hint().lower() > limit as u64 {
@@ -62,6 +87,10 @@ pub(super) fn not_collected(body: &Body, limit: usize) -> Error {
             format!("The body names the deployment, so it must be read: send at most {limit} bytes."),
         );
     }
+    full()
+}
+
+pub(super) fn full() -> Error {
     Error::new(ErrorKind::Overloaded, "The gateway holds as many requests as it can. Wait as the headers say.")
         .with_retry_after(BUSY)
 }

@@ -1,4 +1,4 @@
-//! Fields of a `multipart/form-data` body (RFC 7578), found where they stand.
+//! Fields of a `multipart/form-data` body (RFC 7578), found where they stand, as the body arrives.
 //!
 //! It is strict: a body that a more tolerant reader could take for another one is refused.
 
@@ -7,11 +7,14 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::{Fields, Model, ReadBodyError};
+use crate::azure::media_type::MediaType;
 
-/// The longest boundary of RFC 2046.
-const MAX_BOUNDARY: usize = 70;
-/// More than any call of the API has, so that a form of tiny parts costs no memory.
+/// More than any call of the API has, so that a form of tiny parts costs no time.
 const MAX_PARTS: usize = 1_000;
+/// The longest head of a part.
+const MAX_HEAD: usize = 16 << 10;
+/// The longest value of a field that is read.
+const MAX_VALUE: usize = 4 << 10;
 
 /// Reads a form of up to 1,000 parts, whose boundary stands in `content_type`.
 ///
@@ -19,83 +22,194 @@ const MAX_PARTS: usize = 1_000;
 /// There is no boundary, or several; there are more parts; the body does not start with it or does not end with it; the head of a part is malformed;
 /// a field that is read stands twice, or beside one that differs in case only; the value of `model` is not UTF-8.
 pub fn read_form(content_type: &str, body: &[u8]) -> Result<Fields, ReadBodyError> {
-    let boundary = boundary(content_type)?;
-    let mut fields = Fields::default();
-    let mut stream = None;
-    for part in parts(body, boundary)? {
-        match &*name(part.head)? {
-            "model" if fields.model.is_some() => return Err(ReadBodyError::new("`model` stands in the form twice")),
-            "model" => {
-                let value = body.get(part.value.clone()).unwrap_or_default();
-                let value = std::str::from_utf8(value).map_err(|_| ReadBodyError::new("`model` is not UTF-8"))?;
-                fields.model = Some(Model { name: value.to_owned(), span: part.value });
+    read_form_with(MediaType::read(content_type).boundary()?, body)
+}
+
+/// Reads a form with this boundary.
+///
+/// # Errors
+/// As [`read_form`].
+pub fn read_form_with(boundary: &str, body: &[u8]) -> Result<Fields, ReadBodyError> {
+    let mut scan = FormScan::new(boundary);
+    scan.feed(body)?;
+    scan.finish()
+}
+
+/// A form on its way in.
+#[derive(Debug)]
+pub(super) struct FormScan {
+    /// With the line break before it.
+    delimiter: Box<[u8]>,
+    finder: memmem::Finder<'static>,
+    /// What was fed and not yet understood; bounded, for values are passed over.
+    rest: Vec<u8>,
+    /// Where `rest` stands in the body.
+    at: usize,
+    state: State,
+    parts: usize,
+    fields: Fields,
+    stream: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// Before the first delimiter, which stands without its line break.
+    Start,
+    /// After a delimiter.
+    Line,
+    Head,
+    /// In a part whose value begins there.
+    Value(Field, usize),
+    End,
+}
+
+/// What a part is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Field {
+    Model,
+    Other,
+    Stream,
+}
+
+/// How far a look has come.
+enum Step {
+    /// So many bytes are understood; there may be more to see.
+    On(usize),
+    /// So many are, and the next ones must arrive first.
+    Wait(usize),
+}
+
+impl FormScan {
+    pub(super) fn new(boundary: &str) -> Self {
+        let delimiter = format!("\r\n--{boundary}").into_bytes().into_boxed_slice();
+        let finder = memmem::Finder::new(&delimiter).into_owned();
+        let (rest, fields) = (Vec::new(), Fields::default());
+        Self { delimiter, finder, rest, at: 0, state: State::Start, parts: 0, fields, stream: false }
+    }
+
+    pub(super) const fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
+        let mut rest = std::mem::take(&mut self.rest);
+        let joined = !rest.is_empty();
+        if joined {
+            rest.extend_from_slice(chunk);
+        }
+        let (mut window, mut waits) = (if joined { &rest } else { chunk }, false);
+        while !waits {
+            let (Step::On(read) | Step::Wait(read)) = {
+                let step = self.step(window)?;
+                waits = matches!(step, Step::Wait(_));
+                step
+            };
+            self.at += read;
+            window = window.get(read..).unwrap_or_default();
+        }
+        self.rest = window.to_vec();
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<Fields, ReadBodyError> {
+        match (self.state, &*self.rest) {
+            (State::End, b"" | b"\r\n") => Ok(self.fields),
+            _ => Err(malformed()),
+        }
+    }
+
+    fn step(&mut self, window: &[u8]) -> Result<Step, ReadBodyError> {
+        match self.state {
+            State::Start => Ok(match expect(window, &self.delimiter[2..])? {
+                true => self.go(State::Line, self.delimiter.len() - 2),
+                false => Step::Wait(0),
+            }),
+            State::Line if window.len() < 2 => Ok(Step::Wait(0)),
+            State::Line if window.starts_with(b"--") => Ok(self.go(State::End, 2)),
+            State::Line if window.starts_with(b"\r\n") => {
+                self.parts += 1;
+                if self.parts > MAX_PARTS {
+                    return Err(ReadBodyError::new("a form of too many parts"));
+                }
+                Ok(self.go(State::Head, 2))
             }
-            "stream" if stream.is_some() => return Err(ReadBodyError::new("`stream` stands in the form twice")),
-            "stream" => stream = body.get(part.value),
+            State::Line => Err(malformed()),
+            State::Head => self.head(window),
+            State::Value(field, start) => self.value(window, field, start),
+            // One line break may follow, and nothing else.
+            State::End => expect(window, b"\r\n").and_then(|whole| match (whole, window.len()) {
+                (true, length) if length > 2 => Err(malformed()),
+                _ => Ok(Step::Wait(0)),
+            }),
+        }
+    }
+
+    fn go(&mut self, state: State, read: usize) -> Step {
+        self.state = state;
+        Step::On(read)
+    }
+
+    fn head(&mut self, window: &[u8]) -> Result<Step, ReadBodyError> {
+        let Some(length) = memmem::find(window, b"\r\n\r\n") else {
+            return if window.len() > MAX_HEAD { Err(malformed()) } else { Ok(Step::Wait(0)) };
+        };
+        let field = match &*name(window.get(..length).unwrap_or_default())? {
+            "model" => Field::Model,
+            "stream" => Field::Stream,
             other if other.eq_ignore_ascii_case("model") => {
                 return Err(ReadBodyError::new("`model` is not spelt in lower case"));
             }
+            _ => Field::Other,
+        };
+        match field {
+            Field::Model if self.fields.model.is_some() => {
+                return Err(ReadBodyError::new("`model` stands in the form twice"));
+            }
+            Field::Stream if std::mem::replace(&mut self.stream, true) => {
+                return Err(ReadBodyError::new("`stream` stands in the form twice"));
+            }
             _ => {}
         }
+        // The line break of the blank line stays in view: a delimiter that used it would be one for some readers only.
+        Ok(self.go(State::Value(field, self.at + length + 4), length + 2))
     }
-    fields.streams = stream.is_some_and(|value| value.eq_ignore_ascii_case(b"true"));
-    Ok(fields)
-}
 
-fn boundary(content_type: &str) -> Result<&str, ReadBodyError> {
-    let mut found = None;
-    for (name, value) in parameters(content_type) {
-        if name.eq_ignore_ascii_case("boundary") && found.replace(value).is_some() {
-            return Err(ReadBodyError::new("a form with two boundaries"));
+    fn value(&mut self, window: &[u8], field: Field, start: usize) -> Result<Step, ReadBodyError> {
+        let Some(found) = self.finder.find(window) else {
+            return match field {
+                Field::Other => Ok(Step::Wait(window.len().saturating_sub(self.delimiter.len() - 1))),
+                _ if window.len() > MAX_VALUE => Err(ReadBodyError::new("a form with a field that is too long")),
+                _ => Ok(Step::Wait(0)),
+            };
+        };
+        if self.at + found < start {
+            return Err(malformed());
         }
-    }
-    let boundary = found.unwrap_or_default();
-    let usable = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b';') || byte == b' ';
-    if boundary.is_empty() || boundary.len() > MAX_BOUNDARY || !boundary.bytes().all(usable) {
-        return Err(ReadBodyError::new("a form without a boundary that can be used"));
-    }
-    Ok(boundary)
-}
-
-/// The parameters of a header's value, after its first part. A quoted value must not hold a semicolon.
-fn parameters(value: &str) -> impl Iterator<Item = (&str, &str)> {
-    value.split(';').skip(1).filter_map(|parameter| {
-        let (name, value) = parameter.trim().split_once('=')?;
-        let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-        Some((name.trim_end(), unquoted.unwrap_or(value)))
-    })
-}
-
-struct Part<'a> {
-    head: &'a [u8],
-    value: Range<usize>,
-}
-
-fn parts<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Part<'a>>, ReadBodyError> {
-    let malformed = || ReadBodyError::new("not the form that its boundary says");
-    let delimiter = format!("\r\n--{boundary}");
-    let (finder, mut parts) = (memmem::Finder::new(&delimiter), Vec::new());
-    // The first delimiter stands without its line break.
-    let mut at = body.starts_with(&delimiter.as_bytes()[2..]).then(|| delimiter.len() - 2).ok_or_else(malformed)?;
-    loop {
-        let rest = body.get(at..).unwrap_or_default();
-        if rest.starts_with(b"--") {
-            return if matches!(&rest[2..], b"" | b"\r\n") { Ok(parts) } else { Err(malformed()) };
+        let value = window.get(start.saturating_sub(self.at)..found).unwrap_or_default();
+        match field {
+            Field::Model => {
+                let name = std::str::from_utf8(value).map_err(|_| ReadBodyError::new("`model` is not UTF-8"))?;
+                self.fields.model = Some(Model { name: name.to_owned(), span: span(start, value) });
+            }
+            Field::Stream => self.fields.streams = value.eq_ignore_ascii_case(b"true"),
+            Field::Other => {}
         }
-        let start = at + 2;
-        let rest = rest.strip_prefix(b"\r\n").ok_or_else(malformed)?;
-        let head = memmem::find(rest, b"\r\n\r\n").ok_or_else(malformed)?;
-        let value = start + head + 4;
-        // A delimiter right after the head's blank line would be one for some readers only.
-        let blank_line = value - 2;
-        let found = finder.find(body.get(blank_line..).unwrap_or_default()).filter(|length| *length >= 2);
-        let end = blank_line + found.ok_or_else(malformed)?;
-        if parts.len() == MAX_PARTS {
-            return Err(ReadBodyError::new("a form of too many parts"));
-        }
-        parts.push(Part { head: rest.get(..head).unwrap_or_default(), value: value..end });
-        at = end + delimiter.len();
+        Ok(self.go(State::Line, found + self.delimiter.len()))
     }
+}
+
+const fn span(start: usize, value: &[u8]) -> Range<usize> {
+    start..start + value.len()
+}
+
+fn malformed() -> ReadBodyError {
+    ReadBodyError::new("not the form that its boundary says")
+}
+
+/// Whether `expected` stands there; `false` while only its beginning has arrived.
+fn expect(window: &[u8], expected: &[u8]) -> Result<bool, ReadBodyError> {
+    let length = window.len().min(expected.len());
+    if window.get(..length) == expected.get(..length) { Ok(length == expected.len()) } else { Err(malformed()) }
 }
 
 /// The name of a part's field.
@@ -136,7 +250,8 @@ fn field_name(value: &str) -> Option<String> {
         if name.eq_ignore_ascii_case("name") && (value.contains('\\') || found.replace(value.trim_end()).is_some()) {
             return None;
         }
-        if name.eq_ignore_ascii_case("name*") {
+        // Only `filename` has a notation of its own for other alphabets.
+        if name.len() > 4 && name.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("name*")) {
             return None;
         }
     }

@@ -203,3 +203,121 @@ proptest! {
         }
     }
 }
+
+/// What is found when the body comes in pieces of these lengths, over and over.
+fn scanned(mut scan: BodyScan, body: &[u8], lengths: &[usize]) -> Result<Fields, ReadBodyError> {
+    let (mut rest, mut lengths) = (body, lengths.iter().cycle());
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at((*lengths.next().unwrap()).clamp(1, rest.len()));
+        scan.feed(piece)?;
+        rest = after;
+    }
+    scan.finish()
+}
+
+#[test]
+fn a_body_in_pieces_is_read_like_a_whole_one() {
+    for body in [
+        r#" {"model":"m"} "#,
+        "{}",
+        r#"{ "a" : [ {"model":"no","x":"}]\""} ], "model" : "m\u0061\"x" , "stream":true }"#,
+        r#"{"\u006dodel":"m","background":true}"#,
+        r#"{"conversation":{"id":"c"},"model":null}"#,
+        r#"{"conversation":null,"stream":"true","background":false}"#,
+        r#"{"conversation":"c","n":-1.5e3,"t":true}"#,
+        r#"{"input":"ü\\","model":""}"#,
+    ] {
+        let whole = json(body);
+        for lengths in [&[1][..], &[2], &[3, 1], &[1_000]] {
+            assert_eq!(scanned(BodyScan::json(), body.as_bytes(), lengths), whole, "{body}");
+        }
+    }
+    for body in [
+        r#"{"model":"m","model":"n"}"#,
+        r#"{"model":"m","Model":"n"}"#,
+        r#"{"model":"m","\u006dodel":"n"}"#,
+        r#"{"model":1}"#,
+        r#"{"model":["m"]}"#,
+        r#"{"stream":true,"stream":true}"#,
+        r#"["model"]"#,
+        r#""model""#,
+        r#"{"model":"m"}{"#,
+        r#"{"model":"m""#,
+        r#"{"model":"m"]"#,
+        r#"{"a":1 "model":"m"}"#,
+        r#"{"a":1,,"model":"m"}"#,
+        r#"{"a" "b"}"#,
+        r#"{'model':"m"}"#,
+        r#"{model:"m"}"#,
+        "{\"a\":1,/*\"*/\"model\":\"m\"/*\"*/}",
+        "\u{feff}{}",
+        "{\0\"",
+        "",
+        "1",
+    ] {
+        assert!(json(body).is_err(), "{body}");
+        for lengths in [&[1][..], &[1_000]] {
+            assert!(scanned(BodyScan::json(), body.as_bytes(), lengths).is_err(), "{body}");
+        }
+    }
+}
+
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Into::into),
+        any::<f32>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+        Just(serde_json::Value::Null),
+    ];
+    leaf.prop_recursive(3, 20, 4, |inner| {
+        let key = prop_oneof!["model|stream|background|conversation|Model", any::<String>()];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            proptest::collection::vec((key, inner), 0..4)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_json_in_any_pieces_is_read_like_a_whole_one(
+        value in any_json(),
+        pretty in any::<bool>(),
+        lengths in proptest::collection::vec(1_usize..20, 1..6),
+    ) {
+        let body = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+        match (json(&body), scanned(BodyScan::json(), body.as_bytes(), &lengths)) {
+            (Ok(whole), read) => prop_assert_eq!(read, Ok(whole)),
+            (Err(_), read) => prop_assert!(read.is_err()),
+        }
+    }
+
+    #[test]
+    fn what_is_broken_off_or_changed_is_never_read_as_something_else(
+        value in any_json(),
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut body = serde_json::to_vec(&value).unwrap();
+        let at = at.index(body.len());
+        body[at] = byte;
+        if let (Ok(whole), Ok(read)) = (read_json(&body, ModelIn::Object), scanned(BodyScan::json(), &body, &[7])) {
+            prop_assert_eq!(read, whole);
+        }
+    }
+
+    #[test]
+    fn any_form_in_any_pieces_is_read_like_a_whole_one(
+        before in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), Just(b'b'), any::<u8>()], 0..60),
+        lengths in proptest::collection::vec(1_usize..20, 1..6),
+    ) {
+        let head = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n";
+        let model = "\r\n--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--\r\n";
+        let body = [head.as_slice(), &before, model.as_bytes()].concat();
+        match (read_form(FORM, &body), scanned(BodyScan::form("b"), &body, &lengths)) {
+            (Ok(whole), read) => prop_assert_eq!(read, Ok(whole)),
+            (Err(_), read) => prop_assert!(read.is_err()),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+use super::form::FormScan;
+use super::json::JsonScan;
+use super::{Fields, ReadBodyError};
+
+/// A body that is read as it arrives, for one that is not held whole.
+///
+/// It finds what [`read_json`](super::read_json) of the object itself and [`read_form`](super::read_form) find, wherever the
+/// chunks are cut, and goes on to see to it that nothing is said twice.
+#[derive(Debug)]
+pub struct BodyScan(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Form(Box<FormScan>),
+    Json(Box<JsonScan>),
+}
+
+impl BodyScan {
+    /// A JSON object.
+    #[must_use]
+    pub fn json() -> Self {
+        Self(Kind::Json(Box::default()))
+    }
+
+    /// A form with this boundary.
+    #[must_use]
+    pub fn form(boundary: &str) -> Self {
+        Self(Kind::Form(Box::new(FormScan::new(boundary))))
+    }
+
+    /// Reads the next bytes.
+    ///
+    /// # Errors
+    /// Those of [`read_json`](super::read_json) and [`read_form`](super::read_form), as soon as they are seen. Then it is over.
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
+        match &mut self.0 {
+            Kind::Form(form) => form.feed(chunk),
+            Kind::Json(json) => json.feed(chunk),
+        }
+    }
+
+    /// What is known so far.
+    #[must_use]
+    pub const fn fields(&self) -> &Fields {
+        match &self.0 {
+            Kind::Form(form) => form.fields(),
+            Kind::Json(json) => json.fields(),
+        }
+    }
+
+    /// What the whole body said.
+    ///
+    /// # Errors
+    /// The body ended before it was complete.
+    pub fn finish(self) -> Result<Fields, ReadBodyError> {
+        match self.0 {
+            Kind::Form(form) => form.finish(),
+            Kind::Json(json) => json.finish(),
+        }
+    }
+}

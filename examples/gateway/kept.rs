@@ -14,6 +14,7 @@ use tower_azure_openai::terminate::entra::KeySet;
 use tower_azure_openai::upgrade::UpgradeLayer;
 
 use crate::config::Config;
+use crate::config::aliases;
 use crate::config::behaviour::Timeouts;
 use crate::wiring;
 
@@ -114,6 +115,7 @@ fn own_cookie(config: &Config) -> Result<SessionCookie, BoxError> {
 #[derive(Clone, PartialEq)]
 struct Connections {
     timeouts: Timeouts,
+    aliases: Vec<(String, aliases::Timeouts)>,
     special: Vec<(String, Option<SocketAddr>, Option<Vec<u8>>)>,
 }
 
@@ -121,7 +123,8 @@ impl Connections {
     fn of(config: &Config) -> Self {
         let special = wiring::special(config);
         let special = special.map(|backend| (backend.endpoint.to_string(), backend.address, backend.ca_pem.clone()));
-        Self { timeouts: config.timeouts, special: special.collect() }
+        let aliases = config.aliases.iter().map(|alias| (alias.name.clone(), alias.timeouts));
+        Self { timeouts: config.timeouts, aliases: aliases.collect(), special: special.collect() }
     }
 }
 

@@ -7,7 +7,7 @@ use tower::filter::FilterLayer;
 use tower::util::{Either, MapRequestLayer, option_layer};
 use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::client::{Destination, HttpClient};
+use tower_azure_openai::client::{AliasTimeouts, Destination, HttpClient};
 use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover;
 use tower_azure_openai::front_door::FrontDoorLayer;
@@ -26,6 +26,7 @@ use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::{Error, ErrorKind};
 
 use crate::access_log;
+use crate::config::aliases;
 use crate::config::backends;
 use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
 use crate::config::releases;
@@ -196,7 +197,22 @@ pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
         .first_byte_timeout(timeouts.first_byte)
         .answer_timeout(timeouts.answer)
         .idle_timeout(timeouts.idle);
+    let client = config.aliases.iter().fold(client, |client, alias| client.add_alias(&alias.name, own(alias.timeouts)));
     Ok(special(config).fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
+}
+
+fn own(described: aliases::Timeouts) -> AliasTimeouts {
+    let mut timeouts = AliasTimeouts::new();
+    if let Some(limit) = described.first_byte {
+        timeouts = timeouts.first_byte(limit);
+    }
+    if let Some(limit) = described.answer {
+        timeouts = timeouts.answer(limit);
+    }
+    if let Some(limit) = described.idle {
+        timeouts = timeouts.idle(limit);
+    }
+    timeouts
 }
 
 fn destination(backend: &backends::Backend) -> Destination {

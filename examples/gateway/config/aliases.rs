@@ -1,5 +1,7 @@
 //! `[[aliases]]`: what only some aliases need.
 
+use std::time::Duration;
+
 use super::Config;
 use super::reader::Section;
 
@@ -10,10 +12,27 @@ pub(crate) struct Alias {
     pub(crate) name: String,
     /// Further names that clients may use for it.
     pub(crate) also: Vec<String>,
+    pub(crate) timeouts: Timeouts,
+}
+
+/// What an alias has instead of `[timeouts]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Timeouts {
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) answer: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
 }
 
 pub(super) fn read(s: &mut Section<'_>) -> Vec<Alias> {
-    s.sections("aliases", |s| Alias { name: s.required_name("name"), also: s.names("also") })
+    s.sections("aliases", |s| Alias {
+        name: s.required_name("name"),
+        also: s.names("also"),
+        timeouts: Timeouts { first_byte: given(s, "first_byte"), answer: given(s, "answer"), idle: given(s, "idle") },
+    })
+}
+
+fn given(s: &mut Section<'_>, key: &str) -> Option<Duration> {
+    s.has(key).then(|| s.positive_duration(key, Duration::MAX))
 }
 
 impl Alias {

@@ -152,6 +152,11 @@ first_byte = "32s"
 answer = "33s"
 request_body = "34s"
 idle = "35s"
+[[aliases]]
+name = "m"
+first_byte = "36s"
+answer = "37s"
+idle = "38s"
 [limits]
 request_body = "41KiB"
 request_head = "42KiB"
@@ -200,6 +205,9 @@ backend_header = true
 
     let Timeouts { connect, first_byte, answer, request_body, idle } = config.timeouts;
     assert_eq!([connect, first_byte, answer, request_body, idle], [31, 32, 33, 34, 35].map(seconds));
+
+    let own = config.aliases[0].timeouts;
+    assert_eq!([own.first_byte, own.answer, own.idle], [36, 37, 38].map(|s| Some(seconds(s))));
 
     let Limits { request_body, request_head } = config.limits;
     assert_eq!((request_body, request_head), (41 << 10, 42 << 10));
@@ -891,6 +899,8 @@ fn further_names_belong_to_one_alias_that_is_served() {
             "aliases[1].name: \"m\" is already aliases[0].name",
         ),
         ("# end", "[[aliases]]\nname = \"m\"\nalias = \"n\"", "aliases[0].alias: unknown key"),
+        ("# end", "[[aliases]]\nname = \"m\"\nidle = \"0s\"", "aliases[0].idle: must be longer than nothing"),
+        ("# end", "[[aliases]]\nname = \"m\"\nanswer = \"9\"", "aliases[0].answer: has no unit: ms, s, m or h"),
     ]);
 }
 

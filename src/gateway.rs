@@ -51,7 +51,7 @@ use crate::inspect::InspectLayer;
 use crate::models::ListModelsLayer;
 use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
-use crate::respond::RespondLayer;
+use crate::respond::{DrainLayer, RespondLayer};
 use crate::select::SelectBackendLayer;
 use crate::session::StickySessionLayer;
 use crate::stream_commit::StreamCommitLayer;
@@ -156,7 +156,7 @@ setters! {
     reissue: Reissue = "Replaces what shows backends their credentials.",
 }
 
-type Admission<R, U, D, T, I, V, A, M> = (R, U, D, T, I, V, A, M);
+type Admission<R, U, D, T, I, V, A, M> = (DrainLayer, R, U, D, T, I, V, A, M);
 type Attempts<P, F, S, C, Q, W, X> = (P, F, S, C, Q, W, X);
 type Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, W, X> =
     (Admission<R, U, D, T, I, V, A, M>, Attempts<P, F, S, C, Q, W, X>);
@@ -174,7 +174,7 @@ impl<T, R, U, D, I, V, A, M, P, F, S, C, Q, W, X> Builder<T, R, U, D, I, V, A, M
     {
         let admission = {
             let Self { respond, upgrade, front_door, terminate, inspect, api_version, authorize, models, .. } = self;
-            (respond, upgrade, front_door, terminate, inspect, api_version, authorize, models)
+            (DrainLayer::new(), respond, upgrade, front_door, terminate, inspect, api_version, authorize, models)
         };
         let attempts =
             (self.session, self.failover, self.select, self.circuit, self.stream_commit, self.forward, self.reissue);

@@ -244,3 +244,114 @@ async fn a_head_that_must_not_go_further() {
         assert_eq!(sent(request).await.0, 1);
     }
 }
+
+mod early_refusals {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use http::Version;
+    use http_body::{Body as HttpBody, Frame, SizeHint};
+    use http_body_util::BodyExt;
+    use tokio::sync::mpsc;
+    use tower_azure_openai::respond::DrainLayer;
+    use tower_azure_openai::respond::drain::{DRAIN_TIME, DRAINED};
+
+    use super::*;
+
+    /// An upload whose frames come when the test sends them.
+    struct Wire(mpsc::UnboundedReceiver<Bytes>, Option<u64>);
+
+    impl HttpBody for Wire {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            self.1.map_or_else(SizeHint::default, SizeHint::with_exact)
+        }
+    }
+
+    fn upload(announced: Option<u64>) -> (mpsc::UnboundedSender<Bytes>, Request<Wire>) {
+        let (send, receive) = mpsc::unbounded_channel();
+        (send, Request::post("/").body(Wire(receive, announced)).unwrap())
+    }
+
+    fn closes(answer: &Response<Body>) -> bool {
+        header(answer, "connection") == Some("close")
+    }
+
+    /// What a service answers that reads nothing.
+    async fn refused(request: Request<Wire>) -> Response<Body> {
+        let refuses = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(answer(401)));
+        DrainLayer::new().layer(refuses).oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_rest_is_read_and_the_connection_goes_on() {
+        let (send, request) = upload(Some(2_000));
+        let arrives = async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            send.send(Bytes::from(vec![0; 2_000])).unwrap();
+            drop(send);
+        };
+        let (answer, ()) = tokio::join!(refused(request), arrives);
+        assert_eq!((answer.status().as_u16(), closes(&answer)), (401, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_long_or_too_slow_or_waits_to_be_asked_for_closes_it() {
+        let (_announced, request) = upload(Some(DRAINED + 1));
+        let started = tokio::time::Instant::now();
+        assert!(closes(&refused(request).await));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+
+        let (endless, request) = upload(None);
+        (0..10).for_each(|_| endless.send(Bytes::from(vec![0; 64 << 10])).unwrap());
+        assert!(closes(&refused(request).await));
+
+        let (_silent, request) = upload(None);
+        let started = tokio::time::Instant::now();
+        assert!(closes(&refused(request).await));
+        assert!(started.elapsed() <= DRAIN_TIME + Duration::from_millis(1));
+
+        let (_waits, mut request) = upload(Some(10));
+        request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        let started = tokio::time::Instant::now();
+        assert!(closes(&refused(request).await));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_or_has_a_stream_of_its_own_is_left_alone() {
+        let (send, request) = upload(None);
+        send.send(Bytes::from("all")).unwrap();
+        drop(send);
+        let reads = service_fn(async |request: Request<Body>| {
+            request.into_body().collect().await?;
+            Ok::<_, BoxError>(answer(400))
+        });
+        assert!(!closes(&DrainLayer::new().layer(reads).oneshot(request).await.unwrap()));
+
+        let (_silent, mut request) = upload(None);
+        *request.version_mut() = Version::HTTP_2;
+        assert!(!closes(&refused(request).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_comes_while_the_upload_goes_on_closes_it() {
+        for (status, expected) in [(429, true), (200, false)] {
+            let (_send, request) = upload(None);
+            let kept = Arc::new(Mutex::new(None));
+            let keeps = kept.clone();
+            let answers = service_fn(move |request: Request<Body>| {
+                *keeps.lock().unwrap() = Some(request);
+                async move { Ok::<_, BoxError>(answer(status)) }
+            });
+            assert_eq!(closes(&DrainLayer::new().layer(answers).oneshot(request).await.unwrap()), expected);
+        }
+    }
+}

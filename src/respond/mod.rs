@@ -32,9 +32,12 @@
 //! # }
 //! ```
 //!
+//! [`DrainLayer`], above it, sees to it that a connection on which a request was refused early goes on, or says that it closes.
+//!
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
 mod answer;
+pub mod drain;
 mod head;
 
 use std::convert::Infallible;
@@ -51,6 +54,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::drain::DrainLayer;
 use crate::body::Body;
 use crate::error::polled_again;
 

@@ -3,7 +3,7 @@
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower_azure_openai::body::Body;
 
 use crate::http_support::{chat, chat_head, connect, serve, soon};
@@ -29,6 +29,57 @@ async fn swallow(request: Request<Incoming>) -> Response<Body> {
     let mut body = request.into_body();
     while let Some(Ok(_)) = body.frame().await {}
     Response::new(Body::empty())
+}
+
+/// What one body may hold in buffers on its way, besides the account.
+const BODY_MARGIN_KIB: usize = 48 << 10;
+
+/// Sends a body of 200 MiB on a path that names its model in the body, in two parts around a long string.
+async fn upload_200_mib(url: &str, begin: &str, end: &str) -> String {
+    const PADDING: usize = 200 << 20;
+    let mut connection = connect(url).await;
+    let length = begin.len() + PADDING + end.len();
+    let head = format!(
+        "POST /openai/v1/responses HTTP/1.1\r\nhost: x\r\napi-key: {KEY}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let (mut read, mut write) = connection.split();
+    let sends = async {
+        write.write_all(format!("{head}{begin}").as_bytes()).await?;
+        let part = vec![b'x'; 1 << 20];
+        for _ in 0..PADDING >> 20 {
+            write.write_all(&part).await?;
+        }
+        write.write_all(end.as_bytes()).await
+    };
+    let receives = async {
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        while let Ok(length @ 1..) = read.read(&mut part).await {
+            answer.extend_from_slice(&part[..length]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    tokio::join!(sends, receives).1
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_200_mib_is_served_or_refused_within_the_account() {
+    let bulk = serve(swallow).await;
+    let config = [LISTEN, &process::backends(&[("bulk", &bulk)]), &process::client(KEY)].concat();
+    let mut gateway = Gateway::start(&format!("{config}[failover]\nreplay_memory = \"64MiB\"\n")).await;
+    assert_eq!(chat(&gateway.url, KEY).await.status, 200);
+    let idle = memory(gateway.pid(), "VmRSS");
+    for (begin, end, status) in
+        [(r#"{"model":"gpt-4o","input":""#, r#""}"#, "200"), (r#"{"input":""#, r#"","model":"gpt-4o"}"#, "413")]
+    {
+        let answer = upload_200_mib(&gateway.url, begin, end).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+        let peak = memory(gateway.pid(), "VmHWM");
+        println!("KiB: {idle} idle, {peak} at most after {status}");
+        assert!(peak <= idle + REPLAY_MEMORY_KIB + BODY_MARGIN_KIB, "{idle} KiB idle, {peak} KiB at most");
+    }
+    gateway.becomes_idle_and_has_learnt_nothing().await;
 }
 
 #[cfg(target_os = "linux")]

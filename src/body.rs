@@ -70,6 +70,15 @@ impl Body {
         }
     }
 
+    /// What is in hand of the body, and whether that is all of it.
+    pub(crate) fn in_hand(&self) -> (&[u8], bool) {
+        match &self.0 {
+            Kind::Bytes(bytes) => (bytes, true),
+            Kind::Prefixed(parts) => (&parts.0, parts.1.is_end_stream()),
+            Kind::Stream(_) => (&[], false),
+        }
+    }
+
     /// What is in hand of the beginning, and what follows it.
     #[must_use]
     pub fn split_head(self) -> (Bytes, Self) {

@@ -6,8 +6,8 @@
 //! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
 //!    names: batches (their models stand inside a file), fine-tuning, evals, unknown paths.
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.
-//!    The same holds for the deployment that the header `x-ms-oai-image-generation-deployment` names, and for the one for which
-//!    `x-gateway-alias` says that a request is meant.
+//!    The same holds for whatever else the request names: the deployment in the header `x-ms-oai-image-generation-deployment`, the
+//!    [further aliases](Route::further_aliases) of its route, and the one for which `x-gateway-alias` says that it is meant.
 //! 5. A call that uses a model and names none is refused: an assistant's own model, say, may be any. So is a realtime session
 //!    without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
@@ -131,6 +131,12 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
     let images = request.headers().get_all(&IMAGE_DEPLOYMENT).iter();
     if !images.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment for images."));
+    }
+    if !route.further_aliases().all(|alias| client.may_use(alias)) {
+        return Err(Error::new(
+            ErrorKind::AliasNotAllowed,
+            "This client may not use a deployment that its request names.",
+        ));
     }
     if route.alias().is_none() && opens_own_session(request) {
         return Ok(());

@@ -19,6 +19,7 @@ struct Inner {
     affinity: Option<u64>,
     repeat: Repeat,
     named: Option<Named>,
+    further: Vec<FurtherName>,
 }
 
 /// What body or query say of the model.
@@ -26,7 +27,25 @@ struct Inner {
 struct Named {
     /// The alias, unless the path names one.
     alias: Option<String>,
+    /// What stands at the place.
+    written: Option<String>,
     place: NamePlace,
+}
+
+/// A deployment that a request names beside the one that answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FurtherName {
+    pub(crate) name: String,
+    pub(crate) place: FurtherPlace,
+}
+
+/// Where a further deployment's name stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FurtherPlace {
+    /// As the value of the header `x-ms-oai-image-generation-deployment`.
+    ImageHeader,
+    /// As a JSON value of the body, in bytes.
+    Json(Range<usize>),
 }
 
 /// Where a deployment's name is put besides the path, in bytes of the body or of the query.
@@ -34,6 +53,8 @@ struct Named {
 pub(crate) enum NamePlace {
     /// In place of a form field's value.
     Form(Range<usize>),
+    /// Nowhere: a parameter of the query, with the `&` beside it, is for the gateway only and is taken out.
+    Hint(Range<usize>),
     /// In place of a JSON value.
     Json(Range<usize>),
     /// As a first member of a JSON object.
@@ -52,7 +73,14 @@ impl Route {
         match operation::parse(method, uri.path()) {
             Ok(call) => {
                 let repeat = call.repeat();
-                Ok(Self(Arc::new(Inner { repeat, call, streaming: false, affinity: None, named: None })))
+                Ok(Self(Arc::new(Inner {
+                    repeat,
+                    call,
+                    streaming: false,
+                    affinity: None,
+                    named: None,
+                    further: Vec::new(),
+                })))
             }
             Err(error) if error.is_outside() => {
                 Err(Error::new(ErrorKind::PathNotFound, "Resource not found").with_source(error))
@@ -96,8 +124,17 @@ impl Route {
     /// The same route, with the model that body or query name and where it stands. A model that the path names stays the alias.
     #[must_use]
     pub(crate) fn with_name(mut self, name: Option<String>, place: NamePlace) -> Self {
-        let alias = name.filter(|_| self.0.call.deployment().is_none());
-        Arc::make_mut(&mut self.0).named = Some(Named { alias, place });
+        let alias = name.clone().filter(|_| self.0.call.deployment().is_none());
+        Arc::make_mut(&mut self.0).named = Some(Named { alias, written: name, place });
+        self
+    }
+
+    /// The same route, with what else the request names.
+    #[must_use]
+    pub(crate) fn with_further_names(mut self, further: Vec<FurtherName>) -> Self {
+        if !further.is_empty() {
+            Arc::make_mut(&mut self.0).further = further;
+        }
         self
     }
 
@@ -120,6 +157,17 @@ impl Route {
     pub fn alias(&self) -> Option<&str> {
         let named = || self.0.named.as_ref()?.alias.as_deref();
         self.0.call.deployment().or_else(named)
+    }
+
+    /// The deployments that the request names beside its [`alias`](Self::alias), by the names that the client uses: for images, for
+    /// embedding, for transcription. Known below an [`InspectLayer`](crate::inspect::InspectLayer).
+    #[must_use]
+    pub fn further_aliases(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.further.iter().map(|further| further.name.as_str())
+    }
+
+    pub(crate) fn further_names(&self) -> &[FurtherName] {
+        &self.0.further
     }
 
     /// Where the alias stands in the path of the request, as bytes.
@@ -155,7 +203,19 @@ impl Route {
     /// Where a deployment's name has to be put, unless the same name stands there already.
     pub(crate) fn place_of(&self, deployment: &str) -> Option<&NamePlace> {
         let named = self.0.named.as_ref()?;
-        (named.alias.as_deref() != Some(deployment)).then_some(&named.place)
+        let is_there = matches!(named.place, NamePlace::Form(_) | NamePlace::Json(_) | NamePlace::Query(_))
+            && named.alias.as_deref() == Some(deployment);
+        (!is_there).then_some(&named.place)
+    }
+
+    /// Where a deployment's name is put besides the path.
+    pub(crate) fn named_at(&self) -> Option<&NamePlace> {
+        self.0.named.as_ref().map(|named| &named.place)
+    }
+
+    /// What stands where a deployment's name is put.
+    pub(crate) fn written_name(&self) -> Option<&str> {
+        self.0.named.as_ref()?.written.as_deref()
     }
 
     /// Whether it may be sent to another target after an outcome that is unknown.

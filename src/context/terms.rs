@@ -11,6 +11,8 @@ pub(crate) struct Terms {
     session: Option<Session>,
     pub(crate) pin: Option<Pin>,
     narrowed: Option<Constraints>,
+    /// The further aliases that the request names, as the pool knows them.
+    beside: Vec<Box<str>>,
 }
 
 impl Terms {
@@ -20,14 +22,20 @@ impl Terms {
             session: extensions.get().cloned(),
             pin: extensions.get().cloned(),
             narrowed: extensions.get().cloned(),
+            beside: beside(extensions),
         }
     }
 
     /// What a request with this route asks of its target.
     pub(crate) fn query<'a>(&'a self, route: &'a Route) -> Query<'a> {
-        let query = self.query_for(route.alias()).pinned(self.pin.as_ref());
+        let query = self.query_for(route.alias()).pinned(self.pin.as_ref()).beside(&self.beside);
         let who = self.client.as_ref().map(Client::id).or(self.session.as_ref().map(Session::name));
         who.map_or(query, |who| query.client(who))
+    }
+
+    /// The further aliases that the request names, in the order of its route, as the pool knows them.
+    pub(crate) fn beside(&self) -> &[Box<str>] {
+        &self.beside
     }
 
     /// What any request for an alias asks of its target, by the name that the client uses.
@@ -38,6 +46,12 @@ impl Terms {
             .narrowed(self.narrowed.as_ref())
             .has_token(client.token().is_some())
     }
+}
+
+fn beside(extensions: &Extensions) -> Vec<Box<str>> {
+    let Some(route) = extensions.get::<Route>() else { return Vec::new() };
+    let client = extensions.get::<Client>();
+    route.further_aliases().map(|name| client.map_or(name, |client| client.resolve(name)).into()).collect()
 }
 
 /// Of a request of which no more is known.

@@ -43,6 +43,7 @@
 
 mod future;
 mod locations;
+mod names;
 mod openai;
 mod rewrite;
 

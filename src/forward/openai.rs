@@ -1,6 +1,7 @@
 //! The way to a server that speaks OpenAI's own form of the API: `/v1/…` without `/openai` before it, the model in the body and
 //! never in the path, no `api-version`.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -9,7 +10,8 @@ use http::{Request, Uri};
 use http_body::Body as _;
 use memchr::memmem;
 
-use super::rewrite::{self, Edit};
+use super::names::Edit;
+use super::rewrite;
 use crate::azure::media_type::MediaType;
 use crate::azure::operation::{ModelPlace, Surface};
 use crate::azure::request_body::{self, ModelIn};
@@ -28,12 +30,15 @@ pub(super) fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&
         (None, Surface::V1) => path.get(OPENAI..)?.split_once('/').map_or("", |(_, rest)| rest),
         (None, _) => path.get(OPENAI..)?,
     };
-    let query = uri.query().unwrap_or_default();
+    let query = match (uri.query().unwrap_or_default(), place) {
+        (query, Some(NamePlace::Hint(span))) => Cow::Owned([query.get(..span.start)?, query.get(span.end..)?].concat()),
+        (query, _) => Cow::Borrowed(query),
+    };
     let span = match place {
         Some(NamePlace::Query(span)) => Some(span),
         _ => None,
     };
-    let parameters: Vec<_> = parameters(query, span, target.path_segment()).collect();
+    let parameters: Vec<_> = parameters(&query, span, target.path_segment()).collect();
     let mark = if parameters.is_empty() { "" } else { "?" };
     let whole = [target.endpoint().prefix(), "/v1/", rest, mark, &parameters.join("&")].concat();
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()

@@ -1,14 +1,12 @@
 //! Pointing a request at its target.
 
-use std::borrow::Cow;
-use std::ops::Range;
-
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 use http_body::Body as _;
 
+use super::names::{self, Edit, Edits};
 use super::openai;
 use crate::body::Body;
 use crate::context::{NamePlace, Route};
@@ -34,16 +32,18 @@ pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Bod
     // HTTP/2 needs both sides; which one is spoken is settled with the backend, not by the client.
     *request.version_mut() = Version::HTTP_11;
     request.headers_mut().insert(HOST, endpoint.host().clone());
-    let edit = match (target.kind(), target.deployment()) {
+    let own = match (target.kind(), target.deployment()) {
         (BackendKind::OpenAi, Some(_)) if route.alias_span().is_some() && route.surplus_span().is_none() => {
             openai::body_edit(target, route, request)?
         }
-        _ => place.and_then(|place| body_edit(place, target)),
+        _ => match place {
+            Some(place) => names::current(place, route, request)?.and_then(|place| body_edit(&place, target)),
+            None => None,
+        },
     };
-    match edit {
-        Some((span, name)) => rename(request, span, &name),
-        None => Ok(()),
-    }
+    let mut edits: Edits<'_> = own.into_iter().collect();
+    names::rename_further(route, request, &mut edits)?;
+    rename(request, edits)
 }
 
 fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>) -> Option<PathAndQuery> {
@@ -56,14 +56,12 @@ fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>)
     let (mark, query) = uri.query().map_or(("", ""), |query| ("?", query));
     let (query_before, name, query_after) = match (place, target.path_segment()) {
         (Some(NamePlace::Query(span)), Some(segment)) => (query.get(..span.start)?, segment, query.get(span.end..)?),
+        (Some(NamePlace::Hint(span)), _) => (query.get(..span.start)?, "", query.get(span.end..)?),
         _ => (query, "", ""),
     };
     let whole = [prefix, before, segment, after, mark, query_before, name, query_after].concat();
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
 }
-
-/// What to put where in a body.
-pub(super) type Edit<'a> = (Range<usize>, Cow<'a, str>);
 
 /// How the body changes, if at all.
 pub(super) fn body_edit<'a>(place: &NamePlace, target: &'a Target) -> Option<Edit<'a>> {
@@ -75,33 +73,42 @@ pub(super) fn body_edit<'a>(place: &NamePlace, target: &'a Target) -> Option<Edi
             let comma = if opening.is_empty { "" } else { "," };
             (opening.at..opening.at, format!("\"model\":{json}{comma}").into())
         }
-        NamePlace::Query(_) => return None,
+        NamePlace::Hint(_) | NamePlace::Query(_) => return None,
     })
 }
 
-/// Puts a name into the body and leaves every other byte of it as it is.
-fn rename(request: &mut Request<Body>, span: Range<usize>, name: &str) -> Result<(), Error> {
-    let (head, rest) = std::mem::take(request.body_mut()).split_head();
-    if span.end > head.len() {
-        return Err(unfit());
+/// Puts names into the body and leaves every other byte of it as it is.
+fn rename(request: &mut Request<Body>, mut edits: Edits<'_>) -> Result<(), Error> {
+    if edits.is_empty() {
+        return Ok(());
     }
-    let (before, after) = (head.slice(..span.start), head.slice(span.end..));
-    let length = before.len() + name.len() + after.len();
+    edits.sort_unstable_by_key(|(span, _)| span.start);
+    let (head, rest) = std::mem::take(request.body_mut()).split_head();
+    let (mut pieces, mut at) = (Vec::with_capacity(2 * edits.len() + 1), 0);
+    for (span, name) in edits {
+        if span.start < at || span.start > span.end || span.end > head.len() {
+            return Err(unfit());
+        }
+        pieces.push(head.slice(at..span.start));
+        pieces.push(Bytes::copy_from_slice(name.as_bytes()));
+        at = span.end;
+    }
+    pieces.push(head.slice(at..));
+    let length: usize = pieces.iter().map(Bytes::len).sum();
     *request.body_mut() = if length <= COPIED && rest.is_end_stream() {
-        Body::from([&before[..], name.as_bytes(), &after[..]].concat())
+        Body::from(pieces.concat())
     } else {
-        let name = Bytes::copy_from_slice(name.as_bytes());
-        Body::prefixed(before, Body::prefixed(name, Body::prefixed(after, rest)))
+        pieces.into_iter().rev().fold(rest, |rest, piece| Body::prefixed(piece, rest))
     };
     if let Some(announced) = request.headers().get(CONTENT_LENGTH) {
-        let announced = || announced.to_str().ok()?.parse::<u64>().ok()?.checked_add(name.len() as u64);
-        let changed = || announced()?.checked_sub(span.len() as u64);
+        let announced = || announced.to_str().ok()?.parse::<u64>().ok()?.checked_add(length as u64);
+        let changed = || announced()?.checked_sub(head.len() as u64);
         let length = request.body().size_hint().exact().or_else(changed).ok_or_else(unfit)?;
         request.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     Ok(())
 }
 
-fn unfit() -> Error {
+pub(super) fn unfit() -> Error {
     Error::new(ErrorKind::AmbiguousRequest, "The request cannot be forwarded.")
 }

@@ -32,7 +32,12 @@
 //!     body.
 //! 11. In other JSON bodies of a `POST` whose operation may stream, `stream` is read if the word is there at all. A body that
 //!     cannot be read is passed on as not streaming, for the backend to answer.
-//! 12. A `base_path` in front of `/openai/` is taken off.
+//! 12. What the request names beside its alias is found where the API defines it ([`further_names`](crate::azure::further_names),
+//!     and the header `x-ms-oai-image-generation-deployment`): the image deployment of Responses, the embedding deployment of
+//!     data sources, the transcription of a realtime session. Whoever authorises, chooses and rewrites treats these like the
+//!     alias. A transcription session without a model of its own has its transcription's. A model in the query beside
+//!     `intent=transcription`, which Azure refuses, is for the gateway only and is taken out.
+//! 13. A `base_path` in front of `/openai/` is taken off.
 //!
 //! It does not change the body and does not judge what the client may do. What stands in a body that is handed on as a stream
 //! stays unknown.
@@ -124,6 +129,7 @@
 
 mod account;
 mod collect;
+mod further;
 mod layer;
 mod naming;
 mod narrowing;

@@ -1,5 +1,6 @@
 //! What body and query say: the model, and whether the answer will be a stream.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -7,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use memchr::memmem::Finder;
 
 use super::upload;
+use crate::azure::further_names;
 use crate::azure::media_type::{self, MediaType};
 use crate::azure::operation::{ModelPlace, Operation};
 use crate::azure::request_body::{self, BodyScan, Fields, ModelIn, ReadBodyError};
@@ -99,11 +101,18 @@ fn named_in_body(
     let form = MediaType::of(&parts.headers).filter(|kind| place != ModelPlace::Session && kind.is_form());
     let boundary = form.map(|form| form.boundary()).transpose().map_err(|error| unreadable(&error))?;
     let is_part = found.is_some();
-    let fields = match (found, body.as_bytes()) {
+    let mut fields = match (found, body.as_bytes()) {
         (Some(fields), _) => fields,
         (None, None) => return Err(upload::not_collected(body, limit)),
         (None, Some(bytes)) => read(bytes, boundary, place).map_err(|error| unreadable(&error))?,
     };
+    // A transcription session has no model but that of its transcription.
+    if let (None, None, Operation::Realtime, Some(bytes)) =
+        (&fields.model, boundary, route.operation(), body.as_bytes())
+    {
+        let found = further_names::find(Operation::Realtime, bytes).map_err(|error| unreadable(&error))?;
+        fields.model = found.into_iter().next();
+    }
     let is_form = boundary.is_some();
     if fields.model.is_none() && place == ModelPlace::Body && (route.alias().is_none() || is_form) {
         return Err(unreadable_because("it has no `model`, which names the deployment"));
@@ -164,11 +173,30 @@ fn named_in_query(parts: &Parts, route: Route) -> Result<Route, Error> {
         .filter(|(name, ..)| ["model", "deployment"].iter().any(|known| name.eq_ignore_ascii_case(known)));
     match (named.next(), named.next()) {
         (None, _) => Ok(route),
-        (Some((_, alias, span)), None) => Ok(route.with_name(Some(alias.into_owned()), NamePlace::Query(span))),
+        (Some((_, alias, span)), None) => {
+            let place = if is_transcription(query) {
+                NamePlace::Hint(parameter_at(query, span))
+            } else {
+                NamePlace::Query(span)
+            };
+            Ok(route.with_name(Some(alias.into_owned()), place))
+        }
         (Some(_), Some(_)) => {
             Err(Error::new(ErrorKind::AmbiguousRequest, "The query names the deployment twice. Name it once."))
         }
     }
+}
+
+/// Whether the session says in its first event which model it uses: Azure takes no name beside this intent.
+fn is_transcription(query: &str) -> bool {
+    query_parameters(query).any(|(name, value, _)| name == "intent" && value == "transcription")
+}
+
+/// A parameter by its value, with the `&` on one side of it.
+fn parameter_at(query: &str, value: Range<usize>) -> Range<usize> {
+    let start = query[..value.start].rfind('&').unwrap_or(0);
+    let end = if start == 0 { (value.end + 1).min(query.len()) } else { value.end };
+    start..end
 }
 
 // ===== streaming =====

@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::collect::{Collect, Read};
 use super::layer::Settings;
 use super::upload::{self, Upload};
-use super::{naming, narrowing};
+use super::{further, naming, narrowing};
 use crate::body::Body;
 use crate::context::Route;
 use crate::error::{Error, ErrorKind, polled_again};
@@ -127,6 +127,7 @@ impl<S: Service<Request<Body>>> Waiting<S> {
     fn call(mut self, read: Read, limit: usize) -> Result<S::Future, Error> {
         let Read { body, fields } = read;
         let route = naming::complete(&mut self.parts, self.route, &body, fields, limit)?;
+        let route = further::complete(&self.parts, route, &body)?;
         self.parts.extensions.insert(route);
         Ok(self.service.call(Request::from_parts(self.parts, once_above(limit, body))))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::endpoint::Endpoint;
 use super::{Backend, BackendKind, CircuitConfig, Deployment, Pool, Release};
@@ -63,6 +64,14 @@ impl PoolBuilder {
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
+    }
+
+    /// Every name under which clients may ask for what a backend serves.
+    pub(super) fn names_at<'a>(&'a self, backend: &'a Backend) -> impl Iterator<Item = Arc<str>> + use<'a> {
+        backend.deployments.iter().map(Deployment::alias_name).flat_map(|alias| {
+            let further = self.names.iter().filter(move |(of, _)| of.as_str() == alias).map(|(_, name)| name.as_str());
+            std::iter::once(alias).chain(further).map(Into::into)
+        })
     }
 
     /// Checks the description and makes the pool.

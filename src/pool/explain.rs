@@ -76,6 +76,8 @@ pub enum Obstacle {
     Narrowed,
     /// Its token is not at hand, or was refused: it is chosen only when nobody else could be.
     NoIdentity,
+    /// Its backend does not serve what else the request names.
+    NotBeside,
     /// It serves another alias, or none.
     NotServed,
     /// The state that the request refers to is at another backend.
@@ -206,6 +208,7 @@ impl Query<'_> {
         let tried = (!self.is_new(target)).then_some(Obstacle::Tried);
         let drained = (target.is_drained() && !self.is_required()).then_some(Obstacle::Drained);
         let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
+        let alone = (!self.has_beside(target)).then_some(Obstacle::NotBeside);
         let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
         let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
         // What a request keeps to may come from a header, of which nothing is shown.
@@ -214,7 +217,11 @@ impl Query<'_> {
         self.constraints
             .map_or_else(Vec::new, |constraints| constraints.violations(target.place()))
             .into_iter()
-            .chain([narrowed, elsewhere, tokenless, drained, unidentified, circuit, full, tried].into_iter().flatten())
+            .chain(
+                [narrowed, alone, elsewhere, tokenless, drained, unidentified, circuit, full, tried]
+                    .into_iter()
+                    .flatten(),
+            )
             .collect()
     }
 }
@@ -252,6 +259,7 @@ impl fmt::Display for Obstacle {
             Self::Geography { is: None, wanted } => write!(f, "geography is unknown, not {wanted}"),
             Self::Narrowed => f.write_str("outside of what the request keeps to"),
             Self::NoIdentity => f.write_str("has no identity, and goes last"),
+            Self::NotBeside => f.write_str("its backend does not serve what else the request names"),
             Self::NotServed => f.write_str("serves another alias"),
             Self::OtherRelease => f.write_str("is of another release"),
             Self::Open { throttled: true, wait } => write!(f, "asked to wait, {} ms left", ceil_ms(*wait)),

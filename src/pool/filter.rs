@@ -34,7 +34,10 @@ pub(super) struct Filter<'a> {
 impl<'a> Filter<'a> {
     pub(super) fn new(pool: &Pool, group: &Group, query: &'a Query<'a>, scope: Scope<'a>, now: Instant) -> Self {
         let places = group.places(|place| query.allows_place(place));
-        let any = places.all && scope.backend.is_none() && query.tried.is_none_or(TargetSet::is_empty);
+        let any = places.all
+            && scope.backend.is_none()
+            && query.beside.is_empty()
+            && query.tried.is_none_or(TargetSet::is_empty);
         Self { query, scope, places, since_epoch: Live::since(pool.0.epoch, now), any }
     }
 
@@ -43,8 +46,8 @@ impl<'a> Filter<'a> {
     pub(super) fn admits(&self, seat: &Seat) -> bool {
         let target = seat.target();
         let in_place = || match self.scope.backend {
-            None => seat.is_in(self.places).unwrap_or_else(|| self.is_open_to(target)),
-            Some(_) => self.is_open_to(target),
+            None if self.query.beside.is_empty() => seat.is_in(self.places).unwrap_or_else(|| self.is_open_to(target)),
+            _ => self.is_open_to(target),
         };
         target.live.admits(self.since_epoch) && (self.any && seat.is_plain() || self.query.is_new(target) && in_place())
     }

@@ -185,6 +185,14 @@ impl Pool {
         self.0.table.load().group(Some(alias)).map_or_else(Vec::new, |group| group.targets().cloned().collect())
     }
 
+    /// The target of a backend that serves an alias there, if any; the one that is tried first, where there are several.
+    #[must_use]
+    pub fn target_at(&self, backend: &str, alias: &str) -> Option<Target> {
+        let table = self.0.table.load();
+        let found = table.alias(alias)?.offered.targets().find(|target| target.backend() == backend);
+        found.cloned()
+    }
+
     /// Every name that clients may use for an alias: the alias itself, then its further names. Any of them may be asked about;
     /// what nobody serves has none.
     #[must_use]

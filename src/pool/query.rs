@@ -22,6 +22,9 @@ pub struct Query<'a> {
     pub has_token: bool,
     /// Whose request it is, a client's or a session's: decides the [release](super::Release) where the alias has several.
     pub client: Option<&'a str>,
+    /// What else the target's backend must serve: aliases that the request names beside its own. One that no backend of the pool
+    /// serves demands nothing.
+    pub beside: &'a [Box<str>],
     /// Where the state is that the request refers to.
     pub pin: Option<&'a Pin>,
 }
@@ -73,6 +76,13 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Only at backends that serve these aliases too, of those that anybody serves.
+    #[must_use]
+    pub const fn beside(mut self, aliases: &'a [Box<str>]) -> Self {
+        self.beside = aliases;
+        self
+    }
+
     /// Only where the pin leads.
     #[must_use]
     pub const fn pinned(mut self, pin: Option<&'a Pin>) -> Self {
@@ -103,7 +113,12 @@ impl<'a> Query<'a> {
 
     /// Whether the target complies with what client and request demand.
     pub(crate) fn allows(&self, target: &Target) -> bool {
-        self.allows_place(target.place())
+        self.allows_place(target.place()) && self.has_beside(target)
+    }
+
+    /// Whether the target's backend serves what else the request names.
+    pub(super) fn has_beside(&self, target: &Target) -> bool {
+        self.beside.iter().all(|alias| target.inner.backend.names.serve_as_far_as_anybody(alias))
     }
 
     pub(super) fn allows_place(&self, place: &Place) -> bool {

@@ -1,6 +1,6 @@
 //! The backends at one moment, arranged for looking targets up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -11,7 +11,7 @@ use super::backend::Place;
 use super::builder::{Checked, PoolBuilder};
 use super::endpoint::Endpoint;
 use super::live::Live;
-use super::target::{Inner, Resource, Served};
+use super::target::{Inner, Names, Resource, Served};
 use super::{Backend, CircuitConfig, Credential, Deployment, Release, Target};
 use crate::azure::stable_hash;
 
@@ -151,8 +151,11 @@ impl Table {
         let mut maker =
             Maker { epoch, circuit: description.circuit, before, next_slot: before.map_or(0, |table| table.next_slot) };
         let pairs: Vec<_> = description.backends.iter().zip(endpoints).collect();
+        let all: Arc<HashSet<_>> =
+            Arc::new(description.backends.iter().flat_map(|backend| description.names_at(backend)).collect());
+        let names = |backend: &Backend| Names { own: description.names_at(backend).collect(), all: all.clone() };
         let resources: Vec<_> =
-            pairs.into_iter().map(|(backend, endpoint)| maker.resource(backend, endpoint)).collect();
+            pairs.into_iter().map(|(backend, endpoint)| maker.resource(backend, endpoint, names(backend))).collect();
         let described = || description.backends.iter().zip(&resources);
         let unnamed: Vec<_> = described().map(|(backend, resource)| maker.target(backend, resource, None)).collect();
         let deployed = described().flat_map(|(b, resource)| b.deployments.iter().map(move |d| (b, resource, d)));
@@ -240,7 +243,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn resource(&self, backend: &Backend, endpoint: Endpoint) -> Arc<Resource> {
+    fn resource(&self, backend: &Backend, endpoint: Endpoint, names: Names) -> Arc<Resource> {
         let known = self.before.and_then(|table| table.find(backend, &endpoint, None));
         let in_flight =
             known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.inner.backend.in_flight.clone());
@@ -253,6 +256,7 @@ impl Maker<'_> {
             weight: backend.weight,
             region: backend.region.as_deref().map(Into::into),
             place: Place { geography: backend.geography.as_deref().map(Into::into), processing: backend.processing },
+            names,
             in_flight,
         })
     }

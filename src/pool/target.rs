@@ -1,5 +1,6 @@
 //! What selection picks and what a circuit belongs to.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -48,7 +49,21 @@ pub(super) struct Resource {
     pub(super) weight: u32,
     pub(super) region: Option<Box<str>>,
     pub(super) place: Place,
+    pub(super) names: Names,
     pub(super) in_flight: Arc<AtomicU32>,
+}
+
+/// What a backend serves under any name of an alias, among what all backends serve.
+pub(super) struct Names {
+    pub(super) own: HashSet<Arc<str>>,
+    pub(super) all: Arc<HashSet<Arc<str>>>,
+}
+
+impl Names {
+    /// Whether the backend serves the alias, or nobody does.
+    pub(super) fn serve_as_far_as_anybody(&self, alias: &str) -> bool {
+        self.own.contains(alias) || !self.all.contains(alias)
+    }
 }
 
 /// A deployment as it was built.

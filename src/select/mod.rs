@@ -5,12 +5,14 @@
 //!    ([`Constraints`](crate::pool::Constraints), checked before anything else and never relaxed), is not drained, whose circuit
 //!    admits, who was not tried for this request, and who is below its `max_in_flight`; with a [`Pin`](crate::pool::Pin), only
 //!    the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over while
-//!    anybody else is eligible; one that is shown the client's own token serves only clients that have one.
+//!    anybody else is eligible; one that is shown the client's own token serves only clients that have one. Where the request
+//!    names [further aliases](Route::further_aliases), its backend must serve them too; a name that no backend of the pool serves,
+//!    such as that of a model, demands nothing and passes as it is.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
-//! 5. [`Target`](crate::pool::Target) and [`PermitCell`] are put into the extensions. The request itself stays the client's:
+//! 5. [`Target`] and [`PermitCell`] are put into the extensions. The request itself stays the client's:
 //!    [`ForwardLayer`](crate::forward::ForwardLayer) below makes it the target's.
 //! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
 //!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
@@ -116,9 +118,9 @@ pub use self::round_robin::RoundRobin;
 pub use self::slow_start::SlowStart;
 pub use self::weighted::Weighted;
 use crate::body::Body;
-use crate::context::{Attempts, Route, Terms};
+use crate::context::{Attempts, Companions, Route, Terms};
 use crate::error::Error;
-use crate::pool::{Permit, PermitCell, Pool};
+use crate::pool::{Permit, PermitCell, Pool, Target};
 
 /// Chooses the target of each attempt. See the [module docs](self).
 ///
@@ -183,8 +185,17 @@ impl<S, P: Policy> SelectBackend<S, P> {
         let mut permit = self.permit(&route, terms, &attempts)?;
         attempts.sent_to(permit.target(), &self.pool);
         permit.sent(route.kind());
+        self.keep_company(permit.target(), &route, terms, request);
         request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))
+    }
+
+    /// Says what the further names of the request are called at the backend of the target.
+    fn keep_company(&self, target: &Target, route: &Route, terms: &Terms, request: &mut Request<Body>) {
+        if route.further_aliases().len() > 0 {
+            let at = terms.beside().iter().map(|alias| self.pool.target_at(target.backend(), alias));
+            request.extensions_mut().insert(Companions::new(at));
+        }
     }
 
     fn permit(&self, route: &Route, terms: &Terms, attempts: &Attempts) -> Result<Permit, Error> {

@@ -13,6 +13,7 @@ mod families;
 mod hostile;
 mod ownership;
 mod pins;
+mod positive;
 mod stack;
 #[path = "../support/mod.rs"]
 mod support;

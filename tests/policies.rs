@@ -100,7 +100,7 @@ fn shares(pool: &Pool, policy: &impl Policy, route: &Route, requests: usize) -> 
 
 fn break_down(pool: &Pool, backend: &str) {
     let mut permits: Vec<_> = (0..5).map(|_| send_to(pool, backend, RouteKind::Whole)).collect();
-    permits.iter_mut().for_each(|permit| permit.record(&Outcome::TimedOut(Phase::Answer)));
+    permits.iter_mut().for_each(|permit| permit.record(&Outcome::Unreachable));
 }
 
 /// Down after failures, and back with one answer when the circuit lets a probe through.
@@ -331,6 +331,16 @@ mod lowest_latency {
         let held: Vec<_> = (0..160).map(|_| send(&pool, &policy, &route()).unwrap()).collect();
         let counts = counts(held.iter().map(|permit| permit.target().backend().to_owned()));
         assert!(counts.get("slow").is_none_or(|slow| *slow <= 1), "{counts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_never_measured_is_tried_first_and_by_one_request() {
+        let pool = three();
+        takes(&pool, "x", RouteKind::Whole, ms(20_000)).await;
+        let policy = LowestLatency::with_seed(11);
+        let held: Vec<_> = (0..12).map(|_| send(&pool, &policy, &route()).unwrap()).collect();
+        let counts = counts(held.iter().map(|permit| permit.target().backend().to_owned()));
+        assert_eq!((counts["y"], counts["z"], counts["x"]), (1, 1, 10), "the others do not wait for what is found out");
     }
 
     #[tokio::test(start_paused = true)]

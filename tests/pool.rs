@@ -796,3 +796,80 @@ async fn further_names_of_an_alias_find_its_targets() {
         ]
     );
 }
+
+mod outages {
+    use tower_azure_openai::azure::Phase;
+
+    use super::*;
+
+    const THREE: [&str; 3] = ["a", "b", "c"];
+
+    fn three() -> Pool {
+        pool(THREE.map(|name| serving(name, "x")))
+    }
+
+    fn acquire(pool: &Pool) -> Option<Permit> {
+        pool.acquire(&Query::new(Some("x")), |_| 0).ok()
+    }
+
+    fn permit(pool: &Pool, backend: &str) -> Permit {
+        let target = pool.targets("x").into_iter().find(|target| target.backend() == backend).unwrap();
+        pool.acquire_target(&target).unwrap()
+    }
+
+    fn fail(pool: &Pool, backend: &str, outcome: Outcome) {
+        (0..5).for_each(|_| permit(pool, backend).record(&outcome));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_failed_longest_ago_is_probed_first_and_one_in_each_interval() {
+        let pool = three();
+        for name in ["b", "c", "a"] {
+            fail(&pool, name, Outcome::Unreachable);
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        assert!(acquire(&pool).is_none(), "the last failure was just now");
+        let mut probed = Vec::new();
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_millis(250)).await;
+            let mut probe = acquire(&pool).unwrap();
+            assert!(acquire(&pool).is_none(), "one in each interval");
+            probed.push(probe.target().backend().to_owned());
+            probe.record(&Outcome::Unreachable);
+        }
+        assert_eq!(probed, ["b", "c", "a"]);
+        let none = pool.acquire(&Query::new(Some("x")), |_| 0).unwrap_err();
+        assert_eq!((none.reason, none.retry_after), (NoTargetReason::Down, Some(Duration::from_millis(250))));
+
+        tokio::time::advance(Duration::from_millis(250)).await;
+        acquire(&pool).unwrap().record(&Outcome::Success);
+        assert!(acquire(&pool).is_some(), "it is back for everybody");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_probed_early_while_one_merely_asked_to_wait() {
+        let pool = three();
+        fail(&pool, "a", Outcome::Unreachable);
+        fail(&pool, "b", Outcome::Unreachable);
+        permit(&pool, "c").record(&Outcome::Throttled { hint: Some(Duration::from_secs(3)) });
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let none = pool.acquire(&Query::new(Some("x")), |_| 0).unwrap_err();
+        assert_eq!((none.reason, none.retry_after), (NoTargetReason::Throttled, Some(Duration::from_secs(1))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_prompt_can_bring_about_never_closes_the_shop() {
+        let unknown =
+            [Outcome::TimedOut(Phase::Answer), Outcome::TimedOut(Phase::Idle), Outcome::Reset, Outcome::Unknown];
+        for outcome in unknown {
+            let pool = three();
+            for _ in 0..100 {
+                THREE.iter().for_each(|name| {
+                    let target = pool.targets("x").into_iter().find(|target| target.backend() == *name).unwrap();
+                    pool.acquire_target(&target).into_iter().for_each(|mut permit| permit.record(&outcome));
+                });
+            }
+            assert!(acquire(&pool).is_some(), "{outcome:?}");
+        }
+    }
+}

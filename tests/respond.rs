@@ -79,10 +79,24 @@ async fn waits_are_told_in_both_headers_and_in_bounds() {
         (Duration::from_secs(60), "59000", "59"),
         (Duration::MAX, "59000", "59"),
     ] {
-        for kind in [ErrorKind::NoTargetDown, ErrorKind::NoTargetThrottled] {
+        for kind in [ErrorKind::Overloaded, ErrorKind::NoTargetThrottled] {
             let answer = of(Error::new(kind, "wait").with_retry_after(wait)).await;
             assert_eq!(waits(&answer), (Some(ms), Some(s)), "{wait:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_tells_a_second_at_least_and_not_all_the_same() {
+    for (wait, from) in [(Duration::ZERO, 1_000), (Duration::from_millis(250), 1_000), (Duration::from_secs(9), 9_000)]
+    {
+        let mut told = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let answer = of(Error::new(ErrorKind::NoTargetDown, "wait").with_retry_after(wait)).await;
+            told.insert(waits(&answer).0.unwrap().parse::<u64>().unwrap());
+        }
+        assert!(told.iter().all(|ms| (from..from + 1_000).contains(ms)), "{told:?}");
+        assert!(told.len() > 10, "{told:?}");
     }
 }
 

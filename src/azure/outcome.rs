@@ -28,6 +28,8 @@ pub enum Outcome {
         /// 401 or 403.
         status: StatusCode,
     },
+    /// 400: the request carries encrypted content that only the resource which made it can read.
+    ContentUnreadable,
     /// We could not get our own token for the backend. Nothing was sent.
     CredentialUnavailable,
     /// 424: what the backend itself depends on failed.
@@ -86,12 +88,12 @@ pub enum HeadVerdict {
 impl Outcome {
     /// What the head of an answer means, `now` being what an HTTP date is compared with.
     ///
-    /// The body is needed for every 404, and for a 429, 503 or 529 whose headers do not say how long to wait.
+    /// The body is needed for every 400 and 404, and for a 429, 503 or 529 whose headers do not say how long to wait.
     #[must_use]
     pub fn of_head(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> HeadVerdict {
         let outcome = Self::without_body(status, headers, now);
         let body_decides = match status.as_u16() {
-            404 => true,
+            400 | 404 => true,
             429 | 503 | 529 => outcome.hint().is_none(),
             _ => false,
         };
@@ -112,7 +114,8 @@ impl Outcome {
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::CredentialRefused { .. }
+            Self::ContentUnreadable
+                | Self::CredentialRefused { .. }
                 | Self::CredentialUnavailable
                 | Self::DeploymentMissing
                 | Self::Throttled { .. }
@@ -159,6 +162,13 @@ impl Outcome {
 
     fn with_body(status: StatusCode, body: &[u8]) -> Self {
         let error = envelope::read(body);
+        if status == StatusCode::BAD_REQUEST {
+            return if error.is_some_and(|error| misreads_content(&error)) {
+                Self::ContentUnreadable
+            } else {
+                Self::ClientFault
+            };
+        }
         if status == StatusCode::NOT_FOUND {
             return if error.is_some_and(|error| misses_deployment(&error)) {
                 Self::DeploymentMissing
@@ -176,6 +186,14 @@ impl Outcome {
             Self::ServerFailed { status, hint }
         }
     }
+}
+
+/// The code is null in some regions; the message is "The encrypted content … could not be verified. Reason: …" (LiteLLM #18094,
+/// #40364; Codex #35739).
+fn misreads_content(error: &ErrorEnvelope) -> bool {
+    let says = |message: &str| message.contains("encrypted content") && message.contains("could not be verified");
+    error.code().is_some_and(|code| code.eq_ignore_ascii_case("invalid_encrypted_content"))
+        || error.message().is_some_and(|message| says(&message.to_ascii_lowercase()))
 }
 
 /// Other 404s speak of the path (code `404`, wrong for every backend) or of an object, which only its owner knows.
@@ -234,7 +252,7 @@ mod tests {
     #[test]
     fn the_body_is_asked_for_only_where_it_decides() {
         let head = |code, pairs| Outcome::of_head(status(code), &headers(pairs), NOW);
-        for code in [404, 429, 503, 529] {
+        for code in [400, 404, 429, 503, 529] {
             assert_eq!(head(code, &[]), HeadVerdict::NeedsBody, "{code}");
         }
         assert_eq!(head(404, &[("retry-after", "1")]), HeadVerdict::NeedsBody);
@@ -246,7 +264,7 @@ mod tests {
             head(503, &[("retry-after", "1")]),
             HeadVerdict::Known(Outcome::ServerFailed { status: status(503), hint: s(1) })
         );
-        for code in [200, 400, 401, 403, 408, 409, 424, 500, 502, 504] {
+        for code in [200, 401, 403, 408, 409, 424, 500, 502, 504] {
             assert!(matches!(head(code, &[]), HeadVerdict::Known(_)), "{code}");
         }
     }
@@ -308,6 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn content_that_another_resource_encrypted_is_refused() {
+        for body in [
+            r#"{"error":{"message":"x","type":"invalid_request_error","param":null,"code":"invalid_encrypted_content"}}"#,
+            r#"{"error":{"message":"The encrypted content gAAA... could not be verified. Reason: x","code":null}}"#,
+            r#"{"error":{"message":"The encrypted content for item rs_1 could not be verified."}}"#,
+        ] {
+            assert_eq!(answer(400, &[], body), Outcome::ContentUnreadable, "{body}");
+        }
+        for body in [
+            r#"{"error":{"message":"Encrypted content is not supported with this model.","code":"invalid_request"}}"#,
+            r#"{"error":{"message":"The image could not be verified.","code":null}}"#,
+            "The encrypted content could not be verified",
+        ] {
+            assert_eq!(answer(400, &[], body), Outcome::ClientFault, "{body}");
+        }
+        assert_eq!(answer(422, &[], r#"{"error":{"code":"invalid_encrypted_content"}}"#), Outcome::ClientFault);
+    }
+
+    #[test]
     fn a_content_filter_is_the_clients_matter() {
         let body = r#"{"error":{"code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#;
         assert_eq!(answer(400, &[], body), Outcome::ClientFault);
@@ -321,6 +358,7 @@ mod tests {
             (Outcome::ClientFault, false, false, None),
             (Outcome::Conflict { hint: s(1) }, false, false, s(1)),
             (Outcome::CredentialRefused { status: status(401) }, true, false, None),
+            (Outcome::ContentUnreadable, true, false, None),
             (Outcome::CredentialUnavailable, true, false, None),
             (Outcome::DependencyFailed, false, false, None),
             (Outcome::DeploymentMissing, true, false, None),

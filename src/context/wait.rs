@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::pool::ceil_ms;
+use crate::pool::{NoTargetReason, ceil_ms};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Client libraries obey longer waits very differently: some ignore them, some give up, some sleep for a day.
 const LONGEST: u64 = 59_000;
+
+/// The shortest wait of which an outage tells.
+const OUTAGE: Duration = Duration::from_secs(1);
 
 /// Whether an answer with this status tells the client to come again.
 pub(crate) fn is_due(status: StatusCode) -> bool {
@@ -25,6 +28,24 @@ pub(crate) fn set(headers: &mut HeaderMap, wait: Duration) {
     headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
 }
 
+/// Replaces what an answer says that tells of an outage.
+///
+/// Client libraries come again twice, within less than a second of their own, and then give up: so that they ride out a short
+/// outage it is [`OUTAGE`] at least, and up to as much more, so that they do not all come at once.
+pub(crate) fn set_for_outage(headers: &mut HeaderMap, wait: Duration) {
+    let jitter = getrandom::u64().unwrap_or_default() % ceil_ms(OUTAGE);
+    set(headers, wait.max(OUTAGE) + Duration::from_millis(jitter));
+}
+
+/// The same on an answer of a backend, when that is how the pool looks.
+pub(crate) fn set_by_outlook<B>(answer: &mut Response<B>, reason: NoTargetReason, wait: Duration) {
+    let is_outage = matches!(reason, NoTargetReason::Down | NoTargetReason::Pinned);
+    match answer.status() {
+        StatusCode::SERVICE_UNAVAILABLE if is_outage => set_for_outage(answer.headers_mut(), wait),
+        _ => set(answer.headers_mut(), wait),
+    }
+}
+
 /// Tells client libraries not to repeat the request by themselves: it may have taken effect.
 pub(crate) fn forbid_repeat(headers: &mut HeaderMap) {
     headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -33,6 +54,22 @@ pub(crate) fn forbid_repeat(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_outage_is_waited_for_a_second_or_two() {
+        let told = |wait| {
+            let mut headers = HeaderMap::new();
+            set_for_outage(&mut headers, Duration::from_millis(wait));
+            let number = |name| headers[name].to_str().unwrap().parse::<u64>().unwrap();
+            assert_eq!(number(RETRY_AFTER), number(RETRY_AFTER_MS).div_ceil(1_000));
+            number(RETRY_AFTER_MS)
+        };
+        for (wait, from, to) in
+            [(0, 1_000, 2_000), (250, 1_000, 2_000), (5_000, 5_000, 6_000), (58_999, 58_999, 59_001)]
+        {
+            assert!((0..100).all(|_| (from..to).contains(&told(wait))), "{wait}");
+        }
+    }
 
     #[test]
     fn is_exact_in_milliseconds_and_rounded_up_in_seconds() {

@@ -139,7 +139,11 @@ impl Conditions {
             Some(condition) => in_preamble || self.0.contains(&condition),
             None => matches!(
                 outcome,
-                Outcome::Reset | Outcome::Unfinished | Outcome::Unknown | Outcome::CredentialUnavailable
+                Outcome::ContentUnreadable
+                    | Outcome::Reset
+                    | Outcome::Unfinished
+                    | Outcome::Unknown
+                    | Outcome::CredentialUnavailable
             ),
         }
     }

@@ -65,11 +65,11 @@ impl<'a> Ending<'a> {
         let outlook = || self.attempts.outlook(&self.query);
         if let Some((mut answer, outcome)) = self.kept {
             if wait::is_due(answer.status()) {
-                let soonest = outlook().and_then(|none| none.retry_after);
+                let soonest = outlook().and_then(|none| Some((none.reason, none.retry_after?)));
                 // Where no circuit learns, a target that asked to wait seems to admit at once: what it said stands.
-                let known = soonest.filter(|wait| !wait.is_zero() || outcome.hint().is_none());
-                if let Some(wait) = known {
-                    wait::set(answer.headers_mut(), wait);
+                let known = soonest.filter(|(_, wait)| !wait.is_zero() || outcome.hint().is_none());
+                if let Some((reason, wait)) = known {
+                    wait::set_by_outlook(&mut answer, reason, wait);
                 }
             }
             let in_preamble = answer.extensions().get::<InPreamble>().is_some();

@@ -2,7 +2,7 @@
 //!
 //! 1. Each target is tried at most once per request, and never after a pause, but for 5.
 //! 2. A *refusal* proves that nothing was processed: 429, no connection, 401 or 403 to the gateway's own credential, 404 of a
-//!    deployment. It moves on to the next eligible target always, and costs neither attempts nor budget.
+//!    deployment, 400 to encrypted content that only another resource can read. It moves on to the next eligible target always, and costs neither attempts nor budget.
 //! 3. An *unknown* outcome (a timeout or reset after sending, 408, 5xx) moves on only where a repeat costs tokens but changes
 //!    nothing the client can name ([`Repeat::Safe`](crate::azure::operation::Repeat)), at most
 //!    [`attempts`](FailoverLayer::attempts) times in total, and while the process-wide [`RetryBudget`] lasts.

@@ -13,7 +13,7 @@ use super::window::Window;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CircuitConfig {
-    /// A shorter hint, or one of zero, opens for this long. Default 50 ms, in which a PTU works off what it has.
+    /// A hint of zero, or one in the past, opens for this long; any other is obeyed to the millisecond. Default 50 ms.
     pub min_open: Duration,
     /// A longer hint is cut to this and followed by a probe. Default 60 s.
     pub max_open: Duration,
@@ -62,6 +62,10 @@ impl CircuitConfig {
     }
 }
 
+/// How long a target that could not be reached stays open after a failed probe: asking it again costs a request no more than the
+/// attempt to connect, because a refused connection moves on, and an outage should not last longer than it lasts.
+const UNREACHED_PAUSE: Duration = Duration::from_secs(1);
+
 /// What an attempt taught about its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -80,6 +84,8 @@ pub enum Verdict {
         /// For how long; `None` stands for [`CircuitConfig::default_open`].
         hint: Option<Duration>,
     },
+    /// No connection to the target: nothing was sent. A failure that may open.
+    Unreachable,
 }
 
 /// The state of a circuit at one moment.
@@ -132,7 +138,7 @@ impl Ticket {
 /// |---|---|---|
 /// | closed | traffic flows | a 429 (or any answer with a wait hint) opens it for the hint; failures open it |
 /// | open | no request at all | its time is over: then closed, or half-open where it is not known that the target is well |
-/// | half-open | one request, and one more after each [`CircuitConfig::probe_interval`] while none has failed | the first success closes it, a failure opens it again |
+/// | half-open | one request, and one more after each [`CircuitConfig::probe_interval`] while none has failed | the first success closes it, a failure opens it again: for twice as long as before, or for a second when there was no connection |
 ///
 /// A 429 is an order to wait, not a failure: it enters no ratio, no run and no back-off. After a hint that was obeyed in
 /// full the circuit is simply closed, because the backend itself said when.
@@ -154,6 +160,10 @@ pub struct Circuit {
     /// Opened by failures, and no success seen since.
     failing: bool,
     failed_probes: u32,
+    /// When it failed last.
+    failed_at: Option<Instant>,
+    /// Until when the backend asked to wait.
+    asked_until: Option<Instant>,
     recovered_at: Option<Instant>,
     generation: u64,
     run: u32,
@@ -163,8 +173,24 @@ pub struct Circuit {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
-    HalfOpen { next: Instant },
-    Open { until: Instant, cut: bool },
+    HalfOpen {
+        next: Instant,
+        /// How long it was to be open when a probe was let through early.
+        early: Option<Instant>,
+    },
+    Open {
+        until: Instant,
+        cut: bool,
+    },
+}
+
+/// Why a target is counted as failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It answered wrongly, or too late, or not to the end.
+    Broken,
+    /// No connection.
+    Unreached,
 }
 
 impl Circuit {
@@ -176,6 +202,8 @@ impl Circuit {
             state: State::Closed,
             failing: false,
             failed_probes: 0,
+            failed_at: None,
+            asked_until: None,
             recovered_at: None,
             generation: 0,
             run: 0,
@@ -206,9 +234,15 @@ impl Circuit {
     pub const fn admits_at(&self) -> Option<Instant> {
         match self.state {
             State::Closed => None,
-            State::HalfOpen { next } => Some(next),
+            State::HalfOpen { next, .. } => Some(next),
             State::Open { until, .. } => Some(until),
         }
+    }
+
+    /// When it failed last, while it is open or half-open by failures and not because the backend asked to wait.
+    pub(super) fn failing_since(&self, now: Instant) -> Option<Instant> {
+        let is_asked = self.asked_until.is_some_and(|until| until > now);
+        self.failed_at.filter(|_| self.failing && !is_asked)
     }
 
     /// Whether [`admit`](Self::admit) would say yes.
@@ -235,13 +269,25 @@ impl Circuit {
         self.settle(now);
         let probe = match &mut self.state {
             State::Closed => false,
-            State::HalfOpen { next } if *next <= now => {
+            State::HalfOpen { next, .. } if *next <= now => {
                 *next = now + self.config.probe_interval;
                 true
             }
             State::HalfOpen { .. } | State::Open { .. } => return None,
         };
         Some(Ticket { generation: self.generation, probe })
+    }
+
+    /// Lets a probe through before the time of an open circuit is over, for a caller who has nobody else left.
+    ///
+    /// `None` while the backend's own order to wait runs, or while it is not failures that keep the circuit open.
+    pub(super) fn admit_early(&mut self, now: Instant) -> Option<Ticket> {
+        self.settle(now);
+        self.failing_since(now)?;
+        if let State::Open { until, cut: false } = self.state {
+            self.state = State::HalfOpen { next: now, early: Some(until) };
+        }
+        self.admit(now)
     }
 
     /// Frees the place of a probe whose answer belongs to the client now; its verdict is still to come.
@@ -261,7 +307,8 @@ impl Circuit {
             Verdict::Throttled { hint } => self.throttle(hint, now),
             Verdict::Neutral if current && ticket.probe => self.free_place(now),
             Verdict::Success if current => self.succeed(now),
-            Verdict::Failure { may_open } if current => self.fail(may_open, now),
+            Verdict::Failure { may_open } if current => self.fail(Failure::Broken, may_open, now),
+            Verdict::Unreachable if current => self.fail(Failure::Unreached, true, now),
             _ => {}
         }
     }
@@ -271,7 +318,10 @@ impl Circuit {
         self.settle(now);
         let asked = hint.unwrap_or(self.config.default_open.min(self.config.max_open));
         let cut = asked > self.config.max_open;
-        let until = now + asked.clamp(self.config.min_open, self.config.max_open);
+        // The backend says when to the millisecond; only a hint of nothing is not one.
+        let least = if asked.is_zero() { self.config.min_open } else { Duration::ZERO };
+        let until = now + asked.max(least).min(self.config.max_open);
+        self.asked_until = self.asked_until.max(Some(until));
         match &mut self.state {
             State::Open { until: open_until, cut: open_cut } => {
                 if until > *open_until {
@@ -283,19 +333,30 @@ impl Circuit {
     }
 
     /// Counts a failure that this target did not cause itself, such as a refused connection to its backend.
-    pub fn fail(&mut self, may_open: bool, now: Instant) {
+    pub(super) fn fail(&mut self, failure: Failure, may_open: bool, now: Instant) {
         self.settle(now);
+        self.failed_at = Some(now);
         match self.state {
             State::Closed => {
                 self.run = self.run.saturating_add(1);
                 self.window.add(true, now);
                 if may_open && self.is_failing(now) {
-                    self.open_by_failure(now);
+                    self.failing = true;
+                    self.open(now + self.backoff(), false);
                 }
             }
-            State::HalfOpen { .. } if may_open => {
-                self.failed_probes = self.failed_probes.saturating_add(1);
-                self.open_by_failure(now);
+            State::HalfOpen { early, .. } if may_open => {
+                let until = match early {
+                    // What is probed out of turn is no sign that it will be down for longer.
+                    Some(until) => until.max(now + self.config.probe_interval),
+                    None => {
+                        self.failed_probes = self.failed_probes.saturating_add(1);
+                        now + self.backoff()
+                    }
+                };
+                let longest = if failure == Failure::Unreached { now + UNREACHED_PAUSE } else { until };
+                self.failing = true;
+                self.open(until.min(longest), false);
             }
             State::HalfOpen { .. } | State::Open { .. } => {}
         }
@@ -324,11 +385,11 @@ impl Circuit {
                 && failures as f64 > self.config.failure_ratio * requests as f64)
     }
 
-    fn open_by_failure(&mut self, now: Instant) {
+    /// Doubles with each failed probe.
+    fn backoff(&self) -> Duration {
         let doubled =
             self.config.default_open.saturating_mul(1_u32.checked_shl(self.failed_probes).unwrap_or(u32::MAX));
-        self.failing = true;
-        self.open(now + doubled.min(self.config.max_open), false);
+        doubled.min(self.config.max_open)
     }
 
     fn open(&mut self, until: Instant, cut: bool) {
@@ -345,7 +406,7 @@ impl Circuit {
     }
 
     const fn free_place(&mut self, now: Instant) {
-        if let State::HalfOpen { next } = &mut self.state {
+        if let State::HalfOpen { next, .. } = &mut self.state {
             *next = now;
         }
     }
@@ -362,7 +423,7 @@ impl Circuit {
         match self.state {
             State::Open { until, cut } if until <= now => {
                 if cut || self.failing {
-                    State::HalfOpen { next: until }
+                    State::HalfOpen { next: until, early: None }
                 } else {
                     State::Closed
                 }

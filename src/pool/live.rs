@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
+use super::circuit::{Circuit, CircuitConfig, CircuitState, Failure, Ticket, Verdict};
 use super::load::{Latency, Room, RouteKind};
 use crate::azure::signals::Signals;
 
@@ -196,8 +196,23 @@ impl Live {
         self.change(now, |circuit| circuit.throttle(hint, now));
     }
 
+    /// There was no connection to its backend.
     pub(super) fn fail(&self, now: Instant) {
-        self.change(now, |circuit| circuit.fail(true, now));
+        self.change(now, |circuit| circuit.fail(Failure::Unreached, true, now));
+    }
+
+    pub(super) fn failing_since(&self, now: Instant) -> Option<Instant> {
+        self.lock().circuit.failing_since(now)
+    }
+
+    /// Whether a probe was let through so recently that the next one waits.
+    pub(super) fn is_being_probed(&self, now: Instant) -> bool {
+        let circuit = &self.lock().circuit;
+        circuit.state(now) == CircuitState::HalfOpen && !circuit.admits(now)
+    }
+
+    pub(super) fn admit_early(&self, now: Instant) -> Option<Ticket> {
+        self.change(now, |circuit| circuit.admit_early(now))
     }
 
     /// Whoever changes the configuration may have changed what was refused.

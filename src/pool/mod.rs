@@ -248,6 +248,10 @@ impl Pool {
         then(others);
     }
 
+    fn probe_interval(&self) -> std::time::Duration {
+        self.0.table.load().description.circuit.probe_interval
+    }
+
     fn next_draw(&self) -> u64 {
         self.0.draws.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }

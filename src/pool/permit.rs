@@ -29,10 +29,19 @@ pub struct Permit {
 impl Permit {
     /// Takes a place in flight, then the circuit's admission.
     pub(super) fn take(pool: &Pool, target: &Target, now: Instant) -> Option<Self> {
+        Self::take_place(pool, target, || Admission::take(&target.live, now))
+    }
+
+    /// The same for a probe before its time.
+    pub(super) fn take_early(pool: &Pool, target: &Target, now: Instant) -> Option<Self> {
+        Self::take_place(pool, target, || Admission::take_early(&target.live, now))
+    }
+
+    fn take_place(pool: &Pool, target: &Target, admit: impl FnOnce() -> Option<Admission>) -> Option<Self> {
         let backend = &target.inner.backend;
         let max = if target.inner.max_in_flight == 0 { u32::MAX } else { target.inner.max_in_flight };
         backend.in_flight.fetch_update(AcqRel, Relaxed, |n| (n < max).then(|| n + 1)).ok()?;
-        let Some(admission) = Admission::take(&target.live, now) else {
+        let Some(admission) = admit() else {
             backend.in_flight.fetch_sub(1, AcqRel);
             return None;
         };
@@ -90,10 +99,6 @@ impl Permit {
             Lesson::Answered | Lesson::Nothing => self.admission.record(outcome, now),
             Lesson::Failed => {
                 counters.failures.fetch_add(1, Relaxed);
-                self.admission.record(outcome, now);
-            }
-            Lesson::FailedOnce => {
-                counters.failures.fetch_add(1, Relaxed);
                 let admission = &mut self.admission;
                 self.pool.with_others_admitting(&self.target, now, |others| {
                     admission.settle(Verdict::Failure { may_open: others }, now);
@@ -141,6 +146,10 @@ impl Admission {
         live.admit(now).map(|ticket| Self { live: live.clone(), ticket: Some(ticket) })
     }
 
+    pub(super) fn take_early(live: &Arc<Live>, now: Instant) -> Option<Self> {
+        live.admit_early(now).map(|ticket| Self { live: live.clone(), ticket: Some(ticket) })
+    }
+
     pub(super) fn commit(&mut self, now: Instant) {
         if let Some(ticket) = self.ticket.as_mut().filter(|ticket| ticket.is_probe()) {
             self.live.commit(ticket, now);
@@ -173,9 +182,9 @@ impl Drop for Admission {
 /// What an outcome means for circuits.
 enum Lesson {
     Answered,
+    /// An unknown outcome, which the request itself may have brought about: it never opens the last admitting target of an alias,
+    /// for one client's prompt must not close the shop.
     Failed,
-    /// A 5xx answer, or a stream without its end: it never opens the last admitting target of an alias.
-    FailedOnce,
     Nothing,
     Unreachable,
     Wait {
@@ -187,12 +196,17 @@ enum Lesson {
 impl Lesson {
     const fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Success | Outcome::ClientFault | Outcome::Conflict { .. } => Self::Answered,
+            Outcome::Success | Outcome::ClientFault | Outcome::Conflict { .. } | Outcome::ContentUnreadable => {
+                Self::Answered
+            }
             Outcome::Throttled { hint } => Self::Wait { hint: *hint, quota: true },
             Outcome::ServerFailed { hint: hint @ Some(_), .. } => Self::Wait { hint: *hint, quota: false },
-            Outcome::ServerFailed { .. } | Outcome::Unfinished => Self::FailedOnce,
             Outcome::Unreachable => Self::Unreachable,
-            Outcome::TimedOut(_) | Outcome::Reset | Outcome::Unknown => Self::Failed,
+            Outcome::ServerFailed { .. }
+            | Outcome::Unfinished
+            | Outcome::TimedOut(_)
+            | Outcome::Reset
+            | Outcome::Unknown => Self::Failed,
             _ => Self::Nothing,
         }
     }
@@ -200,7 +214,8 @@ impl Lesson {
     const fn verdict(&self) -> Verdict {
         match self {
             Self::Answered => Verdict::Success,
-            Self::Failed | Self::FailedOnce | Self::Unreachable => Verdict::Failure { may_open: true },
+            Self::Failed => Verdict::Failure { may_open: true },
+            Self::Unreachable => Verdict::Unreachable,
             Self::Nothing => Verdict::Neutral,
             Self::Wait { hint, .. } => Verdict::Throttled { hint: *hint },
         }

@@ -70,7 +70,38 @@ impl Pool {
             choice.last_resort = true;
             permit = self.first(group, query, now, |scope| self.take(group, query, scope, now, &mut choice));
         }
-        permit.ok_or_else(|| self.why_not(group, query, now))
+        permit.or_else(|| self.probe_early(group, query, now)).ok_or_else(|| self.why_not(group, query, now))
+    }
+
+    /// While failures keep the circuits of all targets open that could take the request, one request after each probe interval
+    /// goes to the one that failed longest ago, so that the end of an outage is seen when it comes.
+    fn probe_early(&self, group: &Group, query: &Query<'_>, now: Instant) -> Option<Permit> {
+        let scope = verdict(group, query, now);
+        let down = self.down(group, query, scope, now)?;
+        // Of concurrent requests one goes on.
+        let _alone = self.changing();
+        let due = |failed_at: Instant| failed_at + self.probe_interval() <= now;
+        let latest = down.iter().map(|(_, failed_at)| *failed_at).max()?;
+        let admits_soon = |target: &Target| target.live.is_being_probed(now);
+        if !due(latest) || down.iter().any(|(target, _)| admits_soon(target)) {
+            return None;
+        }
+        let new = down.iter().filter(|(target, _)| query.is_new(target) && !target.is_full());
+        let (target, _) = new.min_by_key(|(_, failed_at)| *failed_at)?;
+        Permit::take_early(self, target, now)
+    }
+
+    /// The targets that could take the request but for their failures, with the moment of the last one; `None` when it is not
+    /// failures alone that stand in the way of all of them.
+    fn down<'t>(
+        &self,
+        group: &'t Group,
+        query: &Query<'_>,
+        scope: Scope<'_>,
+        now: Instant,
+    ) -> Option<Vec<(&'t Target, Instant)>> {
+        let able = group.targets().filter(|target| scope.is_open_to(target) && query.suits(target));
+        able.map(|target| Some((target, target.live.failing_since(now)?))).collect()
     }
 
     /// What `find` finds in the first part of the pool that has it. A preferred backend that is merely throttled is waited for.
@@ -162,7 +193,12 @@ impl Pool {
             let is_uncertain = target.is_full() || !target.has_identity(now);
             target.live.admits_in(since).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
         });
-        waits.min()
+        let soonest = waits.min();
+        // One of them is probed before its time.
+        match self.down(group, query, scope, now) {
+            Some(down) if !down.is_empty() => soonest.map(|wait| wait.min(self.probe_interval())),
+            _ => soonest,
+        }
     }
 
     fn why_not(&self, group: &Group, query: &Query<'_>, now: Instant) -> NoTarget {

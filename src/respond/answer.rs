@@ -24,7 +24,10 @@ pub(super) fn to_cause(cause: &Error) -> Response<Body> {
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(wait) = cause.retry_after() {
-        wait::set(headers, wait);
+        match cause.kind() {
+            ErrorKind::NoTargetDown => wait::set_for_outage(headers, wait),
+            _ => wait::set(headers, wait),
+        }
     }
     if cause.is_not_repeatable() {
         wait::forbid_repeat(headers);

@@ -56,11 +56,11 @@ impl Sent {
         // The circuit breaker below has taken it, if there is one.
         let permit = self.cell.take();
         // Without one the pool has learned nothing, and the backend knows better.
-        if permit.is_none()
-            && wait::is_due(answer.status())
-            && let Some(soonest) = self.pool.outlook(&self.terms.query(&self.route)).retry_after
-        {
-            wait::set(answer.headers_mut(), soonest);
+        if permit.is_none() && wait::is_due(answer.status()) {
+            let outlook = self.pool.outlook(&self.terms.query(&self.route));
+            if let Some(soonest) = outlook.retry_after {
+                wait::set_by_outlook(&mut answer, outlook.reason, soonest);
+            }
         }
         let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let held = if switches { ResponseBody::lasting } else { ResponseBody::new };

@@ -9,7 +9,8 @@ const EXPLORE: u64 = 16;
 /// Whoever is fastest to the first content, for the kind of the route: a stream is compared with streams, a whole answer with
 /// whole answers.
 ///
-/// What was slow once, or never measured, would never be found to be fast. One choice in sixteen, drawn at random, therefore goes
+/// A target that was never measured for this kind is tried first, by one request at a time. What was slow once would never be
+/// found to be fast. One choice in sixteen, drawn at random, therefore goes
 /// by the [latency in the light of disuse](Target::latency_at), which brings each target its turn, the slower the rarer; a target
 /// that is being tried loses that light, so that one request finds out and no crowd follows it. As disuse discounts by e^(−t /
 /// [`LATENCY_DECAY`](crate::pool::load::LATENCY_DECAY)), a target that is f times as slow as the fastest is tried at most once in
@@ -34,7 +35,10 @@ impl LowestLatency {
 impl Policy for LowestLatency {
     fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
         let kind = route.kind();
-        if self.random.below(EXPLORE) == 0 {
+        let is_new = |target: &&Target| target.last_latency(kind).is_infinite() && target.in_flight() == 0;
+        if let Some(new) = eligible.iter().position(is_new) {
+            new
+        } else if self.random.below(EXPLORE) == 0 {
             least(eligible, |target| target.latency_rank(kind))
         } else {
             least(eligible, |target| target.last_latency(kind))

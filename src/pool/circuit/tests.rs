@@ -252,3 +252,61 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_reached_is_asked_each_second() {
+    let mut c = Clocked::failed();
+    for failed in 0..50 {
+        let at = 10_000 + 1_000 * failed;
+        c.send(Verdict::Unreachable, at);
+        assert_eq!((c.state(at + 999), c.state(at + 1_000)), ("open", "half-open"), "{failed}");
+    }
+    c.send(FAILURE, 60_000);
+    assert_eq!(c.state(119_999), "open", "what answers wrongly is left alone for longer each time");
+}
+
+#[test]
+fn a_short_back_off_is_not_made_longer() {
+    let config = CircuitConfig { default_open: ms(100), max_open: ms(400), ..CircuitConfig::default() };
+    let mut c = Clocked { circuit: Circuit::new(config), start: Instant::now() };
+    (0..5).for_each(|_| c.send(Verdict::Unreachable, 0));
+    c.send(Verdict::Unreachable, 100);
+    assert_eq!((c.state(299), c.state(300)), ("open", "half-open"));
+}
+
+#[test]
+fn a_probe_before_its_time_shows_recovery_and_costs_no_time_when_it_fails() {
+    let mut c = Clocked::failed();
+    let early = c.circuit.admit_early(c.at(3_000)).unwrap();
+    assert!(c.circuit.admit_early(c.at(3_100)).is_none(), "one at a time");
+    c.record(early, FAILURE, 3_200);
+    assert_eq!((c.state(9_999), c.state(10_000)), ("open", "half-open"), "as long as before, without doubling");
+    c.send(FAILURE, 10_000);
+    assert_eq!(c.state(29_999), "open", "only probes in turn double");
+
+    let early = c.circuit.admit_early(c.at(12_000)).unwrap();
+    c.record(early, Verdict::Success, 12_100);
+    assert_eq!(c.state(12_100), "closed");
+}
+
+#[test]
+fn a_backend_that_said_wait_is_not_probed_early() {
+    let mut c = Clocked::failed();
+    c.circuit.throttle(Some(ms(5_000)), c.at(1_000));
+    assert!(c.circuit.admit_early(c.at(5_999)).is_none());
+    assert!(c.circuit.admit_early(c.at(6_000)).is_some());
+
+    let mut c = Clocked::new();
+    c.send(throttled(1_000), 0);
+    assert!(c.circuit.admit_early(c.at(500)).is_none());
+    assert!(Clocked::new().circuit.admit_early(Instant::now()).is_none(), "nothing is wrong");
+}
+
+#[test]
+fn a_hint_is_obeyed_to_the_millisecond_and_none_is_below_one() {
+    for (hint, open) in [(0, 50), (1, 1), (7, 7), (49, 49), (50, 50)] {
+        let mut c = Clocked::new();
+        c.send(throttled(hint), 0);
+        assert_eq!((c.state(open - 1), c.state(open)), ("open", "closed"), "{hint}");
+    }
+}

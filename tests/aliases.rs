@@ -394,3 +394,86 @@ async fn every_attempt_gets_the_name_of_its_own_target() {
     let bodies = bodies.lock().unwrap();
     assert_eq!(bodies.iter().map(|(host, body)| (&**host, &**body)).collect::<Vec<_>>(), expected);
 }
+
+mod shapes {
+    use super::*;
+
+    const NAMED: &str = r#"{"model":"gpt-4o"}"#;
+    const RENAMED: &str = r#"{"model":"prod 4o\""}"#;
+
+    async fn sent(path: &str, body: &'static str) -> (String, String) {
+        let seen = send(post(path, JSON, body)).await.unwrap();
+        let path = seen.uri.strip_prefix("https://east.example/prefix").unwrap().to_owned();
+        (path, String::from_utf8(seen.body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn of_client_libraries_reach_the_call_that_they_mean() {
+        let dated = "api-version=2025-04-01-preview";
+        let in_path = "/openai/deployments/prod%204o%22";
+        for (path, expected) in [
+            ("/openai/embeddings".to_owned(), "/openai/v1/embeddings".to_owned()),
+            (
+                "/openai/audio/speech?api-version=preview".to_owned(),
+                "/openai/v1/audio/speech?api-version=preview".to_owned(),
+            ),
+            (format!("/openai/images/generations?{dated}"), format!("{in_path}/images/generations?{dated}")),
+            (format!("/openai/embeddings/?{dated}"), format!("{in_path}/embeddings/?{dated}")),
+            (format!("/openai/v1/responses?{dated}"), "/openai/v1/responses".to_owned()),
+            ("//openai/v1/images/variations".to_owned(), "/openai/v1/images/variations".to_owned()),
+            ("/v1/moderations".to_owned(), "/openai/v1/moderations".to_owned()),
+            ("/v1/responses/input_tokens?x=1".to_owned(), "/openai/v1/responses/input_tokens?x=1".to_owned()),
+            (format!("/openai/realtimeapi/sessions?{dated}"), format!("/openai/realtimeapi/sessions?{dated}")),
+            ("/openai/v1/realtime/calls/rtc_1/accept".to_owned(), "/openai/v1/realtime/calls/rtc_1/accept".to_owned()),
+            (
+                "/models/embeddings?api-version=2024-05-01-preview".to_owned(),
+                "/models/embeddings?api-version=2024-05-01-preview".to_owned(),
+            ),
+            ("/anthropic/v1/messages".to_owned(), "/anthropic/v1/messages".to_owned()),
+            ("//anthropic/v1/messages/count_tokens".to_owned(), "/anthropic/v1/messages/count_tokens".to_owned()),
+        ] {
+            assert_eq!(sent(&path, NAMED).await, (expected, RENAMED.to_owned()), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn with_the_alias_in_the_path_reach_the_deployment() {
+        let dated = "?api-version=2024-10-21";
+        for path in [
+            "/openai/v1/openai/deployments/gpt-4o/audio/speech",
+            "/openai/deployments/gpt-4o/v1/audio/speech",
+            "/deployments/gpt-4o/audio/speech",
+            "//openai/deployments/gpt-4o/audio/speech",
+            "/v1/openai/deployments/gpt-4o/audio/speech",
+        ] {
+            let expected = format!("/openai/deployments/prod%204o%22/audio/speech{dated}");
+            assert_eq!(sent(&format!("{path}{dated}"), "{}").await, (expected, "{}".to_owned()), "{path}");
+        }
+        for (body, expected) in [(r#"{"input":"x"}"#, r#"{"model":"prod 4o\"","input":"x"}"#), (NAMED, RENAMED)] {
+            let (path, body) = sent("/openai/v1/deployments/gpt-4o/embeddings", body).await;
+            assert_eq!((&*path, &*body), ("/openai/v1/embeddings", expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn of_no_part_of_the_api_are_told_where_it_is() {
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+        let service = (RespondLayer::new(), InspectLayer::new()).layer(inner);
+        let answer = service.oneshot(post("/api/chat/completions", JSON, NAMED)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        assert!(body.contains("`/openai/v1/chat/completions`, with the alias as `model` of the body"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn of_agents_name_no_model() {
+        let agents = r#"{"agent_reference":{"name":"a","type":"agent_reference"},"input":"Hi"}"#;
+        assert_eq!(sent("/openai/v1/responses", agents).await, ("/openai/v1/responses".to_owned(), agents.to_owned()));
+        for (path, body) in
+            [("/openai/v1/embeddings", agents), ("/openai/v1/responses", r#"{"agent_reference":null,"input":"Hi"}"#)]
+        {
+            assert_eq!(send(post(path, JSON, body)).await, Err(ErrorKind::InvalidBody), "{path}");
+        }
+    }
+}

@@ -87,6 +87,32 @@ async fn calls_of_which_nobody_sees_the_model_need_their_operation() {
 }
 
 #[tokio::test]
+async fn every_call_can_be_opened() {
+    let calls = [
+        ("POST", "/openai/v1/batches", Operation::Batches),
+        ("POST", "/openai/v1/evals/eval_1/runs", Operation::Evals),
+        ("POST", "/openai/v1/fine_tuning/alpha/graders/run", Operation::FineTuning),
+        ("POST", "/openai/v1/videos/video_1/remix", Operation::Other),
+        ("POST", "/openai/v1/videos/edits", Operation::Other),
+        ("POST", "/openai/v1/realtime/calls", Operation::Other),
+        ("POST", "/openai/v1/realtime/calls/rtc_1/accept", Operation::Other),
+        ("POST", "/openai/v1/realtime/transcription_sessions", Operation::Other),
+        ("POST", "/openai/v1/realtime/translations/client_secrets", Operation::Other),
+        ("POST", "/openai/v1/chatkit/sessions", Operation::Other),
+        ("POST", "/openai/v1/threads/runs", Operation::Other),
+        ("DELETE", "/openai/v1/models/ft-1", Operation::Other),
+        ("PUT", "/openai/v1/unheard/of", Operation::Other),
+    ];
+    for (method, path, opens) in calls {
+        for operation in [Operation::Batches, Operation::Evals, Operation::FineTuning, Operation::Other] {
+            let client = restricted().operations([operation]);
+            let expected = (operation != opens).then_some(ErrorKind::OperationNotAllowed);
+            assert_eq!(refusal(request(method, path, Some(client))).await, expected, "{path} by {operation:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_alias_is_judged_wherever_it_stands() {
     let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\n{}\r\n--b--";
     for (method, path, content_type, body) in [

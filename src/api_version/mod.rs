@@ -1,7 +1,7 @@
 //! Which `api-version`s may be used, and which one where none is given.
 //!
 //! 1. The [`Route`] extension says which surface a request uses; without one it is read from the path. Paths of the v1 API,
-//!    where the version is optional, pass unchanged.
+//!    where the version is optional, and those of a Foundry resource, which has versions of its own, pass unchanged.
 //! 2. With a list, every `api-version` that a query gives must be on it. Names are compared percent-decoded and without regard
 //!    to case, as backends do, and a repeated one is checked as often as it stands there.
 //! 3. A query that gives none gets the default, if there is one, at its end: places in the path and in the query stay where
@@ -134,7 +134,7 @@ where
 impl Settings {
     fn apply<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
         let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
-        if route.surface() == Surface::V1 {
+        if route.surface() != Surface::Classic {
             return Ok(());
         }
         if let (false, Some(default)) = (self.check_given(request.uri())?, &self.default) {

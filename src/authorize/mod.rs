@@ -4,12 +4,13 @@
 //! 2. The [`Route`] extension says what is asked for; without one it is read from the path, and an alias in body or query is
 //!    not known. A route says the same wherever the alias stood: path, body, form or query.
 //! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
-//!    names: batches (their models stand inside a file), fine-tuning, evals, unknown paths.
+//!    names: batches (their models stand inside a file), fine-tuning, evals, and by [`Operation::Other`] all the rest, such as
+//!    unknown paths, realtime calls, what goes on with a video, and deleting a model.
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.
 //!    The same holds for whatever else the request names: the deployment in the header `x-ms-oai-image-generation-deployment`, the
 //!    [further aliases](Route::further_aliases) of its route, and the one for which `x-gateway-alias` says that it is meant.
-//! 5. A call that uses a model and names none is refused: an assistant's own model, say, may be any. So is a realtime session
-//!    without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
+//! 5. A call that uses a model and names none needs [`Operation::Other`], too: an assistant's own model, say, may be any. So does
+//!    a realtime session without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
 //! 6. A request with an [`EphemeralKey`] may open the session that the key was issued for, whose model was allowed then, if it
 //!    names no model itself: `GET realtime`, or `POST realtime/calls` with the offer of a WebRTC session (`application/sdp`).
@@ -66,7 +67,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::azure::operation::ModelPlace;
+use crate::azure::operation::{ModelPlace, Operation};
 #[cfg(doc)]
 use crate::context::EphemeralKey;
 use crate::context::{Client, Route, opens_own_session};
@@ -155,6 +156,8 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
             Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment."))
         }
         (_, Some(_)) | (ModelPlace::Elsewhere | ModelPlace::Nowhere, None) => Ok(()),
+        // An assistant's own model, say, may be any.
+        (_, None) if client.may_call(Operation::Other) => Ok(()),
         (_, None) => Err(Error::new(
             ErrorKind::OperationNotAllowed,
             "This client may use certain deployments only, and this call does not say which it uses. Name it as `model`.",

@@ -206,7 +206,8 @@ impl ObjectId {
         let collection = self.family.collection()?;
         let prefix = match surface {
             Surface::Classic => "/openai",
-            Surface::V1 => "/openai/v1",
+            // A Foundry resource keeps its objects there.
+            Surface::Foundry | Surface::V1 => "/openai/v1",
         };
         is_plain(&self.text).then(|| format!("{prefix}/{collection}/{}", self.text))
     }

@@ -13,16 +13,29 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use http::Method;
-use percent_encoding::percent_decode_str;
-use thiserror::Error;
 
-use self::families::{Family, ROOT, Tail};
+mod name;
+mod nearest;
+mod segment;
+mod table;
+mod tree;
 
-mod families;
+pub use self::name::Operation;
+pub(crate) use self::nearest::whereabouts;
+pub use self::segment::ParsePathError;
+use self::segment::{Fault, decode};
+use self::table::{FOUNDRY, OPENAI, Row};
+use self::tree::{Node, Step};
 
 const PREFIX: &str = "/openai/";
+/// What a Foundry resource has beside it.
+const BESIDE: [&str; 2] = ["/models/", "/anthropic/"];
+
+static BELOW_OPENAI: LazyLock<Node> = LazyLock::new(|| Node::of(OPENAI));
+static BESIDE_OPENAI: LazyLock<Node> = LazyLock::new(|| Node::of(FOUNDRY));
 
 /// Which form of the API a path belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,92 +43,10 @@ const PREFIX: &str = "/openai/";
 pub enum Surface {
     /// `/openai/…`, with an `api-version` in the query and the deployment in the path where a call needs one.
     Classic,
+    /// `/models/…` and `/anthropic/…` beside it, as a Foundry resource has them, with the deployment as the `model` of the body.
+    Foundry,
     /// `/openai/v1/…`, with the deployment as the `model` of the body.
     V1,
-}
-
-/// The API family that a call belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operation {
-    /// `assistants`.
-    Assistants,
-    /// `audio/speech`.
-    AudioSpeech,
-    /// `audio/transcriptions`.
-    AudioTranscriptions,
-    /// `audio/translations`.
-    AudioTranslations,
-    /// `batches`.
-    Batches,
-    /// `chat/completions`, stored completions and the older `extensions/chat/completions`.
-    ChatCompletions,
-    /// `completions`.
-    Completions,
-    /// `containers`.
-    Containers,
-    /// `conversations`.
-    Conversations,
-    /// `embeddings`.
-    Embeddings,
-    /// `evals`.
-    Evals,
-    /// `files`.
-    Files,
-    /// `fine_tuning`.
-    FineTuning,
-    /// `images/edits`.
-    ImagesEdits,
-    /// `images/generations`.
-    ImagesGenerations,
-    /// `models`.
-    Models,
-    /// A path below the API prefix that this crate does not know; it is passed on like any other.
-    Other,
-    /// `realtime`, its calls and client secrets.
-    Realtime,
-    /// `responses`.
-    Responses,
-    /// `threads`, with messages, runs and steps.
-    Threads,
-    /// `uploads`.
-    Uploads,
-    /// `vector_stores`.
-    VectorStores,
-    /// `videos` and the older `video/generations`.
-    Videos,
-}
-
-impl Operation {
-    /// A stable name for logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Assistants => "assistants",
-            Self::AudioSpeech => "audio_speech",
-            Self::AudioTranscriptions => "audio_transcriptions",
-            Self::AudioTranslations => "audio_translations",
-            Self::Batches => "batches",
-            Self::ChatCompletions => "chat_completions",
-            Self::Completions => "completions",
-            Self::Containers => "containers",
-            Self::Conversations => "conversations",
-            Self::Embeddings => "embeddings",
-            Self::Evals => "evals",
-            Self::Files => "files",
-            Self::FineTuning => "fine_tuning",
-            Self::ImagesEdits => "images_edits",
-            Self::ImagesGenerations => "images_generations",
-            Self::Models => "models",
-            Self::Other => "other",
-            Self::Realtime => "realtime",
-            Self::Responses => "responses",
-            Self::Threads => "threads",
-            Self::Uploads => "uploads",
-            Self::VectorStores => "vector_stores",
-            Self::Videos => "videos",
-        }
-    }
 }
 
 /// Whether a call may be sent to another target when nobody knows what became of the first attempt.
@@ -163,11 +94,14 @@ pub struct Call {
     deployment: Option<Deployment>,
     object_ids: Vec<String>,
     repeat: Repeat,
+    in_deployment: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Deployment {
     name: String,
+    /// Where the segments begin that say so.
+    start: usize,
     span: Range<usize>,
     surplus: bool,
 }
@@ -185,9 +119,9 @@ impl Call {
         self.operation
     }
 
-    /// The deployment that the path names, percent-decoded. Classic paths only.
+    /// The deployment that the path names, percent-decoded.
     ///
-    /// Some client libraries put one in front of families that have none, such as `responses` or `threads`.
+    /// Some client libraries put one in front of families that have none, such as `responses` or `threads`, or behind `v1`.
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {
         self.deployment.as_ref().map(|deployment| deployment.name.as_str())
@@ -210,7 +144,14 @@ impl Call {
     /// The segments of the path that say which deployment is meant, with the slash after them, in bytes.
     #[must_use]
     pub fn deployment_segments(&self) -> Option<Range<usize>> {
-        self.deployment.as_ref().map(|deployment| PREFIX.len()..deployment.span.end + 1)
+        self.deployment.as_ref().map(|deployment| deployment.start..deployment.span.end + 1)
+    }
+
+    /// Where Azure wants `deployments/{name}/` and the path has none: its model stands in the body, as in the v1 API.
+    #[must_use]
+    pub fn deployment_gap(&self) -> Option<usize> {
+        let is_missing = self.in_deployment && self.deployment.is_none() && self.surface == Surface::Classic;
+        is_missing.then_some(PREFIX.len())
     }
 
     /// Where the call says which model it uses.
@@ -236,17 +177,23 @@ impl Call {
 /// Reads `path`, a URI's path without its query.
 ///
 /// Segments are compared percent-decoded and without regard to ASCII case, as a backend's router may do: a path must not mean
-/// less here than there.
+/// less here than there. What follows an object and is not known keeps the ids before it; any other path that is not known
+/// has none.
 ///
 /// # Errors
-/// [`is_outside`](ParsePathError::is_outside) when the path does not lead below `/openai/`, and otherwise
-/// [`is_ambiguous`](ParsePathError::is_ambiguous) when two readers could take it for different paths: an empty segment other
-/// than one trailing slash, a dot segment, an encoded slash, a backslash, a control character, percent-encoding that is
-/// malformed or not UTF-8.
+/// [`is_outside`](ParsePathError::is_outside) when the path leads neither below `/openai/` nor below `/models/` or
+/// `/anthropic/`, and otherwise [`is_ambiguous`](ParsePathError::is_ambiguous) when two readers could take it for different
+/// paths: an empty segment other than one trailing slash, a dot segment, an encoded slash, a backslash, a control character,
+/// percent-encoding that is malformed or not UTF-8.
 pub fn parse(method: &Method, path: &str) -> Result<Call, ParsePathError> {
-    let below = path.strip_prefix(PREFIX).filter(|below| !below.is_empty()).ok_or(ParsePathError(Fault::Outside))?;
-    let mut reader = Reader::new();
-    let mut start = PREFIX.len();
+    let is_below = |prefix: &str| path.starts_with(prefix) && path.len() > prefix.len();
+    let (mut reader, mut start) = match path {
+        _ if path.starts_with("//") => return Err(ParsePathError(Fault::Empty)),
+        _ if is_below(PREFIX) => (Reader::new(Surface::Classic), PREFIX.len()),
+        _ if BESIDE.iter().any(|prefix| is_below(prefix)) => (Reader::new(Surface::Foundry), 1),
+        _ => return Err(ParsePathError(Fault::Outside)),
+    };
+    let below = &path[start..];
     for raw in below.strip_suffix('/').unwrap_or(below).split('/') {
         let span = start..start + raw.len();
         start = span.end + 1;
@@ -255,77 +202,13 @@ pub fn parse(method: &Method, path: &str) -> Result<Call, ParsePathError> {
     Ok(reader.finish(method))
 }
 
-/// Why a path cannot be served. The message never repeats the path.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct ParsePathError(Fault);
-
-impl ParsePathError {
-    /// The path does not lead below `/openai/`.
-    #[must_use]
-    pub const fn is_outside(&self) -> bool {
-        matches!(self.0, Fault::Outside)
-    }
-
-    /// Two readers could take the path for different paths.
-    #[must_use]
-    pub const fn is_ambiguous(&self) -> bool {
-        !self.is_outside()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-enum Fault {
-    #[error("the path holds a backslash")]
-    Backslash,
-    #[error("the path holds a control character")]
-    Control,
-    #[error("the path holds a dot segment")]
-    Dots,
-    #[error("the path holds an empty segment")]
-    Empty,
-    #[error("the path holds percent-encoding that is malformed")]
-    Encoding,
-    #[error("the path holds percent-encoding that is not UTF-8")]
-    NotUtf8,
-    #[error("the path is outside the API")]
-    Outside,
-    #[error("the path holds an encoded slash")]
-    Slash,
-}
-
-fn decode(raw: &str) -> Result<Cow<'_, str>, Fault> {
-    let plain = raw.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\'));
-    let segment = if plain { Cow::Borrowed(raw) } else { decode_odd(raw)? };
-    match &*segment {
-        "" => Err(Fault::Empty),
-        "." | ".." => Err(Fault::Dots),
-        _ => Ok(segment),
-    }
-}
-
-fn decode_odd(raw: &str) -> Result<Cow<'_, str>, Fault> {
-    if has_malformed_escape(raw) {
-        return Err(Fault::Encoding);
-    }
-    let segment = percent_decode_str(raw).decode_utf8().map_err(|_| Fault::NotUtf8)?;
-    let fault = segment.chars().find_map(|c| match c {
-        '/' => Some(Fault::Slash),
-        '\\' => Some(Fault::Backslash),
-        c => c.is_control().then_some(Fault::Control),
-    });
-    fault.map_or(Ok(segment), Err)
-}
-
-fn has_malformed_escape(raw: &str) -> bool {
-    raw.split('%').skip(1).any(|after| !after.bytes().take(2).map(|b| b.is_ascii_hexdigit()).eq([true, true]))
-}
-
-/// Walks down the families, one segment at a time.
+/// Walks down the table, one segment at a time.
 struct Reader {
     surface: Surface,
     deployment: Option<Deployment>,
     object_ids: Vec<String>,
+    /// The call to the last object on the way.
+    object: Option<&'static Row>,
     place: Place,
 }
 
@@ -333,82 +216,81 @@ struct Reader {
 enum Place {
     /// Below `/openai/`, where `v1` or `deployments` may stand before a family.
     Prefix,
-    /// After `deployments`.
-    Deployments,
-    /// At a family or a part of its name.
-    Family(&'static Family),
-    /// After the id of an object.
-    Object(&'static Family),
-    /// After what is asked of an object: a collection inside it, or an action, and where that names its model.
-    Collection(&'static Family, ModelPlace),
-    /// Below a family whose ids are not known.
-    Below(&'static Family),
+    /// After `v1`, where `deployments` may stand too.
+    Version,
+    /// After `deployments`, which begins there.
+    Deployments(usize),
+    /// In the table.
+    At(&'static Node),
     /// Where nothing is known.
     Unknown,
 }
 
 impl Reader {
-    const fn new() -> Self {
-        Self { surface: Surface::Classic, deployment: None, object_ids: Vec::new(), place: Place::Prefix }
+    fn new(surface: Surface) -> Self {
+        let place = if surface == Surface::Foundry { Place::At(&BESIDE_OPENAI) } else { Place::Prefix };
+        Self { surface, deployment: None, object_ids: Vec::new(), object: None, place }
     }
 
     fn read(&mut self, segment: Cow<'_, str>, span: Range<usize>) {
         self.place = match self.place {
             Place::Prefix if segment.eq_ignore_ascii_case("v1") => {
                 self.surface = Surface::V1;
-                Place::Family(&ROOT)
+                Place::Version
             }
-            Place::Prefix if segment.eq_ignore_ascii_case("deployments") => Place::Deployments,
-            Place::Prefix => self.below(&ROOT, segment),
-            Place::Deployments => {
-                self.deployment = Some(Deployment { name: segment.into_owned(), span, surplus: false });
-                Place::Family(&ROOT)
+            Place::Prefix | Place::Version if segment.eq_ignore_ascii_case("deployments") => {
+                Place::Deployments(span.start)
             }
-            Place::Family(family) => self.below(family, segment),
-            Place::Object(family) => Place::Collection(family, family.model_within(&segment)),
-            Place::Collection(family, _) => self.object(family, segment),
-            Place::Below(family) => Place::Below(family),
+            Place::Prefix | Place::Version => self.step(&BELOW_OPENAI, segment),
+            Place::Deployments(start) => {
+                self.deployment = Some(Deployment { name: segment.into_owned(), start, span, surplus: false });
+                Place::At(&BELOW_OPENAI)
+            }
+            Place::At(node) => self.step(node, segment),
             Place::Unknown => Place::Unknown,
         };
     }
 
-    fn below(&mut self, family: &'static Family, segment: Cow<'_, str>) -> Place {
-        match (family.child(&segment), family.tail) {
-            (Some(child), _) => Place::Family(child),
-            (None, Tail::Anything) => Place::Below(family),
-            (None, Tail::Nothing) => Place::Unknown,
-            (None, Tail::Objects) => self.object(family, segment),
+    fn step(&mut self, node: &'static Node, segment: Cow<'_, str>) -> Place {
+        match node.step(&segment) {
+            Some(Step::Word(node)) => Place::At(node),
+            Some(Step::Id(node)) => {
+                self.object_ids.push(segment.into_owned());
+                self.object = node.row.or(self.object);
+                Place::At(node)
+            }
+            None => Place::Unknown,
         }
     }
 
-    fn object(&mut self, family: &'static Family, id: Cow<'_, str>) -> Place {
-        self.object_ids.push(id.into_owned());
-        Place::Object(family)
-    }
-
     fn finish(self, method: &Method) -> Call {
-        let (operation, stateless, in_deployment, model) = match self.place {
-            Place::Family(family) => (family.operation, family.stateless, family.in_deployment, family.model),
-            Place::Object(family) => (family.operation, false, family.in_deployment, family.object_model),
-            Place::Collection(family, model) => (family.operation, false, family.in_deployment, model),
-            Place::Below(family) => {
-                (family.operation, false, family.in_deployment, family.model.elsewhere_or_nowhere())
-            }
-            Place::Prefix | Place::Deployments | Place::Unknown => {
-                (Operation::Other, false, true, ModelPlace::Elsewhere)
-            }
+        let row = match self.place {
+            Place::At(node) => node.row,
+            _ => None,
         };
-        let safe = method.is_safe() || (stateless && method == Method::POST);
+        let known = row.or(self.object);
+        let operation = known.map_or(Operation::Other, |row| row.operation);
+        let repeat = row.map_or(Repeat::Creates, |row| row.repeat);
+        // What is not known may be served below a deployment, too.
+        let in_deployment = known.is_none_or(|row| row.in_deployment);
+        let model = match (row, known) {
+            (Some(row), _) => row.model,
+            (None, Some(object)) => object.model.elsewhere_or_nowhere(),
+            (None, None) => ModelPlace::Elsewhere,
+        };
+        let is_safe = method.is_safe() || (repeat == Repeat::Safe && method == Method::POST);
         let Self { surface, mut deployment, object_ids, .. } = self;
+        let keeps = in_deployment && (surface == Surface::Classic || known.is_none());
         let model = match &mut deployment {
-            Some(_) if in_deployment => ModelPlace::Path,
+            Some(_) if keeps => ModelPlace::Path,
             deployment => {
                 deployment.iter_mut().for_each(|deployment| deployment.surplus = true);
                 model_asked_for(method, operation, model)
             }
         };
-        let repeat = if safe { Repeat::Safe } else { Repeat::Creates };
-        Call { surface, operation, model, deployment, object_ids, repeat }
+        let repeat = if is_safe { Repeat::Safe } else { Repeat::Creates };
+        let in_deployment = in_deployment && known.is_some();
+        Call { surface, operation, model, deployment, object_ids, repeat, in_deployment }
     }
 }
 

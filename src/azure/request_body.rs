@@ -37,6 +37,8 @@ pub struct Fields {
     /// Whether the answer is kept in a way that the client can name beforehand: `background` is true, or there is a
     /// `conversation`.
     pub keeps: bool,
+    /// Whether an `agent_reference` says what answers, as Foundry agents do.
+    pub refers_to_agent: bool,
     /// Where a `model` can be put that is not there: after the opening brace of the object that would hold it.
     pub opening: Opening,
 }
@@ -134,6 +136,7 @@ pub fn read_json(body: &[u8], model_in: ModelIn) -> Result<Fields, ReadBodyError
         model,
         streams: is_true(members.stream),
         keeps: is_true(members.background) || members.conversation.is_some_and(|raw| raw.get() != "null"),
+        refers_to_agent: members.agent_reference.is_some_and(|raw| raw.get() != "null"),
         opening: opening(text, object),
     })
 }
@@ -154,6 +157,7 @@ fn not_json(error: &serde_json::Error) -> ReadBodyError {
 
 #[derive(Default)]
 struct Members<'a> {
+    agent_reference: Option<&'a RawValue>,
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
     background: Option<&'a RawValue>,
@@ -162,6 +166,7 @@ struct Members<'a> {
 }
 
 enum Key {
+    AgentReference,
     Background,
     Conversation,
     Model,
@@ -189,6 +194,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = Members::default();
         while let Some(key) = map.next_key()? {
             let (name, place) = match key {
+                Key::AgentReference => ("agent_reference", &mut members.agent_reference),
                 Key::Background => ("background", &mut members.background),
                 Key::Conversation => ("conversation", &mut members.conversation),
                 Key::Model => ("model", &mut members.model),
@@ -220,6 +226,7 @@ impl<'de> Deserialize<'de> for Key {
 
             fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Key, E> {
                 Ok(match key {
+                    "agent_reference" => Key::AgentReference,
                     "background" => Key::Background,
                     "conversation" => Key::Conversation,
                     "model" => Key::Model,

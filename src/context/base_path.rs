@@ -3,6 +3,8 @@ use std::sync::Arc;
 use http::uri::PathAndQuery;
 use http::{Request, Uri};
 
+use super::shape;
+
 /// A prefix under which clients reach the API too. Cheap to clone.
 ///
 /// In the extensions of a request it says that the prefix was taken off, so that answers can name paths that lead back.
@@ -45,8 +47,10 @@ impl BasePath {
     }
 
     fn without(&self, uri: &Uri) -> Option<Uri> {
-        let left = uri.path_and_query()?.as_str().strip_prefix(self.as_str())?;
-        if !left.starts_with("/openai/") {
+        let whole = shape::one_slash(uri.path_and_query()?.as_str());
+        let left = whole.strip_prefix(self.as_str())?;
+        let leads_in = if whole.starts_with("/openai/") { left.starts_with("/openai/") } else { shape::leads_in(left) };
+        if !leads_in {
             return None;
         }
         let mut parts = uri.clone().into_parts();
@@ -72,6 +76,11 @@ mod tests {
             ("/ai", "http://gateway/ai/openai/models", "http://gateway/openai/models"),
             ("/a/b", "/a/b/openai/v1/models", "/openai/v1/models"),
             ("/openai", "/openai/openai/v1/models", "/openai/v1/models"),
+            ("/ai", "/ai/v1/models", "/v1/models"),
+            ("/ai", "/ai/deployments/d/embeddings", "/deployments/d/embeddings"),
+            ("/ai", "/ai/anthropic/v1/messages", "/anthropic/v1/messages"),
+            ("/ai", "/ai//openai/models", "//openai/models"),
+            ("/ai", "//ai/openai/models", "/openai/models"),
         ] {
             assert_eq!(stripped(prefix, uri), (expected.to_owned(), true), "{uri}");
         }

@@ -65,7 +65,8 @@ impl Client {
     }
 
     /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases: batches,
-    /// fine-tuning, evals, or [`Other`](Operation::Other) for unknown paths. Default: none.
+    /// fine-tuning, evals, or [`Other`](Operation::Other) for all the rest: unknown paths, realtime calls, what goes on with a
+    /// video, deleting a model, runs with an assistant's own model. Default: none.
     pub fn operations(self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.with(|inner| inner.operations = operations.into_iter().collect())
     }
@@ -132,7 +133,8 @@ impl Client {
     /// Whether the client may make a call of which nobody can see which models it uses.
     #[must_use]
     pub fn may_call(&self, operation: Operation) -> bool {
-        !self.is_restricted() || self.0.operations.contains(&operation)
+        let opened = |operation| self.0.operations.contains(&operation);
+        !self.is_restricted() || opened(operation) || opened(operation.opened_by())
     }
 
     /// What it demands of every backend.

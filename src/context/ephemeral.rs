@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::shape;
 use super::{Client, ClientToken};
 use crate::azure::client_secret::PREFIX;
 use crate::azure::media_type::MediaType;
@@ -181,7 +182,8 @@ pub(crate) fn is_ephemeral(secret: &[u8]) -> bool {
 
 /// Whether a request opens a realtime session, the one thing that an ephemeral key is for.
 pub(crate) fn opens_session<B>(request: &Request<B>) -> bool {
-    match (request.method(), request.uri().path()) {
+    let normal = shape::normal(request.uri());
+    match (request.method(), normal.as_ref().unwrap_or_else(|| request.uri()).path()) {
         (&Method::GET, path) => matches!(path, "/openai/realtime" | "/openai/v1/realtime"),
         (&Method::POST, path) => path == "/openai/v1/realtime/calls",
         _ => false,

@@ -32,6 +32,7 @@ mod ephemeral;
 mod observe;
 mod route;
 mod session;
+pub(crate) mod shape;
 mod terms;
 pub(crate) mod wait;
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use http::{Extensions, Method, Uri};
 
+use super::shape;
 use crate::azure::operation::{self, Call, ModelPlace, Operation, Repeat, Surface};
 use crate::azure::request_body::Opening;
 use crate::error::{Error, ErrorKind};
@@ -67,10 +68,15 @@ impl Route {
     /// Reads what the path tells. What stands in body or query is not known here: a model, and whether the answer will be a
     /// stream.
     ///
+    /// Shapes that client libraries build for a gateway's own host are read as what they mean: `/v1/…`, say, as `/openai/v1/…`.
+    /// Places in the path are those of the path that is meant, which the layers that forward requests send.
+    ///
     /// # Errors
     /// The path lies outside the API, or two parsers could read it differently.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, Error> {
-        match operation::parse(method, uri.path()) {
+        let normal = shape::normal(uri);
+        let path = normal.as_ref().unwrap_or(uri).path();
+        match operation::parse(method, path) {
             Ok(call) => {
                 let repeat = call.repeat();
                 Ok(Self(Arc::new(Inner {
@@ -83,7 +89,7 @@ impl Route {
                 })))
             }
             Err(error) if error.is_outside() => {
-                Err(Error::new(ErrorKind::PathNotFound, "Resource not found").with_source(error))
+                Err(Error::new(ErrorKind::PathNotFound, operation::whereabouts(path)).with_source(error))
             }
             Err(error) => Err(Error::new(ErrorKind::AmbiguousRequest, error.to_string())),
         }
@@ -186,6 +192,12 @@ impl Route {
     #[must_use]
     pub fn deployment_segments(&self) -> Option<Range<usize>> {
         self.0.call.deployment_segments()
+    }
+
+    /// Where `deployments/{name}/` has to be put into the path, as bytes: the model stands in the body, and Azure wants it there.
+    #[must_use]
+    pub fn deployment_gap(&self) -> Option<usize> {
+        self.0.call.deployment_gap()
     }
 
     /// The ids of stored objects in the path, in their order; below `models`, the name of a model.

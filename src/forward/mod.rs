@@ -59,7 +59,7 @@ pub use self::future::ResponseFuture;
 use self::future::Way;
 use crate::azure::Outcome;
 use crate::body::Body;
-use crate::context::{AttemptFailed, BasePath, Handshake, Route};
+use crate::context::{AttemptFailed, BasePath, Handshake, Route, shape};
 use crate::headers;
 use crate::pool::Target;
 
@@ -116,6 +116,7 @@ where
 }
 
 fn prepare(request: &mut Request<Body>, target: &Target) -> Result<(), BoxError> {
+    shape::normalise(request);
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     rewrite::point_at(target, &route, request).map_err(|error| AttemptFailed::new(Outcome::Abandoned, error))?;
     // Below, the path is the target's, which may have a prefix.

@@ -27,6 +27,8 @@ pub(super) fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&
     let path = uri.path();
     let rest = match (route.deployment_segments(), route.surface()) {
         (Some(span), _) => path.get(span.end..).unwrap_or_default(),
+        // Servers of this kind have these calls, too, if any.
+        (None, Surface::Foundry) => path.strip_prefix("/models/").or_else(|| path.strip_prefix("/anthropic/v1/"))?,
         (None, Surface::V1) => path.get(OPENAI..)?.split_once('/').map_or("", |(_, rest)| rest),
         (None, _) => path.get(OPENAI..)?,
     };

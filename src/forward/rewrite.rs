@@ -48,18 +48,23 @@ pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Bod
 
 fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>) -> Option<PathAndQuery> {
     let (path, prefix) = (uri.path(), target.endpoint().prefix());
-    let (before, segment, after) = match (route.surplus_span(), route.alias_span(), target.path_segment()) {
-        (Some(span), ..) => (path.get(..span.start)?, "", path.get(span.end..)?),
-        (None, Some(span), Some(segment)) => (path.get(..span.start)?, segment, path.get(span.end..)?),
-        _ => (path, "", ""),
+    let (before, segments, after) = match (route.surplus_span(), route.alias_span(), target.path_segment()) {
+        (Some(span), ..) => (path.get(..span.start)?, ["", "", ""], path.get(span.end..)?),
+        (None, Some(span), Some(segment)) => (path.get(..span.start)?, ["", segment, ""], path.get(span.end..)?),
+        (None, None, Some(segment)) => match route.deployment_gap() {
+            Some(at) => (path.get(..at)?, ["deployments/", segment, "/"], path.get(at..)?),
+            None => (path, ["", "", ""], ""),
+        },
+        _ => (path, ["", "", ""], ""),
     };
+    let [opening, segment, closing] = segments;
     let (mark, query) = uri.query().map_or(("", ""), |query| ("?", query));
     let (query_before, name, query_after) = match (place, target.path_segment()) {
         (Some(NamePlace::Query(span)), Some(segment)) => (query.get(..span.start)?, segment, query.get(span.end..)?),
         (Some(NamePlace::Hint(span)), _) => (query.get(..span.start)?, "", query.get(span.end..)?),
         _ => (query, "", ""),
     };
-    let whole = [prefix, before, segment, after, mark, query_before, name, query_after].concat();
+    let whole = [prefix, before, opening, segment, closing, after, mark, query_before, name, query_after].concat();
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
 }
 

@@ -114,7 +114,8 @@ fn named_in_body(
         fields.model = found.into_iter().next();
     }
     let is_form = boundary.is_some();
-    if fields.model.is_none() && place == ModelPlace::Body && (route.alias().is_none() || is_form) {
+    let is_agents = fields.refers_to_agent && route.operation() == Operation::Responses;
+    if fields.model.is_none() && !is_agents && place == ModelPlace::Body && (route.alias().is_none() || is_form) {
         return Err(unreadable_because("it has no `model`, which names the deployment"));
     }
     let has_place = !is_part || fields.opening.at > 0 && !fields.opening.is_empty;

@@ -17,7 +17,7 @@ use super::layer::Settings;
 use super::upload::{self, Upload};
 use super::{further, naming, narrowing};
 use crate::body::Body;
-use crate::context::Route;
+use crate::context::{Route, shape};
 use crate::error::{Error, ErrorKind, polled_again};
 
 /// What is asked for? See the [module docs](super).
@@ -46,6 +46,7 @@ where
         if let Some(base_path) = &self.settings.base_path {
             base_path.strip(&mut request);
         }
+        shape::normalise(&mut request);
         let (mut parts, body) = request.into_parts();
         let state = match self.admit(&mut parts, Body::new(body)) {
             Ok((route, collect)) => {

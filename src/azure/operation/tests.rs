@@ -1,4 +1,4 @@
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,10 +22,12 @@ fn reads_the_operation_on_every_surface() {
         ("audio/speech", Operation::AudioSpeech),
         ("audio/transcriptions", Operation::AudioTranscriptions),
         ("audio/translations", Operation::AudioTranslations),
+        ("audio/voices", Operation::AudioVoices),
         ("batches", Operation::Batches),
         ("batches/batch_1/cancel", Operation::Batches),
         ("chat/completions", Operation::ChatCompletions),
         ("chat/completions/chatcmpl-1", Operation::ChatCompletions),
+        ("chatkit/threads/cthr_1/items", Operation::ChatKit),
         ("completions", Operation::Completions),
         ("containers", Operation::Containers),
         ("conversations/conv_1/items", Operation::Conversations),
@@ -37,9 +39,14 @@ fn reads_the_operation_on_every_surface() {
         ("fine_tuning/jobs", Operation::FineTuning),
         ("images/edits", Operation::ImagesEdits),
         ("images/generations", Operation::ImagesGenerations),
+        ("images/variations", Operation::ImagesVariations),
         ("models", Operation::Models),
         ("models/gpt-4o", Operation::Models),
+        ("moderations", Operation::Moderations),
         ("realtime", Operation::Realtime),
+        ("realtime/translations/client_secrets", Operation::Realtime),
+        ("realtimeapi/sessions", Operation::Realtime),
+        ("skills/skill_1/versions/1", Operation::Skills),
         ("realtime/client_secrets", Operation::Realtime),
         ("responses", Operation::Responses),
         ("responses/compact", Operation::Responses),
@@ -55,6 +62,7 @@ fn reads_the_operation_on_every_surface() {
             ("/openai/", Surface::Classic, None),
             ("/openai/v1/", Surface::V1, None),
             ("/openai/deployments/gpt-4o/", Surface::Classic, Some("gpt-4o")),
+            ("/openai/v1/deployments/gpt-4o/", Surface::V1, Some("gpt-4o")),
         ] {
             for slash in ["", "/"] {
                 let path = format!("{base}{path}{slash}");
@@ -76,13 +84,16 @@ fn unknown_paths_pass() {
         ("/openai/deployments/gpt-4o/embeddings/more", Surface::Classic),
         ("/openai/deployments/gpt-4o/deployments/gpt-4o/embeddings", Surface::Classic),
         ("/openai/deployments/gpt-4o/v1/embeddings", Surface::Classic),
+        ("/openai/responses/compact/more", Surface::Classic),
+        ("/openai/fine_tuning/unheard", Surface::Classic),
+        ("/models/info", Surface::Foundry),
+        ("/anthropic/v1/unheard/of", Surface::Foundry),
         ("/openai/chat", Surface::Classic),
         ("/openai/chat/completionsx", Surface::Classic),
         ("/openai/images/generations:submit", Surface::Classic),
         ("/openai/v1", Surface::V1),
         ("/openai/v1/", Surface::V1),
         ("/openai/v1/graders", Surface::V1),
-        ("/openai/v1/deployments/gpt-4o/embeddings", Surface::V1),
         ("/openai/v1beta/chat/completions", Surface::Classic),
     ] {
         let call = get(path);
@@ -157,7 +168,19 @@ fn lists_the_ids_in_the_path() {
         ("/openai/v1/realtime/client_secrets", &[]),
         ("/openai/v1/realtime/calls/rtc_1/hangup", &["rtc_1"]),
         ("/openai/v1/video/generations/jobs/task_1", &["task_1"]),
+        ("/openai/v1/realtime/calls/rtc_1/accept", &["rtc_1"]),
+        ("/openai/v1/realtime/transcription_sessions", &[]),
         ("/openai/v1/videos/video_1/content", &["video_1"]),
+        ("/openai/v1/videos/edits", &[]),
+        ("/openai/v1/videos/Extensions", &[]),
+        ("/openai/v1/videos/characters", &[]),
+        ("/openai/v1/videos/characters/char_1", &["char_1"]),
+        ("/openai/v1/skills/skill_1/versions/2/content", &["skill_1", "2"]),
+        ("/openai/v1/chatkit/sessions/cksess_1/cancel", &["cksess_1"]),
+        ("/openai/v1/audio/voices/voice_1", &["voice_1"]),
+        ("/openai/v1/fine_tuning/jobs/ftjob-1/checkpoints/ckpt/copy", &["ftjob-1", "ckpt"]),
+        ("/openai/v1/responses/resp_1/a_call/of/tomorrow", &["resp_1"]),
+        ("/openai/v1/threads/thread_1/runs/run_1/unheard", &["thread_1", "run_1"]),
         ("/openai/models/gpt-4o", &["gpt-4o"]),
     ] {
         assert_eq!(ids(path), expected, "{path}");
@@ -185,7 +208,14 @@ fn answers_are_safe_to_ask_for_again() {
         "audio/speech",
         "audio/transcriptions",
         "audio/translations",
+        "fine_tuning/alpha/graders/run",
+        "fine_tuning/alpha/graders/validate",
+        "images/variations",
+        "moderations",
         "responses",
+        "responses/compact",
+        "responses/input_tokens",
+        "vector_stores/vs_1/search",
     ] {
         for base in ["/openai/deployments/chat/", "/openai/v1/", "/openai/"] {
             assert_eq!(call(&Method::POST, &format!("{base}{path}")).repeat(), Repeat::Safe, "{base}{path}");
@@ -208,8 +238,14 @@ fn everything_else_may_create() {
         "fine_tuning/jobs",
         "images/generations:submit",
         "realtime/client_secrets",
-        "responses/compact",
+        "realtime/calls/rtc_1/accept",
+        "realtimeapi/sessions",
+        "audio/voices",
+        "chatkit/sessions",
+        "skills",
+        "responses/compact/more",
         "responses/resp_1/cancel",
+        "responses/resp_1/a_call_of_tomorrow",
         "threads",
         "threads/runs",
         "threads/thread_1/messages",
@@ -235,6 +271,21 @@ fn tells_where_a_call_names_its_model() {
         (Method::POST, "v1/responses", Body),
         (Method::POST, "responses", Body),
         (Method::POST, "responses/compact", Body),
+        (Method::POST, "v1/responses/input_tokens", Body),
+        (Method::POST, "v1/images/variations", Body),
+        (Method::POST, "v1/moderations", Body),
+        (Method::POST, "v1/deployments/d/chat/completions", Body),
+        (Method::POST, "v1/realtime/calls/rtc_1/accept", OptionalBody),
+        (Method::POST, "v1/realtime/calls/rtc_1/hangup", Nowhere),
+        (Method::POST, "v1/realtime/translations/client_secrets", Session),
+        (Method::POST, "v1/realtime/transcription_sessions", Elsewhere),
+        (Method::GET, "v1/realtime/translations", Query),
+        (Method::POST, "realtimeapi/sessions", Body),
+        (Method::POST, "v1/videos/edits", Elsewhere),
+        (Method::POST, "v1/chatkit/sessions", Elsewhere),
+        (Method::POST, "v1/skills/skill_1/versions", Nowhere),
+        (Method::POST, "v1/responses/resp_1/a_call_of_tomorrow", Nowhere),
+        (Method::POST, "v1/batches/batch_1/a_call_of_tomorrow", Elsewhere),
         (Method::POST, "assistants", Body),
         (Method::POST, "assistants/asst_1", OptionalBody),
         (Method::POST, "threads/runs", OptionalBody),
@@ -283,6 +334,9 @@ fn a_deployment_where_azure_has_none_is_surplus() {
         ("/openai/deployments/a%20b/threads/thread_1/runs/", Some("/openai/threads/thread_1/runs/")),
         ("/openai/deployments/d/models", Some("/openai/models")),
         ("/openai/deployments/d/batches", Some("/openai/batches")),
+        ("/openai/v1/deployments/d/chat/completions", Some("/openai/v1/chat/completions")),
+        ("/openai/v1/deployments/a%20b/files/file-1", Some("/openai/v1/files/file-1")),
+        ("/openai/v1/deployments/d/unknown", None),
         ("/openai/deployments/d/chat/completions", None),
         ("/openai/deployments/d/unknown", None),
         ("/openai/deployments/d", None),
@@ -305,6 +359,10 @@ fn paths_outside_the_api_are_told_apart() {
         "/OpenAI/models",
         "/%6fpenai/models",
         "/x//y",
+        "/v1/chat/completions",
+        "/models",
+        "/models/",
+        "/anthropic",
         "*",
         "openai/models",
     ] {
@@ -316,6 +374,9 @@ fn paths_outside_the_api_are_told_apart() {
 #[test]
 fn ambiguous_paths_are_refused() {
     for (path, message) in [
+        ("//openai/models", "the path holds an empty segment"),
+        ("/models//embeddings", "the path holds an empty segment"),
+        ("/anthropic/../openai/models", "the path holds a dot segment"),
         ("/openai//models", "the path holds an empty segment"),
         ("/openai//", "the path holds an empty segment"),
         ("/openai/models//", "the path holds an empty segment"),
@@ -352,6 +413,67 @@ fn name() -> impl Strategy<Value = String> {
     "[^/\\\\\\p{Cc}]{1,20}".prop_filter("a dot segment", |name| name != "." && name != "..")
 }
 
+#[test]
+fn the_table_says_everything_once() {
+    for table in [OPENAI, FOUNDRY] {
+        let paths: std::collections::BTreeSet<_> = table.iter().map(|row| row.path).collect();
+        assert_eq!(paths.len(), table.len());
+    }
+}
+
+#[test]
+fn a_call_of_a_foundry_resource_names_its_model_in_the_body() {
+    for (path, operation) in [
+        ("/models/chat/completions", Operation::ChatCompletions),
+        ("/models/embeddings/", Operation::Embeddings),
+        ("/anthropic/v1/messages", Operation::Messages),
+        ("/anthropic/v1/messages/count_tokens", Operation::Messages),
+    ] {
+        let call = call(&Method::POST, path);
+        assert_eq!((call.surface(), call.operation()), (Surface::Foundry, operation), "{path}");
+        assert_eq!((call.model_place(), call.repeat()), (ModelPlace::Body, Repeat::Safe), "{path}");
+    }
+}
+
+#[test]
+fn a_path_that_lacks_its_deployment_says_where_it_belongs() {
+    for (path, gap) in [
+        ("/openai/chat/completions", Some(8)),
+        ("/openai/images/variations", Some(8)),
+        ("/openai/deployments/d/chat/completions", None),
+        ("/openai/v1/chat/completions", None),
+        ("/openai/responses", None),
+        ("/openai/unknown", None),
+        ("/models/embeddings", None),
+    ] {
+        assert_eq!(get(path).deployment_gap(), gap, "{path}");
+    }
+}
+
+#[test]
+fn who_asks_outside_the_api_is_told_where_it_is() {
+    for (path, told) in [
+        (
+            "/chat/completions",
+            "It would be `/openai/v1/chat/completions`, with the alias as `model` of the body, or, with an `api-version`, `/openai/deployments/{alias}/chat/completions`.",
+        ),
+        ("/api/v1/embeddings/", "It would be `/openai/v1/embeddings`, with"),
+        ("/azure/openai/deployments/secret/audio/speech", "It would be `/openai/v1/audio/speech`, with"),
+        ("/x/threads/secret/messages/secret", "It would be `/openai/v1/threads/{id}/messages/{id}`."),
+        (
+            "/realtime/client_secrets",
+            "It would be `/openai/v1/realtime/client_secrets`, with the alias as `model` of the `session` in the body.",
+        ),
+        ("/models", "It would be `/openai/v1/models`."),
+        ("/", "The API is below `/openai/v1/`, with the alias as `model` of the body"),
+        ("/a/b/c/d/e/f/g/h/i/files", "The API is below `/openai/v1/`"),
+    ] {
+        let whole = whereabouts(path);
+        assert!(whole.starts_with(&format!("Resource not found. {told}")), "{path}: {whole}");
+        assert!(!whole.contains("secret`"), "{path}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_path_is_read_without_panic(path in "(?s).*") {
@@ -385,5 +507,33 @@ proptest! {
     fn encoded_ids_come_back(id in name()) {
         let path = format!("/openai/vector_stores/{}/files", utf8_percent_encode(&id, NON_ALPHANUMERIC));
         prop_assert_eq!(ids(&path), [id]);
+    }
+
+    #[test]
+    fn every_row_parses_to_itself(at in 0..OPENAI.len() + FOUNDRY.len(), ids in prop::collection::vec(r"[ -~&&[^/\\]]{1,20}", 4)) {
+        let row = OPENAI.iter().chain(FOUNDRY).nth(at).unwrap();
+        let bases: &[_] = if at < OPENAI.len() { &["/openai/", "/openai/v1/", "/openai/deployments/d/"] } else { &["/"] };
+        let words: Vec<_> = OPENAI.iter().flat_map(|row| row.path.split('/')).collect();
+        prop_assume!(!ids.iter().any(|id| matches!(&**id, "." | "..") || words.iter().any(|w| w.eq_ignore_ascii_case(id))));
+        let mut left = ids.iter();
+        let mut used = Vec::new();
+        let segments = row.path.split('/').map(|segment| match segment {
+            "{}" => {
+                let id = left.next().unwrap();
+                used.push(id.clone());
+                utf8_percent_encode(id, NON_ALPHANUMERIC).to_string()
+            }
+            word => word.to_owned(),
+        });
+        let path = segments.collect::<Vec<_>>().join("/");
+        for base in bases {
+            let call = call(&Method::POST, &format!("{base}{path}"));
+            prop_assert_eq!(call.operation(), row.operation);
+            prop_assert_eq!(call.object_ids().collect::<Vec<_>>(), used.clone());
+            prop_assert_eq!(call.repeat(), row.repeat);
+            if *base == "/openai/v1/" || *base == "/" {
+                prop_assert_eq!(call.model_place(), row.model);
+            }
+        }
     }
 }

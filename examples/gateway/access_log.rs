@@ -58,6 +58,11 @@ impl Entry {
         answer.headers_mut().insert(ATTEMPTS, HeaderValue::from(self.attempts.sent()));
     }
 
+    /// Who called, once that is known.
+    pub(crate) fn client(&self) -> Option<&Client> {
+        self.noted.0.get().and_then(|(client, _)| client.as_ref())
+    }
+
     /// Ends with the body of the answer.
     pub(crate) fn end_with(mut self, answer: Response<Body>) -> Response<Logged> {
         self.status = Some(answer.status());

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tower::BoxError;
 use tower_azure_openai::client::HttpClient;
@@ -124,7 +125,12 @@ impl Connections {
         let special = wiring::special(config);
         let special = special.map(|backend| (backend.endpoint.to_string(), backend.address, backend.ca_pem.clone()));
         let aliases = config.aliases.iter().map(|alias| (alias.name.clone(), alias.timeouts));
-        Self { timeouts: config.timeouts, aliases: aliases.collect(), special: special.collect() }
+        Self {
+            // Those of clients are no matter of its.
+            timeouts: Timeouts { head: Duration::ZERO, write: Duration::ZERO, ..config.timeouts },
+            aliases: aliases.collect(),
+            special: special.collect(),
+        }
     }
 }
 

@@ -2,16 +2,22 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "a reader that is gone must not end the program")]
 
+mod accept;
 mod access_log;
 mod admin;
+mod answer;
 mod args;
 mod config;
+mod connection;
 mod demo;
 mod identities;
 mod kept;
 mod live;
 mod output;
+mod patience;
+mod reloads;
 mod server;
+mod websockets;
 mod wiring;
 
 use std::io::{IsTerminal, Read, Write};

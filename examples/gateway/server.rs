@@ -1,39 +1,36 @@
 //! Listening, reloading, stopping.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::header::UPGRADE;
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::{BoxError, Service};
-use tower_azure_openai::body::Body;
 use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::health::{Health, PROBE};
 
-use crate::access_log::{Entry, Logged};
+use crate::accept::{Accepted, Door};
+use crate::access_log::Entry;
 use crate::admin::Admin;
-use crate::config::Config;
+use crate::answer::Watched;
 use crate::config::tls::Tls;
+use crate::config::{Config, Problems};
+use crate::connection::{self, Terms};
+use crate::output;
+use crate::patience::{Patience, Running, Vigil};
+use crate::reloads::Reloads;
+use crate::websockets::{Shown, WebSockets};
 use crate::wiring::Wired;
-use crate::{load, output};
-
-/// How long a listener that cannot accept (no file descriptors left) waits before it tries again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a client may take to agree on TLS.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
 pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<(), BoxError> {
@@ -60,7 +57,10 @@ pub(crate) async fn serve(
     let mut signals = Signals::new()?;
     let mut wired = Wired::new(&config, None)?;
     let health = Health::new(wired.pool.clone());
-    let front = Front { current: Arc::new(ArcSwap::from_pointee(Current::new(&config, &wired, health))) };
+    let front = Front {
+        current: Arc::new(ArcSwap::from_pointee(Current::new(&config, &wired, health))),
+        websockets: WebSockets::default(),
+    };
 
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr()?);
@@ -68,35 +68,33 @@ pub(crate) async fn serve(
     let admin_url = admin.as_ref().and_then(|admin| admin.local_addr().ok()).map(|address| format!("http://{address}"));
     if let (Some(admin), Some(url)) = (admin, &admin_url) {
         output::print(&format!("admin on {url}"));
-        tokio::spawn(serve_admin(admin, front.clone()));
+        tokio::spawn(serve_admin(Door::for_admin(admin), front.clone()));
     }
     greet(&url, admin_url.as_deref());
 
-    let running = GracefulShutdown::new();
+    let (stop, stopping) = watch::channel(());
+    let mut door = Door::for_clients(listener, config.limits.connections);
+    let (mut reloads, mut latest) = (Reloads::of(file), None);
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => front.accept(stream, running.watcher()),
-                Err(error) => {
-                    tracing::warn!(%error, "accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            _ = signals.reload.recv() => {
-                if let Some(file) = &file && let Some(next) = reload(file, &config, &wired, &front) {
-                    wired = next;
+            accepted = door.accept() => front.accept(accepted, stopping.clone()),
+            _ = signals.reload.recv() => reloads.begin(),
+            read = reloads.next() => {
+                if let Some((next, read)) = reload(read, &config, latest.as_ref().unwrap_or(&config), &wired, &front) {
+                    (wired, latest) = (next, Some(read));
                 }
             }
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
         }
     }
-    drop(listener);
+    drop((door, stopping));
     let current = front.current.load_full();
     current.health.start_draining();
     tracing::info!("stopping: running requests are finished");
     let finished = async {
-        running.shutdown().await;
+        stop.send_replace(());
+        stop.closed().await;
         wired.kept.upgrade().connections().closed().await;
     };
     if timeout(current.shutdown_grace, finished).await.is_err() {
@@ -105,9 +103,15 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// Takes the file as it is now; an invalid one is reported and changes nothing.
-fn reload(file: &Path, started_with: &Config, before: &Wired, front: &Front) -> Option<Wired> {
-    let config = match load(file) {
+/// Takes the file as it was read; an invalid one is reported and changes nothing.
+fn reload(
+    read: Result<Config, Problems>,
+    started_with: &Config,
+    latest: &Config,
+    before: &Wired,
+    front: &Front,
+) -> Option<(Wired, Config)> {
+    let config = match read {
         Ok(config) => config,
         Err(problems) => {
             output::complain(&problems.to_string());
@@ -123,8 +127,9 @@ fn reload(file: &Path, started_with: &Config, before: &Wired, front: &Front) -> 
     }
     let health = front.current.load().health.with_pool(wired.pool.clone());
     front.current.store(Arc::new(Current::new(&config, &wired, health)));
+    front.websockets.end_unknown(latest, &config);
     tracing::info!("the configuration was reloaded");
-    Some(wired)
+    Some((wired, config))
 }
 
 /// Keys that a reload cannot change, and that differ.
@@ -133,6 +138,7 @@ fn fixed_at_start(before: &Config, now: &Config) -> impl Iterator<Item = &'stati
     let fixed = [
         ("listen", before.listen == now.listen),
         ("admin", before.admin == now.admin),
+        ("limits.connections", before.limits.connections == now.limits.connections),
         ("telemetry.log", log.log == new_log.log),
         ("telemetry.log_format", log.log_format == new_log.log_format),
     ];
@@ -161,6 +167,7 @@ struct Current {
     health: Health,
     admin: Admin,
     backend_header: bool,
+    patience: Patience,
     request_head: usize,
     shutdown_grace: Duration,
     tls: Option<TlsAcceptor>,
@@ -173,10 +180,15 @@ impl Current {
             admin: Admin::new(config, health.clone()),
             health,
             backend_header: config.telemetry.backend_header,
+            patience: Patience { head: config.timeouts.head, write: config.timeouts.write },
             request_head: config.limits.request_head,
             shutdown_grace: config.shutdown_grace,
             tls: config.tls.clone().map(|Tls(config)| config.into()),
         }
+    }
+
+    fn terms(&self, stopping: watch::Receiver<()>) -> Terms {
+        Terms { patience: self.patience, request_head: self.request_head, tls: self.tls.clone(), stopping }
     }
 }
 
@@ -184,88 +196,70 @@ impl Current {
 #[derive(Clone)]
 struct Front {
     current: Arc<ArcSwap<Current>>,
+    websockets: WebSockets,
 }
 
 impl Front {
-    fn accept(&self, stream: TcpStream, running: Watcher) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "nodelay");
-        }
+    fn accept(&self, accepted: Accepted, stopping: watch::Receiver<()>) {
         let (front, current) = (self.clone(), self.current.load());
-        let (request_head, tls) = (current.request_head, current.tls.clone());
-        tokio::spawn(async move {
-            let Some(tls) = tls else { return front.serve(stream, request_head, running).await };
-            match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => front.serve(stream, request_head, running).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
-                Err(_) => tracing::debug!("TLS handshake: timeout"),
-            }
-        });
+        let terms = current.terms(stopping);
+        let service = |vigil: Arc<Vigil>| {
+            service_fn(move |request: Request<Incoming>| {
+                let running = vigil.request();
+                front.clone().answer(request, running, Arc::clone(&vigil))
+            })
+        };
+        tokio::spawn(connection::serve(accepted, terms, service));
     }
 
-    async fn serve<I>(self, stream: I, request_head: usize, running: Watcher)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let service = service_fn(move |request| self.clone().answer(request));
-        let connection = http(request_head).serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = running.watch(connection).await {
-            tracing::debug!(error = %kind(error.as_ref()), "connection");
-        }
-    }
-
-    async fn answer(self, mut request: Request<Incoming>) -> Result<Response<Logged>, Infallible> {
+    async fn answer(
+        self,
+        mut request: Request<Incoming>,
+        running: Running,
+        vigil: Arc<Vigil>,
+    ) -> Result<Response<Watched>, Infallible> {
         let entry = Entry::start(&mut request);
         let current = self.current.load_full();
+        let is_shared = request.version() == Version::HTTP_2;
         if request.uri().path() == PROBE {
-            let answer = current.health.answer(request.method(), PROBE);
-            return Ok(entry.end_with(answer));
+            let answer = entry.end_with(current.health.answer(request.method(), PROBE));
+            return Ok(answer.map(|body| Watched::new(body, running, &vigil, is_shared)));
         }
+        let (request, shown) = if request.headers().contains_key(UPGRADE) {
+            let (head, body) = request.into_parts();
+            let shown = Shown::of(&head);
+            (Request::from_parts(head, body), Some(shown))
+        } else {
+            (request, None)
+        };
         let mut answer = current.gateway.clone().call(request).await?;
         if current.backend_header {
             entry.add_headers(&mut answer);
         }
-        Ok(entry.end_with(answer))
-    }
-}
-
-/// Connection errors can quote what a client sent, which may be a key: only their kind is logged.
-fn kind(error: &(dyn std::error::Error + 'static)) -> &'static str {
-    match error.downcast_ref::<hyper::Error>() {
-        Some(error) if error.is_parse() => "malformed request",
-        Some(error) if error.is_timeout() => "timeout",
-        Some(error) if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
-            "closed by the client"
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(shown), Some(client)) = (shown, entry.client())
+        {
+            self.websockets.add(&vigil, client.id(), shown);
         }
-        _ => "broken",
+        Ok(entry.end_with(answer).map(|body| Watched::new(body, running, &vigil, is_shared)))
     }
 }
 
-async fn serve_admin(listener: TcpListener, front: Front) {
+async fn serve_admin(mut door: Door, front: Front) {
+    // Nobody asks it to stop: it serves to the end.
+    let (_stop, stopping) = watch::channel(());
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let front = front.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let answer: Response<Body> = front.current.load().admin.answer(&request);
+        let (accepted, front) = (door.accept().await, front.clone());
+        let mut terms = front.current.load().terms(stopping.clone());
+        (terms.tls, terms.request_head) = (None, 64 * 1024);
+        let service = |vigil: Arc<Vigil>| {
+            service_fn(move |request: Request<Incoming>| {
+                let running = vigil.request();
+                let answer = front.current.load().admin.answer(&request);
+                drop(running);
                 async { Ok::<_, Infallible>(answer) }
-            });
-            let _ = http(64 * 1024).serve_connection(TokioIo::new(stream), service).await;
-        });
+            })
+        };
+        tokio::spawn(connection::serve(accepted, terms, service));
     }
-}
-
-fn http(request_head: usize) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).max_buf_size(request_head);
-    let header_list = u32::try_from(request_head).unwrap_or(u32::MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(header_list)
-        .keep_alive_interval(Duration::from_secs(30));
-    builder
 }

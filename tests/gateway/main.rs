@@ -15,6 +15,7 @@ mod websocket;
 
 mod admin;
 mod admission;
+mod connections;
 mod early;
 mod hygiene;
 mod identity;

@@ -129,6 +129,15 @@ impl Gateway {
         Self::running(program().arg("--config").arg(file).envs(environment.iter().copied())).await
     }
 
+    /// With so many files that it may have open.
+    pub(crate) async fn start_with_descriptors(number: u32, config: &str) -> Self {
+        let (program, mut shell) = (program(), Command::new("sh"));
+        shell.args(["-c", &format!("ulimit -n {number}; exec \"$0\" \"$@\"")]);
+        shell.arg(program.as_std().get_program()).arg("--config").arg(file(config));
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        Self::running(&mut shell).await
+    }
+
     /// Its log goes there, and is not read here.
     pub(crate) async fn start_logging_to(log: impl Into<Stdio>, config: &str) -> Self {
         Self::running(program().arg("--config").arg(file(config)).stderr(log)).await

@@ -93,10 +93,14 @@ pub(crate) struct FrontDoor {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
+    /// Until the head of a request has arrived.
+    pub(crate) head: Duration,
     pub(crate) first_byte: Duration,
     pub(crate) answer: Duration,
     pub(crate) request_body: Duration,
     pub(crate) idle: Duration,
+    /// While a client takes nothing.
+    pub(crate) write: Duration,
 }
 
 #[derive(Debug)]
@@ -105,6 +109,8 @@ pub(crate) struct Limits {
     pub(crate) request_body: usize,
     /// Bytes, at least the 8 KiB that an HTTP parser needs.
     pub(crate) request_head: usize,
+    /// At least one.
+    pub(crate) connections: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -227,10 +233,12 @@ impl Timeouts {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
         Self {
             connect: s.positive_duration("connect", Duration::from_secs(5)),
+            head: s.positive_duration("head", Duration::from_secs(30)),
             first_byte: s.positive_duration("first_byte", Duration::from_secs(300)),
             answer: s.positive_duration("answer", Duration::from_secs(600)),
             request_body: s.positive_duration("request_body", Duration::from_secs(60)),
             idle: s.positive_duration("idle", Duration::from_secs(300)),
+            write: s.positive_duration("write", Duration::from_secs(60)),
         }
     }
 }
@@ -242,7 +250,8 @@ impl Limits {
         if request_head < 8 * KIB {
             s.problem("request_head", "must be \"8KiB\" or more");
         }
-        Self { request_body, request_head }
+        let connections = s.integer("connections", 1..=u32::MAX).unwrap_or(10_000);
+        Self { request_body, request_head, connections: connections as usize }
     }
 }
 

@@ -152,6 +152,8 @@ first_byte = "32s"
 answer = "33s"
 request_body = "34s"
 idle = "35s"
+head = "36s"
+write = "37s"
 [[aliases]]
 name = "m"
 first_byte = "36s"
@@ -160,6 +162,7 @@ idle = "38s"
 [limits]
 request_body = "41KiB"
 request_head = "42KiB"
+connections = 43
 [api_version]
 allow = ["v1", "v2"]
 default = "v3"
@@ -203,14 +206,17 @@ backend_header = true
     let Circuit { consecutive_failures, failure_ratio, min_requests, .. } = config.circuit;
     assert_eq!((consecutive_failures, failure_ratio, min_requests), (25, 0.26, 28));
 
-    let Timeouts { connect, first_byte, answer, request_body, idle } = config.timeouts;
-    assert_eq!([connect, first_byte, answer, request_body, idle], [31, 32, 33, 34, 35].map(seconds));
+    let Timeouts { connect, head, first_byte, answer, request_body, idle, write } = config.timeouts;
+    assert_eq!(
+        [connect, first_byte, answer, request_body, idle, head, write],
+        [31, 32, 33, 34, 35, 36, 37].map(seconds)
+    );
 
     let own = config.aliases[0].timeouts;
     assert_eq!([own.first_byte, own.answer, own.idle], [36, 37, 38].map(|s| Some(seconds(s))));
 
-    let Limits { request_body, request_head } = config.limits;
-    assert_eq!((request_body, request_head), (41 << 10, 42 << 10));
+    let Limits { request_body, request_head, connections } = config.limits;
+    assert_eq!((request_body, request_head, connections), (41 << 10, 42 << 10, 43));
 
     let (ApiVersion { allow, default }, FrontDoor { ids }) = (config.api_version, config.front_door);
     assert_eq!((allow, default.as_deref()), (vec!["v1".to_owned(), "v2".to_owned()], Some("v3")));

@@ -1,0 +1,110 @@
+//! Accepting connections: no more than there are places for, and without an end when descriptors run out.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a listener that cannot accept waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Once in so long it is said.
+const TELL: Duration = Duration::from_secs(1);
+/// A peer that vanished without a word is noticed after about twice as long.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Descriptors for what is no connection of a client or to a backend.
+const RESERVED: usize = 32;
+/// Connections to the admin listener.
+const ADMIN: usize = 64;
+
+pub(crate) struct Door {
+    name: &'static str,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    /// A descriptor that is given up for a connection when there is no other.
+    spare: Option<File>,
+    has_spare: bool,
+    told: Option<Instant>,
+}
+
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) place: OwnedSemaphorePermit,
+    /// It took the last descriptor, and should give it back soon.
+    pub(crate) is_last: bool,
+}
+
+impl Door {
+    /// For clients. Each connection can need another one to a backend, so that at most half of the descriptors are theirs.
+    pub(crate) fn for_clients(listener: TcpListener, connections: usize) -> Self {
+        let places = match descriptors().map(|limit| (limit.saturating_sub(RESERVED) / 2).max(1)) {
+            Some(room) if room < connections => {
+                tracing::info!(connections = room, "limits.connections: the limit of open files has room for fewer");
+                room
+            }
+            _ => connections,
+        };
+        Self::new("listen", listener, places.min(Semaphore::MAX_PERMITS), false)
+    }
+
+    pub(crate) fn for_admin(listener: TcpListener) -> Self {
+        Self::new("admin", listener, ADMIN, true)
+    }
+
+    fn new(name: &'static str, listener: TcpListener, places: usize, has_spare: bool) -> Self {
+        Self { name, listener, places: Arc::new(Semaphore::new(places)), spare: None, has_spare, told: None }
+    }
+
+    /// The next connection. Cancelling loses none.
+    pub(crate) async fn accept(&mut self) -> Accepted {
+        let place = loop {
+            if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
+                break place;
+            }
+        };
+        loop {
+            if self.has_spare && self.spare.is_none() {
+                self.spare = File::open("/dev/null").ok();
+            }
+            match self.listener.accept().await {
+                Ok((stream, _)) => return Accepted::new(stream, place, false),
+                Err(error) => {
+                    self.tell(&error);
+                    if self.spare.take().is_some()
+                        && let Ok(Ok((stream, _))) = timeout(PAUSE, self.listener.accept()).await
+                    {
+                        return Accepted::new(stream, place, true);
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, error: &std::io::Error) {
+        if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            self.told = Some(Instant::now());
+            tracing::warn!(listener = self.name, %error, "accept");
+        }
+    }
+}
+
+impl Accepted {
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit, is_last: bool) -> Self {
+        let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 6);
+        let set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
+        if let Err(error) = set {
+            tracing::debug!(%error, "nodelay, keep-alive");
+        }
+        Self { stream, place, is_last }
+    }
+}
+
+/// How many files this process may have open, where that can be known.
+fn descriptors() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
+}

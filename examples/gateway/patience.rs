@@ -1,0 +1,221 @@
+//! How long a connection may keep its places: until a head has arrived, between requests, and while its client takes nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use crate::answer::Held;
+
+/// Between requests; longer than front ends of Azure keep a connection for.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+/// A connection that was told to close, and has nothing to do, has so long for it.
+const CLOSING: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Until the head of a request has arrived.
+    pub(crate) head: Duration,
+    /// While a client takes nothing.
+    pub(crate) write: Duration,
+}
+
+/// The clocks of one connection.
+pub(crate) struct Vigil {
+    patience: Patience,
+    state: Mutex<State>,
+    /// The client does not take what was written.
+    is_blocked: AtomicBool,
+    is_cut: AtomicBool,
+    reader: AtomicWaker,
+}
+
+struct State {
+    requests: usize,
+    /// When it must have sent a head; `None` while a request runs.
+    deadline: Option<Instant>,
+    is_head_begun: bool,
+    answers: Vec<Weak<Mutex<Held>>>,
+}
+
+impl Vigil {
+    /// The clock of the first head runs.
+    pub(crate) fn new(patience: Patience) -> Arc<Self> {
+        let deadline = Some(Instant::now() + patience.head);
+        let state = State { requests: 0, deadline, is_head_begun: true, answers: Vec::new() };
+        Arc::new(Self {
+            patience,
+            state: Mutex::new(state),
+            is_blocked: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+        })
+    }
+
+    /// A head has arrived.
+    pub(crate) fn request(self: &Arc<Self>) -> Running {
+        let mut state = self.lock();
+        state.requests += 1;
+        state.deadline = None;
+        Running(Arc::clone(self))
+    }
+
+    /// Drops the answer when it is not taken.
+    pub(crate) fn watch(&self, answer: &Arc<Mutex<Held>>) {
+        let mut state = self.lock();
+        state.answers.retain(|answer| answer.strong_count() > 0);
+        state.answers.push(Arc::downgrade(answer));
+    }
+
+    /// Ends the connection, whatever it does.
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, Relaxed);
+        self.reader.wake();
+    }
+
+    /// Waits until the client has been silent for too long.
+    pub(crate) async fn is_over(&self) {
+        let shortest = self.patience.head.min(self.patience.write).min(KEEP_ALIVE);
+        loop {
+            let stalled = self.sweep();
+            let deadline = self.lock().deadline.filter(|_| !self.is_blocked.load(Relaxed));
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return;
+            }
+            // Clocks that start meanwhile run for longer.
+            let next = Instant::now() + shortest;
+            sleep_until([stalled, deadline].into_iter().flatten().fold(next, Instant::min)).await;
+        }
+    }
+
+    /// Waits until a connection that was told to close has nothing to do.
+    pub(crate) async fn is_done(&self) {
+        loop {
+            sleep(CLOSING).await;
+            self.sweep();
+            if self.lock().requests == 0 && !self.is_blocked.load(Relaxed) {
+                return;
+            }
+        }
+    }
+
+    /// Drops answers that nobody takes; gives the time when the next one may be such.
+    fn sweep(&self) -> Option<Instant> {
+        let answers: Vec<_> = self.lock().answers.iter().filter_map(Weak::upgrade).collect();
+        let mut next = None;
+        for answer in answers {
+            let mut held = answer.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(until) = held.offered().map(|offered| offered + self.patience.write) else { continue };
+            if until <= Instant::now() {
+                let dropped = held.give_up();
+                drop(held);
+                drop(dropped);
+            } else {
+                next = Some(next.map_or(until, |next: Instant| next.min(until)));
+            }
+        }
+        next
+    }
+
+    fn read(&self) {
+        let mut state = self.lock();
+        if state.requests == 0 && !state.is_head_begun {
+            state.is_head_begun = true;
+            let head = Instant::now() + self.patience.head;
+            state.deadline = Some(state.deadline.map_or(head, |deadline| deadline.min(head)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that runs.
+pub(crate) struct Running(Arc<Vigil>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.requests -= 1;
+        if state.requests == 0 {
+            state.is_head_begun = false;
+            state.deadline = Some(Instant::now() + KEEP_ALIVE.max(self.0.patience.head));
+        }
+    }
+}
+
+/// A connection that fails when its client takes nothing for too long. It keeps its place to the end, upgraded or not.
+pub(crate) struct Patient<I> {
+    io: I,
+    vigil: Arc<Vigil>,
+    stalled: Option<Pin<Box<Sleep>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<I> Patient<I> {
+    pub(crate) fn new(io: I, vigil: Arc<Vigil>, place: OwnedSemaphorePermit) -> Self {
+        Self { io, vigil, stalled: None, _place: place }
+    }
+
+    fn written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.vigil.is_blocked.store(written.is_pending(), Relaxed);
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let write = self.vigil.patience.write;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(write)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.vigil.reader.register(cx.waker());
+        if self.vigil.is_cut.load(Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, into);
+        if into.filled().len() > before {
+            self.vigil.read();
+        }
+        read
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

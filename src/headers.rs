@@ -1,11 +1,9 @@
-//! What is never passed on: one list of credential forms, one of hop-by-hop headers, one of what front ends add.
-//!
-//! Azure OpenAI answers 431 to more than ten custom headers, so what only concerned the way to the gateway ends here.
+//! What several layers know of headers: the forms of credentials, what concerns one connection, what means something to gateways.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, Entry, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use memchr::{memchr, memchr3};
@@ -23,6 +21,38 @@ pub(crate) const PROTOCOL_KEY: &str = "openai-insecure-api-key.";
 /// Every header that can carry a client's credential.
 static CREDENTIALS: [HeaderName; 4] = [API_KEY, AUTHORIZATION, SUBSCRIPTION_KEY, COOKIE];
 
+/// What no backend gets, whatever is configured: credentials, what concerns one connection, by which a client could name a
+/// deployment that it may not use, and what the gateway says itself.
+pub(crate) const NEVER_PASSED: [&str; 22] = [
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "azureml-model-deployment",
+    "connection",
+    "cookie",
+    "cookie2",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "ocp-apim-subscription-key",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "sec-websocket-accept",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-api-key",
+    "x-forwarded-authorization",
+    "x-ms-spillover-deployment",
+];
+
+/// What no backend gets, whatever is configured.
+pub(crate) fn never_passes(name: &str) -> bool {
+    NEVER_PASSED.contains(&name)
+}
+
 /// What concerns one connection.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
@@ -39,9 +69,28 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// What names infrastructure in an answer, or would pin a client to a backend behind the gateway's back.
+/// What names infrastructure in an answer, would bind a client to it behind the gateway's back, or is the gateway's to say.
 fn names_infrastructure(name: &str) -> bool {
-    matches!(name, "set-cookie" | "alt-svc")
+    matches!(
+        name,
+        "alt-svc"
+            | "nel"
+            | "refresh"
+            | "report-to"
+            | "reporting-endpoints"
+            | "server"
+            | "set-cookie"
+            | "set-cookie2"
+            | "via"
+    ) || name.starts_with("access-control-")
+}
+
+/// Whether a gateway or front end may read it: credentials and constraints, addresses, methods and URLs that replace the real ones.
+pub(crate) fn is_meant_for_gateways(name: &str) -> bool {
+    never_passes(name)
+        || is_front_ends(name)
+        || matches!(name, "x-http-method" | "x-http-method-override" | "x-method-override" | "x-session-affinity")
+        || matches!(name, "x-host" | "x-original-host" | "x-original-url" | "x-real-ip" | "x-rewrite-url")
 }
 
 /// What front ends and client libraries say about themselves.
@@ -49,11 +98,6 @@ fn is_front_ends(name: &str) -> bool {
     const PREFIXES: [&str; 5] = ["forwarded-", "azure-", "appgw-", "stainless-", "gateway-"];
     let begins = |rest: &str| PREFIXES.iter().any(|prefix| rest.starts_with(prefix));
     matches!(name, "forwarded" | "via" | "expect") || name.strip_prefix("x-").is_some_and(begins)
-}
-
-/// By which a client could name a deployment that it may not use: choosing is the gateway's business.
-fn is_choice(name: &str) -> bool {
-    matches!(name, "azureml-model-deployment" | "x-ms-spillover-deployment")
 }
 
 /// Names the deployment that draws, for the image tool of responses.
@@ -70,25 +114,20 @@ pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
     strip_protocol_key(headers);
 }
 
-/// Removes what concerned only the way to the gateway, credentials included.
-pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    remove_if(headers, |name| {
-        let (is_credential, name) = (CREDENTIALS.contains(name), name.as_str());
-        is_credential || is_hop_by_hop(name) || is_front_ends(name) || is_choice(name)
-    });
+/// Keeps what `passes`, unless `Connection` declares it to be hop-by-hop, and no key among WebSocket protocols.
+pub(crate) fn keep(headers: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
+    remove_if(headers, |name| !passes(name.as_str()));
     strip_protocol_key(headers);
-}
-
-/// The same for the handshake of a WebSocket: upgrading, and nothing else that stood in `Connection`, concerns the backend too.
-pub(crate) fn strip_handshake(headers: &mut HeaderMap) {
-    strip_request(headers);
-    upgrade_to_websocket(headers);
 }
 
 /// Removes what concerned only the way from the backend to the gateway. A 101 stays a 101.
 pub(crate) fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
     let switches = status == StatusCode::SWITCHING_PROTOCOLS && names_websocket(headers);
     remove_if(headers, |name| is_hop_by_hop(name.as_str()) || names_infrastructure(name.as_str()));
+    if let Entry::Occupied(mut challenge) = headers.entry(WWW_AUTHENTICATE) {
+        // It may name a realm or an authority; a client that shows tokens of its own knows them.
+        challenge.insert(HeaderValue::from_static("Bearer"));
+    }
     if switches {
         upgrade_to_websocket(headers);
     }
@@ -100,7 +139,8 @@ pub(crate) fn names_websocket(headers: &HeaderMap) -> bool {
     has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 
-fn upgrade_to_websocket(headers: &mut HeaderMap) {
+/// Says in `Connection` and `Upgrade` that a WebSocket is meant.
+pub(crate) fn upgrade_to_websocket(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
@@ -204,62 +244,6 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
-    }
-
-    #[test]
-    fn only_what_concerns_the_backend_is_passed_on() {
-        let mut map = headers(&[
-            ("api-key", "1"),
-            ("authorization", "Bearer 1"),
-            ("ocp-apim-subscription-key", "1"),
-            ("cookie", "a=b"),
-            ("connection", "close, x-private"),
-            ("x-private", "1"),
-            ("te", "trailers"),
-            ("x-forwarded-for", "1"),
-            ("forwarded", "for=1"),
-            ("x-azure-fdid", "1"),
-            ("x-appgw-trace-id", "1"),
-            ("x-stainless-lang", "python"),
-            ("x-gateway-backend", "1"),
-            ("x-ms-spillover-deployment", "other"),
-            ("azureml-model-deployment", "other"),
-            ("expect", "100-continue"),
-            ("via", "1"),
-            ("host", "h"),
-            ("openai-beta", "assistants=v2"),
-            ("aoai-evals", "preview"),
-            ("x-ms-client-request-id", "1"),
-        ]);
-        strip_request(&mut map);
-        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["aoai-evals", "host", "openai-beta", "x-ms-client-request-id"]);
-    }
-
-    #[test]
-    fn a_handshake_keeps_its_upgrade_and_nothing_else_of_its_connection() {
-        let mut map = headers(&[
-            ("connection", "keep-alive, Upgrade, x-private"),
-            ("upgrade", "WebSocket"),
-            ("x-private", "1"),
-            ("api-key", "1"),
-            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-            ("sec-websocket-version", "13"),
-        ]);
-        assert!(names_websocket(&map));
-        strip_handshake(&mut map);
-        let mut left: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        left.sort_unstable();
-        assert_eq!(
-            left,
-            [
-                ("connection", "upgrade"),
-                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-                ("sec-websocket-version", "13"),
-                ("upgrade", "websocket"),
-            ]
-        );
     }
 
     #[test]

@@ -824,7 +824,7 @@ mod extensions {
         let service = ServiceBuilder::new()
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(pool))
-            .layer(ForwardLayer::new())
+            .layer(ForwardLayer::new().headers(["x-mine"]).unwrap())
             .service(inner);
         let attempts = Attempts::new();
         let mut request = chat();

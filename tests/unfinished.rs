@@ -15,6 +15,7 @@ use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::failover::{Condition, FailoverLayer};
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::CircuitConfig;
 use tower_azure_openai::respond::RespondLayer;
@@ -56,6 +57,7 @@ fn stack(fleet: &Fleet, failover: FailoverLayer) -> Stack {
         .layer(SelectBackendLayer::new(fleet.pool.clone()))
         .layer(CircuitBreakerLayer::adopting())
         .layer(StreamCommitLayer::new())
+        .layer(ForwardLayer::new())
         .service(fleet.network());
     let outer = ServiceBuilder::new().layer(RespondLayer::new()).layer(InspectLayer::new());
     Stack::new(outer.service(Service::new(core)))

@@ -596,18 +596,16 @@ fn switching(pool: Pool, with_circuit: bool) -> support::Service {
         }
         Ok(support::answer(101))
     });
-    let select = SelectBackendLayer::new(pool);
+    let (select, forward) = (SelectBackendLayer::new(pool), ForwardLayer::new().headers(["x-fail"]).unwrap());
     if with_circuit {
         let stack = ServiceBuilder::new()
             .map_response(boxed)
             .layer(select)
             .layer(CircuitBreakerLayer::adopting())
-            .layer(ForwardLayer::new());
+            .layer(forward);
         support::Service::new(stack.service(switch))
     } else {
-        support::Service::new(
-            ServiceBuilder::new().map_response(boxed).layer(select).layer(ForwardLayer::new()).service(switch),
-        )
+        support::Service::new(ServiceBuilder::new().map_response(boxed).layer(select).layer(forward).service(switch))
     }
 }
 

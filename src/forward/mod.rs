@@ -3,11 +3,13 @@
 //! 1. Scheme, authority, `Host`, path prefix, the deployment's name wherever the alias stands, and HTTP version are set for the
 //!    [`Target`]; one of [another kind](crate::pool::BackendKind::OpenAi) gets the path, the query and the body that it
 //!    understands.
-//! 2. What concerned only the way to the gateway is removed from headers and query, every inbound credential with it.
-//!    `accept-encoding: identity` is set. A [`Handshake`] keeps its upgrade.
-//! 3. From the answer hop-by-hop headers and what names infrastructure (`Set-Cookie`, `alt-svc`) are removed; a 101 to a
-//!    WebSocket keeps its upgrade. `Location`, `Content-Location`, `operation-location` and `azure-asyncoperation` become
-//!    relative to the gateway; those that name a foreign host are dropped.
+//! 2. Of the headers, and of the trailers, the target gets those of a [positive list](#headers-to-backends); keys leave the
+//!    query. `accept-encoding: identity` is set, and `content-length: 0` where a `POST`, `PUT` or `PATCH` has no body.
+//! 3. From the answer hop-by-hop headers and what names infrastructure or binds the client to it (`Set-Cookie`, `alt-svc`, `via`,
+//!    `server`, `refresh`, reporting) are removed, as is CORS, which is the gateway's; a 101 to a WebSocket keeps its upgrade.
+//!    `Location`, `Content-Location`, `Link`, `operation-location`, `azure-asyncoperation` and whatever ends in `-location`, `-url`
+//!    or `-uri` become relative to the gateway; those that name a foreign host are dropped. `WWW-Authenticate` says no more than
+//!    `Bearer`.
 //!
 //! It chooses nothing ([`SelectBackendLayer`](crate::select::SelectBackendLayer) above does) and adds no credential
 //! ([`ReissueCredentialsLayer`](crate::reissue::ReissueCredentialsLayer) below does). A request without a `Target` passes
@@ -36,6 +38,19 @@
 //! # }
 //! ```
 //!
+//! # Headers to backends
+//!
+//! - what describes the body: `content-encoding`, `content-language`, `content-length`, `content-type`;
+//! - `accept`, `host` and `user-agent`;
+//! - `openai-*`, `aoai-*`, `anthropic-beta`, `anthropic-version`, `extra-parameters`, `idempotency-key`, `x-client-request-id`,
+//!   `x-ms-client-request-id`, `x-ms-oai-image-generation-deployment`;
+//! - `connection`, `upgrade` and `sec-websocket-*` of a [`Handshake`];
+//! - what [`ForwardLayer::headers`] adds.
+//!
+//! Nothing else, so that no front end's header and no client's address gets through, and Azure's limit of ten custom headers (431)
+//! is not met. A name with `_` that would be on this list with `-`, or mean something to a gateway, is refused: a backend that
+//! reads `_` as `-` must not see what nobody has looked at.
+//!
 //! **Errors.** The path's own errors, and [`AttemptFailed`] with `Abandoned`, caused by an [`Error`](crate::Error): the request
 //! cannot be put in the form that the target takes. It is nobody's failure. Errors of the service below pass.
 //!
@@ -45,18 +60,24 @@ mod future;
 mod locations;
 mod names;
 mod openai;
+mod passed;
 mod rewrite;
+mod trailers;
 
 use std::task::{Context, Poll};
 
-use http::header::ACCEPT_ENCODING;
-use http::{HeaderValue, Request, Response};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::future::ResponseFuture;
 use self::future::Way;
+pub use self::passed::InvalidHeaderPattern;
+use self::passed::Passed;
+use self::trailers::Trimmed;
 use crate::azure::Outcome;
 use crate::body::Body;
 use crate::context::{AttemptFailed, BasePath, Handshake, Route, shape};
@@ -64,15 +85,25 @@ use crate::headers;
 use crate::pool::Target;
 
 /// Puts requests in the form that their target takes. See the [module docs](self).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
-#[non_exhaustive]
-pub struct ForwardLayer;
+pub struct ForwardLayer {
+    passed: Passed,
+}
 
 impl ForwardLayer {
-    /// The layer; there is nothing to configure.
-    pub const fn new() -> Self {
-        Self
+    /// Passes the headers of the [list](self#headers-to-backends).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Passes further headers of requests: exact names, or prefixes that end in `*`. The last call holds.
+    ///
+    /// # Errors
+    /// One of them is no name, or names a credential, what concerns one connection, or a deployment beside the alias.
+    pub fn headers<'a>(mut self, patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidHeaderPattern> {
+        self.passed = Passed::new(patterns)?;
+        Ok(self)
     }
 }
 
@@ -80,7 +111,7 @@ impl<S> Layer<S> for ForwardLayer {
     type Service = Forward<S>;
 
     fn layer(&self, inner: S) -> Forward<S> {
-        Forward { inner }
+        Forward { inner, passed: self.passed.clone() }
     }
 }
 
@@ -88,6 +119,7 @@ impl<S> Layer<S> for ForwardLayer {
 #[derive(Clone, Debug)]
 pub struct Forward<S> {
     inner: S,
+    passed: Passed,
 }
 
 impl<S, ResBody> Service<Request<Body>> for Forward<S>
@@ -107,7 +139,7 @@ where
         let Some(target) = request.extensions().get::<Target>().cloned() else {
             return ResponseFuture::sent(self.inner.call(request), None);
         };
-        if let Err(error) = prepare(&mut request, &target) {
+        if let Err(error) = prepare(&mut request, &target, &self.passed) {
             return ResponseFuture::refused(error);
         }
         let base_path = request.extensions().get::<BasePath>().cloned();
@@ -115,26 +147,34 @@ where
     }
 }
 
-fn prepare(request: &mut Request<Body>, target: &Target) -> Result<(), BoxError> {
+fn prepare(request: &mut Request<Body>, target: &Target, passed: &Passed) -> Result<(), BoxError> {
     shape::normalise(request);
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
-    rewrite::point_at(target, &route, request).map_err(|error| AttemptFailed::new(Outcome::Abandoned, error))?;
+    let pointed = passed.check(request.headers()).and_then(|()| rewrite::point_at(target, &route, request));
+    pointed.map_err(|error| AttemptFailed::new(Outcome::Abandoned, error))?;
     // Below, the path is the target's, which may have a prefix.
     request.extensions_mut().get_or_insert(route);
-    strip(request);
+    strip(request, passed);
     Ok(())
 }
 
-fn strip(request: &mut Request<Body>) {
+fn strip(request: &mut Request<Body>, passed: &Passed) {
     if let Some(uri) = headers::without_query_keys(request.uri()) {
         *request.uri_mut() = uri;
     }
-    let is_handshake = request.extensions().get::<Handshake>().is_some();
-    let headers = request.headers_mut();
-    if is_handshake {
-        headers::strip_handshake(headers);
+    if request.extensions().get::<Handshake>().is_some() {
+        passed.strip_handshake(request.headers_mut());
     } else {
-        headers::strip_request(headers);
+        passed.strip(request.headers_mut());
     }
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if request.body().is_end_stream() {
+        // RFC 9110 §8.6: where a method anticipates content, saying nothing is not saying that there is none.
+        if matches!(*request.method(), Method::PATCH | Method::POST | Method::PUT) {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if request.body().as_bytes().is_none() {
+        let inner = std::mem::take(request.body_mut());
+        *request.body_mut() = Body::new(Trimmed { inner, passed: passed.clone() });
+    }
 }

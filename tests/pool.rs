@@ -826,12 +826,12 @@ mod outages {
         let pool = three();
         for name in ["b", "c", "a"] {
             fail(&pool, name, Outcome::Unreachable);
-            tokio::time::advance(Duration::from_millis(10)).await;
+            advance(Duration::from_millis(10)).await;
         }
         assert!(acquire(&pool).is_none(), "the last failure was just now");
         let mut probed = Vec::new();
         for _ in 0..3 {
-            tokio::time::advance(Duration::from_millis(250)).await;
+            advance(Duration::from_millis(250)).await;
             let mut probe = acquire(&pool).unwrap();
             assert!(acquire(&pool).is_none(), "one in each interval");
             probed.push(probe.target().backend().to_owned());
@@ -841,7 +841,7 @@ mod outages {
         let none = pool.acquire(&Query::new(Some("x")), |_| 0).unwrap_err();
         assert_eq!((none.reason, none.retry_after), (NoTargetReason::Down, Some(Duration::from_millis(250))));
 
-        tokio::time::advance(Duration::from_millis(250)).await;
+        advance(Duration::from_millis(250)).await;
         acquire(&pool).unwrap().record(&Outcome::Success);
         assert!(acquire(&pool).is_some(), "it is back for everybody");
     }
@@ -852,7 +852,7 @@ mod outages {
         fail(&pool, "a", Outcome::Unreachable);
         fail(&pool, "b", Outcome::Unreachable);
         permit(&pool, "c").record(&Outcome::Throttled { hint: Some(Duration::from_secs(3)) });
-        tokio::time::advance(Duration::from_secs(2)).await;
+        advance(Duration::from_secs(2)).await;
         let none = pool.acquire(&Query::new(Some("x")), |_| 0).unwrap_err();
         assert_eq!((none.reason, none.retry_after), (NoTargetReason::Throttled, Some(Duration::from_secs(1))));
     }

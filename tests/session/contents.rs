@@ -190,7 +190,7 @@ async fn a_restart_costs_a_refusal() {
         assert_eq!(talk.turn(&makers.gateway(|layer| layer)).await, 200);
         let made_by = makers.seen();
         let gateway = makers.gateway(|layer| layer);
-        for _ in 0..3 {
+        for _ in 0..4 {
             // Other requests turn the rotation on.
             Conversation::new(false, false, false).turn(&gateway).await;
         }

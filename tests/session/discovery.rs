@@ -202,3 +202,19 @@ async fn a_call_carries_nothing_of_the_client_but_its_version() {
         assert_eq!(seen.headers["openai-beta"], "assistants=v2");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_one_clients_headers_find_out_is_told_to_nobody_else() {
+    let estate = Estate::new();
+    let gateway = estate.gateway();
+    let read = |beta: &str| {
+        let mut request = call("GET", "/openai/evals/eval_1", &NONE);
+        request.headers_mut().insert("aoai-evals", beta.parse().unwrap());
+        request
+    };
+    assert_eq!(error(send(&gateway, read("wrong")).await).await.0, 404);
+    assert!(estate.seen().iter().all(|seen| seen.headers["aoai-evals"] == "wrong"), "the API requires it");
+    estate.plant(1, "evals", "eval_1");
+    assert_eq!(error(send(&gateway, read("wrong")).await).await.0, 404, "known for a while");
+    ok(&gateway, read("preview")).await;
+}

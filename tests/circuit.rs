@@ -548,7 +548,7 @@ fn fed() -> (Response<Body>, tokio::sync::mpsc::Sender<Result<Frame<Bytes>, BoxE
 }
 
 /// Told is this time, and up to a second more.
-fn assert_outage<B>(refused: &http::Response<B>, wait: u64) {
+fn assert_outage<B>(refused: &Response<B>, wait: u64) {
     let told = |name| refused.headers()[name].to_str().unwrap().parse::<u64>().unwrap();
     assert!((wait..wait + 1_000).contains(&told("retry-after-ms")), "{:?}", refused.headers());
     assert_eq!(told("retry-after"), told("retry-after-ms").div_ceil(1_000));

@@ -65,20 +65,21 @@ fn key() -> Target {
 const TOKEN: Tokens = Tokens { current: Some("Bearer t1"), later: Err("unused"), has_another: true };
 
 fn inbound(target: Option<Target>) -> Request<Body> {
-    let mut request = Request::post("https://contoso.example/x?api-key=k1&api-version=1&subscription-key=k2")
-        .header("host", "gateway.example")
-        .header("api-key", "k3")
-        .header("authorization", "Bearer k4")
-        .header("ocp-apim-subscription-key", "k5")
-        .header("cookie", "k6")
-        .header("sec-websocket-protocol", "realtime, openai-insecure-api-key.k7")
-        .header("connection", "x-hop")
-        .header("x-hop", "k8")
-        .header("x-forwarded-for", "192.0.2.1")
-        .header("accept-encoding", "gzip")
-        .header("x-ms-client-request-id", "kept")
-        .body(Body::from("body"))
-        .unwrap();
+    let mut request =
+        Request::post("https://contoso.example/openai/files?api-key=k1&api-version=1&subscription-key=k2")
+            .header("host", "gateway.example")
+            .header("api-key", "k3")
+            .header("authorization", "Bearer k4")
+            .header("ocp-apim-subscription-key", "k5")
+            .header("cookie", "k6")
+            .header("sec-websocket-protocol", "realtime, openai-insecure-api-key.k7")
+            .header("connection", "x-hop")
+            .header("x-hop", "k8")
+            .header("x-forwarded-for", "192.0.2.1")
+            .header("accept-encoding", "gzip")
+            .header("x-ms-client-request-id", "kept")
+            .body(Body::from("body"))
+            .unwrap();
     request.extensions_mut().extend(
         target
             .map(|target| {

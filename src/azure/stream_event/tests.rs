@@ -117,7 +117,9 @@ fn an_observer_knows_whether_a_stream_was_complete() {
         assert!(!complete(&frame("", &format!(r#"{{"choices":[{{"delta":{{"content":"{kind}"}}}}]}}"#))), "{kind}");
     }
     assert!(complete("data: [DONE]"), "without its empty line");
-    assert!(complete(&frame("", &"x".repeat(5_000))), "nobody knows what a longer event was");
+    let long = |word: &str| complete(&frame("", &format!("{word}{}", "x".repeat(5_000))));
+    assert!(long(r#"{"finish_reason":""#), "nobody knows what a longer event was");
+    assert!(!long("delta"), "it was read, and there was no closing event in it");
     assert!(complete(&frame("error", "{}")));
     assert!(!complete(&frame("", r#"{"finish_reason":null}"#)));
     assert!(!complete(""));

@@ -56,6 +56,7 @@
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
 
+mod answer;
 pub mod api_version;
 pub mod authorize;
 pub mod azure;

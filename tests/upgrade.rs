@@ -509,25 +509,6 @@ mod not_carried {
     use super::*;
 
     #[tokio::test]
-    async fn responses_over_websocket() {
-        let (east, server) = simulated("east").await;
-        let front = Front::of(&[("east", server.url())]).await;
-        for path in
-            ["/openai/v1/responses", "/openai/responses?api-version=2025-04-01-preview", "/openai/v1/responses/"]
-        {
-            let answer = send(handshake(&format!("{}{path}", front.url))).await;
-            assert_eq!(
-                (answer.status, answer.code().as_str()),
-                (StatusCode::NOT_IMPLEMENTED, "not_supported"),
-                "{path}"
-            );
-            assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
-            assert!(answer.text().contains("inside its frames"), "{}", answer.text());
-        }
-        assert_eq!(east.request_count(), 0);
-    }
-
-    #[tokio::test]
     async fn an_upgrade_elsewhere_or_to_something_else() {
         let (east, server) = simulated("east").await;
         let front = Front::of(&[("east", server.url())]).await;

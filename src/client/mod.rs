@@ -12,7 +12,7 @@
 //!    nothing was sent (name, TCP, TLS, connect timeout), `TimedOut`, `Reset` when it broke after that, and `Abandoned` when
 //!    the request's own body failed; the cause of that is in the chain of sources.
 //!
-//! 5. The [`Handshake`] of a WebSocket gets a connection of its own that speaks nothing but HTTP/1.1. The time for a streamed
+//! 5. Of a [`SocketFrame`] only the handshake is sent, and the frame is put on the answer. The [`Handshake`] of a WebSocket gets a connection of its own that speaks nothing but HTTP/1.1. The time for a streamed
 //!    head holds for it, and after a 101, whose extensions hold hyper's `OnUpgrade`, no clock at all.
 //!
 //! No error and no `Debug` holds the name or address of a host. It does not follow redirects, decode bodies, use a proxy or
@@ -71,7 +71,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -86,7 +88,7 @@ use self::timeouts::{AnswerBody, HeadClock};
 use self::upload::UploadBody;
 use crate::azure::Phase;
 use crate::body::Body;
-use crate::context::{AttemptFailed, Handshake, Route};
+use crate::context::{AttemptFailed, Handshake, RewrittenFrame, Route, SocketFrame};
 use crate::pool::Target;
 
 /// How long the name, TCP and TLS may take together.
@@ -182,14 +184,37 @@ where
             (Phase::Answer, limits.answer)
         };
         let client = if is_handshake { &self.handshakes } else { &self.http };
-        let (parts, body) = request.into_parts();
-        let (body, upload) = upload::watch(body);
-        ResponseFuture {
-            answer: client.request(Request::from_parts(parts, body)),
-            clock: HeadClock::new(upload, phase, limit),
-            idle: limits.idle,
+        let (mut parts, body) = request.into_parts();
+        let said = parts.extensions.get::<SocketFrame>().copied();
+        let (body, frame) = match said {
+            Some(_) => (Body::empty(), Some(RewrittenFrame::new(body))),
+            None => (body, None),
+        };
+        if said.is_some() {
+            ask_for_socket(&mut parts);
         }
+        let (body, upload) = upload::watch(body);
+        let answer = (said != Some(SocketFrame::Later)).then(|| client.request(Request::from_parts(parts, body)));
+        ResponseFuture { answer, frame, clock: HeadClock::new(upload, phase, limit), idle: limits.idle }
     }
+}
+
+/// The handshake that leads to where a call would be made.
+fn ask_for_socket(parts: &mut Parts) {
+    parts.method = Method::GET;
+    for of_body in [CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING] {
+        parts.headers.remove(of_body);
+    }
+}
+
+/// What a frame for a connection that stands is answered by, without anybody being asked.
+fn spoken(frame: Option<RewrittenFrame>) -> Response<Body> {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    if let Some(frame) = frame {
+        answer.extensions_mut().insert(frame);
+    }
+    answer
 }
 
 pin_project! {
@@ -198,7 +223,8 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture {
         #[pin]
-        answer: legacy::ResponseFuture,
+        answer: Option<legacy::ResponseFuture>,
+        frame: Option<RewrittenFrame>,
         #[pin]
         clock: HeadClock,
         idle: Duration,
@@ -210,12 +236,18 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Poll::Ready(result) = this.answer.poll(cx) else {
+        let Some(answer) = this.answer.as_pin_mut() else { return Poll::Ready(Ok(spoken(this.frame.take()))) };
+        let Poll::Ready(result) = answer.poll(cx) else {
             return this.clock.poll_failure(cx).map(Err);
         };
         let upload = this.clock.upload();
         Poll::Ready(match result {
-            Ok(answer) => Ok(answer.map(|body| Body::new(AnswerBody::new(body, *this.idle, upload.take())))),
+            Ok(mut answer) => {
+                if let Some(frame) = this.frame.take() {
+                    answer.extensions_mut().insert(frame);
+                }
+                Ok(answer.map(|body| Body::new(AnswerBody::new(body, *this.idle, upload.take()))))
+            }
             Err(error) => Err(upload.failure().unwrap_or_else(|| failure::of_send(&error))),
         })
     }

@@ -16,6 +16,7 @@
 //! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer, unless re-issue knew it better | failover |
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
 //! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
+//! | [`SocketFrame`], on the answer [`RewrittenFrame`] | WebSocket pass-through; the HTTP client | the HTTP client; WebSocket pass-through |
 //! | [`InPreamble`] | stream commit, on the answer | failover |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one
@@ -33,6 +34,7 @@ mod observe;
 mod route;
 mod session;
 pub(crate) mod shape;
+mod socket_frame;
 mod terms;
 pub(crate) mod wait;
 
@@ -50,6 +52,7 @@ pub(crate) use self::observe::{keep, of_body, of_head};
 pub use self::route::Route;
 pub(crate) use self::route::{FurtherName, FurtherPlace, NamePlace};
 pub use self::session::Session;
+pub use self::socket_frame::{RewrittenFrame, SocketFrame};
 pub(crate) use self::terms::Terms;
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.

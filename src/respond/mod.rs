@@ -36,7 +36,6 @@
 //!
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
-mod answer;
 pub mod drain;
 mod head;
 
@@ -55,6 +54,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::drain::DrainLayer;
+use crate::answer;
 use crate::body::Body;
 use crate::error::polled_again;
 

@@ -118,7 +118,7 @@ pub use self::round_robin::RoundRobin;
 pub use self::slow_start::SlowStart;
 pub use self::weighted::Weighted;
 use crate::body::Body;
-use crate::context::{Attempts, Companions, Route, Terms};
+use crate::context::{Attempts, Companions, Route, SocketFrame, Terms};
 use crate::error::Error;
 use crate::pool::{Permit, PermitCell, Pool, Target};
 
@@ -184,7 +184,10 @@ impl<S, P: Policy> SelectBackend<S, P> {
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
         let mut permit = self.permit(&route, terms, &attempts)?;
         attempts.sent_to(permit.target(), &self.pool);
-        permit.sent(route.kind());
+        // How soon a socket is accepted says nothing of how soon an answer comes.
+        if request.extensions().get::<SocketFrame>().is_none() {
+            permit.sent(route.kind());
+        }
         self.keep_company(permit.target(), &route, terms, request);
         request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))

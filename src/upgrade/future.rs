@@ -28,6 +28,7 @@ pin_project! {
     #[derive(Debug)]
     #[project = StateProjection]
     enum State<F> {
+        Accepted { answer: Option<Response<Body>> },
         CarriedAbove { #[pin] future: F },
         Called { #[pin] future: F, client: Option<OnUpgrade>, connections: Connections },
         Refused { error: Option<Error> },
@@ -41,6 +42,10 @@ impl<F> ResponseFuture<F> {
 
     pub(super) const fn carried_above(future: F) -> Self {
         Self { state: State::CarriedAbove { future } }
+    }
+
+    pub(super) const fn accepted(answer: Response<Body>) -> Self {
+        Self { state: State::Accepted { answer: Some(answer) } }
     }
 
     pub(super) const fn refused(error: Error) -> Self {
@@ -67,6 +72,7 @@ where
                     Ok(answer)
                 }
             }
+            StateProjection::Accepted { answer } => answer.take().ok_or_else(polled_again),
             StateProjection::CarriedAbove { future } => Ok(ready!(future.poll(cx)).map_err(Into::into)?.map(Body::new)),
             StateProjection::Refused { error } => Err(error.take().map_or_else(polled_again, Into::into)),
         })

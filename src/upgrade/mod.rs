@@ -11,15 +11,20 @@
 //! 4. The body of the backend's 101, and with it the place in flight and the permit, is held until then. It is read to its end
 //!    when the connection ended well, which the circuit counts as a success, and dropped otherwise, which teaches nothing.
 //! 5. Any other answer, such as 401 or 429, passes unchanged.
-//! 6. A handshake for `/openai/responses` or `/openai/v1/responses` is refused with 501: the model is named inside its frames,
-//!    where nothing could be authorised or chosen.
+//! 6. A handshake for `/openai/responses` or `/openai/v1/responses` is accepted before it is known what is asked for, because the
+//!    model is named inside the frames. The first frame, of up to [`LONGEST_FRAME`] bytes and within [`FIRST_FRAME_TIME`] from when
+//!    the layers below ask for it, goes down as the body of the `POST` that it stands for ([`SocketFrame`](crate::context::SocketFrame)): the client must
+//!    be known and allowed, ids lead to their backend, and a backend that refuses the handshake is followed by the next. It is
+//!    sent with the target's name of the model. So is every later `response.create`, which must go to the same backend.
+//!    Other frames pass unread. What would have been an answer with an error is an `error` event with the same `status`,
+//!    `code`, `message` and wait, and the socket is closed: 1008 for the client's fault, 1013 for what may be tried again.
 //! 7. An upgrade that is asked for elsewhere, or to something else, is not passed on: the request goes its way without it. A 101
 //!    that nobody asked for is an answer of no use, 502.
 //! 8. Below another such layer it lets everything pass that is carried there.
 //!
 //! No clock runs on a connection that stands: `connect` and `first_byte` of the client hold for the handshake. A client that
 //! vanished without a word is noticed when something is sent to it. HTTP/2 and its extended CONNECT are not supported, and
-//! messages are not looked at.
+//! messages of realtime sessions are not looked at.
 //!
 //! It belongs directly under [`RespondLayer`](crate::respond::RespondLayer), above whatever holds something for the time of a
 //! request. Both ends must be hyper's: a server that serves connections *with upgrades*, and a client that leaves `OnUpgrade` on
@@ -79,21 +84,32 @@
 //! Dropping the future drops the request below. After a 101 the connection is carried by a task of its own, spawned on tokio; it
 //! ends with either side, or with the runtime.
 
+mod asked;
 mod connections;
+mod frames;
 mod future;
 mod pump;
+mod refusal;
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Version};
+use http::header::CONTENT_TYPE;
+use http::header::{
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use hyper::upgrade::OnUpgrade;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use self::connections::Connections;
+use self::frames::Frames;
 pub use self::future::ResponseFuture;
 pub use self::pump::CLOSING_TIME;
 use crate::azure::operation::Operation;
@@ -109,12 +125,25 @@ use crate::headers;
 #[must_use]
 pub struct UpgradeLayer {
     connections: Connections,
+    first_frame: Option<Duration>,
 }
+
+/// How long the first frame of a socket for responses may take, unless it is told.
+pub const FIRST_FRAME_TIME: Duration = Duration::from_secs(30);
+
+/// How large a frame of a client may be where frames are read: 32 MiB.
+pub const LONGEST_FRAME: usize = 32 << 20;
 
 impl UpgradeLayer {
     /// The layer, without any connection yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How long the first frame of a socket for responses may take. Default: [`FIRST_FRAME_TIME`].
+    pub const fn first_frame_time(mut self, limit: Duration) -> Self {
+        self.first_frame = Some(limit);
+        self
     }
 
     /// The connections that are open, to wait for their end.
@@ -128,7 +157,7 @@ impl<S> Layer<S> for UpgradeLayer {
     type Service = Upgrade<S>;
 
     fn layer(&self, inner: S) -> Upgrade<S> {
-        Upgrade { inner, connections: self.connections.clone() }
+        Upgrade { inner, layer: self.clone() }
     }
 }
 
@@ -136,14 +165,16 @@ impl<S> Layer<S> for UpgradeLayer {
 #[derive(Clone, Debug)]
 pub struct Upgrade<S> {
     inner: S,
-    connections: Connections,
+    layer: UpgradeLayer,
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Upgrade<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ReqBody: HttpBody,
+    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError> + Send,
+    S::Future: Send,
+    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
+    ReqBody::Error: Into<BoxError>,
     ResBody: HttpBody<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
@@ -155,21 +186,88 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let mut request = request.map(Body::new);
         if request.extensions().get::<Handshake>().is_some() {
             return ResponseFuture::carried_above(self.inner.call(request));
         }
         match take(&mut request) {
-            Ok(client) => ResponseFuture::called(self.inner.call(request), client, self.connections.clone()),
+            Ok(Taken::Frames(client)) => match self.accept(request, client) {
+                Ok(answer) => ResponseFuture::accepted(answer),
+                Err(error) => ResponseFuture::refused(error),
+            },
+            Ok(Taken::Bytes(client)) => {
+                ResponseFuture::called(self.inner.call(request), client, self.layer.connections.clone())
+            }
             Err(error) => ResponseFuture::refused(error),
         }
     }
 }
 
+impl<S, ResBody> Upgrade<S>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError> + Send,
+    S::Future: Send,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    /// Grants a WebSocket, whose frames are calls.
+    fn accept(&mut self, request: Request<Body>, client: OnUpgrade) -> Result<Response<Body>, Error> {
+        let (mut head, _) = request.into_parts();
+        let answer = grant(&head.headers)?;
+        stand_for_call(&mut head);
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let patience = self.layer.first_frame.unwrap_or(FIRST_FRAME_TIME);
+        let frames = Frames::new(ready, head, patience);
+        tokio::spawn(frames.run(client, self.layer.connections.enter()));
+        Ok(answer)
+    }
+}
+
+/// The answer that grants a WebSocket without extensions, in the first protocol that the client offers and that is no key.
+fn grant(asked: &HeaderMap) -> Result<Response<Body>, Error> {
+    let key = asked.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
+    let (Some(key), true) = (key, asked.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13")) else {
+        return Err(Error::new(ErrorKind::AmbiguousRequest, "This is not the handshake of a WebSocket of version 13."));
+    };
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| {
+        Error::new(ErrorKind::AmbiguousRequest, "This is not the handshake of a WebSocket of version 13.")
+    })?;
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let granted = answer.headers_mut();
+    headers::upgrade_to_websocket(granted);
+    granted.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    let offered = asked.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let protocol = offered.flat_map(|list| list.split(',')).map(str::trim).find(|name| !name.contains('.'));
+    if let Some(protocol) = protocol.and_then(|name| HeaderValue::from_str(name).ok()) {
+        granted.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok(answer)
+}
+
+/// Makes of the head of a handshake that of the call which a frame stands for.
+fn stand_for_call(head: &mut Parts) {
+    head.method = Method::POST;
+    head.extensions.remove::<Route>();
+    head.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
+
+/// What was taken of a handshake.
+enum Taken {
+    /// Carried unread, if at all.
+    Bytes(Option<OnUpgrade>),
+    /// Carried by the frame.
+    Frames(OnUpgrade),
+}
+
 /// The connection of a client that asks for a WebSocket where there may be one; marks the request.
-fn take<B: HttpBody>(request: &mut Request<B>) -> Result<Option<OnUpgrade>, Error> {
+fn take<B: HttpBody>(request: &mut Request<B>) -> Result<Taken, Error> {
     if !is_handshake(request) {
-        return Ok(None);
+        return Ok(Taken::Bytes(None));
     }
     match endpoint(request) {
         Some((Operation::Realtime, "realtime")) => {
@@ -177,14 +275,18 @@ fn take<B: HttpBody>(request: &mut Request<B>) -> Result<Option<OnUpgrade>, Erro
             if client.is_some() {
                 request.extensions_mut().insert(Handshake);
             }
-            Ok(client)
+            Ok(Taken::Bytes(client))
         }
-        Some((Operation::Responses, "responses")) => Err(Error::new(
-            ErrorKind::NotSupported,
-            "Responses over WebSocket is not supported: the model is named inside its frames, where this gateway can \
-             neither authorise nor choose. Use HTTP, streamed if need be.",
-        )),
-        _ => Ok(None),
+        Some((Operation::Responses, "responses")) => {
+            let client = request.extensions_mut().remove::<OnUpgrade>();
+            client.map(Taken::Frames).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotSupported,
+                    "This server cannot switch protocols. Use HTTP, streamed if need be.",
+                )
+            })
+        }
+        _ => Ok(Taken::Bytes(None)),
     }
 }
 

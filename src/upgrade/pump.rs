@@ -42,11 +42,16 @@ where
     B: AsyncRead + AsyncWrite,
 {
     let ((from_client, to_client), (from_backend, to_backend)) = (split(client), split(backend));
-    let mut both = Both {
-        up: Some(pin!(one_way(from_client, to_backend))),
-        down: Some(pin!(one_way(from_backend, to_client))),
-        closing: None,
-    };
+    both(pin!(one_way(from_client, to_backend)), pin!(one_way(from_backend, to_client))).await
+}
+
+/// Both ways until they have ended: [`CLOSING_TIME`] after the first of them, or at once when one breaks.
+pub(super) async fn both<U, D, E>(up: Pin<&mut U>, down: Pin<&mut D>) -> Result<(), E>
+where
+    U: Future<Output = Result<(), E>>,
+    D: Future<Output = Result<(), E>>,
+{
+    let mut both = Both { up: Some(up), down: Some(down), closing: None };
     poll_fn(|cx| both.poll(cx)).await
 }
 
@@ -66,12 +71,12 @@ struct Both<'a, U, D> {
     closing: Option<Pin<Box<Sleep>>>,
 }
 
-impl<U, D> Both<'_, U, D>
-where
-    U: Future<Output = io::Result<()>>,
-    D: Future<Output = io::Result<()>>,
-{
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl<U, D> Both<'_, U, D> {
+    fn poll<E>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>>
+    where
+        U: Future<Output = Result<(), E>>,
+        D: Future<Output = Result<(), E>>,
+    {
         poll_way(&mut self.up, cx)?;
         poll_way(&mut self.down, cx)?;
         if self.up.is_some() && self.down.is_some() {
@@ -84,9 +89,9 @@ where
     }
 }
 
-fn poll_way<F>(way: &mut Option<Pin<&mut F>>, cx: &mut Context<'_>) -> io::Result<()>
+fn poll_way<F, E>(way: &mut Option<Pin<&mut F>>, cx: &mut Context<'_>) -> Result<(), E>
 where
-    F: Future<Output = io::Result<()>>,
+    F: Future<Output = Result<(), E>>,
 {
     if let Some(Poll::Ready(ended)) = way.as_mut().map(|running| running.as_mut().poll(cx)) {
         *way = None;

@@ -85,8 +85,6 @@ async fn are_opened_with_an_ephemeral_key_by_the_backend_that_issued_it() {
 async fn are_refused_in_words_where_they_cannot_be_carried() {
     let (east, server) = serve("east").await;
     let gateway = gateway_before(&server, "").await;
-    let responses = send(handshake(&format!("{}/openai/v1/responses", gateway.url), KEY)).await;
-    is(&responses, 501, "not_supported");
     is(&send(handshake(&format!("{}{V1}", gateway.url), "wrong")).await, 401, "401");
     is(&send(handshake(&format!("{}/realtime", gateway.url), KEY)).await, 404, "404");
     east.faults().push(Fault::throttled_for(Duration::from_secs(9)));

@@ -1,3 +1,5 @@
+//! What a cause becomes: status, code, type and headers.
+
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use tower::BoxError;
@@ -8,7 +10,7 @@ use crate::context::{ClassifyError, DefaultClassify, wait};
 use crate::error::{Chain, Error, ErrorKind};
 
 /// The answer that an error stands for.
-pub(super) fn to_error(error: &BoxError) -> Response<Body> {
+pub(crate) fn to_error(error: &BoxError) -> Response<Body> {
     let found = Error::find(error.as_ref());
     tracing::debug!(error = %Chain(error.as_ref()), "answering for an error");
     match found {

@@ -1,0 +1,211 @@
+//! Responses over WebSocket through the whole stack, between real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "support/http.rs"]
+mod http_support;
+#[path = "support/websocket.rs"]
+mod websocket;
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::{SinkExt, StreamExt};
+use http::Request;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tower::ServiceExt;
+use tower_azure_openai::client::HttpClient;
+use tower_azure_openai::context::Client;
+use tower_azure_openai::gateway;
+use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
+use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::upgrade::UpgradeLayer;
+
+use http_support::{serve, soon};
+use websocket::{Socket, next};
+
+const KEY: &str = "key-of-the-client";
+const PATH: &str = "/openai/v1/responses";
+
+/// A resource that says back what it hears; its path, its key and its frames are noted.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    async fn serve(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (url, heard) = (format!("http://{}", listener.local_addr().unwrap()), self.clone());
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                tokio::spawn(heard.clone().echo(tcp));
+            }
+        });
+        url
+    }
+
+    async fn echo(self, tcp: TcpStream) {
+        let note = self.clone();
+        let accepted = tokio_tungstenite::accept_hdr_async(tcp, move |request: &server::Request, answer| {
+            let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let seen = format!("{} {} {:?}", request.method(), request.uri(), header("api-key"));
+            note.0.lock().unwrap().push(seen);
+            assert_eq!((header("content-type"), header("content-length")), (None, None));
+            Ok(answer)
+        });
+        let mut socket = accepted.await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Text(text) = &message {
+                self.0.lock().unwrap().push(text.to_string());
+                socket.send(message).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Answers every request with a rate limit.
+async fn throttled() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tcp.read(&mut [0; 4096]).await.unwrap();
+            let answer = b"HTTP/1.1 429 Too Many\r\nretry-after-ms: 7000\r\ncontent-length: 0\r\n\r\n";
+            tcp.write_all(answer).await.unwrap();
+        }
+    });
+    url
+}
+
+fn backend(name: &str, url: String, priority: u32) -> Backend {
+    let backend = Backend::new(name, url).credential(Credential::api_key(format!("key-of-{name}")).unwrap());
+    backend.priority(priority).add_deployment(Deployment::new(format!("{name}-4o")).alias("gpt-4o"))
+}
+
+async fn front(pool: Pool, client: Client) -> (String, UpgradeLayer) {
+    let upgrade = UpgradeLayer::new();
+    let clients = ClientRegistry::builder().add_key(client, KEY).build().unwrap();
+    let gateway = gateway::builder(pool, TerminateCredentialsLayer::new(clients))
+        .upgrade(upgrade.clone())
+        .build(HttpClient::builder().build().unwrap());
+    let url = serve(move |request: Request<Incoming>| {
+        let gateway = gateway.clone();
+        async move { gateway.oneshot(request).await.unwrap() }
+    });
+    (url.await, upgrade)
+}
+
+async fn open(url: &str, key: &str) -> Socket {
+    websocket::open(url, PATH, &[("api-key", key)]).await.unwrap().0
+}
+
+async fn say(socket: &mut Socket, frame: &Value) {
+    socket.send(Message::text(frame.to_string())).await.unwrap();
+}
+
+async fn hear(socket: &mut Socket) -> Value {
+    serde_json::from_str(next(socket).await.unwrap().unwrap().to_text().unwrap()).unwrap()
+}
+
+/// The error event, and how the socket was closed after it.
+async fn refused(socket: &mut Socket) -> (u64, String, Value, CloseCode) {
+    let event = hear(socket).await;
+    assert_eq!((&event["type"], &event["status"]), (&json!("error"), &event["error"]["status"]), "{event}");
+    let Message::Close(Some(close)) = next(socket).await.unwrap().unwrap() else { panic!("no close after {event}") };
+    let error = &event["error"];
+    (error["status"].as_u64().unwrap(), error["code"].as_str().unwrap().to_owned(), error.clone(), close.code)
+}
+
+fn create(model: &str) -> Value {
+    json!({ "type": "response.create", "model": model, "input": "Hi", "store": false })
+}
+
+#[tokio::test]
+async fn frames_reach_the_backend_that_accepts_with_the_name_it_knows() {
+    let heard = Heard::default();
+    let pool = Pool::builder()
+        .add_backend(backend("west", throttled().await, 0))
+        .add_backend(backend("east", heard.serve().await, 1).add_deployment(Deployment::new("east-mini").alias("mini")))
+        .build()
+        .unwrap();
+    let (url, upgrade) = front(pool.clone(), Client::new("team")).await;
+    let mut socket = open(&url, KEY).await;
+    say(&mut socket, &create("gpt-4o")).await;
+    assert_eq!(hear(&mut socket).await, create("east-4o"), "rewritten, and back as it was said there");
+    let cancel = json!({ "type": "response.cancel" });
+    for (said, heard) in
+        [(create("mini"), create("east-mini")), (cancel.clone(), cancel), (create("gpt-4o"), create("east-4o"))]
+    {
+        say(&mut socket, &said).await;
+        assert_eq!(hear(&mut socket).await, heard);
+    }
+    assert_eq!(heard.all()[0], format!("GET {PATH} Some(\"key-of-east\")"));
+    assert_eq!(pool.status().backends.iter().map(|backend| backend.in_flight).collect::<Vec<_>>(), [0, 1]);
+    websocket::close(socket).await;
+    soon("the end", upgrade.connections().closed()).await;
+    assert_eq!(pool.status().backends[1].in_flight, 0);
+}
+
+#[tokio::test]
+async fn what_would_be_an_answer_is_an_event_and_a_close() {
+    let heard = Heard::default();
+    let pool = Pool::builder().add_backend(backend("east", heard.serve().await, 0));
+    let pool = pool.add_backend(Backend::new("full", throttled().await).add_deployment(Deployment::new("full")));
+    let client = Client::new("team").allow(["gpt-4o", "full", "nobody"]);
+    let (url, upgrade) = front(pool.build().unwrap(), client).await;
+    for (key, frame, status, code) in [
+        (KEY, create("o3"), 403, "alias_not_allowed"),
+        (KEY, create("nobody"), 404, "DeploymentNotFound"),
+        (KEY, json!({ "type": "response.create" }), 400, "invalid_body"),
+        (KEY, json!([1]), 400, "invalid_body"),
+    ] {
+        let mut socket = open(&url, key).await;
+        say(&mut socket, &frame).await;
+        let (seen, named, _, close) = refused(&mut socket).await;
+        assert_eq!((seen, named.as_str(), close), (status, code, CloseCode::Policy), "{frame}");
+    }
+    // Nobody waits for what an unknown client would say.
+    let mut socket = open(&url, "wrong").await;
+    let (status, code, _, close) = refused(&mut socket).await;
+    assert_eq!((status, code.as_str(), close), (401, "401", CloseCode::Policy));
+
+    let mut socket = open(&url, KEY).await;
+    say(&mut socket, &create("full")).await;
+    let (status, _, error, close) = refused(&mut socket).await;
+    assert_eq!((status, close), (429, CloseCode::Again));
+    assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| (1..=7_000).contains(&ms)), "{error}");
+    assert_eq!(heard.all(), [""; 0]);
+    soon("the end", upgrade.connections().closed()).await;
+}
+
+#[tokio::test]
+async fn a_later_frame_is_held_to_the_client_and_to_the_backend() {
+    let (heard, other) = (Heard::default(), Heard::default());
+    let elsewhere = Backend::new("other", other.serve().await).add_deployment(Deployment::new("elsewhere"));
+    let pool = Pool::builder().add_backend(backend("east", heard.serve().await, 0)).add_backend(elsewhere);
+    let (url, _) = front(pool.build().unwrap(), Client::new("team").allow(["gpt-4o", "elsewhere"])).await;
+    let twice = Message::text(r#"{"type":"x","type":"response.create","model":"o3"}"#);
+    for (frame, status, code) in [
+        (Message::text(create("o3").to_string()), 403, "alias_not_allowed"),
+        (Message::binary(create("o3").to_string()), 403, "alias_not_allowed"),
+        (twice, 403, "alias_not_allowed"),
+        (Message::text(create("elsewhere").to_string()), 404, "DeploymentNotFound"),
+        (Message::text("{"), 400, "invalid_body"),
+    ] {
+        let mut socket = open(&url, KEY).await;
+        say(&mut socket, &create("gpt-4o")).await;
+        assert_eq!(hear(&mut socket).await, create("east-4o"));
+        socket.send(frame.clone()).await.unwrap();
+        let (seen, named, _, close) = refused(&mut socket).await;
+        assert_eq!((seen, named.as_str(), close), (status, code, CloseCode::Policy), "{frame}");
+    }
+    assert_eq!(heard.all().iter().filter(|frame| frame.starts_with('{')).count(), 5, "nothing else was handed on");
+    assert_eq!(other.all(), [""; 0]);
+}

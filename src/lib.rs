@@ -53,6 +53,7 @@
 //! | `client` | `client::HttpClient`: hyper, rustls with aws-lc-rs, the system's roots; `upgrade`: WebSockets |
 //! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
 //! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
+//! | `decompression` | request bodies in gzip, deflate and zstd, the last with C code; without it they are refused |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | all of them |
 

@@ -204,7 +204,7 @@ async fn a_body_that_cannot_be_read_is_refused() {
         assert_eq!(refused, Err(ErrorKind::InvalidBody), "{}", String::from_utf8_lossy(body));
     }
     let mut encoded = post(chat, JSON, r#"{"model":"gpt-4o"}"#);
-    encoded.headers_mut().insert(CONTENT_ENCODING, "gzip".parse().unwrap());
+    encoded.headers_mut().insert(CONTENT_ENCODING, "br".parse().unwrap());
     assert_eq!(send(encoded).await, Err(ErrorKind::UnsupportedEncoding));
 
     let mut two_types = post(chat, JSON, r#"{"model":"gpt-4o"}"#);

@@ -756,3 +756,118 @@ async fn a_kind_of_body_that_can_be_read_in_two_ways_is_refused() {
         }
     }
 }
+
+// ===== encodings =====
+
+mod encodings {
+    use async_compression::tokio::write::{GzipEncoder, ZlibEncoder, ZstdEncoder};
+    use http::header::CONTENT_ENCODING;
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+    use super::*;
+
+    async fn finished<E: AsyncWrite + Unpin>(mut encoder: E, body: &[u8], into: impl FnOnce(E) -> Vec<u8>) -> Vec<u8> {
+        encoder.write_all(body).await.expect("memory takes all");
+        encoder.shutdown().await.expect("memory takes all");
+        into(encoder)
+    }
+
+    async fn encoded(coding: &str, body: &[u8]) -> Vec<u8> {
+        match coding {
+            "gzip" | "x-gzip" => finished(GzipEncoder::new(Vec::new()), body, GzipEncoder::into_inner).await,
+            "deflate" => finished(ZlibEncoder::new(Vec::new()), body, ZlibEncoder::into_inner).await,
+            _ => finished(ZstdEncoder::new(Vec::new()), body, ZstdEncoder::into_inner).await,
+        }
+    }
+
+    fn request(path: &str, coding: &str, body: &[u8], piece: usize) -> Request<Wire> {
+        let (send, wire) = Wire::open(Some(body.len() as u64));
+        body.chunks(piece).for_each(|chunk| send.data(Bytes::copy_from_slice(chunk)));
+        let request = Request::post(path).header(CONTENT_TYPE, "application/json").header(CONTENT_LENGTH, body.len());
+        request.header(CONTENT_ENCODING, coding).body(wire).expect("a request")
+    }
+
+    #[tokio::test]
+    async fn what_comes_encoded_is_read_and_sent_on_decoded() {
+        let layer = InspectLayer::new().replay_memory(64 << 20);
+        let body = large_json(300_000, true);
+        for coding in ["gzip", "x-gzip", "deflate", "zstd", "GZIP", "identity, gzip"] {
+            let whole =
+                encoded(coding.trim_start_matches("identity, ").to_ascii_lowercase().as_str(), body.as_bytes()).await;
+            for path in [RESPONSES, CHAT] {
+                let request = pass(&layer, request(path, coding, &whole, 100)).await.unwrap();
+                let headers = request.headers();
+                assert!(!headers.contains_key(CONTENT_ENCODING) && !headers.contains_key(CONTENT_LENGTH), "{coding}");
+                assert_eq!(request.body().as_bytes().unwrap(), body.as_bytes());
+                assert_eq!(layer.replay_memory_in_use(), body.len(), "decoding is paid for while it lasts");
+            }
+            let small = layer.clone().replay_limit(50_000);
+            let request = pass(&small, request(RESPONSES, coding, &whole, 100)).await.unwrap();
+            assert_eq!(route(&request).alias(), Some("m"));
+            assert_eq!(read(request.into_body()).await.unwrap(), body);
+        }
+        assert_eq!(layer.replay_memory_in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_too_large_and_what_is_broken_is_invalid() {
+        let layer = InspectLayer::new().request_body(1 << 20).replay_memory(64 << 20);
+        for coding in ["gzip", "deflate", "zstd"] {
+            let bomb = encoded(coding, &vec![b' '; 20 << 20]).await;
+            assert!(bomb.len() < 100_000);
+            for path in [RESPONSES, CHAT] {
+                let refused = pass(&layer, request(path, coding, &bomb, 1_000)).await.unwrap_err();
+                assert_eq!(refused, ErrorKind::RequestTooLarge, "{coding}");
+                let refused = pass(&layer, request(path, coding, b"{\"model\":\"m\"}", 1_000)).await.unwrap_err();
+                assert_eq!(refused, ErrorKind::UploadFailed, "{coding}");
+            }
+            let cut = encoded(coding, large_json(9_000, false).as_bytes()).await;
+            let refused = pass(&layer, request(RESPONSES, coding, &cut[..cut.len() / 2], 10)).await.unwrap_err();
+            assert_eq!(refused, ErrorKind::UploadFailed, "{coding}");
+        }
+        for other in ["br", "compress", "gzip, gzip", "gzip;q=1", "x"] {
+            let refused = pass(&layer, request(CHAT, other, b"{}", 10)).await.unwrap_err();
+            assert_eq!(refused, ErrorKind::UnsupportedEncoding, "{other}");
+        }
+        assert_eq!(layer.replay_memory_in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_client_cannot_have_more_decoded_at_once_than_its_share() {
+        let layer = InspectLayer::new().replay_memory(64 << 20);
+        let mut service = layer.layer(Backend::default());
+        let mut open = Vec::new();
+        for number in 0..10 {
+            let (send, wire) = Wire::open(None);
+            let slow = Request::post(CHAT).header(CONTENT_ENCODING, "zstd").body(wire).unwrap();
+            let mut answer = task::spawn(service.call(slow));
+            match answer.poll() {
+                Poll::Pending => assert!(number < 3),
+                Poll::Ready(answer) => assert_eq!(kind(&answer.unwrap_err()), ErrorKind::Overloaded, "{number}"),
+            }
+            open.push((send, answer));
+        }
+        drop(open);
+        assert_eq!(layer.replay_memory_in_use(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_body_in_any_pieces_comes_out_as_it_was(
+            body in proptest::collection::vec(any::<u8>(), 1..5_000),
+            repeated in 1_usize..40,
+            piece in 1_usize..5_000,
+            coding in proptest::sample::select(vec!["gzip", "deflate", "zstd"]),
+        ) {
+            let body = body.repeat(repeated);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let read = runtime.block_on(async {
+                let whole = encoded(coding, &body).await;
+                pass(&InspectLayer::new(), request(CHAT, coding, &whole, piece)).await.unwrap().into_body()
+            });
+            prop_assert_eq!(read.as_bytes().unwrap(), &body);
+        }
+    }
+}

@@ -7,6 +7,8 @@
 //!    already. One geography, or a list of the scopes that are accepted; each header once. What nobody meets is refused as an
 //!    alias that nobody serves is. Both headers end here.
 //! 3. A body above `request_body` is refused, at once when its length is known in front.
+//!    One in gzip, deflate or zstd is decoded (feature `decompression`), and the bounds hold for what comes out, too; what
+//!    decoding holds is paid for from the client's share. Another encoding is refused.
 //! 4. A body up to `replay_limit` is collected: the service below gets it as bytes, which it can send several times. Trailers
 //!    of a collected body are dropped.
 //! 5. What collected bodies hold is charged to one account, `replay_memory`, as it arrives, until the last clone of the bytes is
@@ -23,7 +25,7 @@
 //! 8. Where the call names its model in the body ([`ModelPlace`]), as every v1 call and every family without a deployment
 //!    segment does, the body is read: `model` becomes the alias, and where it stands is noted for selection, which puts each
 //!    target's deployment in its place. What is read besides are `stream`, and for responses `background` and `conversation`,
-//!    which make a repeat unsafe. No tree is built. Such a body must be JSON or a form and must not be encoded; it is refused
+//!    which make a repeat unsafe. No tree is built. Such a body must be JSON or a form; it is refused
 //!    when two readers could see two values in it: a field given twice, `Model` beside `model`, a form with two boundaries. It
 //!    is sent on with the content-type by which it was read: `application/json`, or `multipart/form-data` with the boundary.
 //! 9. A realtime session names its model in the query, as `model` or `deployment`; twice is refused.
@@ -129,6 +131,7 @@
 
 mod account;
 mod collect;
+mod decode;
 mod further;
 mod layer;
 mod naming;

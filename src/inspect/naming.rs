@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, request::Parts};
 use memchr::memmem::Finder;
 
@@ -42,7 +42,6 @@ pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan
     if !matches!(place, ModelPlace::Body | ModelPlace::OptionalBody) {
         return Ok(None);
     }
-    check_encoding(headers)?;
     let form = MediaType::of(headers).filter(MediaType::is_form);
     let body = match form {
         Some(form) => BodyScan::form(form.boundary().map_err(|error| unreadable(&error))?),
@@ -75,17 +74,6 @@ pub(super) fn complete(
 
 // ===== body =====
 
-fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
-    let encodings = headers.get_all(CONTENT_ENCODING);
-    if encodings.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Error::new(
-            ErrorKind::UnsupportedEncoding,
-            "The body names the deployment, so it must be read: send it without a content-encoding.",
-        ));
-    }
-    Ok(())
-}
-
 fn named_in_body(
     parts: &mut Parts,
     route: Route,
@@ -94,7 +82,6 @@ fn named_in_body(
     found: Option<Fields>,
     limit: usize,
 ) -> Result<Route, Error> {
-    check_encoding(&parts.headers)?;
     if place == ModelPlace::OptionalBody && body.as_bytes().is_some_and(|bytes| bytes.is_empty()) {
         return Ok(route);
     }

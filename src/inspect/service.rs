@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::collect::{Collect, Read};
 use super::layer::Settings;
 use super::upload::{self, Upload};
-use super::{further, naming, narrowing};
+use super::{decode, further, naming, narrowing};
 use crate::body::Body;
 use crate::context::{Route, shape};
 use crate::error::{Error, ErrorKind, polled_again};
@@ -74,6 +74,13 @@ impl<S> Inspect<S> {
         if body.size_hint().lower().max(announced(&parts.headers)) > request_body {
             return Err(upload::too_large());
         }
+        let body = match decode::coding(&parts.headers)? {
+            Some(coding) => {
+                let reservation = account.open(parts.extensions.get());
+                decode::decode(&mut parts.headers, body, coding, reservation, request_body)?
+            }
+            None => body,
+        };
         let upload = Upload::new(body, request_body, request_timeout);
         Ok((route, Collect::new(upload, account.open(parts.extensions.get()), replay_limit, scan)))
     }

@@ -55,6 +55,13 @@ pub(super) fn too_large() -> Error {
     Error::new(ErrorKind::RequestTooLarge, "The request body is above the size limit of this gateway.")
 }
 
+/// An encoded body is not what it is said to be: its client's matter, also after a part of it was sent on.
+#[cfg(feature = "decompression")]
+pub(super) fn undecodable(source: std::io::Error) -> Error {
+    Error::new(ErrorKind::UploadFailed, "The body cannot be used: it is not encoded as its content-encoding says.")
+        .with_source(source)
+}
+
 /// Why a body that must name its model cannot be searched to its end: of the client's share, `needed` bytes are more than there
 /// will ever be, or than there are now.
 pub(super) fn unnamed(needed: usize, share: usize) -> Error {
@@ -100,6 +107,9 @@ fn late() -> Error {
 }
 
 fn broken_off(source: BoxError) -> Error {
+    if let Some(cause) = Error::find(source.as_ref()) {
+        return cause.without_source().with_source(source);
+    }
     Error::new(ErrorKind::UploadFailed, "The request body ended before it was complete.").with_source(source)
 }
 

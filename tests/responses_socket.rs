@@ -1,4 +1,5 @@
 //! Responses over WebSocket through the whole stack, between real sockets.
+#![allow(clippy::result_large_err, reason = "the handshake callback has that type")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "support/http.rs"]
@@ -76,7 +77,7 @@ async fn throttled() -> String {
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut tcp, _)) = listener.accept().await {
-            tcp.read(&mut [0; 4096]).await.unwrap();
+            let _ = tcp.read(&mut [0; 4096]).await.unwrap();
             let answer = b"HTTP/1.1 429 Too Many\r\nretry-after-ms: 7000\r\ncontent-length: 0\r\n\r\n";
             tcp.write_all(answer).await.unwrap();
         }

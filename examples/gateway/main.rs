@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Args { help: true, .. } => return print(USAGE),
         Args { hash_key: true, .. } => return hash_key(),
         Args { config: Some(file), check: true, live, .. } => return check(&file, live),
-        Args { config: Some(file), .. } => match load(&file) {
+        Args { config: Some(file), .. } => match load(&file, Weaknesses::Told) {
             Ok(config) => block_on(&config.telemetry.clone(), server::run(config, Some(file))),
             Err(problems) => Err(problems.to_string().into()),
         },
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &Path, live: bool) -> ExitCode {
-    match load(file) {
+    match load(file, Weaknesses::Refused) {
         Ok(config) if live => check_live(&config),
         Ok(config) => print(&config.served()),
         Err(problems) => refuse(&problems.to_string()),
@@ -91,9 +91,19 @@ fn hash_key() -> ExitCode {
     }
 }
 
-fn load(file: &Path) -> Result<Config, Problems> {
-    let Loaded { config, warnings } = Config::load(file, &Sources::PROCESS)?;
-    output::complain(&warnings.to_string());
+/// What becomes of a file that works, with something in it that is better changed.
+#[derive(Clone, Copy, PartialEq)]
+enum Weaknesses {
+    Refused,
+    Told,
+}
+
+fn load(file: &Path, weak: Weaknesses) -> Result<Config, Problems> {
+    let Loaded { config, weaknesses, warnings } = Config::load(file, &Sources::PROCESS)?;
+    if weak == Weaknesses::Refused && !weaknesses.is_empty() {
+        return Err(weaknesses);
+    }
+    output::complain(&format!("{weaknesses}{warnings}"));
     Ok(config)
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Problems};
-use crate::load;
+use crate::{Weaknesses, load};
 
 /// Reads on a thread of its own, for a file may hang: one at a time, and once more when that was asked for meanwhile.
 pub(crate) struct Reloads {
@@ -33,7 +33,7 @@ impl Reloads {
         }
         let reader = self.reader.clone();
         // Nobody is left to tell when the process ends meanwhile.
-        let run = move || drop(reader.send(load(&file)));
+        let run = move || drop(reader.send(load(&file, Weaknesses::Told)));
         match thread::Builder::new().name("reload".to_owned()).spawn(run) {
             Ok(_) => self.is_reading = true,
             Err(error) => tracing::error!(%error, "the configuration was not reloaded"),

@@ -163,7 +163,7 @@ impl Outcome {
     fn with_body(status: StatusCode, body: &[u8]) -> Self {
         let error = envelope::read(body);
         if status == StatusCode::BAD_REQUEST {
-            return if error.is_some_and(|error| misreads_content(&error)) {
+            return if error.is_some_and(|error| error.cannot_read_content()) {
                 Self::ContentUnreadable
             } else {
                 Self::ClientFault
@@ -186,14 +186,6 @@ impl Outcome {
             Self::ServerFailed { status, hint }
         }
     }
-}
-
-/// The code is null in some regions; the message is "The encrypted content … could not be verified. Reason: …" (LiteLLM #18094,
-/// #40364; Codex #35739).
-fn misreads_content(error: &ErrorEnvelope) -> bool {
-    let says = |message: &str| message.contains("encrypted content") && message.contains("could not be verified");
-    error.code().is_some_and(|code| code.eq_ignore_ascii_case("invalid_encrypted_content"))
-        || error.message().is_some_and(|message| says(&message.to_ascii_lowercase()))
 }
 
 /// Other 404s speak of the path (code `404`, wrong for every backend) or of an object, which only its owner knows.

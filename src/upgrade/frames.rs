@@ -59,7 +59,7 @@ pub(super) struct Frames<S> {
 pub(super) enum End {
     Broken(BoxError),
     /// The client gets the answer as an event.
-    Refused(Response<Body>),
+    Refused(Box<Response<Body>>),
 }
 
 impl End {
@@ -78,7 +78,7 @@ impl End {
 }
 
 fn refused(kind: ErrorKind, message: &'static str) -> End {
-    End::Refused(answer::to_error(&Error::new(kind, message).into()))
+    End::Refused(Box::new(answer::to_error(&Error::new(kind, message).into())))
 }
 
 /// What a call down the stack came to.
@@ -105,7 +105,7 @@ where
         let mut client = socket(client, Role::Server, LONGEST_FRAME).await;
         match self.carry(&mut client).await {
             Ok(()) => {}
-            Err(End::Refused(answer)) => refusal::send(&mut client, answer).await,
+            Err(End::Refused(answer)) => refusal::send(&mut client, *answer).await,
             Err(End::Broken(error)) => tracing::debug!(error = %Chain(error.as_ref()), "websocket"),
         }
         drop(open);
@@ -222,11 +222,11 @@ where
 async fn granted<R: IntoAnswer, E: Into<BoxError>>(answered: Result<R, E>) -> Result<Granted, End> {
     let mut answer = match answered {
         Ok(answer) => answer.into_answer(),
-        Err(error) => return Err(End::Refused(answer::to_error(&error.into()))),
+        Err(error) => return Err(End::Refused(Box::new(answer::to_error(&error.into())))),
     };
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let is_error = answer.status().is_client_error() || answer.status().is_server_error();
-        return Err(if is_error { End::Refused(answer) } else { no_socket() });
+        return Err(if is_error { End::Refused(Box::new(answer)) } else { no_socket() });
     }
     let rewritten = answer.extensions_mut().remove::<RewrittenFrame>().and_then(|frame| frame.take());
     let Some(rewritten) = rewritten else { return Err(no_socket()) };

@@ -79,12 +79,19 @@ fn keys_of(s: &mut Section<'_>, id: &str) -> Vec<(String, KeyDigest)> {
     let Some(form) = form else { return Vec::new() };
     let findings = s.findings;
     let digest = |text: &str| match form {
-        "key_sha256" => KeyDigest::from_hex(text),
-        _ => resolve(Form::of(form), text, findings.sources)?.into_client_key().map(|key| KeyDigest::of(&key)),
+        "key_sha256" => KeyDigest::from_hex(text).map(|digest| (digest, None)),
+        _ => {
+            resolve(Form::of(form), text, findings.sources)?.into_key().map(|key| (KeyDigest::of(&key), key.weakness()))
+        }
     };
     let each = s.one_or_more_texts(form).into_iter();
     each.filter_map(|(place, text)| match digest(&text) {
-        Ok(key) => Some((place, key)),
+        Ok((key, weakness)) => {
+            if let Some(weakness) = weakness {
+                findings.weakness(&place, weakness);
+            }
+            Some((place, key))
+        }
         Err(wrong) => {
             findings.problem(place, wrong);
             None

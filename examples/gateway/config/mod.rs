@@ -34,7 +34,7 @@ use clients::Client;
 use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
-use reader::{Findings, Section};
+use reader::{Findings, Found, Section};
 use releases::Release;
 use secret::{Form, Secret, resolve};
 use session::Session;
@@ -95,6 +95,8 @@ pub(crate) enum Authentication {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Config,
+    /// What `--check` refuses, and a start does not.
+    pub(crate) weaknesses: Problems,
     pub(crate) warnings: Problems,
 }
 
@@ -127,8 +129,12 @@ impl Config {
         let mut config = findings.read(table, Self::read);
         aliases::spread(&mut config);
         consistency::check(&config, &findings);
-        let (wrong, warnings) = findings.into_parts();
-        if wrong.is_empty() { Ok(Loaded { config, warnings: problems(warnings) }) } else { Err(problems(wrong)) }
+        let Found { problems: mut wrong, weaknesses, warnings } = findings.into_found();
+        if wrong.is_empty() {
+            return Ok(Loaded { config, weaknesses: problems(weaknesses), warnings: problems(warnings) });
+        }
+        wrong.extend(weaknesses);
+        Err(problems(wrong))
     }
 
     fn read(s: &mut Section<'_>) -> Self {

@@ -24,6 +24,12 @@ pub(crate) struct Problems {
     pub(super) list: Vec<Problem>,
 }
 
+impl Problems {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Problem { place, text } in &self.list {

@@ -16,25 +16,41 @@ use super::{Sources, units, unsupported};
 pub(super) struct Findings<'a> {
     pub(super) sources: &'a Sources<'a>,
     problems: RefCell<Vec<Problem>>,
+    weaknesses: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+}
+
+/// What was found in one file.
+pub(super) struct Found {
+    pub(super) problems: Vec<Problem>,
+    pub(super) weaknesses: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl<'a> Findings<'a> {
     pub(super) fn new(sources: &'a Sources<'a>) -> Self {
-        Self { sources, problems: RefCell::default(), warnings: RefCell::default() }
+        Self { sources, problems: RefCell::default(), weaknesses: RefCell::default(), warnings: RefCell::default() }
     }
 
     pub(super) fn problem(&self, place: impl Into<String>, text: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(place, text));
     }
 
+    /// What `--check` refuses; a gateway that runs with it already goes on, and says so.
+    pub(super) fn weakness(&self, place: impl Into<String>, text: impl Into<String>) {
+        self.weaknesses.borrow_mut().push(Problem::new(place, text));
+    }
+
     pub(super) fn warning(&self, place: impl Into<String>, text: &str) {
         self.warnings.borrow_mut().push(Problem::new(place, format!("warning: {text}")));
     }
 
-    /// Problems, then warnings.
-    pub(super) fn into_parts(self) -> (Vec<Problem>, Vec<Problem>) {
-        (self.problems.into_inner(), self.warnings.into_inner())
+    pub(super) fn into_found(self) -> Found {
+        Found {
+            problems: self.problems.into_inner(),
+            weaknesses: self.weaknesses.into_inner(),
+            warnings: self.warnings.into_inner(),
+        }
     }
 
     pub(super) fn read<T>(&'a self, table: Table, read: impl FnOnce(&mut Section<'a>) -> T) -> T {

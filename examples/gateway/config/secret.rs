@@ -28,7 +28,12 @@ impl Secret {
     /// A key of somebody who calls: long enough not to be guessed.
     pub(super) fn into_client_key(self) -> Result<Self, String> {
         let key = self.into_key()?;
-        if key.0.len() < SHORTEST_KEY { Err(format!("must be {SHORTEST_KEY} characters or more")) } else { Ok(key) }
+        key.weakness().map_or(Ok(key), Err)
+    }
+
+    /// Why it is too short for a key of somebody who calls.
+    pub(super) fn weakness(&self) -> Option<String> {
+        (self.0.len() < SHORTEST_KEY).then(|| format!("must be {SHORTEST_KEY} characters or more"))
     }
 }
 

@@ -215,3 +215,23 @@ async fn readiness_is_the_services_below_and_a_waiting_call_uses_the_ready_one()
     reply.send_response(ok());
     answering.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn no_credential_is_shown_to_anybody_but_the_target() {
+    for uri in [
+        "https://elsewhere.example/openai/files",
+        "http://contoso.example/openai/files",
+        "https://contoso.example:8443/openai/files",
+        "https://contoso.example.elsewhere.example/openai/files",
+    ] {
+        let (mut service, handle) = spawn_layer::<Request<Body>, Response<Body>, _>(ReissueCredentialsLayer::new());
+        let mut handle = pin!(handle);
+        assert_ready!(service.poll_ready()).unwrap();
+        let mut request = inbound(Some(key()));
+        *request.uri_mut() = uri.parse().unwrap();
+        let error = service.call(request).await.unwrap_err();
+        assert_eq!(error.downcast_ref::<AttemptFailed>().unwrap().outcome(), Outcome::Abandoned, "{uri}");
+        assert!(std::error::Error::source(&*error).unwrap().to_string().contains("ForwardLayer"), "{uri}");
+        assert!(task::spawn(handle.as_mut().next_request()).poll().is_pending(), "{uri}: no request arrived");
+    }
+}

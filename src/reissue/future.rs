@@ -37,6 +37,8 @@ pin_project! {
         Waiting { wait: BoxFuture<Result<HeaderValue, BoxError>>, call: Option<Call<S, Req>> },
         /// For the answer.
         Sent { #[pin] future: S::Future, way: Option<Way>, shown: Option<Shown> },
+        /// To somebody else than its target.
+        Astray,
         /// With a key that is not for this backend.
         Unsent,
         /// For another token than the refused one.
@@ -120,6 +122,7 @@ where
                         }
                     }
                 }
+                StateProj::Astray => return Poll::Ready(Err(astray())),
                 StateProj::Unsent => return Poll::Ready(Err(misdirected())),
                 StateProj::Refused { wait, answer } => {
                     let fresh = ready!(wait.as_mut().poll(cx));
@@ -135,6 +138,14 @@ where
             state.set(next);
         }
     }
+}
+
+/// The stack is put together in the wrong order.
+fn astray() -> BoxError {
+    const MESSAGE: &str = "No ForwardLayer between SelectBackendLayer and ReissueCredentialsLayer has pointed the request at its \
+                           target. No credential is shown.";
+    tracing::error!("{MESSAGE}");
+    AttemptFailed::new(Outcome::Abandoned, MESSAGE).into()
 }
 
 /// Nobody's failure but the client's, whose key it is.

@@ -45,6 +45,8 @@
 //! ```
 //!
 //! # Errors
+//! [`AttemptFailed`] with `Abandoned` for a request that leads elsewhere than to its target: no
+//! [`ForwardLayer`](crate::forward::ForwardLayer) stands above; nothing was sent then.
 //! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. With `Abandoned`, caused by
 //! [`Unauthenticated`](crate::ErrorKind::Unauthenticated), for a target that did not issue the ephemeral key. Errors of the service
 //! below pass.
@@ -61,7 +63,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::uri::Authority;
+use http::{Request, Response, Uri};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -124,6 +127,9 @@ where
             return ResponseFuture::new(State::Sent { future: self.inner.call(request), way: None, shown: None });
         };
         strip(&mut request);
+        if !leads_to(request.uri(), &target) {
+            return ResponseFuture::new(State::Astray);
+        }
         if let Some(key) = request.extensions().get::<EphemeralKey>().cloned() {
             if **key.backend() != *target.backend() {
                 return ResponseFuture::new(State::Unsent);
@@ -152,6 +158,14 @@ where
         let wait = tokens.wait();
         ResponseFuture::new(State::Waiting { wait, call: Some((ready, request, way, tokens)) })
     }
+}
+
+/// Whether a credential shown now reaches the backend that it is for, and nobody else: a request that names no host at all is not
+/// sent by any client.
+fn leads_to(uri: &Uri, target: &Target) -> bool {
+    let endpoint = target.endpoint();
+    let same = |authority: &Authority| authority.as_str().eq_ignore_ascii_case(endpoint.authority().as_str());
+    uri.authority().is_none_or(same) && uri.scheme().is_none_or(|scheme| scheme == endpoint.scheme())
 }
 
 fn strip<B>(request: &mut Request<B>) {

@@ -10,6 +10,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{AliasTimeouts, Destination, HttpClient};
 use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover;
+use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::pool::{
@@ -103,6 +104,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
         .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
         .select(SelectBackendLayer::new(pool).with_policy(policy))
         .stream_commit(stream_commit(&config.stream))
+        .forward(ForwardLayer::new().headers(config.forward.headers.iter().map(String::as_str))?)
         .build(kept.client()))
 }
 

@@ -38,7 +38,7 @@ async fn a_backend_sees_its_own_key_and_nothing_of_the_clients() {
 #[tokio::test]
 async fn what_concerned_only_the_way_is_not_passed_on() {
     let (backend, server) = serve("east").await;
-    let gateway = gateway_before(&server, "").await;
+    let gateway = gateway_before(&server, "[forward]\nheaders = [\"x-cust*\"]\n").await;
     backend
         .faults()
         .push(Fault::status(200).header("set-cookie", "ARRAffinity=infrastructure").header("x-mine", "kept"));
@@ -46,7 +46,7 @@ async fn what_concerned_only_the_way_is_not_passed_on() {
         "{}\r\nconnection: close, x-named\r\nx-named: 1\r\nkeep-alive: 1\r\nte: trailers\r\nproxy-connection: 1\r\n\
          x-forwarded-for: 10.0.0.1\r\nforwarded: for=10.0.0.1\r\nvia: 1.1 door\r\nx-azure-fdid: 1\r\nx-appgw-trace-id: 1\r\n\
          x-stainless-lang: rust\r\nexpect: 100-continue\r\nx-gateway-backend: 1\r\naccept-encoding: gzip, br\r\n\
-         x-custom: kept\r\ncontent-length: {}\r\n\r\n{HELLO}",
+         x-custom: kept\r\nx-other: 1\r\ncontent-length: {}\r\n\r\n{HELLO}",
         chat_head(KEY),
         HELLO.len()
     );

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use tower_azure_openai::forward::ForwardLayer;
+
 use super::reader::{Section, name};
 
 const KIB: usize = 1 << 10;
@@ -88,6 +90,24 @@ pub(crate) struct ApiVersion {
 pub(crate) struct FrontDoor {
     /// Empty is not checked.
     pub(crate) ids: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Forward {
+    /// Beside the built-in list; exact names, or prefixes that end in `*`.
+    pub(crate) headers: Vec<String>,
+}
+
+impl Forward {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let given = s.texts("headers").unwrap_or_default();
+        for (place, pattern) in &given {
+            if let Err(wrong) = ForwardLayer::new().headers([pattern.as_str()]) {
+                s.findings.problem(place, wrong.to_string());
+            }
+        }
+        Self { headers: given.into_iter().map(|(_, pattern)| pattern).collect() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use aliases::Alias;
 use backends::Backend;
-use behaviour::{ApiVersion, Circuit, Failover, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts};
+use behaviour::{ApiVersion, Circuit, Failover, Forward, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts};
 use clients::Client;
 use entra::Entra;
 use problem::Problem;
@@ -78,6 +78,7 @@ pub(crate) struct Config {
     pub(crate) session: Session,
     pub(crate) api_version: ApiVersion,
     pub(crate) front_door: FrontDoor,
+    pub(crate) forward: Forward,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) telemetry: Telemetry,
@@ -161,6 +162,7 @@ impl Config {
             session: s.section("session", Session::read),
             api_version: s.section("api_version", ApiVersion::read),
             front_door: s.section("front_door", FrontDoor::read),
+            forward: s.section("forward", Forward::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
             telemetry: s.section("telemetry", Telemetry::read),

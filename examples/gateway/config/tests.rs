@@ -1134,10 +1134,29 @@ fn operations_are_read() {
 }
 
 #[test]
+fn headers_of_requests_that_backends_get_are_read() {
+    assert!(valid(&with("# end", "")).config.forward.headers.is_empty());
+    let config = valid(&with("# end", "[forward]\nheaders = [\"x-custom\", \"x-team-*\"]")).config;
+    assert_eq!(config.forward.headers, ["x-custom", "x-team-*"]);
+    for name in ["api-key", "Authorization", "connection", "*", "x y"] {
+        let found = problems(&with("# end", &format!("[forward]\nheaders = [\"x-a\", \"{name}\"]")));
+        assert!(found.starts_with("forward.headers[1]: "), "{found}");
+    }
+}
+
+#[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["redis = { url = \"redis://x\" }"][..]),
+        ("# top", "", &["redis = { url = \"redis://x\" }", "shutdown_delay = \"1s\"", "threads = 1"][..]),
         ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
+        ("# client", "clients[0].", &["priority = \"high\""]),
+        ("# end", "limits.", &["in_flight = 1"]),
+        ("# end", "forward.", &["proxy = \"http://proxy:3128\"", "proxy = \"\""]),
+        ("# end", "cors.", &["origins = [\"*\"]"]),
+        ("# end", "usage.", &["streams = \"ask\""]),
+        ("# end", "priority.", &["normal = 0.9", "low = 1.0"]),
+        ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"]),
+        ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""]),
         ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),
     ] {
         for key in keys {

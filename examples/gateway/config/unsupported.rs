@@ -7,16 +7,42 @@ use super::reader::Section;
 /// What a key may hold, and the default from which it must not differ yet.
 #[derive(Clone, Copy, Debug)]
 enum Known {
-    /// A table whose presence asks for the feature.
+    /// Something that has no default: its presence asks for the feature.
+    AnyCount,
     AnyTable,
+    AnyText,
     Count(u32),
+    /// No element.
+    List,
+    Ratio(f64),
     Text(&'static str),
 }
 
+/// The keys without positions.
 const KEYS: &[(&str, Known)] = &[
+    ("shutdown_delay", Known::Text("0s")),
+    ("threads", Known::Count(0)),
+    ("backends[].deployments[].tokens_per_minute", Known::AnyCount),
     ("clients[].tokens_per_minute", Known::Count(0)),
     ("clients[].requests_per_minute", Known::Count(0)),
     ("clients[].tokens_per_day", Known::Count(0)),
+    ("clients[].priority", Known::Text("normal")),
+    ("limits.in_flight", Known::Count(0)),
+    ("forward.proxy", Known::AnyText),
+    ("cors.origins", Known::List),
+    ("usage.streams", Known::Text("estimate")),
+    ("priority.normal", Known::Ratio(0.95)),
+    ("priority.low", Known::Ratio(0.7)),
+    ("capture.sink", Known::Text("off")),
+    ("capture.directory", Known::Text("")),
+    ("capture.clients", Known::List),
+    ("capture.sample", Known::Ratio(1.0)),
+    ("capture.body", Known::Text("none")),
+    ("capture.redact", Known::List),
+    ("capture.rotate", Known::Text("64MiB")),
+    ("capture.keep", Known::Text("7d")),
+    ("recorder.memory", Known::Text("16MiB")),
+    ("recorder.directory", Known::Text("")),
     ("telemetry.otlp_endpoint", Known::Text("")),
     ("redis", Known::AnyTable),
 ];
@@ -40,8 +66,12 @@ impl Known {
     /// Whether the value has the right type and is not the default.
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
+            Self::AnyCount => section.integer(key, 0..=u32::MAX).is_some(),
             Self::AnyTable => section.table(key).is_some(),
+            Self::AnyText => section.text(key).is_some(),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
+            Self::List => section.texts(key).is_some_and(|list| !list.is_empty()),
+            Self::Ratio(default) => section.ratio(key, default).to_bits() != default.to_bits(),
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
         }
     }

@@ -750,7 +750,7 @@ mod in_the_stack {
     #[tokio::test(start_paused = true)]
     async fn a_probe_gives_its_place_back_with_the_first_content() {
         let fleet = Fleet::new(1);
-        fleet.reply(0, |_| Ok(sse(broken([FILTERED], "cut"))));
+        fleet.fail(0, Outcome::Unreachable);
         let stack = stack(&fleet, FailoverLayer::new());
         for _ in 0..5 {
             send(&stack, chat()).await;

@@ -602,8 +602,13 @@ async fn the_body_of_a_101_holds_the_guards_and_its_end_is_the_outcome() {
     for with_circuit in [true, false] {
         let mut circuit = CircuitConfig::default();
         circuit.consecutive_failures = 1;
-        let pool =
-            Pool::builder().circuit(circuit).add_backend(backend("east", "https://east.example", 0)).build().unwrap();
+        // Nothing but a refused connection opens the last one.
+        let pool = Pool::builder()
+            .circuit(circuit)
+            .add_backend(backend("east", "https://east.example", 0))
+            .add_backend(backend("west", "https://west.example", 1))
+            .build()
+            .unwrap();
         let service = switching(pool.clone(), with_circuit);
         let state = || (pool.status().backends[0].in_flight, pool.status().backends[0].deployments[0].circuit);
         let request = || Request::get(support::CHAT);

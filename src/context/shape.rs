@@ -5,7 +5,7 @@
 //! 3. `/openai/v1/openai/…` and `/openai/openai/…` lose what stands there twice.
 //! 4. `/openai/deployments/{name}/v1/…` loses its `v1`.
 //! 5. What Azure serves below a deployment and is asked for without one, as `/openai/chat/completions`, is of the v1 API, unless
-//!    the `api-version` is dated.
+//!    the `api-version` is dated; so is `/openai/responses` without any version, which the classic API refuses.
 //! 6. A dated `api-version` is taken out of the v1 API, which refuses it.
 //!
 //! Everything else stays as it is.
@@ -44,7 +44,7 @@ pub(crate) fn normalise<B>(request: &mut Request<B>) {
 pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
     let (known, query) = (uri.path(), uri.query().unwrap_or_default());
     let mut path = path(known);
-    if lacks_deployment(&path) && !is_dated(query) {
+    if lacks_deployment(&path) && !is_dated(query) || is_unversioned_response(&path, query) {
         path = path.replacen(OPENAI, "/openai/v1/", 1).into();
     }
     let is_v1 = path.strip_prefix(OPENAI).is_some_and(|below| after(below, "v1").is_some());
@@ -85,6 +85,13 @@ fn path(path: &str) -> Cow<'_, str> {
 fn lacks_deployment(path: &str) -> bool {
     let is_plain = ["/openai/deployments/", "/openai/v1/"].iter().any(|prefix| path.starts_with(prefix));
     !is_plain && operation::parse(&Method::GET, path).is_ok_and(|call| call.deployment_gap().is_some())
+}
+
+/// Whether a Responses call has neither `v1` nor a version: @ai-sdk/azure with a base URL that ends in `/openai` sends such.
+fn is_unversioned_response(path: &str, query: &str) -> bool {
+    let below = path.strip_prefix(OPENAI).unwrap_or_default();
+    let is_response = below.split('/').next().is_some_and(|first| first.eq_ignore_ascii_case("responses"));
+    is_response && !query_parameters(query).any(|(name, ..)| name.eq_ignore_ascii_case("api-version"))
 }
 
 /// What follows a word and a slash, if anything does.
@@ -164,6 +171,8 @@ mod tests {
             ("/openai/v1/embeddings?api-version=2024-10-21", "/openai/v1/embeddings"),
             ("/openai/v1/files?limit=2&Api-Version=2024-10-21&after=x", "/openai/v1/files?limit=2&after=x"),
             ("/openai/v1/files?api%2dversion=2024-10-21&limit=2", "/openai/v1/files?limit=2"),
+            ("/openai/responses", "/openai/v1/responses"),
+            ("/openai/responses/resp_1/cancel?x=1", "/openai/v1/responses/resp_1/cancel?x=1"),
             ("//openai/models", "/openai/models"),
             ("//v1/models", "/openai/v1/models"),
             (
@@ -186,7 +195,6 @@ mod tests {
             "/openai/v1/responses?api-version=preview",
             "/openai/v1/responses?api-version=latest&x=1",
             "/openai/responses?api-version=2025-03-01-preview",
-            "/openai/responses",
             "/openai/deployments/openai/chat/completions?api-version=2024-10-21",
             "/openai/deployments/v1/chat/completions",
             "/openai/deployments/d/v1",

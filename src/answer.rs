@@ -19,6 +19,13 @@ pub(crate) fn to_error(error: &BoxError) -> Response<Body> {
     }
 }
 
+/// The answer to a request on which the layers are in a wrong order. Whoever stands above reads from it that no backend is to blame.
+pub(crate) fn to_misordered(cause: Error) -> Response<Body> {
+    let mut answer = to_cause(&cause);
+    answer.extensions_mut().insert(Outcome::Abandoned);
+    answer
+}
+
 pub(super) fn to_cause(cause: &Error) -> Response<Body> {
     let (status, code, kind) = shape(cause.kind());
     let mut answer = Response::new(Body::from(envelope::write(code, kind, cause.message(), None)));
@@ -60,6 +67,7 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::InvalidBody | ErrorKind::UploadFailed => (StatusCode::BAD_REQUEST, "invalid_body", REQUEST),
         ErrorKind::InvalidConstraint => (StatusCode::BAD_REQUEST, "invalid_constraint", REQUEST),
         ErrorKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", REQUEST),
+        ErrorKind::Misordered => (StatusCode::INTERNAL_SERVER_ERROR, "misordered_layers", GATEWAY),
         ErrorKind::NoTargetDown => (StatusCode::SERVICE_UNAVAILABLE, "no_target_available", GATEWAY),
         ErrorKind::NoTargetThrottled | ErrorKind::PinnedUnavailable => {
             (StatusCode::TOO_MANY_REQUESTS, "no_target_available", LIMIT)

@@ -54,6 +54,8 @@ pub enum ErrorKind {
     InvalidConstraint,
     /// The method is never forwarded.
     MethodNotAllowed,
+    /// The layers of the gateway are stacked in an order in which they cannot work.
+    Misordered,
     /// Every eligible target is down.
     NoTargetDown,
     /// Every eligible target is throttled or full, or some are and the others down.
@@ -143,6 +145,11 @@ impl Error {
     #[must_use]
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         causes(error).find_map(|cause| cause.downcast_ref())
+    }
+
+    /// Looks for a wrong order of layers, which is nobody's failure but that of whoever has stacked them.
+    pub(crate) fn find_misordered<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        Self::find(error).filter(|cause| cause.kind == ErrorKind::Misordered)
     }
 
     /// The same cause again, without what caused it.

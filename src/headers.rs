@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, Entry, HOST, SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, COOKIE, Entry, HOST, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    WWW_AUTHENTICATE,
+};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use memchr::{memchr, memchr3};
 use percent_encoding::percent_decode_str;
 
@@ -19,7 +22,16 @@ pub(crate) const QUERY_KEYS: [&str; 2] = ["api-key", "subscription-key"];
 pub(crate) const PROTOCOL_KEY: &str = "openai-insecure-api-key.";
 
 /// Every header that can carry a client's credential.
-static CREDENTIALS: [HeaderName; 4] = [API_KEY, AUTHORIZATION, SUBSCRIPTION_KEY, COOKIE];
+static CREDENTIALS: [HeaderName; 8] = [
+    API_KEY,
+    AUTHORIZATION,
+    COOKIE,
+    HeaderName::from_static("cookie2"),
+    PROXY_AUTHORIZATION,
+    SUBSCRIPTION_KEY,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-forwarded-authorization"),
+];
 
 /// What no backend gets, whatever is configured: credentials, what concerns one connection, by which a client could name a
 /// deployment that it may not use, and what the gateway says itself.
@@ -106,12 +118,15 @@ pub(crate) const IMAGE_DEPLOYMENT: HeaderName = HeaderName::from_static("x-ms-oa
 /// Says for which alias something is meant that names none, such as a file. Ours, and never passed on.
 pub(crate) const ALIAS: HeaderName = HeaderName::from_static("x-gateway-alias");
 
-/// Removes every form of an inbound credential from the headers.
-pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
+/// Removes every form of an inbound credential from a request, in headers and query.
+pub(crate) fn strip_credentials<B>(request: &mut Request<B>) {
     for name in &CREDENTIALS {
-        headers.remove(name);
+        request.headers_mut().remove(name);
     }
-    strip_protocol_key(headers);
+    strip_protocol_key(request.headers_mut());
+    if let Some(uri) = without_query_keys(request.uri()) {
+        *request.uri_mut() = uri;
+    }
 }
 
 /// Keeps what `passes`, unless `Connection` declares it to be hop-by-hop, and no key among WebSocket protocols.
@@ -264,15 +279,28 @@ mod tests {
     fn a_key_among_subprotocols_is_removed_and_the_others_stay() {
         let mut map =
             headers(&[("sec-websocket-protocol", "realtime, openai-insecure-api-key.k, openai-beta.realtime-v1")]);
-        strip_credentials(&mut map);
+        strip_protocol_key(&mut map);
         assert_eq!(map[SEC_WEBSOCKET_PROTOCOL], "realtime, openai-beta.realtime-v1");
 
         for odd in ["openai-insecure-api-key.k", "x OpenAI-Insecure-API-Key.k", "a, openai-insecure-api-key.\u{e9}"] {
             let mut map = HeaderMap::new();
             map.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_bytes(odd.as_bytes()).unwrap());
-            strip_credentials(&mut map);
+            strip_protocol_key(&mut map);
             assert!(map.is_empty(), "{odd}");
         }
+    }
+
+    #[test]
+    fn no_form_of_a_credential_is_left() {
+        let mut request = Request::get("/p?api-key=1&b=2").header("accept", "*/*").body(()).unwrap();
+        for name in &CREDENTIALS {
+            assert!(never_passes(name.as_str()), "{name}");
+            request.headers_mut().append(name, HeaderValue::from_static("secret"));
+            request.headers_mut().append(name, HeaderValue::from_static("another"));
+        }
+        strip_credentials(&mut request);
+        assert_eq!(*request.uri(), "/p?b=2");
+        assert_eq!(*request.headers(), headers(&[("accept", "*/*")]));
     }
 
     #[test]

@@ -45,6 +45,26 @@
 //! backend's answer, and [`reissue`] below it, next to the client, so that nothing in between ever sees a backend's credential. `upgrade` stands
 //! directly under [`respond`], so that what a request holds is held for as long as its WebSocket.
 //!
+//! A wrong order is found out by the first request, which fails with [`ErrorKind::Misordered`] (500 `misordered_layers`), an error
+//! that names both layers and stands in the log too; nothing is sent, repeated or learned then:
+//!
+//! | wrong | would mean |
+//! |---|---|
+//! | [`respond`] below [`failover`] | answers where failover and discovery must see errors |
+//! | `upgrade` below [`inspect`] or [`authorize`] | frames that nobody inspects or allows |
+//! | [`terminate`] below [`inspect`] or [`authorize`] | strangers, who are held to nothing |
+//! | [`front_door`], [`terminate`], [`inspect`], [`api_version`] below [`models`] or [`session`] | answers and searches for whoever asks |
+//! | [`inspect`] below [`api_version`] or [`authorize`] | a path with its prefix, an alias that nobody has read |
+//! | [`inspect`] left out | a deployment in the body that is neither chosen nor rewritten, bodies that cannot be repeated |
+//! | [`authorize`] below [`session`] or [`failover`] | searches for what the client may not use |
+//! | [`models`], [`session`] below [`failover`], or anything above it below [`select`] | refusals that look like failures of a backend |
+//! | [`failover`] below [`select`] | every attempt at the same target |
+//! | [`stream_commit`] above [`failover`], [`select`] or [`circuit`] | failed streams that count as successes |
+//! | [`circuit`] above [`select`], or below [`reissue`] | circuits that learn nothing, or the wrong thing |
+//! | [`forward`] or [`reissue`] above [`select`], or left out | requests that lead nowhere, targets that are shown no key |
+//!
+//! In no order does a credential of the client go to a target: selection itself takes it off.
+//!
 //! # Features
 //!
 //! | feature | adds |

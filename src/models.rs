@@ -30,6 +30,9 @@
 //! # }
 //! ```
 //!
+//! **Order.** Below failover or selection a target would be chosen, and praised, for an answer that it did not give: refused with
+//! [`Misordered`](ErrorKind::Misordered).
+//!
 //! # Errors
 //! [`DeploymentNotFound`](ErrorKind::DeploymentNotFound), those of [`Route::parse`], and those of the service below.
 //!
@@ -53,6 +56,7 @@ use tower_service::Service;
 
 use crate::azure::operation::Operation;
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::context::{Client, Route, Terms};
 use crate::error::{Error, ErrorKind, polled_again};
 use crate::pool::{NoTargetReason, Pool};
@@ -101,8 +105,9 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let state = match answer(&self.pool, &request).transpose() {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let entered = order::enter(LayerName::Models, request.extensions_mut());
+        let state = match entered.and_then(|()| answer(&self.pool, &request)).transpose() {
             Some(answer) => State::Answered { answer: Some(answer) },
             None => State::Called { future: self.inner.call(request) },
         };

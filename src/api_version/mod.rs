@@ -39,6 +39,9 @@
 //! # let _ = layer;
 //! ```
 //!
+//! **Order.** Below what answers or sends requests itself it would come too late, and its refusals would look like failures of
+//! backends: refused with [`Misordered`](crate::ErrorKind::Misordered).
+//!
 //! # Errors
 //! [`ApiVersionNotAllowed`](ErrorKind::ApiVersionNotAllowed), those of [`Route::parse`], and those of the service below.
 //!
@@ -57,6 +60,7 @@ use tower_service::Service;
 
 use crate::azure::operation::Surface;
 use crate::context::Route;
+use crate::context::order::{self, LayerName};
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 pub use crate::refusable::ResponseFuture;
@@ -133,6 +137,7 @@ where
 
 impl Settings {
     fn apply<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
+        order::enter(LayerName::ApiVersion, request.extensions_mut())?;
         let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         if route.surface() != Surface::Classic {
             return Ok(());

@@ -52,6 +52,10 @@
 //! # let _ = stack;
 //! ```
 //!
+//! **Order.** Above inspection it knows no alias that stands in a body, and below sticky sessions or failover what it forbids would
+//! already have been looked for: both are refused with [`Misordered`](crate::ErrorKind::Misordered). Above credential
+//! termination it would know nobody: that layer refuses then.
+//!
 //! # Errors
 //! [`AliasNotAllowed`](ErrorKind::AliasNotAllowed), [`OperationNotAllowed`](ErrorKind::OperationNotAllowed), those of
 //! [`Route::parse`], and those of the service below.
@@ -70,6 +74,7 @@ use tower_service::Service;
 use crate::azure::operation::{ModelPlace, Operation};
 #[cfg(doc)]
 use crate::context::EphemeralKey;
+use crate::context::order::{self, LayerName};
 use crate::context::{Client, Route, opens_own_session};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{ALIAS, IMAGE_DEPLOYMENT};
@@ -115,8 +120,9 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        ResponseFuture::new(check(&request).map(|()| self.inner.call(request)))
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let entered = order::enter(LayerName::Authorize, request.extensions_mut());
+        ResponseFuture::new(entered.and_then(|()| check(&request)).map(|()| self.inner.call(request)))
     }
 }
 

@@ -123,7 +123,11 @@ fn fail(error: BoxError, classify: Option<&dyn ClassifyError>) -> AttemptFailed 
     match error.downcast::<AttemptFailed>() {
         Ok(failed) => *failed,
         Err(error) => {
-            let outcome = classify.map_or(Outcome::Unknown, |classify| classify.classify(error.as_ref()));
+            let outcome = match classify {
+                _ if Error::find_misordered(error.as_ref()).is_some() => Outcome::Abandoned,
+                Some(classify) => classify.classify(error.as_ref()),
+                None => Outcome::Unknown,
+            };
             AttemptFailed::new(outcome, error)
         }
     }

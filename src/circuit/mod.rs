@@ -40,6 +40,10 @@
 //! # }
 //! ```
 //!
+//! **Order.** [`adopting`](CircuitBreakerLayer::adopting) belongs below selection, from which it adopts, and above stream commit and
+//! re-issue, from which it learns what an answer means; otherwise the request is refused with [`Misordered`](crate::ErrorKind::Misordered).
+//! [`new`](CircuitBreakerLayer::new) may stand around any service.
+//!
 //! **Errors.** [`Error`] while its own circuit is open; `AttemptFailed` for errors of the service below.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
@@ -63,6 +67,7 @@ pub use self::future::ResponseFuture;
 #[cfg(doc)]
 use crate::azure::Outcome;
 use crate::azure::stream_event;
+use crate::context::order::{self, LayerName};
 use crate::context::{ClassifyError, DefaultClassify, Route};
 use crate::error::Error;
 use crate::pool::{Breaker, CircuitConfig, PermitCell};
@@ -120,6 +125,9 @@ pub struct CircuitBreaker<S> {
 
 impl<S> CircuitBreaker<S> {
     fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<future::Watch>, Error> {
+        if self.own.is_none() {
+            order::enter(LayerName::Circuit, request.extensions_mut())?;
+        }
         if let Some(cell) = request.extensions_mut().remove::<PermitCell>() {
             return Ok(cell.take().map(future::Watch::Pool));
         }

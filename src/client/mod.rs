@@ -50,6 +50,10 @@
 //! # }
 //! ```
 //!
+//! **Order.** A request without a host, and one for a target that has a credential which no
+//! [`ReissueCredentialsLayer`](crate::reissue::ReissueCredentialsLayer) has shown, is not sent: `Abandoned`, caused by
+//! [`Misordered`](crate::ErrorKind::Misordered), which names the layers that are missing.
+//!
 //! Dropping the future or the body ends the request: an HTTP/1.1 connection is closed, an HTTP/2 stream reset.
 
 mod builder;
@@ -86,9 +90,11 @@ use self::connector::{Connector, Dial};
 pub use self::destination::Destination;
 use self::timeouts::{AnswerBody, HeadClock};
 use self::upload::UploadBody;
-use crate::azure::Phase;
+use crate::azure::{Outcome, Phase};
 use crate::body::Body;
-use crate::context::{AttemptFailed, Handshake, RewrittenFrame, Route, SocketFrame};
+use crate::context::order::{self, LayerName, Missing};
+use crate::context::{AttemptFailed, EphemeralKey, Handshake, RewrittenFrame, Route, SocketFrame};
+use crate::error::{Error, polled_again};
 use crate::pool::Target;
 
 /// How long the name, TCP and TLS may take together.
@@ -127,8 +133,26 @@ impl Service<Request<Body>> for HttpClient {
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
-        self.0.send(request)
+        match check(&request) {
+            Ok(()) => self.0.send(request),
+            Err(error) => ResponseFuture::refused(error),
+        }
     }
+}
+
+/// Whether the layers above have made of a request what can be sent.
+fn check(request: &Request<Body>) -> Result<(), Error> {
+    let extensions = request.extensions();
+    let target = extensions.get::<Target>();
+    if request.uri().authority().is_none() {
+        return Err(order::missing(if target.is_some() { Missing::Forward } else { Missing::Target }));
+    }
+    let needs_credential =
+        |target: &Target| target.credential().is_some() || extensions.get::<EphemeralKey>().is_some();
+    if target.is_some_and(needs_credential) && !order::has_passed(LayerName::Reissue, extensions) {
+        return Err(order::missing(Missing::Reissue));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for HttpClient {
@@ -195,7 +219,8 @@ where
         }
         let (body, upload) = upload::watch(body);
         let answer = (said != Some(SocketFrame::Later)).then(|| client.request(Request::from_parts(parts, body)));
-        ResponseFuture { answer, frame, clock: HeadClock::new(upload, phase, limit), idle: limits.idle }
+        let clock = HeadClock::new(upload, phase, limit);
+        ResponseFuture { state: State::Sent { answer, frame, clock, idle: limits.idle } }
     }
 }
 
@@ -223,11 +248,29 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture {
         #[pin]
-        answer: Option<legacy::ResponseFuture>,
-        frame: Option<RewrittenFrame>,
-        #[pin]
-        clock: HeadClock,
-        idle: Duration,
+        state: State,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjection]
+    enum State {
+        Refused { error: Option<Error> },
+        Sent {
+            #[pin]
+            answer: Option<legacy::ResponseFuture>,
+            frame: Option<RewrittenFrame>,
+            #[pin]
+            clock: HeadClock,
+            idle: Duration,
+        },
+    }
+}
+
+impl ResponseFuture {
+    const fn refused(error: Error) -> Self {
+        Self { state: State::Refused { error: Some(error) } }
     }
 }
 
@@ -235,18 +278,24 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Body>, AttemptFailed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Some(answer) = this.answer.as_pin_mut() else { return Poll::Ready(Ok(spoken(this.frame.take()))) };
-        let Poll::Ready(result) = answer.poll(cx) else {
-            return this.clock.poll_failure(cx).map(Err);
+        let (answer, frame, clock, idle) = match self.project().state.project() {
+            StateProjection::Sent { answer, frame, clock, idle } => (answer, frame, clock, *idle),
+            StateProjection::Refused { error } => {
+                let error = error.take().map_or_else(polled_again, Into::into);
+                return Poll::Ready(Err(AttemptFailed::new(Outcome::Abandoned, error)));
+            }
         };
-        let upload = this.clock.upload();
+        let Some(answer) = answer.as_pin_mut() else { return Poll::Ready(Ok(spoken(frame.take()))) };
+        let Poll::Ready(result) = answer.poll(cx) else {
+            return clock.poll_failure(cx).map(Err);
+        };
+        let upload = clock.upload();
         Poll::Ready(match result {
             Ok(mut answer) => {
-                if let Some(frame) = this.frame.take() {
+                if let Some(frame) = frame.take() {
                     answer.extensions_mut().insert(frame);
                 }
-                Ok(answer.map(|body| Body::new(AnswerBody::new(body, *this.idle, upload.take()))))
+                Ok(answer.map(|body| Body::new(AnswerBody::new(body, idle, upload.take()))))
             }
             Err(error) => Err(upload.failure().unwrap_or_else(|| failure::of_send(&error))),
         })

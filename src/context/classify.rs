@@ -3,7 +3,7 @@ use std::io;
 
 use super::AttemptFailed;
 use crate::azure::Outcome;
-use crate::error::{Error, causes};
+use crate::error::{Error, ErrorKind, causes};
 
 /// What an error of the service below means for a request and its target.
 ///
@@ -39,7 +39,7 @@ fn meaning(error: &(dyn StdError + 'static)) -> Option<Outcome> {
     if let Some(failed) = error.downcast_ref::<AttemptFailed>() {
         return Some(failed.outcome());
     }
-    if error.downcast_ref::<Error>().is_some_and(Error::is_upload) {
+    if error.downcast_ref::<Error>().is_some_and(|cause| cause.is_upload() || cause.kind() == ErrorKind::Misordered) {
         return Some(Outcome::Abandoned);
     }
     let io = error.downcast_ref::<io::Error>()?;
@@ -49,7 +49,6 @@ fn meaning(error: &(dyn StdError + 'static)) -> Option<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn reads_the_whole_chain() {

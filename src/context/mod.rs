@@ -31,6 +31,7 @@ mod companions;
 mod cookies;
 mod ephemeral;
 mod observe;
+pub(crate) mod order;
 mod route;
 mod session;
 pub(crate) mod shape;

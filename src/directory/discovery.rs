@@ -291,6 +291,8 @@ impl Reply {
         match cause.map(Error::kind) {
             // The backend has left the pool meanwhile.
             Some(ErrorKind::DeploymentNotFound) => Self::Absent,
+            // The client's own request hears of it.
+            Some(ErrorKind::Misordered) => Self::NoSuchCall,
             kind => Self::Unable { throttled: kind == Some(ErrorKind::NoTargetThrottled), wait },
         }
     }

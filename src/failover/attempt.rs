@@ -20,6 +20,7 @@ use crate::azure::Outcome;
 use crate::azure::envelope;
 use crate::azure::operation::Repeat;
 use crate::body::{Body, Collected};
+use crate::context::order::{self, LayerName, Missing};
 use crate::context::{
     AttemptFailed, Attempts, FreshCredential, InPreamble, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, of_body,
     of_head,
@@ -41,11 +42,13 @@ where
     ResBody: HttpBody<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
+    order::enter(LayerName::Failover, request.extensions_mut())?;
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
     let terms = Terms::of(request.extensions());
     config.budget.deposit();
 
+    let is_collected = order::has_passed(LayerName::Inspect, request.extensions());
     let (replay, mut request) = Replay::of(request);
     let mut ending = Ending::new(terms.query(&route), &route, &attempts);
     let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
@@ -65,7 +68,12 @@ where
         let selected = attempts.sent() > sent;
         tracing::debug!(target = ?attempts.last().filter(|_| selected), ?outcome, "attempt");
 
-        let Some(replay) = &replay else { return ending.pass(answer, outcome) };
+        let Some(replay) = &replay else {
+            if !is_collected && (outcome.is_refusal() || outcome.is_failure()) {
+                order::tell(Missing::InspectForRepeat);
+            }
+            return ending.pass(answer, outcome);
+        };
         let holds_parent = terms.pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
         let (answer, orphan) = match answer {
             Some(answer) if holds_parent && !waited_for_parent && answer.status() == StatusCode::BAD_REQUEST => {
@@ -161,6 +169,9 @@ fn meaning(error: BoxError, config: &Config) -> Meaning {
         }
         Err(error) => error,
     };
+    if let Some(misordered) = Error::find_misordered(error.as_ref()) {
+        return Meaning::Pass(misordered.without_source().into());
+    }
     match config.classify.classify(error.as_ref()) {
         Outcome::Abandoned => Meaning::Pass(match Error::find(error.as_ref()) {
             Some(upload) => upload.without_source().into(),

@@ -60,6 +60,10 @@
 //! # }
 //! ```
 //!
+//! **Order.** Below selection, circuit, stream commit, forwarding or re-issue every attempt would go to the one target that was
+//! chosen above, or learn nothing: refused with [`Misordered`](crate::ErrorKind::Misordered). Without inspection above, a streamed
+//! body is sent once, and an attempt that could not move on for that is told of in the log.
+//!
 //! **Errors.** [`Error`](crate::Error) as under 6; an error of that type from below that is not about a target passes.
 //!
 //! **Cancellation.** Dropping the future ends the attempt that is running; nothing is sent afterwards.

@@ -51,6 +51,9 @@
 //! is not met. A name with `_` that would be on this list with `-`, or mean something to a gateway, is refused: a backend that
 //! reads `_` as `-` must not see what nobody has looked at.
 //!
+//! **Order.** Above selection there is no target yet, and below re-issue the backend's own credential would be taken off: both are
+//! refused with [`Misordered`](crate::ErrorKind::Misordered). Left out, re-issue and the crate's client refuse the request.
+//!
 //! **Errors.** The path's own errors, and [`AttemptFailed`] with `Abandoned`, caused by an [`Error`](crate::Error): the request
 //! cannot be put in the form that the target takes. It is nobody's failure. Errors of the service below pass.
 //!
@@ -80,6 +83,7 @@ use self::passed::Passed;
 use self::trailers::Trimmed;
 use crate::azure::Outcome;
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::context::{AttemptFailed, BasePath, Handshake, Route, shape};
 use crate::headers;
 use crate::pool::Target;
@@ -136,6 +140,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Err(error) = order::enter(LayerName::Forward, request.extensions_mut()) {
+            return ResponseFuture::refused(error.into());
+        }
         let Some(target) = request.extensions().get::<Target>().cloned() else {
             return ResponseFuture::sent(self.inner.call(request), None);
         };
@@ -155,6 +162,7 @@ fn prepare(request: &mut Request<Body>, target: &Target, passed: &Passed) -> Res
     // Below, the path is the target's, which may have a prefix.
     request.extensions_mut().get_or_insert(route);
     strip(request, passed);
+    order::forwarded(target, request.extensions_mut());
     Ok(())
 }
 

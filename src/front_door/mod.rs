@@ -38,6 +38,9 @@
 //! # let _ = layer;
 //! ```
 //!
+//! **Order.** Below what answers or sends requests itself (the list of models, sticky sessions, failover, selection) it would guard
+//! only a part of the gateway, and its refusals would look like failures of backends: refused with [`Misordered`](crate::ErrorKind::Misordered).
+//!
 //! # Errors
 //! [`FrontDoorRequired`](ErrorKind::FrontDoorRequired), and those of the service below.
 //!
@@ -55,6 +58,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::context::order::{self, LayerName};
 use crate::error::{Error, ErrorKind};
 pub use crate::refusable::ResponseFuture;
 
@@ -117,8 +121,10 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        ResponseFuture::new(self.admit(request.headers()).map(|()| self.inner.call(request)))
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let entered = order::enter(LayerName::FrontDoor, request.extensions_mut());
+        let admitted = entered.and_then(|()| self.admit(request.headers()));
+        ResponseFuture::new(admitted.map(|()| self.inner.call(request)))
     }
 }
 

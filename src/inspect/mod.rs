@@ -109,6 +109,11 @@
 //! # }
 //! ```
 //!
+//! **Order.** Below the versions, authorisation, the list of models, sticky sessions or failover, these would have to do with a path
+//! that has its prefix, with a model that nobody has read and with a body that cannot be repeated: refused with
+//! [`Misordered`](crate::ErrorKind::Misordered). Left out, selection refuses in the same way a request whose path names
+//! no deployment and whose body does, and failover says in the log that it cannot repeat what passes through it.
+//!
 //! # Errors
 //! Those of [`Route::parse`](crate::context::Route::parse); [`InvalidConstraint`] for headers that cannot be understood;
 //! [`InvalidBody`], [`UnsupportedEncoding`] and [`AmbiguousRequest`] for a body or query that would have to be read;

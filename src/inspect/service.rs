@@ -17,6 +17,7 @@ use super::layer::Settings;
 use super::upload::{self, Upload};
 use super::{decode, further, naming, narrowing};
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::context::{Route, shape};
 use crate::error::{Error, ErrorKind, polled_again};
 
@@ -63,6 +64,7 @@ where
 impl<S> Inspect<S> {
     /// Everything that is known before the body is read.
     fn admit(&self, parts: &mut Parts, body: Body) -> Result<(Route, Collect), Error> {
+        order::enter(LayerName::Inspect, &mut parts.extensions)?;
         let route = Route::find_or_parse(&parts.extensions, &parts.method, &parts.uri)?;
         if names_two_hosts(&parts.uri, &parts.headers) {
             return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));

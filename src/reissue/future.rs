@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::azure::Outcome;
 use crate::context::{AttemptFailed, FreshCredential};
-use crate::error::{Error, ErrorKind, polled_again};
+use crate::error::{Error, polled_again};
 use crate::pool::{BearerTokens, BoxFuture, Target};
 
 pin_project! {
@@ -37,10 +37,8 @@ pin_project! {
         Waiting { wait: BoxFuture<Result<HeaderValue, BoxError>>, call: Option<Call<S, Req>> },
         /// For the answer.
         Sent { #[pin] future: S::Future, way: Option<Way>, shown: Option<Shown> },
-        /// To somebody else than its target.
-        Astray,
-        /// With a key that is not for this backend.
-        Unsent,
+        /// Not sent at all.
+        Unsent { error: Option<Error> },
         /// For another token than the refused one.
         Refused { wait: BoxFuture<bool>, answer: Option<(S::Response, Target)> },
     }
@@ -84,6 +82,11 @@ where
     pub(super) const fn new(state: State<S, Req>) -> Self {
         Self { state }
     }
+
+    /// It is nobody's failure.
+    pub(super) const fn refused(error: Error) -> Self {
+        Self { state: State::Unsent { error: Some(error) } }
+    }
 }
 
 impl<S, ReqBody, ResBody> Future for ResponseFuture<S, Request<ReqBody>>
@@ -122,8 +125,10 @@ where
                         }
                     }
                 }
-                StateProj::Astray => return Poll::Ready(Err(astray())),
-                StateProj::Unsent => return Poll::Ready(Err(misdirected())),
+                StateProj::Unsent { error } => {
+                    let unsent = |error| AttemptFailed::new(Outcome::Abandoned, error).into();
+                    return Poll::Ready(Err(error.take().map_or_else(polled_again, unsent)));
+                }
                 StateProj::Refused { wait, answer } => {
                     let fresh = ready!(wait.as_mut().poll(cx));
                     let Some((mut answer, target)) = answer.take() else { return again() };
@@ -138,20 +143,6 @@ where
             state.set(next);
         }
     }
-}
-
-/// The stack is put together in the wrong order.
-fn astray() -> BoxError {
-    const MESSAGE: &str = "No ForwardLayer between SelectBackendLayer and ReissueCredentialsLayer has pointed the request at its \
-                           target. No credential is shown.";
-    tracing::error!("{MESSAGE}");
-    AttemptFailed::new(Outcome::Abandoned, MESSAGE).into()
-}
-
-/// Nobody's failure but the client's, whose key it is.
-fn misdirected() -> BoxError {
-    let message = "The ephemeral key is of no use here. Ask for another one.";
-    AttemptFailed::new(Outcome::Abandoned, Error::new(ErrorKind::Unauthenticated, message)).into()
 }
 
 fn again<T>() -> Poll<Result<T, BoxError>> {

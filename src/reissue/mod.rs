@@ -22,7 +22,7 @@
 //! use http::{Request, Response};
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
-//! use tower_azure_openai::{body::Body, reissue::ReissueCredentialsLayer};
+//! use tower_azure_openai::{body::Body, forward::ForwardLayer, reissue::ReissueCredentialsLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
@@ -32,21 +32,25 @@
 //! let pool = Pool::builder().add_backend(backend).build()?;
 //! let target = pool.targets("gpt-4o").remove(0);
 //!
-//! let service = ServiceBuilder::new().layer(ReissueCredentialsLayer::new()).service(service_fn(
-//!     async |request: Request<Body>| {
-//!         assert_eq!(request.headers()["api-key"], "key of the backend");
-//!         Ok::<_, Infallible>(Response::new(Body::empty()))
-//!     },
-//! ));
+//! let stack = ServiceBuilder::new().layer(ForwardLayer::new()).layer(ReissueCredentialsLayer::new());
+//! let service = stack.service(service_fn(async |request: Request<Body>| {
+//!     assert_eq!(request.headers()["api-key"], "key of the backend");
+//!     Ok::<_, Infallible>(Response::new(Body::empty()))
+//! }));
 //! let request = Request::get("/openai/deployments").header("api-key", "key of the client").extension(target);
 //! service.oneshot(request.body(Body::empty())?).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! **Order.** Above selection or forwarding nobody knows yet whom a credential is shown to: refused with
+//! [`Misordered`](crate::ErrorKind::Misordered), also where they are left out. Left out itself, the crate's client refuses a request
+//! for a target that has a credential; to any other client it goes without one, for selection has taken the client's off.
+//!
 //! # Errors
-//! [`AttemptFailed`] with `Abandoned` for a request that leads elsewhere than to its target: no
-//! [`ForwardLayer`](crate::forward::ForwardLayer) stands above; nothing was sent then.
+//! [`AttemptFailed`] with `Abandoned`, caused by [`Misordered`](crate::ErrorKind::Misordered), for a request that leads elsewhere
+//! than to its target: no [`ForwardLayer`](crate::forward::ForwardLayer) stands between selection and this one; nothing was sent
+//! then.
 //! [`AttemptFailed`] with `CredentialUnavailable` when no token could be had; nothing was sent then. With `Abandoned`, caused by
 //! [`Unauthenticated`](crate::ErrorKind::Unauthenticated), for a target that did not issue the ephemeral key. Errors of the service
 //! below pass.
@@ -64,7 +68,7 @@ use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
 use http::uri::Authority;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -76,9 +80,11 @@ pub use self::keeper::{
 };
 #[cfg(doc)]
 use crate::azure::Outcome;
+use crate::context::order::{self, LayerName, Missing};
 #[cfg(doc)]
 use crate::context::{AttemptFailed, FreshCredential};
 use crate::context::{Client, ClientToken, EphemeralKey};
+use crate::error::{Error, ErrorKind};
 use crate::headers;
 use crate::pool::{BackendKind, BearerTokens, Credential, Target};
 
@@ -123,17 +129,21 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        if let Err(error) = order::enter(LayerName::Reissue, request.extensions_mut()) {
+            return ResponseFuture::refused(error);
+        }
         let Some(target) = request.extensions().get::<Target>().cloned() else {
             return ResponseFuture::new(State::Sent { future: self.inner.call(request), way: None, shown: None });
         };
-        strip(&mut request);
-        if !leads_to(request.uri(), &target) {
-            return ResponseFuture::new(State::Astray);
+        let ephemeral = request.extensions().get::<EphemeralKey>().cloned();
+        if ephemeral.as_ref().is_some_and(|key| **key.backend() != *target.backend()) {
+            return ResponseFuture::refused(misdirected());
         }
-        if let Some(key) = request.extensions().get::<EphemeralKey>().cloned() {
-            if **key.backend() != *target.backend() {
-                return ResponseFuture::new(State::Unsent);
-            }
+        if !leads_to(&request, &target) {
+            return ResponseFuture::refused(order::missing(Missing::Forward));
+        }
+        headers::strip_credentials(&mut request);
+        if let Some(key) = ephemeral {
             request.headers_mut().insert(AUTHORIZATION, key.token().as_header().clone());
             let way = Some(Way { target, is_clients: true });
             return ResponseFuture::new(State::Sent { future: self.inner.call(request), way, shown: None });
@@ -160,19 +170,15 @@ where
     }
 }
 
-/// Whether a credential shown now reaches the backend that it is for, and nobody else: a request that names no host at all is not
-/// sent by any client.
-fn leads_to(uri: &Uri, target: &Target) -> bool {
-    let endpoint = target.endpoint();
+/// Whether a credential shown now reaches the backend that it is for, and nobody else: the request was pointed there by
+/// forwarding, or by a layer of the embedder in its place.
+fn leads_to<B>(request: &Request<B>, target: &Target) -> bool {
+    let (uri, endpoint) = (request.uri(), target.endpoint());
     let same = |authority: &Authority| authority.as_str().eq_ignore_ascii_case(endpoint.authority().as_str());
-    uri.authority().is_none_or(same) && uri.scheme().is_none_or(|scheme| scheme == endpoint.scheme())
-}
-
-fn strip<B>(request: &mut Request<B>) {
-    if let Some(uri) = headers::without_query_keys(request.uri()) {
-        *request.uri_mut() = uri;
-    }
-    headers::strip_credentials(request.headers_mut());
+    let is_there = uri.authority().is_some_and(same) && uri.scheme() == Some(endpoint.scheme());
+    is_there
+        && (order::is_forwarded_to(target, request.extensions())
+            || !order::has_passed(LayerName::Forward, request.extensions()))
 }
 
 /// Adds a key or the client's own token, or gives the tokens to add one of.
@@ -189,4 +195,9 @@ fn show<B>(request: &mut Request<B>, credential: &Credential, kind: BackendKind)
         request.headers_mut().extend(token.map(|token| (AUTHORIZATION, token)));
     }
     credential.as_bearer().cloned()
+}
+
+/// Nobody's failure but the client's, whose key it is.
+fn misdirected() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "The ephemeral key is of no use here. Ask for another one.")
 }

@@ -34,6 +34,9 @@
 //!
 //! [`DrainLayer`], above it, sees to it that a connection on which a request was refused early goes on, or says that it closes.
 //!
+//! **Order.** Outermost. Below failover it would make answers of what failover, circuits and discovery must see as errors; there every
+//! request is answered 500 `misordered_layers`.
+//!
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
 pub mod drain;
@@ -56,6 +59,7 @@ use tower_service::Service;
 pub use self::drain::DrainLayer;
 use crate::answer;
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::error::polled_again;
 
 /// Turns causes into answers. See the [module docs](self).
@@ -106,10 +110,11 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let misplaced = order::enter(LayerName::Respond, request.extensions_mut()).err();
         let state = match self.not_ready.take() {
             Some(error) => State::NotReady { error: Some(error) },
-            None => match head::refusal(&request) {
+            None => match misplaced.map(answer::to_misordered).or_else(|| head::refusal(&request)) {
                 Some(answer) => State::Refused { answer: Some(answer) },
                 None => State::Called { future: self.inner.call(request) },
             },

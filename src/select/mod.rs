@@ -79,6 +79,11 @@
 //! [`Pool::explain`] says for every target what stands between it and a request; the status page shows it, and it is logged at
 //! `debug` for a request that finds no target.
 //!
+//! **Order.** Below the circuit breaker, stream commit, forwarding or re-issue these would have no target: refused with
+//! [`Misordered`](crate::ErrorKind::Misordered), and so is a model in a body that no [`InspectLayer`](crate::inspect::InspectLayer) has
+//! read. Whatever is missing below, no credential of the client goes on from here, in no header and no query. Without a circuit
+//! breaker below nothing is learned.
+//!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and
 //! this one has none, 429 when somebody is merely throttled or full, or the pinned backend cannot serve, else 503; the path's own
 //! errors. Errors of the service below pass.
@@ -98,12 +103,13 @@ mod slow_start;
 mod weighted;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Request;
 use http_body::Body as HttpBody;
+use memchr::memmem::Finder;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -117,9 +123,12 @@ pub use self::prompt_cache::{BUSY, PromptCache};
 pub use self::round_robin::RoundRobin;
 pub use self::slow_start::SlowStart;
 pub use self::weighted::Weighted;
+use crate::azure::operation::ModelPlace;
 use crate::body::Body;
+use crate::context::order::{self, LayerName, Missing};
 use crate::context::{Attempts, Companions, Route, SocketFrame, Terms};
 use crate::error::Error;
+use crate::headers;
 use crate::pool::{Permit, PermitCell, Pool, Target};
 
 /// Chooses the target of each attempt. See the [module docs](self).
@@ -174,7 +183,9 @@ pub struct SelectBackend<S, P = RoundRobin> {
 
 impl<S, P: Policy> SelectBackend<S, P> {
     fn choose(&self, terms: &Terms, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
+        order::enter(LayerName::Select, request.extensions_mut())?;
         let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+        check_inspected(request, &route)?;
         if route.affinity().is_none()
             && self.policy.wants_affinity()
             && let Some(affinity) = affinity::of(&route, request.body())
@@ -216,6 +227,26 @@ impl<S, P: Policy> SelectBackend<S, P> {
     }
 }
 
+/// Whether somebody has read which deployment the request names, where its path does not say.
+fn check_inspected(request: &Request<Body>, route: &Route) -> Result<(), Error> {
+    let extensions = request.extensions();
+    let is_known = route.alias().is_some() || extensions.get::<Route>().is_some();
+    if is_known || order::has_passed(LayerName::Inspect, extensions) {
+        return Ok(());
+    }
+    let may_name = match route.model_place() {
+        ModelPlace::Body | ModelPlace::OptionalBody | ModelPlace::Session => match request.body().as_bytes() {
+            Some(bytes) => MODEL.find(bytes).is_some(),
+            None => !request.body().is_end_stream(),
+        },
+        ModelPlace::Query => request.uri().query().is_some_and(|query| MODEL.find(query.as_bytes()).is_some()),
+        ModelPlace::Elsewhere | ModelPlace::Nowhere | ModelPlace::Path => false,
+    };
+    if may_name { Err(order::missing(Missing::InspectForModel)) } else { Ok(()) }
+}
+
+static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("model"));
+
 impl<S, P, ReqBody, ResBody> Service<Request<ReqBody>> for SelectBackend<S, P>
 where
     S: Service<Request<Body>, Response = http::Response<ResBody>>,
@@ -242,6 +273,8 @@ where
         };
         let target = permit.target().clone();
         let cell = PermitCell::new(permit);
+        // Whatever stands below, and whatever is missing there: from here on the request leads to a backend.
+        headers::strip_credentials(&mut request);
         request.extensions_mut().insert(target.clone());
         request.extensions_mut().insert(cell.clone());
         let future = self.inner.call(request);

@@ -123,6 +123,8 @@
 //! # }
 //! ```
 //!
+//! **Order.** Below failover its pins come after the decision that they are for: refused with [`Misordered`](crate::ErrorKind::Misordered).
+//!
 //! **Errors.** [`Error`](crate::Error) as above, and with `Enforce` what could not be judged; errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future ends the request below. A search goes on without it, so that the next one need not ask

@@ -14,6 +14,7 @@ use super::layer::{Ownership, Settings};
 use super::subject::{Lesson, Subject};
 use super::visit::{Hints, Visit};
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::context::{Cookies, EphemeralKey, Session, Terms};
 use crate::error::Error;
 use crate::headers::ALIAS;
@@ -28,6 +29,7 @@ pub struct StickySession<S> {
 impl<S> StickySession<S> {
     /// What there is to do for a request, if anything. What is the gateway's own is taken out of it.
     fn visit(&self, request: &mut Request<Body>) -> Result<Option<Visit>, Error> {
+        order::enter(LayerName::Session, request.extensions_mut())?;
         let hints = self.hints(request);
         let mut subject = Subject::read(request, self.settings.ownership == Ownership::Enforce)?;
         if self.settings.ephemeral.is_some() && subject.issues_key(request.method(), request.uri().path()) {

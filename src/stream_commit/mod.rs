@@ -64,6 +64,9 @@
 //! # drop(layer);
 //! ```
 //!
+//! **Order.** Above failover, selection or the circuit breaker these would take the 200 of a stream that fails for a success: they
+//! refuse the request with [`Misordered`](crate::ErrorKind::Misordered).
+//!
 //! **Errors.** [`AttemptFailed`] when the preamble breaks off; errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future or the body ends the upstream request.
@@ -90,6 +93,7 @@ use crate::azure::stream_event;
 use crate::azure::stream_event::StreamError;
 use crate::body::Body;
 use crate::context::Route;
+use crate::context::order::{self, LayerName};
 #[cfg(doc)]
 use crate::context::{AttemptFailed, InPreamble};
 
@@ -215,7 +219,8 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        order::note(LayerName::StreamCommit, request.extensions_mut());
         let plan = self.plan_for(&request);
         ResponseFuture::new(self.inner.call(request), plan)
     }

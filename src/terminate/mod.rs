@@ -60,6 +60,11 @@
 //! [`TerminateCredentialsLayer::without_clients`] asks nobody: everything is removed all the same, nothing is refused, and a
 //! `Client` that an embedder inserted stays.
 //!
+//! **Order.** Below inspection or authorisation nobody is known yet, and who is not known is held to nothing; below selection the
+//! refusal of a stranger would look like a failure of a backend, and below credential re-issue the backend's own key would be
+//! taken off. Below another of its kind nobody is found. Each is refused with [`Misordered`](crate::ErrorKind::Misordered).
+//! [`without_clients`](TerminateCredentialsLayer::without_clients) may stand anywhere above selection.
+//!
 //! # Errors
 //! [`AmbiguousRequest`](crate::ErrorKind::AmbiguousRequest), [`Unauthenticated`](crate::ErrorKind::Unauthenticated), and those
 //! of the service below.

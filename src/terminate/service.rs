@@ -11,9 +11,10 @@ use tower_service::Service;
 
 use super::Authenticate;
 use super::presented::{self, Credentials};
+use crate::context::order::{self, LayerName};
 use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, opens_session};
 use crate::error::{Error, ErrorKind, polled_again};
-use crate::headers::{strip_credentials, without_query_keys};
+use crate::headers::strip_credentials;
 
 /// Who is it? See the [module docs](super).
 pub struct TerminateCredentials<A, S> {
@@ -38,6 +39,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        if let Err(error) = self.enter(&mut request) {
+            return ResponseFuture { state: State::Refused { error: Some(error) } };
+        }
         let ephemeral = self.ephemeral.clone().filter(|_| opens_session(&request));
         let credentials = presented::read(request.headers(), request.uri());
         let Some(authenticator) = self.authenticator.clone() else {
@@ -62,14 +66,19 @@ where
     }
 }
 
+impl<A, S> TerminateCredentials<A, S> {
+    /// Who asks nobody holds nobody to anything, and may stand anywhere above the attempts.
+    fn enter<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
+        let layer = if self.authenticator.is_some() { LayerName::Terminate } else { LayerName::Strip };
+        order::enter(layer, request.extensions_mut())
+    }
+}
+
 fn strip<B>(request: &mut Request<B>) {
     if let Some(cookies) = Cookies::of(request.headers()) {
         request.extensions_mut().insert(cookies);
     }
-    strip_credentials(request.headers_mut());
-    if let Some(uri) = without_query_keys(request.uri()) {
-        *request.uri_mut() = uri;
-    }
+    strip_credentials(request);
 }
 
 fn unauthenticated() -> Error {

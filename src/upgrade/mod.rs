@@ -76,6 +76,10 @@
 //!
 //! A server that shuts down gracefully has forgotten about the connections that were upgraded: [`Connections`] counts them.
 //!
+//! **Order.** Below inspection or authorisation a frame of a WebSocket, which is a call of its own, would be neither inspected nor
+//! allowed, and below selection its place would be given back while the connection stands: refused with
+//! [`Misordered`](crate::ErrorKind::Misordered).
+//!
 //! # Errors
 //! [`NotSupported`](crate::ErrorKind::NotSupported), [`BackendFailed`](crate::ErrorKind::BackendFailed) for a 101 that leads
 //! nowhere, and those of the service below.
@@ -114,6 +118,7 @@ pub use self::future::ResponseFuture;
 pub use self::pump::CLOSING_TIME;
 use crate::azure::operation::Operation;
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::context::{Handshake, Route};
 use crate::error::{Error, ErrorKind};
 use crate::headers;
@@ -188,6 +193,9 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut request = request.map(Body::new);
+        if let Err(error) = order::enter(LayerName::Upgrade, request.extensions_mut()) {
+            return ResponseFuture::refused(error);
+        }
         if request.extensions().get::<Handshake>().is_some() {
             return ResponseFuture::carried_above(self.inner.call(request));
         }

@@ -5,6 +5,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
+use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
@@ -32,6 +33,7 @@ fn gateway() -> Stack {
     });
     let stack = ServiceBuilder::new()
         .layer(RespondLayer::new())
+        .layer(InspectLayer::new())
         .layer(AuthorizeLayer::new())
         .layer(StickySessionLayer::new(pool.clone()))
         .layer(SelectBackendLayer::new(pool));

@@ -1,0 +1,274 @@
+//! Which layers a request has passed, so that a wrong order is found out by the first request and not by its effects.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use http::Extensions;
+
+use crate::error::{Error, ErrorKind};
+use crate::pool::Target;
+
+/// A layer of the crate by its name, outermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LayerName {
+    Respond,
+    Upgrade,
+    FrontDoor,
+    Terminate,
+    /// Credential termination that asks nobody.
+    Strip,
+    Inspect,
+    ApiVersion,
+    Authorize,
+    Models,
+    Session,
+    Failover,
+    Select,
+    Circuit,
+    StreamCommit,
+    Forward,
+    Reissue,
+}
+
+use LayerName::{
+    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, Inspect, Models, Reissue, Respond, Select, Session,
+    StreamCommit, Strip, Terminate, Upgrade,
+};
+
+/// Every layer, by its number.
+const LAYERS: [LayerName; 16] = [
+    Respond,
+    Upgrade,
+    FrontDoor,
+    Terminate,
+    Strip,
+    Inspect,
+    ApiVersion,
+    Authorize,
+    Models,
+    Session,
+    Failover,
+    Select,
+    Circuit,
+    StreamCommit,
+    Forward,
+    Reissue,
+];
+
+/// Below selection, a request is an attempt: whatever refuses it there looks like a failure of its target.
+const ATTEMPT: u32 = set(&[Select, Circuit, StreamCommit, Forward, Reissue]);
+/// What sends requests of its own, or answers for a backend.
+const ACTING: u32 = set(&[Models, Session, Failover]) | ATTEMPT;
+
+const fn set(layers: &[LayerName]) -> u32 {
+    let (mut bits, mut at) = (0, 0);
+    while at < layers.len() {
+        bits |= layers[at].bit();
+        at += 1;
+    }
+    bits
+}
+
+impl LayerName {
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// The layers below which this one does harm or is of no use. What is not here may stand either way.
+    const fn belongs_above(self) -> u32 {
+        match self {
+            // What failover and circuits read as outcomes of attempts would be answers of the gateway.
+            Respond => Failover.bit() | ATTEMPT,
+            // A frame of a WebSocket is a call of its own, which must be inspected and allowed as such.
+            Upgrade => set(&[Inspect, ApiVersion, Authorize]) | ACTING,
+            FrontDoor => ACTING,
+            // Who is not known yet is held to nothing; below itself, nobody is found.
+            Terminate => set(&[Terminate, Strip, Inspect, Authorize]) | ACTING,
+            Strip => ATTEMPT,
+            // The path has its prefix, and the body was not read.
+            Inspect => set(&[ApiVersion, Authorize]) | ACTING,
+            ApiVersion => ACTING,
+            Authorize => set(&[Session, Failover]) | ATTEMPT,
+            Models => Failover.bit() | ATTEMPT,
+            Session => Failover.bit() | ATTEMPT,
+            // Each attempt would be the same target's.
+            Failover => Failover.bit() | ATTEMPT,
+            Select => ATTEMPT,
+            // It has no permit to adopt, or learns from what others made of an answer.
+            Circuit => set(&[StreamCommit, Reissue]),
+            StreamCommit => 0,
+            Forward => set(&[Forward, Reissue]),
+            Reissue => Reissue.bit(),
+        }
+    }
+}
+
+impl fmt::Display for LayerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Respond => "RespondLayer",
+            Upgrade => "UpgradeLayer",
+            FrontDoor => "FrontDoorLayer",
+            Terminate | Strip => "TerminateCredentialsLayer",
+            Inspect => "InspectLayer",
+            ApiVersion => "ApiVersionLayer",
+            Authorize => "AuthorizeLayer",
+            Models => "ListModelsLayer",
+            Session => "StickySessionLayer",
+            Failover => "FailoverLayer",
+            Select => "SelectBackendLayer",
+            Circuit => "CircuitBreakerLayer",
+            StreamCommit => "StreamCommitLayer",
+            Forward => "ForwardLayer",
+            Reissue => "ReissueCredentialsLayer",
+        })
+    }
+}
+
+/// On a request: the layers that it has passed.
+#[derive(Clone, Debug, Default)]
+struct Passed {
+    layers: u32,
+    /// The target in whose form the request is.
+    forwarded_to: Option<Target>,
+}
+
+/// Notes that a request comes to a layer.
+///
+/// # Errors
+/// It has passed one below which this layer must not stand.
+pub(crate) fn enter(layer: LayerName, extensions: &mut Extensions) -> Result<(), Error> {
+    let passed = extensions.get_or_insert_default::<Passed>();
+    let above = passed.layers & layer.belongs_above();
+    passed.layers |= layer.bit();
+    match LAYERS.iter().find(|other| above & other.bit() != 0) {
+        None => Ok(()),
+        Some(other) => Err(misplaced(layer, *other)),
+    }
+}
+
+/// Notes that a request passes a layer that may stand below any other.
+pub(crate) fn note(layer: LayerName, extensions: &mut Extensions) {
+    debug_assert_eq!(layer.belongs_above(), 0, "{layer} may be refused");
+    extensions.get_or_insert_default::<Passed>().layers |= layer.bit();
+}
+
+/// Notes that a request has the form which its target takes.
+pub(crate) fn forwarded(target: &Target, extensions: &mut Extensions) {
+    extensions.get_or_insert_default::<Passed>().forwarded_to = Some(target.clone());
+}
+
+/// Whether a request has the form which this target takes.
+pub(crate) fn is_forwarded_to(target: &Target, extensions: &Extensions) -> bool {
+    extensions.get::<Passed>().is_some_and(|passed| passed.forwarded_to.as_ref() == Some(target))
+}
+
+/// Whether a request has passed a layer.
+pub(crate) fn has_passed(layer: LayerName, extensions: &Extensions) -> bool {
+    extensions.get::<Passed>().is_some_and(|passed| passed.layers & layer.bit() != 0)
+}
+
+fn misplaced(layer: LayerName, other: LayerName) -> Error {
+    static TOLD: [AtomicU32; LAYERS.len()] = [const { AtomicU32::new(0) }; LAYERS.len()];
+    let is_new = TOLD[layer as usize].fetch_or(other.bit(), Relaxed) & other.bit() == 0;
+    let (layer, other) = (layer.to_string(), other.to_string());
+    let message = if layer == other {
+        format!("The layers of this gateway are stacked wrongly: there are two of {layer}, one below the other.")
+    } else {
+        format!("The layers of this gateway are stacked wrongly: {layer} stands below {other}, and belongs above it.")
+    };
+    told(message, is_new)
+}
+
+/// A layer that a request should have passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Nobody has pointed the request at its target.
+    Forward,
+    /// Nobody has read which model a body names.
+    InspectForModel,
+    /// Nobody has collected the body that shall be repeated.
+    InspectForRepeat,
+    /// Nobody has shown the target its credential.
+    #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "the client alone sees the end of the way"))]
+    Reissue,
+    /// Nobody has chosen a target at all.
+    #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "the client alone sees the end of the way"))]
+    Target,
+}
+
+/// Says in the log what a request that goes its way all the same has not passed.
+pub(crate) fn tell(what: Missing) {
+    drop(missing(what));
+}
+
+/// The refusal of a request that has not passed a layer which it needs.
+pub(crate) fn missing(missing: Missing) -> Error {
+    static TOLD: AtomicU32 = AtomicU32::new(0);
+    let bit = 1 << missing as u32;
+    let is_new = TOLD.fetch_or(bit, Relaxed) & bit == 0;
+    let what = match missing {
+        Missing::Forward => {
+            "no ForwardLayer between SelectBackendLayer and ReissueCredentialsLayer has pointed the request at its target, so \
+             that no credential is shown."
+        }
+        Missing::InspectForModel => {
+            "no InspectLayer above SelectBackendLayer has read which deployment the body names."
+        }
+        Missing::InspectForRepeat => {
+            "no InspectLayer above FailoverLayer has collected the body, so that it can be sent only once and never moves on."
+        }
+        Missing::Reissue => {
+            "no ReissueCredentialsLayer between ForwardLayer and the HTTP client has shown the target its credential."
+        }
+        Missing::Target => {
+            "the request names no host. SelectBackendLayer chooses a target, and ForwardLayer below it points the request there, \
+             above the HTTP client."
+        }
+    };
+    told(format!("The layers of this gateway are stacked wrongly: {what}"), is_new)
+}
+
+/// The refusal, and for whoever has stacked the layers a line in the log: one for each cause.
+fn told(message: String, is_new: bool) -> Error {
+    if is_new {
+        tracing::error!("{message}");
+    }
+    Error::new(ErrorKind::Misordered, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_order_is_no_error() {
+        let mut extensions = Extensions::new();
+        for (number, layer) in LAYERS.into_iter().enumerate() {
+            assert_eq!(layer as usize, number, "{layer}");
+            assert!(enter(layer, &mut extensions).is_ok(), "{layer}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_order_names_both_layers() {
+        let mut extensions = Extensions::new();
+        enter(Select, &mut extensions).unwrap();
+        let error = enter(Failover, &mut extensions).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misordered);
+        for name in ["FailoverLayer", "SelectBackendLayer"] {
+            assert!(error.message().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_layer_demands_the_impossible() {
+        for layer in LAYERS {
+            for other in LAYERS.into_iter().filter(|other| *other != layer) {
+                let (down, up) = (layer.belongs_above() & other.bit(), other.belongs_above() & layer.bit());
+                assert!(down == 0 || up == 0, "{layer} and {other}");
+                assert!(down == 0 || (layer as u32) < other as u32, "{layer} and {other}");
+            }
+        }
+    }
+}

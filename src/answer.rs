@@ -20,8 +20,8 @@ pub(crate) fn to_error(error: &BoxError) -> Response<Body> {
 }
 
 /// The answer to a request on which the layers are in a wrong order. Whoever stands above reads from it that no backend is to blame.
-pub(crate) fn to_misordered(cause: Error) -> Response<Body> {
-    let mut answer = to_cause(&cause);
+pub(crate) fn to_misordered(cause: &Error) -> Response<Body> {
+    let mut answer = to_cause(cause);
     answer.extensions_mut().insert(Outcome::Abandoned);
     answer
 }

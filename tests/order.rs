@@ -155,7 +155,7 @@ fn receive(request: &Request<Body>, seen: &Mutex<Vec<String>>) -> Result<Respons
         panic!("the key of another backend at {name}");
     }
     if key.is_none_or(|key| key != format!("key-of-{name}")) {
-        return Ok(answer(401, json!({"error": {"code": "401", "message": "Access denied"}})));
+        return Ok(answer(401, &json!({"error": {"code": "401", "message": "Access denied"}})));
     }
     let body = request.body().as_bytes().cloned().unwrap_or_default();
     let is_streamed = serde_json::from_slice::<Value>(&body).is_ok_and(|body| body["stream"] == true);
@@ -164,7 +164,7 @@ fn receive(request: &Request<Body>, seen: &Mutex<Vec<String>>) -> Result<Respons
             events(r#"data: {"error":{"code":"rate_limit_exceeded","message":"Retry after 20 seconds."}}"#)
         }
         "b0" => {
-            let mut throttled = answer(429, json!({"error": {"code": "429", "message": "slow down"}}));
+            let mut throttled = answer(429, &json!({"error": {"code": "429", "message": "slow down"}}));
             throttled.headers_mut().insert("retry-after-ms", "20000".parse().unwrap());
             throttled
         }
@@ -172,12 +172,12 @@ fn receive(request: &Request<Body>, seen: &Mutex<Vec<String>>) -> Result<Respons
         _ if is_streamed => {
             events("data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]")
         }
-        _ if request.uri().path().ends_with("/threads") => answer(200, json!({"id": "thread_1", "object": "thread"})),
-        _ => answer(200, json!({"object": "chat.completion", "path": request.uri().path()})),
+        _ if request.uri().path().ends_with("/threads") => answer(200, &json!({"id": "thread_1", "object": "thread"})),
+        _ => answer(200, &json!({"object": "chat.completion", "path": request.uri().path()})),
     })
 }
 
-fn answer(status: u16, body: Value) -> Response<Body> {
+fn answer(status: u16, body: &Value) -> Response<Body> {
     let answer = Response::builder().status(status).header("content-type", "application/json");
     answer.body(Body::from(body.to_string())).unwrap()
 }

@@ -114,7 +114,7 @@ where
         let misplaced = order::enter(LayerName::Respond, request.extensions_mut()).err();
         let state = match self.not_ready.take() {
             Some(error) => State::NotReady { error: Some(error) },
-            None => match misplaced.map(answer::to_misordered).or_else(|| head::refusal(&request)) {
+            None => match misplaced.as_ref().map(answer::to_misordered).or_else(|| head::refusal(&request)) {
                 Some(answer) => State::Refused { answer: Some(answer) },
                 None => State::Called { future: self.inner.call(request) },
             },

@@ -52,9 +52,9 @@
 //! ```no_run
 //! use tower::ServiceBuilder;
 //! use tower_azure_openai::client::HttpClient;
-//! use tower_azure_openai::forward::ForwardLayer;
-//! use tower_azure_openai::{body::Body, pool::Pool, respond::RespondLayer, upgrade::UpgradeLayer};
+//! use tower_azure_openai::{body::Body, inspect::InspectLayer, pool::Pool, respond::RespondLayer, upgrade::UpgradeLayer};
 //! use tower_azure_openai::{circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
+//! use tower_azure_openai::{forward::ForwardLayer, reissue::ReissueCredentialsLayer};
 //!
 //! # async fn stack(pool: Pool) -> Result<(), Box<dyn std::error::Error>> {
 //! let upgrade = UpgradeLayer::new();
@@ -62,10 +62,12 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(RespondLayer::new())
 //!     .layer(upgrade)
+//!     .layer(InspectLayer::new())
 //!     .layer(FailoverLayer::new())
 //!     .layer(SelectBackendLayer::new(pool))
 //!     .layer(CircuitBreakerLayer::adopting())
 //!     .layer(ForwardLayer::new())
+//!     .layer(ReissueCredentialsLayer::new())
 //!     .service(HttpClient::builder().build()?);
 //! // Serve it with hyper_util's `serve_connection_with_upgrades`. In the end, after its graceful shutdown:
 //! websockets.closed().await;

@@ -13,6 +13,7 @@
 //! - [`signals`]: how much room a backend says it has left
 //! - [`sse`]: the events of a stream, found in the chunks of a passing body
 //! - [`stream_event`]: what one of them means
+//! - [`usage`]: tokens and seconds that an answer says it used
 
 pub mod client_secret;
 pub mod envelope;
@@ -28,6 +29,7 @@ pub mod signals;
 pub mod sse;
 mod stable_hash;
 pub mod stream_event;
+pub mod usage;
 
 pub use self::outcome::{Outcome, Phase};
 pub(crate) use self::stable_hash::stable_hash;

@@ -6,6 +6,7 @@
 //! - [`object_id`]: ids of stored objects, and where they stand in bodies, answers and events
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
+//! - [`estimate`]: how many tokens a text is likely to be
 //! - [`further_names`]: the deployments that a request body names beside its own
 //! - [`request_body`]: the fields of a request body by which a gateway decides
 //! - [`outcome`]: status, headers and error body → what an answer means
@@ -17,6 +18,7 @@
 
 pub mod client_secret;
 pub mod envelope;
+pub mod estimate;
 pub mod further_names;
 pub mod hint;
 pub mod media_type;

@@ -35,6 +35,7 @@ pub(super) fn to_cause(cause: &Error) -> Response<Body> {
     if let Some(wait) = cause.retry_after() {
         match cause.kind() {
             ErrorKind::NoTargetDown => wait::set_for_outage(headers, wait),
+            ErrorKind::QuotaExceeded => wait::set_true_seconds(headers, wait),
             _ => wait::set(headers, wait),
         }
     }
@@ -77,6 +78,8 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
         ErrorKind::OperationNotAllowed => (StatusCode::FORBIDDEN, "operation_not_allowed", PERMISSION),
         ErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", GATEWAY),
         ErrorKind::PathNotFound => (StatusCode::NOT_FOUND, "404", REQUEST),
+        ErrorKind::QuotaExceeded => (StatusCode::FORBIDDEN, "quota_exceeded", "quota_error"),
+        ErrorKind::RateLimitExceeded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", LIMIT),
         ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", TIMEOUT),
         ErrorKind::RequestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", REQUEST),
         ErrorKind::UnsupportedEncoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", REQUEST),

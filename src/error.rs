@@ -72,6 +72,10 @@ pub enum ErrorKind {
     PathNotFound,
     /// The backend that holds what the request refers to is down.
     PinnedUnavailable,
+    /// The client's tokens of the day are used up.
+    QuotaExceeded,
+    /// The client is above its rate.
+    RateLimitExceeded,
     /// The body did not arrive in time.
     RequestTimeout,
     /// The body is above the limit.

@@ -22,8 +22,8 @@
 //! # }
 //! ```
 //!
-//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, list models, keep sessions, fail over,
-//! select, circuit breaker, stream commit, forward, re-issue credentials. Each has a setter that takes a layer of the same kind
+//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, hold to limits, meter usage, list models, keep
+//! sessions, fail over, select, circuit breaker, stream commit, forward, re-issue credentials. Each has a setter that takes a layer of the same kind
 //! with other settings, or any other layer in its place; a tuple `(mine, theirs)` of layers puts one of yours above one of these.
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
@@ -48,6 +48,8 @@ use crate::circuit::CircuitBreakerLayer;
 use crate::failover::FailoverLayer;
 use crate::forward::ForwardLayer;
 use crate::inspect::InspectLayer;
+use crate::limit::{ClientLimitLayer, MemoryLimits};
+use crate::meter::MeterUsageLayer;
 use crate::models::ListModelsLayer;
 use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
@@ -76,6 +78,8 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
         inspect: InspectLayer::new(),
         api_version: Identity::new(),
         authorize: AuthorizeLayer::new(),
+        limits: ClientLimitLayer::new(MemoryLimits::new()),
+        meter: MeterUsageLayer::new(),
         models: ListModelsLayer::new(pool.clone()),
         session: StickySessionLayer::new(pool.clone()),
         failover: FailoverLayer::new(),
@@ -98,6 +102,8 @@ pub struct Builder<
     Inspect = InspectLayer,
     ApiVersion = Identity,
     Authorize = AuthorizeLayer,
+    Limits = ClientLimitLayer,
+    Meter = MeterUsageLayer,
     Models = ListModelsLayer,
     Session = StickySessionLayer,
     Failover = FailoverLayer,
@@ -114,6 +120,8 @@ pub struct Builder<
     inspect: Inspect,
     api_version: ApiVersion,
     authorize: Authorize,
+    limits: Limits,
+    meter: Meter,
     models: Models,
     session: Session,
     failover: Failover,
@@ -146,6 +154,8 @@ setters! {
     inspect: Inspect = "Replaces what finds out what is asked for.",
     api_version: ApiVersion = "Adds what checks or adds the version of the API.",
     authorize: Authorize = "Replaces what holds clients to their aliases.",
+    limits: Limits = "Replaces what holds clients to their limits, so that accounts outlast this stack, say.",
+    meter: Meter = "Replaces what counts what requests use.",
     models: Models = "Replaces what lists the models.",
     session: Session = "Replaces what keeps requests where their state is.",
     failover: Failover = "Replaces what sends a refused request on.",
@@ -156,25 +166,49 @@ setters! {
     reissue: Reissue = "Replaces what shows backends their credentials.",
 }
 
-type Admission<R, U, D, T, I, V, A, M> = (DrainLayer, R, U, D, T, I, V, A, M);
+type Admission<R, U, D, T, I, V, A, L, E, M> = (DrainLayer, R, U, D, T, I, V, A, L, E, M);
 type Attempts<P, F, S, C, Q, W, X> = (P, F, S, C, Q, W, X);
-type Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, W, X> =
-    (Admission<R, U, D, T, I, V, A, M>, Attempts<P, F, S, C, Q, W, X>);
+type Stack<R, U, D, T, I, V, A, L, E, M, P, F, S, C, Q, W, X> =
+    (Admission<R, U, D, T, I, V, A, L, E, M>, Attempts<P, F, S, C, Q, W, X>);
 
-impl<T, R, U, D, I, V, A, M, P, F, S, C, Q, W, X> Builder<T, R, U, D, I, V, A, M, P, F, S, C, Q, W, X> {
+impl<T, R, U, D, I, V, A, L, E, M, P, F, S, C, Q, W, X> Builder<T, R, U, D, I, V, A, L, E, M, P, F, S, C, Q, W, X> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, W, X>: Layer<H>,
-        <Stack<R, U, D, T, I, V, A, M, P, F, S, C, Q, W, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        Stack<R, U, D, T, I, V, A, L, E, M, P, F, S, C, Q, W, X>: Layer<H>,
+        <Stack<R, U, D, T, I, V, A, L, E, M, P, F, S, C, Q, W, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
             + 'static,
     {
         let admission = {
-            let Self { respond, upgrade, front_door, terminate, inspect, api_version, authorize, models, .. } = self;
-            (DrainLayer::new(), respond, upgrade, front_door, terminate, inspect, api_version, authorize, models)
+            let Self {
+                respond,
+                upgrade,
+                front_door,
+                terminate,
+                inspect,
+                api_version,
+                authorize,
+                limits,
+                meter,
+                models,
+                ..
+            } = self;
+            (
+                DrainLayer::new(),
+                respond,
+                upgrade,
+                front_door,
+                terminate,
+                inspect,
+                api_version,
+                authorize,
+                limits,
+                meter,
+                models,
+            )
         };
         let attempts =
             (self.session, self.failover, self.select, self.circuit, self.stream_commit, self.forward, self.reissue);

@@ -96,6 +96,8 @@ mod headers;
 pub mod health;
 mod idle_clock;
 pub mod inspect;
+pub mod limit;
+pub mod meter;
 pub mod models;
 pub mod pool;
 mod refusable;

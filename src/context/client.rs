@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 
+use super::Limits;
 use crate::azure::operation::Operation;
 use crate::pool::{Constraints, Processing};
 
@@ -23,22 +24,24 @@ pub struct Client(Arc<Inner>, Option<ClientToken>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Inner {
-    id: Box<str>,
+    id: Arc<str>,
     allow: Option<BTreeSet<Box<str>>>,
     routes: BTreeMap<Box<str>, Box<str>>,
     operations: Vec<Operation>,
     constraints: Constraints,
+    limits: Limits,
 }
 
 impl Client {
     /// A client by its id, which appears in logs. It may use every alias on every backend until said otherwise.
-    pub fn new(id: impl Into<Box<str>>) -> Self {
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
         let inner = Inner {
             id: id.into(),
             allow: None,
             routes: BTreeMap::new(),
             operations: Vec::new(),
             constraints: Constraints::default(),
+            limits: Limits::NONE,
         };
         Self(Arc::new(inner), None)
     }
@@ -81,6 +84,11 @@ impl Client {
         self.with(|inner| inner.constraints = std::mem::take(&mut inner.constraints).processing(scopes))
     }
 
+    /// What it may use, at most. Default: no limit. Held by [`ClientLimitLayer`](crate::limit::ClientLimitLayer).
+    pub fn limits(self, limits: Limits) -> Self {
+        self.with(|inner| inner.limits = limits)
+    }
+
     /// The token by which it was known, for backends with [`Credential::pass_through`]. Whoever identifies clients by tokens
     /// adds it for the request at hand; a key is none.
     ///
@@ -100,6 +108,16 @@ impl Client {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// The id, for whoever keeps it.
+    pub(crate) fn shared_id(&self) -> Arc<str> {
+        self.0.id.clone()
+    }
+
+    /// What it may use, at most.
+    pub fn limited_to(&self) -> Limits {
+        self.0.limits
     }
 
     /// The aliases that the client may use, if it is held to a list.

@@ -17,6 +17,7 @@
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
 //! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
 //! | [`SocketFrame`], on the answer [`RewrittenFrame`] | WebSocket pass-through; the HTTP client | the HTTP client; WebSocket pass-through |
+//! | [`Spending`] | client limits, or whoever else wants to know | metering, which fills it |
 //! | [`InPreamble`] | stream commit, on the answer | failover |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one
@@ -30,12 +31,14 @@ mod client;
 mod companions;
 mod cookies;
 mod ephemeral;
+mod limits;
 mod observe;
 pub(crate) mod order;
 mod route;
 mod session;
 pub(crate) mod shape;
 mod socket_frame;
+mod spending;
 mod terms;
 pub(crate) mod wait;
 
@@ -48,12 +51,14 @@ pub(crate) use self::companions::Companions;
 pub use self::cookies::Cookies;
 pub use self::ephemeral::{EPHEMERAL_KEY_LIFETIME, EPHEMERAL_KEYS, EphemeralKey, EphemeralKeys};
 pub(crate) use self::ephemeral::{is_ephemeral, is_sdp, opens_own_session, opens_session};
+pub use self::limits::Limits;
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub use self::route::Route;
 pub(crate) use self::route::{FurtherName, FurtherPlace, NamePlace};
 pub use self::session::Session;
 pub use self::socket_frame::{RewrittenFrame, SocketFrame};
+pub use self::spending::{Spending, Spent, UsageSource};
 pub(crate) use self::terms::Terms;
 
 /// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.

@@ -28,6 +28,11 @@ pub(crate) fn set(headers: &mut HeaderMap, wait: Duration) {
     headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
 }
 
+/// Tells a wait of any length, in whole seconds, on an answer that client libraries do not repeat by themselves.
+pub(crate) fn set_true_seconds(headers: &mut HeaderMap, wait: Duration) {
+    headers.insert(RETRY_AFTER, HeaderValue::from(ceil_ms(wait).div_ceil(1_000)));
+}
+
 /// Replaces what an answer says that tells of an outage.
 ///
 /// Client libraries come again twice, within less than a second of their own, and then give up: so that they ride out a short

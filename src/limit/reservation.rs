@@ -1,0 +1,92 @@
+//! What is taken for a request before anybody knows what it will use.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::azure::estimate::Text;
+
+/// How many pairs of client and alias have a mean of their own: 10,000.
+const MEANS: NonZeroUsize = NonZeroUsize::new(10_000).expect("above zero");
+
+/// How much the latest answer counts in the mean.
+const SHARE_OF_LATEST: f64 = 0.1;
+
+/// The mean answers of clients, by alias. Bounded.
+pub(super) struct MeanOutputs(Cache<(Arc<str>, Box<str>), f64>);
+
+impl MeanOutputs {
+    pub(super) fn new() -> Self {
+        Self(Cache::new(MEANS.get()))
+    }
+
+    pub(super) fn learn(&self, client: &Arc<str>, alias: &str, output: u64) {
+        let key = (client.clone(), Box::from(alias));
+        #[expect(clippy::cast_precision_loss, reason = "a mean")]
+        let output = output as f64;
+        let mean = self.0.get(&key).map_or(output, |mean| mean + (output - mean) * SHARE_OF_LATEST);
+        self.0.insert(key, mean);
+    }
+
+    fn of(&self, client: &Arc<str>, alias: &str) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of counts")]
+        self.0.get(&(client.clone(), Box::from(alias))).map_or(0, |mean| mean.round() as u64)
+    }
+
+    /// The prompt, by estimate, and what its answer may have at most: `max_tokens`, `max_completion_tokens` or
+    /// `max_output_tokens` for each of `n` answers, else what this client's answers have on average.
+    pub(super) fn reservation(&self, client: &Arc<str>, alias: Option<&str>, body: &[u8]) -> u64 {
+        let prompt = Text::of_prompt(body).tokens();
+        let asked = serde_json::from_slice::<Asked<'_>>(body).ok().and_then(|asked| asked.output());
+        let output = asked.unwrap_or_else(|| alias.map_or(0, |alias| self.of(client, alias)));
+        prompt.saturating_add(output)
+    }
+}
+
+/// What a request says of its answer's length.
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow)]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    max_output_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    n: Option<&'a RawValue>,
+}
+
+impl Asked<'_> {
+    fn output(&self) -> Option<u64> {
+        let most = self.max_completion_tokens.or(self.max_output_tokens).or(self.max_tokens).and_then(count)?;
+        Some(most.saturating_mul(self.n.and_then(count).unwrap_or(1)))
+    }
+}
+
+fn count(raw: &RawValue) -> Option<u64> {
+    raw.get().parse::<u32>().ok().map(u64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_the_answer_may_have_else_what_it_mostly_has() {
+        let (means, client) = (MeanOutputs::new(), Arc::from("a"));
+        let of = |body: &str| means.reservation(&client, Some("gpt-4o"), body.as_bytes());
+        assert_eq!(of(r#"{"prompt":"12345678"}"#), 2);
+        assert_eq!(of(r#"{"prompt":"12345678","max_tokens":100,"n":3}"#), 302);
+        assert_eq!(of(r#"{"prompt":"12345678","max_tokens":7,"max_completion_tokens":100}"#), 102);
+        for nonsense in ["-1", "1e9", "true", "99999999999999999999", "null"] {
+            assert_eq!(of(&format!(r#"{{"prompt":[1,2],"max_output_tokens":{nonsense}}}"#)), 2, "{nonsense}");
+        }
+        means.learn(&client, "gpt-4o", 100);
+        means.learn(&client, "gpt-4o", 200);
+        assert_eq!(of(r#"{"prompt":"12345678"}"#), 112);
+        assert_eq!(means.reservation(&Arc::from("b"), Some("gpt-4o"), b"{}"), 0, "of this client only");
+    }
+}

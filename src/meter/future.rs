@@ -1,0 +1,54 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tower::BoxError;
+
+use super::account::Account;
+use super::body::ResponseBody;
+use crate::body::Body;
+
+pin_project! {
+    /// The future of [`MeterUsage`](super::MeterUsage).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        future: F,
+        account: Option<Account>,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) const fn new(future: F, account: Option<Account>) -> Self {
+        Self { future, account }
+    }
+}
+
+impl<F, ResBody, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.future.poll(cx))?.map(Body::new);
+        Poll::Ready(Ok(match this.account.take() {
+            Some(account) => ResponseBody::around(answer, account),
+            None => answer,
+        }))
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+use std::fmt;
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use tower_layer::Layer;
+
+use super::account::Metered;
+use super::ratio::Ratios;
+use super::service::MeterUsage;
+use crate::directory::ObjectKey;
+
+/// How many objects are remembered as counted: 100,000.
+pub const COUNTED_OBJECTS: usize = 100_000;
+
+/// Counts what requests use. See the [module docs](super).
+///
+/// All services made from one layer, and from its clones, share what is counted already.
+#[derive(Clone)]
+#[must_use]
+pub struct MeterUsageLayer {
+    pub(super) state: Arc<State>,
+    on_usage: Option<OnUsage>,
+}
+
+pub(super) type OnUsage = Arc<dyn Fn(&Metered<'_>) + Send + Sync>;
+
+/// What is common to all requests.
+pub(super) struct State {
+    pub(super) counted: Cache<ObjectKey, ()>,
+    pub(super) ratios: Ratios,
+}
+
+impl State {
+    /// Whether an object has not been counted yet; from then on it is.
+    pub(super) fn is_new(&self, id: &str) -> bool {
+        let mut is_new = false;
+        let counted = self.counted.get_or_insert_with(&ObjectKey::of(id), || {
+            is_new = true;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        counted.is_ok() && is_new
+    }
+}
+
+impl MeterUsageLayer {
+    /// Tells the [`Spending`](crate::context::Spending) of each request that has one, and nobody else.
+    pub fn new() -> Self {
+        let state = State { counted: Cache::new(COUNTED_OBJECTS), ratios: Ratios::new() };
+        Self { state: Arc::new(state), on_usage: None }
+    }
+
+    /// Calls a function for each usage, on the way of the answer: it must be quick.
+    pub fn on_usage(mut self, record: impl Fn(&Metered<'_>) + Send + Sync + 'static) -> Self {
+        self.on_usage = Some(Arc::new(record));
+        self
+    }
+}
+
+impl Default for MeterUsageLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for MeterUsageLayer {
+    type Service = MeterUsage<S>;
+
+    fn layer(&self, inner: S) -> MeterUsage<S> {
+        MeterUsage { inner, state: self.state.clone(), on_usage: self.on_usage.clone() }
+    }
+}
+
+impl fmt::Debug for MeterUsageLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeterUsageLayer").finish_non_exhaustive()
+    }
+}

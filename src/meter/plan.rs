@@ -1,0 +1,56 @@
+use http::{Method, Request};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::azure::estimate::Text;
+use crate::azure::operation::{ModelPlace, Operation};
+use crate::body::Body;
+use crate::context::Route;
+
+/// What of an answer is counted.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) route: Route,
+    /// Whether the call is one whose answer is made for it. Otherwise only objects count that were made in the background.
+    pub(super) makes: bool,
+    /// The prompt, where the answer may end before it tells what it used.
+    pub(super) prompt: Option<Text>,
+    /// Whether the answer may be a stream that never tells.
+    pub(super) is_silent: bool,
+}
+
+impl Plan {
+    /// `None` where nothing can have been used. `learns` asks for the prompt of a call that will tell, too.
+    pub(super) fn of(request: &Request<Body>, learns: bool) -> Option<Self> {
+        let route = Route::find_or_parse(request.extensions(), request.method(), request.uri()).ok()?;
+        let is_stored = matches!(route.operation(), Operation::Responses | Operation::Threads | Operation::Batches);
+        let makes = request.method() == Method::POST && route.object_ids().next().is_none();
+        if !is_stored && (!makes || route.model_place() == ModelPlace::Nowhere) {
+            return None;
+        }
+        let body = request.body().head().map(|head| &head[..]).unwrap_or_default();
+        let prompt = (makes && (route.is_streaming() || learns)).then(|| Text::of_prompt(body));
+        let is_silent = makes && is_silent(&route, body);
+        Some(Self { route, makes, prompt, is_silent })
+    }
+}
+
+/// Whether an answer is a stream without usage: chat and completions tell it only to those that ask.
+fn is_silent(route: &Route, body: &[u8]) -> bool {
+    let asks = || serde_json::from_slice::<Asking>(body).is_ok_and(|asking| asking.stream_options.include_usage);
+    let tells_who_asks = matches!(route.operation(), Operation::ChatCompletions | Operation::Completions);
+    route.is_streaming() && tells_who_asks && !asks()
+}
+
+#[derive(Deserialize)]
+struct Asking {
+    stream_options: StreamOptions,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: bool,
+    #[serde(default)]
+    #[expect(dead_code, reason = "other options may stand beside it")]
+    include_obfuscation: Option<IgnoredAny>,
+}

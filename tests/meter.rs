@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Client, Route, Spending, UsageSource};
-use tower_azure_openai::meter::{MeterUsageLayer, Metered};
+use tower_azure_openai::meter::{MeterUsageLayer, Metered, SilentStreams};
 
 const CHAT: &str = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
 const TOLD: UsageSource = UsageSource::Reported;
@@ -222,6 +222,38 @@ async fn running_counts_and_beginnings_are_not_the_last_word() {
         counts(Method::POST, "/anthropic/v1/messages", r#"{"stream":true}"#, EVENTS, anthropic).await,
         [(10, 8, TOLD)]
     );
+}
+
+#[tokio::test]
+async fn the_backend_is_asked_where_it_can_be_and_its_client_sees_nothing_of_it() {
+    let told = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":null}\n\n\
+        data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":70}}\n\ndata: [DONE]\n\n";
+    let shown = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\ndata: [DONE]\n\n";
+    for (body, asks) in
+        [(r#"{"stream":true}"#, true), (r#"{"stream":true,"stream_options":{"include_usage":true}}"#, false)]
+    {
+        for whole in [false, true] {
+            let (meter, counted) = meter();
+            let meter = meter.silent_streams(SilentStreams::Ask);
+            let sent = Arc::new(Mutex::new(Bytes::new()));
+            let seen = sent.clone();
+            let backend = service_fn(move |request: Request<Body>| {
+                *seen.lock().unwrap() = request.body().as_bytes().unwrap().clone();
+                let mut events = answer(200, EVENTS, chopped(told, &[]));
+                if whole {
+                    *events.body_mut() = Body::from(told);
+                    events.headers_mut().insert("content-length", told.len().into());
+                }
+                async move { Ok::<_, BoxError>(events) }
+            });
+            let served = meter.layer(backend).oneshot(request(Method::POST, CHAT, body)).await.unwrap();
+            assert_eq!(served.headers().contains_key("content-length"), whole && !asks);
+            let read = served.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(read, if asks { shown } else { told });
+            assert_eq!(*counted.lock().unwrap(), [(3, 70, TOLD)]);
+            assert_eq!(sent.lock().unwrap().len() > body.len(), asks);
+        }
+    }
 }
 
 #[tokio::test]

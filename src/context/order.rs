@@ -20,6 +20,8 @@ pub(crate) enum LayerName {
     Inspect,
     ApiVersion,
     Authorize,
+    Limit,
+    Meter,
     Models,
     Session,
     Failover,
@@ -31,12 +33,12 @@ pub(crate) enum LayerName {
 }
 
 use LayerName::{
-    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, Inspect, Models, Reissue, Respond, Select, Session,
-    StreamCommit, Strip, Terminate, Upgrade,
+    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, Inspect, Limit, Meter, Models, Reissue, Respond,
+    Select, Session, StreamCommit, Strip, Terminate, Upgrade,
 };
 
 /// Every layer, by its number.
-const LAYERS: [LayerName; 16] = [
+const LAYERS: [LayerName; 18] = [
     Respond,
     Upgrade,
     FrontDoor,
@@ -45,6 +47,8 @@ const LAYERS: [LayerName; 16] = [
     Inspect,
     ApiVersion,
     Authorize,
+    Limit,
+    Meter,
     Models,
     Session,
     Failover,
@@ -58,7 +62,7 @@ const LAYERS: [LayerName; 16] = [
 /// Below selection, a request is an attempt: whatever refuses it there looks like a failure of its target.
 const ATTEMPT: u32 = set(&[Select, Circuit, StreamCommit, Forward, Reissue]);
 /// What sends requests of its own, or answers for a backend.
-const ACTING: u32 = set(&[Models, Session, Failover]) | ATTEMPT;
+const ACTING: u32 = set(&[Limit, Meter, Models, Session, Failover]) | ATTEMPT;
 
 const fn set(layers: &[LayerName]) -> u32 {
     let (mut bits, mut at) = (0, 0);
@@ -88,7 +92,11 @@ impl LayerName {
             // The path has its prefix, and the body was not read.
             Inspect => set(&[ApiVersion, Authorize]) | ACTING,
             ApiVersion => ACTING,
-            Authorize => set(&[Session, Failover]) | ATTEMPT,
+            Authorize => set(&[Limit, Session, Failover]) | ATTEMPT,
+            // It would never hear what a request used, or take for each attempt.
+            Limit => set(&[Limit, Meter, Session, Failover]) | ATTEMPT,
+            // Each would count the same answer, or answers that no client gets.
+            Meter => set(&[Meter, Failover]) | ATTEMPT,
             Models => Failover.bit() | ATTEMPT,
             Session => Failover.bit() | ATTEMPT,
             // Each attempt would be the same target's.
@@ -113,6 +121,8 @@ impl fmt::Display for LayerName {
             Inspect => "InspectLayer",
             ApiVersion => "ApiVersionLayer",
             Authorize => "AuthorizeLayer",
+            Limit => "ClientLimitLayer",
+            Meter => "MeterUsageLayer",
             Models => "ListModelsLayer",
             Session => "StickySessionLayer",
             Failover => "FailoverLayer",

@@ -1,6 +1,8 @@
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::UPGRADE;
@@ -17,6 +19,7 @@ use super::layer::{STORE_TIME, Settings, Unavailable};
 use super::store::{Decision, Limit};
 use crate::azure::operation::ModelPlace;
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::context::{Client, Limits, Route, Spending};
 use crate::error::{Chain, Error, ErrorKind};
 
@@ -43,15 +46,18 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Err(misplaced) = order::enter(LayerName::Limit, request.extensions_mut()) {
+            return ResponseFuture::limited(ready(Err(misplaced.into())));
+        }
         let limits = request.extensions().get().map(Client::limited_to).unwrap_or_default();
         if limits.is_none() {
             return ResponseFuture::passing(self.inner.call(request));
         }
         // The service that was polled ready takes the request; its clone has to become ready first.
         let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        ResponseFuture::limited(serve(ready, request, limits, self.settings.clone()))
+        let inner = std::mem::replace(&mut self.inner, clone);
+        ResponseFuture::limited(serve(inner, request, limits, self.settings.clone()))
     }
 }
 
@@ -62,7 +68,7 @@ impl<S: fmt::Debug> fmt::Debug for ClientLimit<S> {
 }
 
 async fn serve<S, ResBody>(
-    mut ready: S,
+    mut inner: S,
     mut request: Request<Body>,
     limits: Limits,
     settings: Arc<Settings>,
@@ -81,8 +87,8 @@ where
     });
     let decision = match timeout(STORE_TIME, settings.store.reserve(&client, limits, tokens)).await {
         Ok(Ok(decision)) => decision,
-        Ok(Err(error)) => return go_on(&settings, Some(&error), ready.call(request)).await,
-        Err(_) => return go_on(&settings, None, ready.call(request)).await,
+        Ok(Err(error)) => return go_on(&settings, Some(&error), inner.call(request)).await,
+        Err(_) => return go_on(&settings, None, inner.call(request)).await,
     };
     let (reservation, balance) = match decision {
         Decision::Admitted { reservation, balance } => (reservation, balance),
@@ -91,7 +97,7 @@ where
     let alias = route.alias().map(Box::from);
     let spending = Spending::on(request.extensions_mut());
     let mut account = Account::new(settings, client, alias, limits, reservation, spending);
-    let called: Result<_, BoxError> = ready.call(request).await.map_err(Into::into);
+    let called: Result<_, BoxError> = inner.call(request).await.map_err(Into::into);
     let answer = match called {
         Ok(answer) => answer,
         Err(error) => {
@@ -145,7 +151,7 @@ fn uses_tokens<B>(request: &Request<B>, route: &Route) -> bool {
     is_socket || request.method() == Method::POST && route.model_place() != ModelPlace::Nowhere
 }
 
-fn refusal(limit: Limit, wait: std::time::Duration) -> Error {
+fn refusal(limit: Limit, wait: Duration) -> Error {
     match limit {
         Limit::TokensPerDay => Error::new(
             ErrorKind::QuotaExceeded,

@@ -54,6 +54,11 @@ impl Account {
         self.target = target;
     }
 
+    /// Whether what is told is to be taken out of the stream again.
+    pub(super) const fn asks(&self) -> bool {
+        self.plan.asks
+    }
+
     /// Whether the text that passes matters.
     pub(super) const fn reads_text(&self) -> bool {
         self.plan.is_silent && !self.is_counted

@@ -5,12 +5,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use memchr::memmem::Finder;
 use tower::BoxError;
 
 use super::account::Account;
+use super::asking::Unasked;
 use crate::azure::estimate::Text;
 use crate::azure::media_type::MediaType;
 use crate::azure::sse;
@@ -26,7 +27,11 @@ pub struct ResponseBody {
     inner: Body,
     reader: Reader,
     account: Account,
+    /// Takes out what the client did not ask for.
+    unasked: Option<Unasked>,
 }
+
+type MaybeFrame = Option<Result<Frame<Bytes>, BoxError>>;
 
 enum Reader {
     Done,
@@ -39,18 +44,27 @@ impl ResponseBody {
     pub(super) fn around(answer: Response<Body>, mut account: Account) -> Response<Body> {
         let Some(reader) = Reader::of(&answer) else { return answer };
         account.served_by(answer.extensions().get::<Target>().cloned());
-        answer.map(|inner| {
-            let mut body = Self { inner, reader, account };
-            match body.inner.as_bytes().cloned() {
-                // Servers need not ask a body for more once it says that it has ended, and nobody leaves one that is in hand.
-                Some(bytes) => {
-                    body.pass(&bytes);
-                    body.end();
-                    std::mem::take(&mut body.inner)
-                }
-                None => Body::new(body),
+        let unasked = (account.asks() && matches!(reader, Reader::Events(_))).then(Unasked::default);
+        let (mut parts, inner) = answer.into_parts();
+        if unasked.is_some() {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        let mut body = Self { inner, reader, account, unasked };
+        let body = match body.inner.as_bytes().cloned() {
+            // Servers need not ask a body for more once it says that it has ended, and nobody leaves one that is in hand.
+            Some(bytes) => {
+                body.pass(&bytes);
+                body.end();
+                body.unasked
+                    .take()
+                    .map_or(bytes.clone(), |mut unasked| {
+                        [unasked.pass(bytes), unasked.finish().unwrap_or_default()].concat().into()
+                    })
+                    .into()
             }
-        })
+            None => Body::new(body),
+        };
+        Response::from_parts(parts, body)
     }
 
     fn pass(&mut self, chunk: &[u8]) {
@@ -58,6 +72,25 @@ impl ResponseBody {
             Reader::Done => {}
             Reader::Json(reader) => reader.push(chunk),
             Reader::Events(events) => read_events(events, chunk, &mut self.account),
+        }
+    }
+
+    /// What the client gets to see of a frame; `None` when it is to see nothing of it.
+    fn shown(&mut self, frame: MaybeFrame) -> Option<MaybeFrame> {
+        let Some(unasked) = &mut self.unasked else { return Some(frame) };
+        match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    Some(unasked.pass(data)).filter(|data| !data.is_empty()).map(|data| Some(Ok(Frame::data(data))))
+                }
+                Err(trailers) => Some(Some(Ok(trailers))),
+            },
+            Some(Err(error)) => Some(Some(Err(error))),
+            None => {
+                let rest = unasked.finish();
+                self.unasked = None;
+                Some(rest.map(|rest| Ok(Frame::data(rest))))
+            }
         }
     }
 
@@ -136,27 +169,31 @@ impl HttpBody for ResponseBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            self.pass(data);
-        }
-        match &frame {
-            Some(Ok(_)) if !self.inner.is_end_stream() => {}
-            Some(Err(_)) => {
-                self.reader = Reader::Done;
-                self.account.end_stream();
+        loop {
+            let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+            if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                self.pass(data);
             }
-            _ => self.end(),
+            match &frame {
+                Some(Ok(_)) if self.unasked.is_some() || !self.inner.is_end_stream() => {}
+                Some(Err(_)) => {
+                    self.reader = Reader::Done;
+                    self.account.end_stream();
+                }
+                _ => self.end(),
+            }
+            if let Some(frame) = self.shown(frame) {
+                return Poll::Ready(frame);
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.reader, Reader::Done) && self.inner.is_end_stream()
+        self.unasked.is_none() && matches!(self.reader, Reader::Done) && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        if self.unasked.is_some() { SizeHint::default() } else { self.inner.size_hint() }
     }
 }
 

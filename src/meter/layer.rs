@@ -18,8 +18,22 @@ pub const COUNTED_OBJECTS: usize = 100_000;
 #[derive(Clone)]
 #[must_use]
 pub struct MeterUsageLayer {
-    pub(super) state: Arc<State>,
+    state: Arc<State>,
+    streams: SilentStreams,
     on_usage: Option<OnUsage>,
+}
+
+/// What becomes of a stream of chat or completions whose client does not ask for its usage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SilentStreams {
+    /// The backend is asked, with `stream_options.include_usage`, and what it tells is taken out of the stream, so that the client
+    /// gets the bytes that it would have got. Where that cannot be asked (a version before 2024-09-01-preview, `data_sources`,
+    /// a body that is not collected, `stream_options` of the client's own) it is estimated.
+    Ask,
+    /// It is estimated, and no byte of request or answer changes. No estimate sees the reasoning that is billed.
+    #[default]
+    Estimate,
 }
 
 pub(super) type OnUsage = Arc<dyn Fn(&Metered<'_>) + Send + Sync>;
@@ -46,7 +60,13 @@ impl MeterUsageLayer {
     /// Tells the [`Spending`](crate::context::Spending) of each request that has one, and nobody else.
     pub fn new() -> Self {
         let state = State { counted: Cache::new(COUNTED_OBJECTS), ratios: Ratios::new() };
-        Self { state: Arc::new(state), on_usage: None }
+        Self { state: Arc::new(state), streams: SilentStreams::default(), on_usage: None }
+    }
+
+    /// Says how the usage of streams is found whose clients do not ask for it.
+    pub const fn silent_streams(mut self, streams: SilentStreams) -> Self {
+        self.streams = streams;
+        self
     }
 
     /// Calls a function for each usage, on the way of the answer: it must be quick.
@@ -66,7 +86,7 @@ impl<S> Layer<S> for MeterUsageLayer {
     type Service = MeterUsage<S>;
 
     fn layer(&self, inner: S) -> MeterUsage<S> {
-        MeterUsage { inner, state: self.state.clone(), on_usage: self.on_usage.clone() }
+        MeterUsage { inner, state: self.state.clone(), streams: self.streams, on_usage: self.on_usage.clone() }
     }
 }
 

@@ -7,7 +7,7 @@
 //! 4. Errors, refusals and failed attempts cost nothing, and reading an answer again is no spending.
 //! 5. A stream that tells nothing, because its client did not ask, is estimated: the prompt, and the text that passed or one token
 //!    for each event that had some, whichever is more. One whose client leaves before it tells is estimated by its prompt and one
-//!    token for each part that passed.
+//!    token for each part that passed. With [`SilentStreams::Ask`] the backend is asked instead, and what it tells is taken out again.
 //!
 //! Not counted: background responses and runs that nobody reads again, batches that nobody looks at, lists of runs, and answers
 //! that are encoded.
@@ -42,12 +42,13 @@
 //! ```
 //!
 //! # Errors
-//! Those of the service below.
+//! [`Misordered`](crate::ErrorKind::Misordered) below itself or failover, and those of the service below.
 //!
 //! # Cancellation
 //! A dropped future counts nothing: no answer has begun. A dropped body counts what is known or estimated by then.
 
 mod account;
+mod asking;
 mod body;
 mod future;
 mod layer;
@@ -58,5 +59,5 @@ mod service;
 pub use self::account::Metered;
 pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
-pub use self::layer::{COUNTED_OBJECTS, MeterUsageLayer};
+pub use self::layer::{COUNTED_OBJECTS, MeterUsageLayer, SilentStreams};
 pub use self::service::MeterUsage;

@@ -17,6 +17,8 @@ pub(super) struct Plan {
     pub(super) prompt: Option<Text>,
     /// Whether the answer may be a stream that never tells.
     pub(super) is_silent: bool,
+    /// Whether the answer tells more than its client asked for.
+    pub(super) asks: bool,
 }
 
 impl Plan {
@@ -31,7 +33,12 @@ impl Plan {
         let body = request.body().head().map(|head| &head[..]).unwrap_or_default();
         let prompt = (makes && (route.is_streaming() || learns)).then(|| Text::of_prompt(body));
         let is_silent = makes && is_silent(&route, body);
-        Some(Self { route, makes, prompt, is_silent })
+        Some(Self { route, makes, prompt, is_silent, asks: false })
+    }
+
+    /// The same, once the gateway has asked for the usage.
+    pub(super) fn that_asks(self) -> Self {
+        Self { is_silent: false, asks: true, ..self }
     }
 }
 

@@ -9,10 +9,12 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::account::Account;
+use super::asking;
 use super::future::ResponseFuture;
-use super::layer::{OnUsage, State};
+use super::layer::{OnUsage, SilentStreams, State};
 use super::plan::Plan;
 use crate::body::Body;
+use crate::context::order::{self, LayerName};
 use crate::context::{Client, Spending};
 
 /// Counts what requests use. See the [module docs](super).
@@ -20,39 +22,47 @@ use crate::context::{Client, Spending};
 pub struct MeterUsage<S> {
     pub(super) inner: S,
     pub(super) state: Arc<State>,
+    pub(super) streams: SilentStreams,
     pub(super) on_usage: Option<OnUsage>,
 }
 
 impl<S> MeterUsage<S> {
     /// What is to be counted, if anybody wants to know.
-    fn account(&self, request: &Request<Body>) -> Option<Account> {
-        let spending = request.extensions().get::<Spending>();
+    fn account(&self, request: &mut Request<Body>) -> Option<Account> {
+        let spending = request.extensions().get::<Spending>().cloned();
         if spending.is_none() && self.on_usage.is_none() {
             return None;
         }
-        let plan = Plan::of(request, self.state.ratios.is_sample())?;
+        let mut plan = Plan::of(request, self.state.ratios.is_sample())?;
+        if plan.is_silent && self.streams == SilentStreams::Ask && asking::ask(request, &plan.route) {
+            plan = plan.that_asks();
+        }
         let client = request.extensions().get::<Client>().cloned().map(Client::without_token);
-        Some(Account::new(plan, client, spending.cloned(), self.on_usage.clone(), self.state.clone()))
+        Some(Account::new(plan, client, spending, self.on_usage.clone(), self.state.clone()))
     }
 }
 
 impl<S, ResBody> Service<Request<Body>> for MeterUsage<S>
 where
     S: Service<Request<Body>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
     ResBody: HttpBody<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
-    type Error = S::Error;
+    type Error = BoxError;
     type Future = ResponseFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let account = self.account(&request);
-        ResponseFuture::new(self.inner.call(request), account)
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Err(misplaced) = order::enter(LayerName::Meter, request.extensions_mut()) {
+            return ResponseFuture::refused(misplaced);
+        }
+        let account = self.account(&mut request);
+        ResponseFuture::called(self.inner.call(request), account)
     }
 }
 

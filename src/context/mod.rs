@@ -31,6 +31,7 @@ mod client;
 mod companions;
 mod cookies;
 mod ephemeral;
+mod explain;
 mod limits;
 mod observe;
 pub(crate) mod order;

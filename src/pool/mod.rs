@@ -33,71 +33,43 @@
 //! Who may see a request is a matter of [`Constraints`], those of its client and those of the request itself. Whoever does not
 //! comply with both is, for this request, not there: not chosen, not pinned, not asked for objects, not waited for.
 
-mod backend;
-mod breaker;
-mod builder;
-mod circuit;
-mod credential;
-mod deployment;
-mod endpoint;
-mod explain;
-mod filter;
+mod describe;
+mod find;
 mod live;
-pub mod load;
-mod permit;
-mod pin;
-mod query;
-mod release;
-pub(crate) mod rendezvous;
-mod select;
-mod status;
-mod table;
-mod target;
-mod window;
+mod tell;
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-pub use self::backend::{Backend, BackendKind, Constraints, Processing};
-pub use self::breaker::{Breaker, BreakerPermit};
-pub use self::builder::{BuildError, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder};
-pub use self::circuit::{Circuit, CircuitConfig, CircuitState, Ticket, Verdict};
-pub use self::credential::{BearerTokens, BoxFuture, Credential};
-pub use self::deployment::Deployment;
-pub use self::endpoint::Endpoint;
-pub use self::explain::{Explained, Explanation, Obstacle};
-pub use self::load::RouteKind;
-pub use self::permit::{Permit, PermitCell};
-pub use self::pin::{Pin, Strength};
-pub use self::query::Query;
-pub use self::release::Release;
-pub use self::select::{NoTarget, NoTargetReason};
-pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus, ReleaseStatus};
-pub use self::target::{Target, TargetSet};
-
 #[cfg(any(feature = "azure-identity", feature = "entra"))]
-pub(crate) use self::endpoint::is_loopback;
-pub(crate) use self::status::ceil_ms;
+pub(crate) use self::describe::is_loopback;
+pub use self::describe::{
+    Backend, BackendKind, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment,
+    Endpoint, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder, Processing, Release,
+};
+pub(crate) use self::find::rendezvous;
+pub use self::find::{Pin, Pool, Query, Strength};
+pub(crate) use self::live::ceil_ms;
+pub use self::live::{
+    Breaker, BreakerPermit, Circuit, CircuitState, NoTarget, NoTargetReason, Permit, PermitCell, RouteKind, Target,
+    TargetSet, Ticket, Verdict, load,
+};
+pub use self::tell::{BackendStatus, DeploymentStatus, Explained, Explanation, Obstacle, PoolStatus, ReleaseStatus};
 
-use self::builder::Checked;
-use self::live::Live;
-use self::table::Table;
+use self::describe::Checked;
+use self::find::{Shared, Table};
 
-/// The backends, their targets and their live state. See the [module docs](self).
-#[derive(Clone)]
-pub struct Pool(Arc<Shared>);
-
-struct Shared {
-    epoch: Instant,
-    table: ArcSwap<Table>,
-    /// Held while the table is rebuilt, and while a failure looks whether others still admit. Shared with successors.
-    changing: Arc<Mutex<()>>,
-    /// How many requests of nobody in particular were given a release.
-    draws: AtomicU64,
+impl PoolBuilder {
+    /// Checks the description and makes the pool.
+    ///
+    /// # Errors
+    /// Every problem at once, each naming the backend or alias and what to change.
+    pub fn build(self) -> Result<Pool, BuildError> {
+        Pool::from_description(self.checked()?)
+    }
 }
 
 impl Pool {
@@ -212,21 +184,6 @@ impl Pool {
         self.0.table.load().resources.iter().map(|resource| resource.name.clone()).collect()
     }
 
-    /// A snapshot for people and probes.
-    #[must_use]
-    pub fn status(&self) -> PoolStatus {
-        let (table, now) = (self.0.table.load(), Instant::now());
-        let aliases = table.aliases();
-        let explained = aliases.iter().flat_map(|alias| {
-            // Whether clients have tokens is a matter of theirs.
-            self.explain_alias(&table, &Query::new(Some(alias)).has_token(true))
-        });
-        let explained = explained.map(|explained| (explained.target().slot(), explained)).collect();
-        let backends = table.resources.iter().map(|resource| resource.status(&table, &explained, now)).collect();
-        let releases = table.description.releases.iter().map(Release::status).collect();
-        PoolStatus { ready: self.is_ready(), backends, releases }
-    }
-
     fn rebuild(&self, description: PoolBuilder) -> Result<(), BuildError> {
         self.0.table.store(Arc::new(self.rebuilt(description)?));
         Ok(())
@@ -234,46 +191,5 @@ impl Pool {
 
     fn rebuilt(&self, description: PoolBuilder) -> Result<Table, BuildError> {
         Ok(Table::build(description.checked()?, self.0.epoch, Some(&self.0.table.load())))
-    }
-
-    /// Tells whether another target of the alias would admit, while nobody else can change that by a failure of the same
-    /// kind: a 5xx answer does not open the last one, because one poisonous prompt must not close the shop.
-    fn with_others_admitting(&self, target: &Target, now: Instant, then: impl FnOnce(bool)) {
-        let _alone = self.changing();
-        let (table, since) = (self.0.table.load(), Live::since(self.0.epoch, now));
-        let others = table.group(target.alias()).is_some_and(|group| {
-            let admits = |other: &Target| !other.is_drained() && other.live.admits(since);
-            group.targets().any(|other| other != target && other.shares_release_with(target) && admits(other))
-        });
-        then(others);
-    }
-
-    fn probe_interval(&self) -> std::time::Duration {
-        self.0.table.load().description.circuit.probe_interval
-    }
-
-    fn next_draw(&self) -> u64 {
-        self.0.draws.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    fn siblings(&self, target: &Target) -> impl Iterator<Item = Target> {
-        let (table, target) = (self.0.table.load_full(), target.clone());
-        table.others(move |other| *other != target && other.shares_place_with(&target))
-    }
-
-    fn quota_members(&self, target: &Target) -> impl Iterator<Item = Target> {
-        let (table, target) = (self.0.table.load_full(), target.clone());
-        table.others(move |other| *other != target && other.shares_quota_with(&target))
-    }
-
-    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
-        self.0.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = self.0.table.load();
-        f.debug_struct("Pool").field("targets", &table.deployed().collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }

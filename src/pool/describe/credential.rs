@@ -85,17 +85,17 @@ impl Credential {
     }
 
     /// What is wrong with it, as a sentence without secrets.
-    pub(super) fn problem(&self) -> Option<String> {
+    pub(in crate::pool) fn problem(&self) -> Option<String> {
         self.as_bearer().and_then(|tokens| tokens.problem())
     }
 
     /// Whether a request would carry it without waiting. What can be fetched anew is begun to be.
-    pub(super) fn is_at_hand(&self) -> bool {
+    pub(in crate::pool) fn is_at_hand(&self) -> bool {
         self.as_bearer().is_none_or(|tokens| tokens.current().is_some())
     }
 
     /// Whether a request could carry it now, or as soon as a first token is there.
-    pub(super) fn is_usable(&self) -> bool {
+    pub(in crate::pool) fn is_usable(&self) -> bool {
         self.is_at_hand() || self.problem().is_none()
     }
 }

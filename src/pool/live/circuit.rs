@@ -5,62 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::window::Window;
-
-/// When circuits open, for how long, and how they close again.
-///
-/// Building a pool checks that the values make sense together. No circuit opens for longer than `max_open` at a time, whatever
-/// `default_open` says.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct CircuitConfig {
-    /// A hint of zero, or one in the past, opens for this long; any other is obeyed to the millisecond. Default 50 ms.
-    pub min_open: Duration,
-    /// A longer hint is cut to this and followed by a probe. Default 60 s.
-    pub max_open: Duration,
-    /// How long a 429 without a hint opens, and failures, which double it with each failed probe up to
-    /// [`max_open`](Self::max_open). Default 10 s.
-    pub default_open: Duration,
-    /// While half-open: one request, and one more after each interval while none has failed. Default 250 ms.
-    pub probe_interval: Duration,
-    /// So many failures in a row open. Default 5.
-    pub consecutive_failures: u32,
-    /// A share of failures above this, of at least [`min_requests`](Self::min_requests) in the window, opens. Default 0.5.
-    pub failure_ratio: f64,
-    /// The span that the ratio looks back over. Default 10 s.
-    pub window: Duration,
-    /// With fewer requests than this in the window the ratio decides nothing. Default 20.
-    pub min_requests: u32,
-}
-
-impl Default for CircuitConfig {
-    fn default() -> Self {
-        Self {
-            min_open: Duration::from_millis(50),
-            max_open: Duration::from_secs(60),
-            default_open: Duration::from_secs(10),
-            probe_interval: Duration::from_millis(250),
-            consecutive_failures: 5,
-            failure_ratio: 0.5,
-            window: Duration::from_secs(10),
-            min_requests: 20,
-        }
-    }
-}
-
-impl CircuitConfig {
-    /// What is wrong with these values, as the name of a field and a sentence.
-    pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
-        let checks = [
-            (self.min_open <= self.max_open, "min_open", "must not be above max_open"),
-            (!self.default_open.is_zero(), "default_open", "must not be zero"),
-            (!self.probe_interval.is_zero(), "probe_interval", "must not be zero"),
-            (!self.window.is_zero(), "window", "must not be zero"),
-            (self.consecutive_failures > 0, "consecutive_failures", "must be at least 1"),
-            ((0.0..=1.0).contains(&self.failure_ratio), "failure_ratio", "must lie between 0 and 1"),
-        ];
-        checks.into_iter().find(|(holds, ..)| !holds).map(|(_, field, why)| (field, why))
-    }
-}
+use crate::pool::describe::CircuitConfig;
 
 /// How long a target that could not be reached stays open after a failed probe: asking it again costs a request no more than the
 /// attempt to connect, because a refused connection moves on, and an outage should not last longer than it lasts.
@@ -127,7 +72,7 @@ pub struct Ticket {
 
 impl Ticket {
     /// Whether it stands for one of the few requests that a half-open circuit lets through.
-    pub(super) const fn is_probe(&self) -> bool {
+    pub(in crate::pool) const fn is_probe(&self) -> bool {
         self.probe
     }
 }
@@ -186,7 +131,7 @@ enum State {
 
 /// Why a target is counted as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(in crate::pool) enum Failure {
     /// It answered wrongly, or too late, or not to the end.
     Broken,
     /// No connection.
@@ -240,7 +185,7 @@ impl Circuit {
     }
 
     /// When it failed last, while it is open or half-open by failures and not because the backend asked to wait.
-    pub(super) fn failing_since(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::pool) fn failing_since(&self, now: Instant) -> Option<Instant> {
         let is_asked = self.asked_until.is_some_and(|until| until > now);
         self.failed_at.filter(|_| self.failing && !is_asked)
     }
@@ -281,7 +226,7 @@ impl Circuit {
     /// Lets a probe through before the time of an open circuit is over, for a caller who has nobody else left.
     ///
     /// `None` while the backend's own order to wait runs, or while it is not failures that keep the circuit open.
-    pub(super) fn admit_early(&mut self, now: Instant) -> Option<Ticket> {
+    pub(in crate::pool) fn admit_early(&mut self, now: Instant) -> Option<Ticket> {
         self.settle(now);
         self.failing_since(now)?;
         if let State::Open { until, cut: false } = self.state {
@@ -333,7 +278,7 @@ impl Circuit {
     }
 
     /// Counts a failure that this target did not cause itself, such as a refused connection to its backend.
-    pub(super) fn fail(&mut self, failure: Failure, may_open: bool, now: Instant) {
+    pub(in crate::pool) fn fail(&mut self, failure: Failure, may_open: bool, now: Instant) {
         self.settle(now);
         self.failed_at = Some(now);
         match self.state {

@@ -5,10 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::filter::{Filter, Scope};
-use super::live::Live;
-use super::permit::Permit;
 use super::table::Group;
-use super::{Pool, Query, Strength, Target};
+use super::{Pool, Query, Strength};
+use crate::pool::live::{Live, NoTarget, NoTargetReason, Permit, Target};
 
 /// How soon a target that is full, or without identity, is worth asking for again: nobody can know when that ends.
 const UNCERTAIN_RETRY: Duration = Duration::from_secs(1);
@@ -20,34 +19,6 @@ struct Choice<F> {
     last_resort: bool,
     /// Whether one of them was passed over.
     passed_over: bool,
-}
-
-/// No target can take the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NoTarget {
-    /// Why not.
-    pub reason: NoTargetReason,
-    /// How long until a target that may serve the request admits one; `None` when none ever will as things stand.
-    pub retry_after: Option<Duration>,
-}
-
-/// Why no target can take a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NoTargetReason {
-    /// Those that could are down or drained.
-    Down,
-    /// Nobody that complies serves the alias.
-    NotServed,
-    /// The backend that the request is pinned to does not serve the alias, or does not comply.
-    NotServedThere,
-    /// The backend that the request is pinned to is down or drained.
-    Pinned,
-    /// At least one is merely throttled, or full.
-    Throttled,
-    /// Those that could are shown the client's own token, and it has none.
-    TokenMissing,
 }
 
 impl Pool {
@@ -88,7 +59,7 @@ impl Pool {
         }
         let new = down.iter().filter(|(target, _)| query.is_new(target) && !target.is_full());
         let (target, _) = new.min_by_key(|(_, failed_at)| *failed_at)?;
-        Permit::take_early(self, target, now)
+        Permit::take_early(&self.0, target, now)
     }
 
     /// The targets that could take the request but for their failures, with the moment of the last one; `None` when it is not
@@ -140,7 +111,7 @@ impl Pool {
                     choice.passed_over = true;
                     continue;
                 }
-                let permit = Permit::take(self, candidates[chosen], now);
+                let permit = Permit::take(&self.0, candidates[chosen], now);
                 if permit.is_some() {
                     return permit;
                 }
@@ -176,7 +147,7 @@ impl Pool {
     /// Takes the permit of one target, if its circuit and its limit allow it.
     #[must_use]
     pub fn acquire_target(&self, target: &Target) -> Option<Permit> {
-        Permit::take(self, target, Instant::now())
+        Permit::take(&self.0, target, Instant::now())
     }
 
     /// Why a request would find no target, and how long until one that may serve it admits one, whatever was tried.
@@ -235,10 +206,4 @@ fn waits(query: &Query<'_>) -> bool {
 fn is_throttled(group: &Group, query: &Query<'_>, scope: Scope<'_>, now: Instant) -> bool {
     let mut able = group.targets().filter(|target| scope.is_open_to(target) && query.suits(target));
     able.any(|target| target.is_throttled(now))
-}
-
-impl NoTarget {
-    const fn not_served() -> Self {
-        Self { reason: NoTargetReason::NotServed, retry_after: None }
-    }
 }

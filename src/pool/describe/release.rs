@@ -1,8 +1,5 @@
 //! Several versions of a model behind one alias.
 
-use super::rendezvous;
-use super::table::{Alias, Group, ReleaseGroup, Table};
-use super::{Pool, Query, TargetSet};
 use crate::azure::stable_hash;
 
 /// One of several models or versions that an alias stands for, with its share of the clients.
@@ -10,7 +7,7 @@ use crate::azure::stable_hash;
 /// Every target of the alias belongs to the release that names its model and version. Which release a request gets:
 ///
 /// 1. The one that an earlier attempt of it was sent to: failover never crosses, though the shares have changed in between.
-/// 2. One with a target that meets the client's constraints, on the backend that a [`Pin`](super::Pin) leads to, if any is there;
+/// 2. One with a target that meets the client's constraints, on the backend that a [`Pin`](crate::pool::Pin) leads to, if any is there;
 ///    where the pin is required even one without a share: state stays where it is, and what is new goes to none of those.
 /// 3. Among several of these its key decides: the id of its [`Client`](crate::context::Client), else the name of its
 ///    [`Session`](crate::context::Session). A client is thus on one release, whatever it calls its sessions. Whoever wants to
@@ -68,7 +65,7 @@ impl Release {
     }
 
     /// How many of the clients it gets, relative to the other releases of the alias; 0 is none. At most
-    /// [`MAX_WEIGHT`](super::MAX_WEIGHT).
+    /// [`MAX_WEIGHT`](crate::pool::MAX_WEIGHT).
     pub const fn share(mut self, share: u32) -> Self {
         self.share = share;
         self
@@ -82,75 +79,7 @@ impl Release {
         version.is_some_and(|version| self.is(alias, model, version))
     }
 
-    pub(super) fn identity(&self) -> u64 {
+    pub(in crate::pool) fn identity(&self) -> u64 {
         stable_hash([&self.alias, &self.model, &self.version].map(|part| part.as_bytes()))
-    }
-}
-
-impl Pool {
-    /// Whom a request is for now; for a request of nobody in particular, the release is drawn.
-    pub(super) fn group_of<'t>(&self, table: &'t Table, query: &Query<'_>) -> Option<&'t Group> {
-        let Some(alias) = query.alias else { return table.group(None) };
-        let alias = table.alias(alias)?;
-        if alias.releases.is_empty() {
-            return Some(&alias.all);
-        }
-        let key = || query.client.map_or_else(|| self.next_draw(), |client| stable_hash([client.as_bytes()]));
-        let release = alias.begun(query).or_else(|| alias.assigned(query, key()))?;
-        Some(&release.group)
-    }
-
-    /// The same without a draw: where the release is not known, all that may be drawn.
-    pub(super) fn known_group_of<'t>(&self, table: &'t Table, query: &Query<'_>) -> Option<&'t Group> {
-        match query.alias {
-            Some(alias) if query.may_be_drawn() => {
-                let alias = table.alias(alias)?;
-                Some(if query.is_required() { &alias.all } else { &alias.offered })
-            }
-            _ => self.group_of(table, query),
-        }
-    }
-
-    /// The same, each release that may be drawn apart.
-    pub(super) fn known_groups_of<'t>(&self, table: &'t Table, query: &Query<'_>) -> Vec<&'t Group> {
-        let releases = query.alias.and_then(|alias| table.alias(alias)).map_or(&[][..], |alias| &alias.releases);
-        if releases.is_empty() || query.is_required() || !query.may_be_drawn() {
-            return self.known_group_of(table, query).into_iter().collect();
-        }
-        releases.iter().filter(|release| release.share > 0).map(|release| &release.group).collect()
-    }
-}
-
-impl Query<'_> {
-    /// Whether nothing says which release the request has.
-    fn may_be_drawn(&self) -> bool {
-        self.client.is_none() && self.tried.is_none_or(TargetSet::is_empty)
-    }
-}
-
-impl Alias {
-    /// The release that the request was sent to before.
-    fn begun(&self, query: &Query<'_>) -> Option<&ReleaseGroup> {
-        let tried = query.tried.filter(|tried| !tried.is_empty())?;
-        self.releases.iter().find(|release| release.group.targets().any(|target| tried.contains(target)))
-    }
-
-    /// The release that the key falls to, among those that could ever serve the query: with the credential that it has, if there
-    /// are such.
-    fn assigned(&self, query: &Query<'_>, key: u64) -> Option<&ReleaseGroup> {
-        let rank = |release: &ReleaseGroup| {
-            let able = || release.group.targets().filter(|target| query.allows(target));
-            able().next()?;
-            let is_shown = able().any(|target| query.can_show(target));
-            let leads_there = able().any(|target| query.may_go_to(target));
-            // State stays where it is, though nothing new is sent there.
-            let is_offered = release.share > 0;
-            let draw = rendezvous::draw(key, release.identity);
-            let score = rendezvous::score(f64::from(release.share.max(1)), draw);
-            (is_offered || leads_there && query.is_required()).then_some(((is_shown, leads_there, is_offered), score))
-        };
-        let ranked = self.releases.iter().filter_map(|release| Some((rank(release)?, release)));
-        let highest = ranked.max_by(|((a, one), _), ((b, other), _)| a.cmp(b).then(one.total_cmp(other)));
-        highest.map(|(_, release)| release)
     }
 }

@@ -1,6 +1,6 @@
 //! What is measured of a target while it serves: how long it takes, and how much room it says it has left.
 //!
-//! Fed by [`Permit`](super::Permit): when a request is sent, when its answer begins, when its outcome is known. In a stack,
+//! Fed by [`Permit`](crate::pool::Permit): when a request is sent, when its answer begins, when its outcome is known. In a stack,
 //! selection and the circuit breaker do that; without a circuit breaker nothing is learned.
 //!
 //! **Latency** is the time from sending a request to the first content of its answer: to the head of an answer that is not
@@ -54,16 +54,16 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
-    pub(super) const ALL: [Self; 2] = [Self::Streamed, Self::Whole];
+    pub(in crate::pool) const ALL: [Self; 2] = [Self::Streamed, Self::Whole];
 
-    pub(super) const fn index(self) -> usize {
+    pub(in crate::pool) const fn index(self) -> usize {
         self as usize
     }
 }
 
 /// A moving average of latencies, in seconds. See the [module docs](self).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Latency {
+pub(in crate::pool) struct Latency {
     estimate: f64,
     measured: bool,
     sampled: Instant,
@@ -71,16 +71,16 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(in crate::pool) const fn new(now: Instant) -> Self {
         Self { estimate: DEFAULT_LATENCY.as_secs_f64(), measured: false, sampled: now, used: now }
     }
 
     /// A request is being sent.
-    pub(super) fn sent(&mut self, now: Instant) {
+    pub(in crate::pool) fn sent(&mut self, now: Instant) {
         self.used = now;
     }
 
-    pub(super) fn sample(&mut self, latency: Duration, now: Instant) {
+    pub(in crate::pool) fn sample(&mut self, latency: Duration, now: Instant) {
         let sample = latency.max(MIN_LATENCY).as_secs_f64();
         self.estimate = if !self.measured || sample >= self.projected(now) {
             sample
@@ -90,14 +90,14 @@ impl Latency {
         (self.measured, self.sampled, self.used) = (true, now, now);
     }
 
-    pub(super) fn fail(&mut self, hint: Option<Duration>, now: Instant) {
+    pub(in crate::pool) fn fail(&mut self, hint: Option<Duration>, now: Instant) {
         let penalty = hint.unwrap_or_default().clamp(FAILURE_PENALTY, MAX_PENALTY);
         self.estimate = self.estimate.max(penalty.as_secs_f64());
         (self.measured, self.sampled, self.used) = (true, now, now);
     }
 
     /// As of the last request, in seconds; infinite before the first answer and the first failure.
-    pub(super) const fn measured(&self) -> f64 {
+    pub(in crate::pool) const fn measured(&self) -> f64 {
         if self.measured { self.estimate } else { f64::INFINITY }
     }
 
@@ -107,7 +107,7 @@ impl Latency {
 
     /// The logarithm of what [`projected`](Self::projected) would give at `epoch`. Adding the same to all of them gives the
     /// logarithms at any other moment, so targets are compared by it without computing anything.
-    pub(super) fn rank(&self, epoch: Instant) -> f64 {
+    pub(in crate::pool) fn rank(&self, epoch: Instant) -> f64 {
         libm::log(self.estimate)
             + self.used.saturating_duration_since(epoch).as_secs_f64() / LATENCY_DECAY.as_secs_f64()
     }
@@ -120,14 +120,14 @@ fn kept(since: Instant, now: Instant) -> f64 {
 
 /// What was last reported of the room that is left.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(in crate::pool) struct Room {
     report: Option<(f64, Instant)>,
     most_requests: u64,
     most_tokens: u64,
 }
 
 impl Room {
-    pub(super) fn report(&mut self, signals: &Signals, now: Instant) {
+    pub(in crate::pool) fn report(&mut self, signals: &Signals, now: Instant) {
         let provisioned = signals.utilization.map(|used| (1.0 - used).max(0.0));
         let requests = left(signals.requests, &mut self.most_requests);
         let tokens = left(signals.tokens, &mut self.most_tokens);
@@ -137,7 +137,7 @@ impl Room {
     }
 
     /// From 0 to 1.
-    pub(super) fn at(&self, now: Instant) -> Option<f64> {
+    pub(in crate::pool) fn at(&self, now: Instant) -> Option<f64> {
         let (room, reported) = self.report?;
         (now.saturating_duration_since(reported) < SIGNAL_LIFETIME).then_some(room)
     }

@@ -7,20 +7,18 @@ use std::sync::atomic::AtomicU32;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
-use super::backend::Place;
-use super::builder::{Checked, PoolBuilder};
-use super::endpoint::Endpoint;
-use super::live::Live;
-use super::target::{Inner, Names, Resource, Served};
-use super::{Backend, CircuitConfig, Credential, Deployment, Release, Target};
 use crate::azure::stable_hash;
+use crate::pool::describe::{
+    Backend, Checked, CircuitConfig, Credential, Deployment, Endpoint, Place, PoolBuilder, Release,
+};
+use crate::pool::live::{Inner, Live, Names, Resource, Served, Target};
 
 /// Everything but what RFC 3986 calls unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-pub(super) struct Table {
-    pub(super) description: PoolBuilder,
-    pub(super) resources: Vec<Arc<Resource>>,
+pub(in crate::pool) struct Table {
+    pub(in crate::pool) description: PoolBuilder,
+    pub(in crate::pool) resources: Vec<Arc<Resource>>,
     /// Every backend without a deployment, then every backend with each of its deployments.
     targets: Vec<Target>,
     aliases: HashMap<Arc<str>, Alias>,
@@ -31,18 +29,18 @@ pub(super) struct Table {
 }
 
 /// Whom an alias stands for.
-pub(super) struct Alias {
-    pub(super) all: Group,
+pub(in crate::pool) struct Alias {
+    pub(in crate::pool) all: Group,
     /// Those of releases with a share.
-    pub(super) offered: Group,
+    pub(in crate::pool) offered: Group,
     /// The same targets by release; empty where they are all of one.
-    pub(super) releases: Vec<ReleaseGroup>,
+    pub(in crate::pool) releases: Vec<ReleaseGroup>,
 }
 
-pub(super) struct ReleaseGroup {
-    pub(super) share: u32,
-    pub(super) identity: u64,
-    pub(super) group: Group,
+pub(in crate::pool) struct ReleaseGroup {
+    pub(in crate::pool) share: u32,
+    pub(in crate::pool) identity: u64,
+    pub(in crate::pool) group: Group,
 }
 
 impl Alias {
@@ -67,7 +65,7 @@ impl Alias {
 
 /// The targets of an alias by priority, the lowest number first, and inside a priority those of the own region first.
 #[derive(Default)]
-pub(super) struct Group {
+pub(in crate::pool) struct Group {
     tiers: Vec<Vec<Seat>>,
     /// Where its backends are; at most [`PLACES`].
     places: Vec<Place>,
@@ -77,7 +75,7 @@ pub(super) struct Group {
 const PLACES: usize = u64::BITS as usize;
 
 /// A target of a group, with what is asked of it when a thousand are looked through.
-pub(super) struct Seat {
+pub(in crate::pool) struct Seat {
     target: Target,
     /// The bit of its place; [`PLACES`] if it has none, or if the target is not [plain](Target::is_plain).
     place: u8,
@@ -85,24 +83,24 @@ pub(super) struct Seat {
 
 /// Some places of a group.
 #[derive(Clone, Copy)]
-pub(super) struct Places {
+pub(in crate::pool) struct Places {
     bits: u64,
     /// Whether these are all of them.
-    pub(super) all: bool,
+    pub(in crate::pool) all: bool,
 }
 
 impl Seat {
-    pub(super) const fn target(&self) -> &Target {
+    pub(in crate::pool) const fn target(&self) -> &Target {
         &self.target
     }
 
     /// Whether the target is plain and its place has a bit.
-    pub(super) const fn is_plain(&self) -> bool {
+    pub(in crate::pool) const fn is_plain(&self) -> bool {
         (self.place as usize) < PLACES
     }
 
     /// Whether the target may be used for being in one of these places; `None` when it must be asked itself.
-    pub(super) fn is_in(&self, places: Places) -> Option<bool> {
+    pub(in crate::pool) fn is_in(&self, places: Places) -> Option<bool> {
         places.bits.checked_shr(u32::from(self.place)).map(|bits| bits & 1 == 1)
     }
 }
@@ -124,20 +122,20 @@ impl Group {
         Self { tiers: tiers.collect(), places }
     }
 
-    pub(super) fn tiers(&self) -> impl Iterator<Item = &[Seat]> {
+    pub(in crate::pool) fn tiers(&self) -> impl Iterator<Item = &[Seat]> {
         self.tiers.iter().map(Vec::as_slice)
     }
 
-    pub(super) fn seats(&self) -> impl Iterator<Item = &Seat> {
+    pub(in crate::pool) fn seats(&self) -> impl Iterator<Item = &Seat> {
         self.tiers.iter().flatten()
     }
 
-    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+    pub(in crate::pool) fn targets(&self) -> impl Iterator<Item = &Target> {
         self.seats().map(Seat::target)
     }
 
     /// Those that are allowed, each asked once however many targets are there.
-    pub(super) fn places(&self, allows: impl Fn(&Place) -> bool) -> Places {
+    pub(in crate::pool) fn places(&self, allows: impl Fn(&Place) -> bool) -> Places {
         let bit = |(index, place)| u64::from(allows(place)) << index;
         let bits: u64 = self.places.iter().enumerate().map(bit).sum();
         Places { bits, all: bits.count_ones() as usize == self.places.len() }
@@ -146,7 +144,7 @@ impl Group {
 
 impl Table {
     /// Arranges a description; what `before` knew of a target that stays is kept.
-    pub(super) fn build(checked: Checked, epoch: Instant, before: Option<&Self>) -> Self {
+    pub(in crate::pool) fn build(checked: Checked, epoch: Instant, before: Option<&Self>) -> Self {
         let Checked { description, endpoints } = checked;
         let mut maker =
             Maker { epoch, circuit: description.circuit, before, next_slot: before.map_or(0, |table| table.next_slot) };
@@ -187,21 +185,21 @@ impl Table {
     }
 
     /// The targets of an alias, of all releases, or the backends as such for a call that names none.
-    pub(super) fn group(&self, alias: Option<&str>) -> Option<&Group> {
+    pub(in crate::pool) fn group(&self, alias: Option<&str>) -> Option<&Group> {
         alias.map_or(Some(&self.unnamed), |alias| Some(&self.alias(alias)?.all))
     }
 
-    pub(super) fn alias(&self, alias: &str) -> Option<&Alias> {
+    pub(in crate::pool) fn alias(&self, alias: &str) -> Option<&Alias> {
         self.aliases.get(alias).or_else(|| self.aliases.get(self.names.get(alias)?))
     }
 
     /// The alias that a name stands for, which is mostly itself.
-    pub(super) fn alias_of<'a>(&'a self, name: &'a str) -> &'a str {
+    pub(in crate::pool) fn alias_of<'a>(&'a self, name: &'a str) -> &'a str {
         self.names.get(name).map_or(name, |alias| alias)
     }
 
     /// An alias, if anybody serves it, and its further names in the order of description.
-    pub(super) fn names_of(&self, name: &str) -> Vec<Arc<str>> {
+    pub(in crate::pool) fn names_of(&self, name: &str) -> Vec<Arc<str>> {
         let Some((alias, _)) = self.aliases.get_key_value(self.alias_of(name)) else { return Vec::new() };
         let also =
             self.description.names.iter().filter(|(of, _)| **of == **alias).map(|(_, name)| name.as_str().into());
@@ -209,20 +207,19 @@ impl Table {
     }
 
     /// Every target with a deployment, in the order of configuration.
-    pub(super) fn deployed(&self) -> impl Iterator<Item = &Target> {
+    pub(in crate::pool) fn deployed(&self) -> impl Iterator<Item = &Target> {
         self.targets.iter().filter(|target| target.inner.deployment.is_some())
     }
 
-    pub(super) fn aliases(&self) -> Vec<Arc<str>> {
+    pub(in crate::pool) fn aliases(&self) -> Vec<Arc<str>> {
         let mut aliases: Vec<_> = self.aliases.keys().cloned().collect();
         aliases.sort();
         aliases
     }
 
     /// Owned, so that a circuit can be changed while the table is replaced.
-    pub(super) fn others(self: Arc<Self>, mut keep: impl FnMut(&Target) -> bool) -> impl Iterator<Item = Target> {
-        let others: Vec<_> = self.targets.iter().filter(|target| keep(target)).cloned().collect();
-        others.into_iter()
+    pub(super) fn others(&self, mut keep: impl FnMut(&Target) -> bool) -> Vec<Target> {
+        self.targets.iter().filter(|target| keep(target)).cloned().collect()
     }
 
     fn find(&self, backend: &Backend, endpoint: &Endpoint, deployment: Option<&str>) -> Option<&Target> {

@@ -16,7 +16,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Reads `scheme://host[:port][/prefix]`.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(in crate::pool) fn parse(text: &str) -> Result<Self, &'static str> {
         // `Uri` drops a fragment silently.
         if text.contains('#') {
             return Err("must not have a fragment");
@@ -66,11 +66,11 @@ impl Endpoint {
         &self.prefix
     }
 
-    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+    pub(in crate::pool) fn is_same_place(&self, other: &Self) -> bool {
         (&self.scheme, &self.authority, &self.prefix) == (&other.scheme, &other.authority, &other.prefix)
     }
 
-    pub(super) fn may_carry_tokens(&self) -> bool {
+    pub(in crate::pool) fn may_carry_tokens(&self) -> bool {
         self.scheme == Scheme::HTTPS || is_loopback(self.authority.host())
     }
 }

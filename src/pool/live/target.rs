@@ -8,76 +8,75 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backend::Place;
-use super::live::Live;
 use super::load::LATENCY_DECAY;
-use super::{BackendKind, CircuitState, Credential, Endpoint, Release, RouteKind};
+use super::{CircuitState, Live, RouteKind};
+use crate::pool::describe::{BackendKind, Credential, Endpoint, Place, Release};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
 /// Cheap to clone. Selection puts it into the extensions of the attempt and of the answer.
 #[derive(Clone)]
 pub struct Target {
-    pub(super) live: Arc<Live>,
-    pub(super) inner: Arc<Inner>,
+    pub(in crate::pool) live: Arc<Live>,
+    pub(in crate::pool) inner: Arc<Inner>,
     // What selection asks of each of a thousand targets lies in the handle, and these side by side.
-    pub(super) identity: u64,
-    pub(super) slot: u32,
-    pub(super) weight: u32,
+    pub(in crate::pool) identity: u64,
+    pub(in crate::pool) slot: u32,
+    pub(in crate::pool) weight: u32,
 }
 
 /// The rest of a target as it was built.
-pub(super) struct Inner {
-    pub(super) priority: u32,
+pub(in crate::pool) struct Inner {
+    pub(in crate::pool) priority: u32,
     /// Of the backend; 0 is unlimited.
-    pub(super) max_in_flight: u32,
-    pub(super) drained: bool,
+    pub(in crate::pool) max_in_flight: u32,
+    pub(in crate::pool) drained: bool,
     /// The backend is shown the client's own token.
-    pub(super) pass_through: bool,
-    pub(super) backend: Arc<Resource>,
-    pub(super) deployment: Option<Served>,
-    pub(super) quota_group: Option<Box<str>>,
+    pub(in crate::pool) pass_through: bool,
+    pub(in crate::pool) backend: Arc<Resource>,
+    pub(in crate::pool) deployment: Option<Served>,
+    pub(in crate::pool) quota_group: Option<Box<str>>,
 }
 
 /// A backend as it was built.
-pub(super) struct Resource {
-    pub(super) name: Arc<str>,
-    pub(super) kind: BackendKind,
-    pub(super) endpoint: Endpoint,
-    pub(super) credential: Option<Credential>,
-    pub(super) priority: u32,
-    pub(super) weight: u32,
-    pub(super) region: Option<Box<str>>,
-    pub(super) place: Place,
-    pub(super) names: Names,
-    pub(super) in_flight: Arc<AtomicU32>,
+pub(in crate::pool) struct Resource {
+    pub(in crate::pool) name: Arc<str>,
+    pub(in crate::pool) kind: BackendKind,
+    pub(in crate::pool) endpoint: Endpoint,
+    pub(in crate::pool) credential: Option<Credential>,
+    pub(in crate::pool) priority: u32,
+    pub(in crate::pool) weight: u32,
+    pub(in crate::pool) region: Option<Box<str>>,
+    pub(in crate::pool) place: Place,
+    pub(in crate::pool) names: Names,
+    pub(in crate::pool) in_flight: Arc<AtomicU32>,
 }
 
 /// What a backend serves under any name of an alias, among what all backends serve.
-pub(super) struct Names {
-    pub(super) own: HashSet<Arc<str>>,
-    pub(super) all: Arc<HashSet<Arc<str>>>,
+pub(in crate::pool) struct Names {
+    pub(in crate::pool) own: HashSet<Arc<str>>,
+    pub(in crate::pool) all: Arc<HashSet<Arc<str>>>,
 }
 
 impl Names {
     /// Whether the backend serves the alias, or nobody does.
-    pub(super) fn serve_as_far_as_anybody(&self, alias: &str) -> bool {
+    pub(in crate::pool) fn serve_as_far_as_anybody(&self, alias: &str) -> bool {
         self.own.contains(alias) || !self.all.contains(alias)
     }
 }
 
 /// A deployment as it was built.
-pub(super) struct Served {
-    pub(super) name: Box<str>,
-    pub(super) path_segment: Box<str>,
-    pub(super) json_name: Box<str>,
-    pub(super) alias: Arc<str>,
-    pub(super) model: Box<str>,
-    pub(super) version: Option<Box<str>>,
+pub(in crate::pool) struct Served {
+    pub(in crate::pool) name: Box<str>,
+    pub(in crate::pool) path_segment: Box<str>,
+    pub(in crate::pool) json_name: Box<str>,
+    pub(in crate::pool) alias: Arc<str>,
+    pub(in crate::pool) model: Box<str>,
+    pub(in crate::pool) version: Option<Box<str>>,
 }
 
 impl Target {
-    pub(super) fn new(live: Arc<Live>, slot: u32, identity: u64, weight: u32, inner: Inner) -> Self {
+    pub(in crate::pool) fn new(live: Arc<Live>, slot: u32, identity: u64, weight: u32, inner: Inner) -> Self {
         Self { live, inner: Arc::new(inner), identity, slot, weight }
     }
 
@@ -158,7 +157,7 @@ impl Target {
     }
 
     /// How long the target takes to the first content of an answer of this kind, as of the last request; `None` before the
-    /// first. [`load`](super::load) says how it is estimated.
+    /// first. [`load`](crate::pool::load) says how it is estimated.
     #[must_use]
     pub fn latency(&self, kind: RouteKind) -> Option<Duration> {
         let seconds = self.last_latency(kind);
@@ -166,7 +165,7 @@ impl Target {
     }
 
     /// The same in the light of how long the target was not used since, for what was slow a while ago is worth another try;
-    /// [`DEFAULT_LATENCY`](super::load::DEFAULT_LATENCY) to begin with.
+    /// [`DEFAULT_LATENCY`](crate::pool::load::DEFAULT_LATENCY) to begin with.
     #[must_use]
     pub fn latency_at(&self, kind: RouteKind, now: Instant) -> Duration {
         Duration::try_from_secs_f64(self.discounted_latency(kind, now)).unwrap_or(Duration::MAX)
@@ -197,7 +196,7 @@ impl Target {
     }
 
     /// The share of its quota that the target says it has left, from 0 to 1; `None` unless it said so within
-    /// [`SIGNAL_LIFETIME`](super::load::SIGNAL_LIFETIME).
+    /// [`SIGNAL_LIFETIME`](crate::pool::load::SIGNAL_LIFETIME).
     #[must_use]
     pub fn room(&self, now: Instant) -> Option<f64> {
         self.live.room(now)
@@ -230,17 +229,17 @@ impl Target {
     }
 
     /// Whether requests can carry what the backend is shown, and it takes that.
-    pub(super) fn has_identity(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn has_identity(&self, now: Instant) -> bool {
         !self.live.refuses_token(now) && self.credential().is_none_or(Credential::is_at_hand)
     }
 
     /// The same for a request that is about to be sent.
-    pub(super) fn admits_identity(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn admits_identity(&self, now: Instant) -> bool {
         self.credential().is_none_or(Credential::is_at_hand) && !self.live.turns_away(now)
     }
 
     /// Whether it could serve now, or as soon as a first token is there.
-    pub(super) fn is_able(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn is_able(&self, now: Instant) -> bool {
         let usable = !self.live.refuses_token(now) && self.credential().is_none_or(Credential::is_usable);
         usable && !self.is_drained() && !self.is_down(now)
     }
@@ -250,45 +249,45 @@ impl Target {
     }
 
     /// Whether it asks nothing of a request: it is not drained, has no limit, and takes the gateway's credential.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(in crate::pool) fn is_plain(&self) -> bool {
         !self.inner.drained && self.inner.max_in_flight == 0 && !self.inner.pass_through
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(in crate::pool) fn place(&self) -> &Place {
         &self.inner.backend.place
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::pool) fn is_full(&self) -> bool {
         let max = self.inner.max_in_flight;
         max > 0 && self.inner.backend.in_flight.load(Relaxed) >= max
     }
 
-    pub(super) fn is_down(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn is_down(&self, now: Instant) -> bool {
         matches!(self.live.state(now), CircuitState::Open { throttled: false, .. })
     }
 
-    pub(super) fn is_throttled(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn is_throttled(&self, now: Instant) -> bool {
         self.is_full() || self.live.is_throttled(now)
     }
 
-    pub(super) fn shares_quota_with(&self, other: &Self) -> bool {
+    pub(in crate::pool) fn shares_quota_with(&self, other: &Self) -> bool {
         self.inner.quota_group.is_some()
             && self.inner.quota_group == other.inner.quota_group
             && self.model() == other.model()
     }
 
-    pub(super) fn is_of(&self, release: &Release) -> bool {
+    pub(in crate::pool) fn is_of(&self, release: &Release) -> bool {
         let served = self.inner.deployment.as_ref();
         served.is_some_and(|served| release.is_of(&served.alias, &served.model, served.version.as_deref()))
     }
 
     /// Whether both serve the same model in the same version.
-    pub(super) fn shares_release_with(&self, other: &Self) -> bool {
+    pub(in crate::pool) fn shares_release_with(&self, other: &Self) -> bool {
         let version = |target: &Self| target.inner.deployment.as_ref().and_then(|served| served.version.clone());
         self.model() == other.model() && version(self) == version(other)
     }
 
-    pub(super) fn shares_place_with(&self, other: &Self) -> bool {
+    pub(in crate::pool) fn shares_place_with(&self, other: &Self) -> bool {
         self.backend() == other.backend() && self.endpoint().is_same_place(other.endpoint())
     }
 
@@ -311,56 +310,5 @@ impl fmt::Debug for Target {
             .field("backend", &self.backend())
             .field("deployment", &self.deployment())
             .finish_non_exhaustive()
-    }
-}
-
-/// Targets, as a set of their slots. The first 64 slots, which is all of most pools, need no allocation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TargetSet {
-    first: u64,
-    rest: Vec<u64>,
-}
-
-impl TargetSet {
-    /// Adds a target; `false` when it was there already.
-    pub fn insert(&mut self, target: &Target) -> bool {
-        let new = !self.contains(target);
-        let bit = 1 << (target.slot() % 64);
-        match (target.slot() / 64).checked_sub(1) {
-            None => self.first |= bit,
-            Some(word) => {
-                if self.rest.len() <= word {
-                    self.rest.resize(word + 1, 0);
-                }
-                self.rest[word] |= bit;
-            }
-        }
-        new
-    }
-
-    /// Whether the target is in the set.
-    #[must_use]
-    pub fn contains(&self, target: &Target) -> bool {
-        let word = match (target.slot() / 64).checked_sub(1) {
-            None => Some(&self.first),
-            Some(word) => self.rest.get(word),
-        };
-        word.is_some_and(|bits| bits & (1 << (target.slot() % 64)) != 0)
-    }
-
-    /// How many targets are in the set.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.words().map(|bits| bits.count_ones() as usize).sum()
-    }
-
-    /// Whether no target is in the set.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.words().all(|bits| bits == 0)
-    }
-
-    fn words(&self) -> impl Iterator<Item = u64> {
-        std::iter::once(self.first).chain(self.rest.iter().copied())
     }
 }

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::live::Live;
-use super::status::ceil_ms;
-use super::table::{Group, Seat, Table};
-use super::{CircuitState, Pool, Processing, Query, Target, TargetSet};
-use crate::context::{Client, Route, Terms};
+use crate::pool::describe::{Constraints, Place, Processing};
+use crate::pool::find::{Group, Pool, Query, Seat, Table};
+use crate::pool::live::{CircuitState, Live, Target, TargetSet, ceil_ms};
 
 /// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
 /// its way.
@@ -148,13 +146,7 @@ impl Explained {
 }
 
 impl Pool {
-    /// Says for every target why a request of this client with this route would, or would not, be given to it now.
-    #[must_use]
-    pub fn explain(&self, route: &Route, client: Option<&Client>) -> Explanation {
-        self.explain_query(&Terms::from(client).query(route))
-    }
-
-    /// The same for a query, with what was tried and how the request narrows.
+    /// Says for every target why a request would, or would not, be given to it now.
     #[must_use]
     pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
         let table = self.0.table.load();
@@ -174,7 +166,7 @@ impl Pool {
 
     /// Of those that serve the alias, in the order in which they are tried; where the release is not known, of one release
     /// after the other.
-    pub(super) fn explain_alias(&self, table: &Table, query: &Query<'_>) -> Vec<Explained> {
+    pub(in crate::pool) fn explain_alias(&self, table: &Table, query: &Query<'_>) -> Vec<Explained> {
         let groups = self.known_groups_of(table, query);
         groups.into_iter().flat_map(|group| self.explain_group(group, query)).collect()
     }
@@ -215,7 +207,7 @@ impl Query<'_> {
         let narrowed =
             self.narrowed.is_some_and(|narrowed| !narrowed.allow(target.place())).then_some(Obstacle::Narrowed);
         self.constraints
-            .map_or_else(Vec::new, |constraints| constraints.violations(target.place()))
+            .map_or_else(Vec::new, |constraints| violations(constraints, target.place()))
             .into_iter()
             .chain(
                 [narrowed, alone, elsewhere, tokenless, drained, unidentified, circuit, full, tried]
@@ -224,6 +216,14 @@ impl Query<'_> {
             )
             .collect()
     }
+}
+
+fn violations(constraints: &Constraints, place: &Place) -> Vec<Obstacle> {
+    let elsewhere = constraints
+        .missed(place)
+        .map(|wanted| Obstacle::Geography { is: place.geography.clone(), wanted: wanted.into() });
+    let unaccepted = constraints.refuse_processing_of(place);
+    elsewhere.chain(unaccepted.then_some(Obstacle::Processing { is: place.processing })).collect()
 }
 
 impl fmt::Display for Explanation {

@@ -3,26 +3,26 @@
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::live::Live;
 use super::table::{Group, Places, Seat};
-use super::{NoTargetReason, Pool, Query, Target, TargetSet};
+use super::{Pool, Query};
+use crate::pool::live::{Live, NoTargetReason, Target, TargetSet};
 
 /// As many targets as most priority groups have: their list needs no allocation.
 const FEW: usize = 8;
 
-pub(super) type Candidates<'a> = SmallVec<[&'a Target; FEW]>;
+pub(in crate::pool) type Candidates<'a> = SmallVec<[&'a Target; FEW]>;
 
 /// A part of the pool.
 #[derive(Clone, Copy)]
-pub(super) struct Scope<'a> {
+pub(in crate::pool) struct Scope<'a> {
     /// `None`: all of them.
-    pub(super) backend: Option<&'a str>,
+    pub(in crate::pool) backend: Option<&'a str>,
     /// Whether drained targets may be used.
-    pub(super) drained: bool,
+    pub(in crate::pool) drained: bool,
 }
 
 /// A query, prepared for being asked of many targets.
-pub(super) struct Filter<'a> {
+pub(in crate::pool) struct Filter<'a> {
     query: &'a Query<'a>,
     scope: Scope<'a>,
     places: Places,
@@ -32,7 +32,13 @@ pub(super) struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    pub(super) fn new(pool: &Pool, group: &Group, query: &'a Query<'a>, scope: Scope<'a>, now: Instant) -> Self {
+    pub(in crate::pool) fn new(
+        pool: &Pool,
+        group: &Group,
+        query: &'a Query<'a>,
+        scope: Scope<'a>,
+        now: Instant,
+    ) -> Self {
         let places = group.places(|place| query.allows_place(place));
         let any = places.all
             && scope.backend.is_none()
@@ -43,7 +49,7 @@ impl<'a> Filter<'a> {
 
     /// Whether the target can take the request now, its identity aside.
     #[inline]
-    pub(super) fn admits(&self, seat: &Seat) -> bool {
+    pub(in crate::pool) fn admits(&self, seat: &Seat) -> bool {
         let target = seat.target();
         let in_place = || match self.scope.backend {
             None if self.query.beside.is_empty() => seat.is_in(self.places).unwrap_or_else(|| self.is_open_to(target)),
@@ -59,7 +65,7 @@ impl<'a> Filter<'a> {
     }
 
     /// Apart from [`Pool::acquire`], which is compiled where it is used.
-    pub(super) fn eligible<'t>(&self, tier: &'t [Seat]) -> Candidates<'t> {
+    pub(in crate::pool) fn eligible<'t>(&self, tier: &'t [Seat]) -> Candidates<'t> {
         if tier.len() <= FEW {
             return tier.iter().filter(|seat| self.admits(seat)).map(Seat::target).collect();
         }
@@ -75,18 +81,18 @@ impl<'a> Filter<'a> {
 }
 
 impl Scope<'_> {
-    pub(super) const ALL: Self = Self { backend: None, drained: false };
+    pub(in crate::pool) const ALL: Self = Self { backend: None, drained: false };
 
-    pub(super) fn holds(&self, target: &Target) -> bool {
+    pub(in crate::pool) fn holds(&self, target: &Target) -> bool {
         self.backend.is_none_or(|backend| target.backend() == backend)
     }
 
-    pub(super) fn is_open_to(&self, target: &Target) -> bool {
+    pub(in crate::pool) fn is_open_to(&self, target: &Target) -> bool {
         (self.drained || !target.is_drained()) && self.holds(target)
     }
 
     /// The same reason, said of one backend.
-    pub(super) const fn reason(&self, reason: NoTargetReason) -> NoTargetReason {
+    pub(in crate::pool) const fn reason(&self, reason: NoTargetReason) -> NoTargetReason {
         match (self.backend, reason) {
             (Some(_), NoTargetReason::Down) => NoTargetReason::Pinned,
             (Some(_), NoTargetReason::NotServed) => NoTargetReason::NotServedThere,

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::circuit::{Circuit, CircuitConfig, CircuitState, Failure, Ticket, Verdict};
+use super::circuit::{Circuit, CircuitState, Failure, Ticket, Verdict};
 use super::load::{Latency, Room, RouteKind};
 use crate::azure::signals::Signals;
+use crate::pool::describe::CircuitConfig;
 
 /// How long a target that refused the gateway's token is not tried again while others serve; as long as a token that was
 /// fetched for it is not fetched anew.
@@ -18,7 +19,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 /// The live state of one target.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(in crate::pool) struct Live {
     name: Box<str>,
     epoch: Instant,
     circuit: Mutex<Watched>,
@@ -26,7 +27,7 @@ pub(super) struct Live {
     glance: Glance,
     /// When the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is accepted.
     refused: AtomicU64,
-    pub(super) counters: Counters,
+    pub(in crate::pool) counters: Counters,
 }
 
 /// All that selection looks at, for reading without a lock, in one line of the processor's cache.
@@ -49,11 +50,11 @@ struct Load {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) requests: AtomicU64,
-    pub(super) throttled: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) spilled_over: AtomicU64,
+pub(in crate::pool) struct Counters {
+    pub(in crate::pool) requests: AtomicU64,
+    pub(in crate::pool) throttled: AtomicU64,
+    pub(in crate::pool) failures: AtomicU64,
+    pub(in crate::pool) spilled_over: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,7 @@ struct Watched {
 }
 
 impl Live {
-    pub(super) fn new(name: String, epoch: Instant, config: CircuitConfig) -> Arc<Self> {
+    pub(in crate::pool) fn new(name: String, epoch: Instant, config: CircuitConfig) -> Arc<Self> {
         let latency = Latency::new(Instant::now());
         let live = Self {
             name: name.into(),
@@ -80,55 +81,55 @@ impl Live {
     }
 
     /// `now` as [`Live::admits`] takes it.
-    pub(super) fn since(epoch: Instant, now: Instant) -> u64 {
+    pub(in crate::pool) fn since(epoch: Instant, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn admits(&self, since_epoch: u64) -> bool {
+    pub(in crate::pool) fn admits(&self, since_epoch: u64) -> bool {
         self.glance.gate.load(Relaxed) <= since_epoch
     }
 
     /// How long until the circuit admits.
-    pub(super) fn admits_in(&self, since_epoch: u64) -> Duration {
+    pub(in crate::pool) fn admits_in(&self, since_epoch: u64) -> Duration {
         Duration::from_nanos(self.glance.gate.load(Relaxed).saturating_sub(since_epoch))
     }
 
     /// When the circuit last closed after failures.
-    pub(super) fn recovered_at(&self) -> Option<Instant> {
+    pub(in crate::pool) fn recovered_at(&self) -> Option<Instant> {
         let since = self.glance.recovered.load(Relaxed);
         (since > 0).then(|| self.epoch + Duration::from_nanos(since))
     }
 
     #[inline]
-    pub(super) const fn in_flight(&self) -> &AtomicU32 {
+    pub(in crate::pool) const fn in_flight(&self) -> &AtomicU32 {
         &self.glance.in_flight
     }
 
     /// See [`Latency::measured`].
     #[inline]
-    pub(super) fn latency(&self, kind: RouteKind) -> f64 {
+    pub(in crate::pool) fn latency(&self, kind: RouteKind) -> f64 {
         f64::from_bits(self.glance.latency[kind.index()].0.load(Relaxed))
     }
 
     /// See [`Latency::rank`].
     #[inline]
-    pub(super) fn latency_rank(&self, kind: RouteKind) -> f64 {
+    pub(in crate::pool) fn latency_rank(&self, kind: RouteKind) -> f64 {
         f64::from_bits(self.glance.latency[kind.index()].1.load(Relaxed))
     }
 
-    pub(super) const fn epoch(&self) -> Instant {
+    pub(in crate::pool) const fn epoch(&self) -> Instant {
         self.epoch
     }
 
-    pub(super) fn room(&self, now: Instant) -> Option<f64> {
+    pub(in crate::pool) fn room(&self, now: Instant) -> Option<f64> {
         self.load().room.at(now)
     }
 
-    pub(super) fn report(&self, signals: &Signals, now: Instant) {
+    pub(in crate::pool) fn report(&self, signals: &Signals, now: Instant) {
         self.load().room.report(signals, now);
     }
 
-    pub(super) fn measure(&self, kind: RouteKind, measure: impl FnOnce(&mut Latency)) {
+    pub(in crate::pool) fn measure(&self, kind: RouteKind, measure: impl FnOnce(&mut Latency)) {
         let latency = &mut self.load().latency[kind.index()];
         measure(latency);
         self.show(kind, latency);
@@ -141,11 +142,11 @@ impl Live {
         rank.store(latency.rank(self.epoch).to_bits(), Relaxed);
     }
 
-    pub(super) fn refuse_token(&self, now: Instant) {
+    pub(in crate::pool) fn refuse_token(&self, now: Instant) {
         self.refused.store(Self::since(self.epoch, now + REFUSED_PAUSE), Relaxed);
     }
 
-    pub(super) fn accept_token(&self) {
+    pub(in crate::pool) fn accept_token(&self) {
         // Read first: what many requests share is rarely written.
         if self.refused.load(Relaxed) != 0 {
             self.refused.store(0, Relaxed);
@@ -153,12 +154,12 @@ impl Live {
     }
 
     /// Whether the token was refused, and it is not yet time to try again.
-    pub(super) fn refuses_token(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn refuses_token(&self, now: Instant) -> bool {
         self.refused.load(Relaxed) > Self::since(self.epoch, now)
     }
 
     /// The same for a request that is about to be sent: when it is time to try again, one does.
-    pub(super) fn turns_away(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn turns_away(&self, now: Instant) -> bool {
         let refused = self.refused.load(Relaxed);
         if refused == 0 {
             return false;
@@ -168,55 +169,55 @@ impl Live {
         !is_due || self.refused.compare_exchange(refused, next, Relaxed, Relaxed).is_err()
     }
 
-    pub(super) fn waits(&self, now: Instant) -> Duration {
+    pub(in crate::pool) fn waits(&self, now: Instant) -> Duration {
         self.admits_in(Self::since(self.epoch, now))
     }
 
-    pub(super) fn state(&self, now: Instant) -> CircuitState {
+    pub(in crate::pool) fn state(&self, now: Instant) -> CircuitState {
         self.lock().circuit.state(now)
     }
 
-    pub(super) fn is_throttled(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn is_throttled(&self, now: Instant) -> bool {
         self.lock().circuit.is_throttled(now)
     }
 
-    pub(super) fn admit(&self, now: Instant) -> Option<Ticket> {
+    pub(in crate::pool) fn admit(&self, now: Instant) -> Option<Ticket> {
         self.change(now, |circuit| circuit.admit(now))
     }
 
-    pub(super) fn commit(&self, ticket: &mut Ticket, now: Instant) {
+    pub(in crate::pool) fn commit(&self, ticket: &mut Ticket, now: Instant) {
         self.change(now, |circuit| circuit.commit(ticket, now));
     }
 
-    pub(super) fn record(&self, ticket: Ticket, verdict: Verdict, now: Instant) {
+    pub(in crate::pool) fn record(&self, ticket: Ticket, verdict: Verdict, now: Instant) {
         self.change(now, |circuit| circuit.record(ticket, verdict, now));
     }
 
-    pub(super) fn throttle(&self, hint: Option<Duration>, now: Instant) {
+    pub(in crate::pool) fn throttle(&self, hint: Option<Duration>, now: Instant) {
         self.change(now, |circuit| circuit.throttle(hint, now));
     }
 
     /// There was no connection to its backend.
-    pub(super) fn fail(&self, now: Instant) {
+    pub(in crate::pool) fn fail(&self, now: Instant) {
         self.change(now, |circuit| circuit.fail(Failure::Unreached, true, now));
     }
 
-    pub(super) fn failing_since(&self, now: Instant) -> Option<Instant> {
+    pub(in crate::pool) fn failing_since(&self, now: Instant) -> Option<Instant> {
         self.lock().circuit.failing_since(now)
     }
 
     /// Whether a probe was let through so recently that the next one waits.
-    pub(super) fn is_being_probed(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn is_being_probed(&self, now: Instant) -> bool {
         let circuit = &self.lock().circuit;
         circuit.state(now) == CircuitState::HalfOpen && !circuit.admits(now)
     }
 
-    pub(super) fn admit_early(&self, now: Instant) -> Option<Ticket> {
+    pub(in crate::pool) fn admit_early(&self, now: Instant) -> Option<Ticket> {
         self.change(now, |circuit| circuit.admit_early(now))
     }
 
     /// Whoever changes the configuration may have changed what was refused.
-    pub(super) fn configure(&self, config: CircuitConfig, now: Instant) {
+    pub(in crate::pool) fn configure(&self, config: CircuitConfig, now: Instant) {
         self.accept_token();
         self.change(now, |circuit| circuit.configure(config));
     }
@@ -241,7 +242,7 @@ impl Live {
         let (to, target) = (state.as_str(), &*self.name);
         match state {
             CircuitState::Open { until, throttled } => {
-                let reopens_in_ms = super::status::ceil_ms(until.saturating_duration_since(now));
+                let reopens_in_ms = super::ceil_ms(until.saturating_duration_since(now));
                 tracing::info!(target, from = was, to, reopens_in_ms, throttled, "circuit");
             }
             _ => tracing::info!(target, from = was, to, "circuit"),

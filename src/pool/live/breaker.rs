@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::circuit::{CircuitConfig, CircuitState};
-use super::live::Live;
 use super::permit::Admission;
-use super::{NoTarget, NoTargetReason};
+use super::{CircuitState, Live, NoTarget, NoTargetReason};
 use crate::azure::Outcome;
+use crate::pool::describe::CircuitConfig;
 
 /// The circuit of one service, shared by all its clones.
 ///

@@ -9,10 +9,22 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::circuit::{Ticket, Verdict};
-use super::live::Live;
-use super::{Pool, RouteKind, Target};
+use super::{Live, RouteKind, Target};
 use crate::azure::Outcome;
 use crate::azure::signals::{self, Signals};
+
+/// What a permit has to know of the other targets, to tell what an outcome means for them.
+pub(in crate::pool) trait Neighbours: Send + Sync {
+    /// Tells whether another target of the alias would admit, while nobody else can change that by a failure of the same
+    /// kind: a 5xx answer does not open the last one, because one poisonous prompt must not close the shop.
+    fn with_others_admitting(&self, target: &Target, now: Instant, then: &mut dyn FnMut(bool));
+
+    /// The other targets at the same place.
+    fn siblings(&self, target: &Target) -> Vec<Target>;
+
+    /// The other targets that share a quota with this one.
+    fn quota_members(&self, target: &Target) -> Vec<Target>;
+}
 
 /// The right to send one request to a target.
 ///
@@ -20,7 +32,7 @@ use crate::azure::signals::{self, Signals};
 /// [`record`](Self::record) it teaches the circuit nothing, so a client that goes away is nobody's failure.
 #[must_use = "dropping a permit gives its place back"]
 pub struct Permit {
-    pool: Pool,
+    neighbours: Arc<dyn Neighbours>,
     target: Target,
     admission: Admission,
     sent: Option<(RouteKind, Instant)>,
@@ -28,16 +40,28 @@ pub struct Permit {
 
 impl Permit {
     /// Takes a place in flight, then the circuit's admission.
-    pub(super) fn take(pool: &Pool, target: &Target, now: Instant) -> Option<Self> {
-        Self::take_place(pool, target, || Admission::take(&target.live, now))
+    pub(in crate::pool) fn take(
+        neighbours: &Arc<impl Neighbours + 'static>,
+        target: &Target,
+        now: Instant,
+    ) -> Option<Self> {
+        Self::take_place(neighbours, target, || Admission::take(&target.live, now))
     }
 
     /// The same for a probe before its time.
-    pub(super) fn take_early(pool: &Pool, target: &Target, now: Instant) -> Option<Self> {
-        Self::take_place(pool, target, || Admission::take_early(&target.live, now))
+    pub(in crate::pool) fn take_early(
+        neighbours: &Arc<impl Neighbours + 'static>,
+        target: &Target,
+        now: Instant,
+    ) -> Option<Self> {
+        Self::take_place(neighbours, target, || Admission::take_early(&target.live, now))
     }
 
-    fn take_place(pool: &Pool, target: &Target, admit: impl FnOnce() -> Option<Admission>) -> Option<Self> {
+    fn take_place(
+        neighbours: &Arc<impl Neighbours + 'static>,
+        target: &Target,
+        admit: impl FnOnce() -> Option<Admission>,
+    ) -> Option<Self> {
         let backend = &target.inner.backend;
         let max = if target.inner.max_in_flight == 0 { u32::MAX } else { target.inner.max_in_flight };
         backend.in_flight.fetch_update(AcqRel, Relaxed, |n| (n < max).then(|| n + 1)).ok()?;
@@ -47,7 +71,12 @@ impl Permit {
         };
         target.live.in_flight().fetch_add(1, AcqRel);
         target.live.counters.requests.fetch_add(1, Relaxed);
-        Some(Self { pool: pool.clone(), target: target.clone(), admission, sent: None })
+        Some(Self {
+            neighbours: neighbours.clone() as Arc<dyn Neighbours>,
+            target: target.clone(),
+            admission,
+            sent: None,
+        })
     }
 
     /// Whom the request may be sent to.
@@ -100,21 +129,24 @@ impl Permit {
             Lesson::Failed => {
                 counters.failures.fetch_add(1, Relaxed);
                 let admission = &mut self.admission;
-                self.pool.with_others_admitting(&self.target, now, |others| {
+                self.neighbours.with_others_admitting(&self.target, now, &mut |others| {
                     admission.settle(Verdict::Failure { may_open: others }, now);
                 });
             }
             Lesson::Unreachable => {
                 counters.failures.fetch_add(1, Relaxed);
                 self.admission.record(outcome, now);
-                self.pool.siblings(&self.target).for_each(|sibling| sibling.live.fail(now));
+                self.neighbours.siblings(&self.target).iter().for_each(|sibling| sibling.live.fail(now));
             }
             Lesson::Wait { hint, quota } => {
                 let counter = if quota { &counters.throttled } else { &counters.failures };
                 counter.fetch_add(1, Relaxed);
                 self.admission.record(outcome, now);
                 if quota {
-                    self.pool.quota_members(&self.target).for_each(|member| member.live.throttle(hint, now));
+                    self.neighbours
+                        .quota_members(&self.target)
+                        .iter()
+                        .for_each(|member| member.live.throttle(hint, now));
                 }
             }
         }
@@ -136,27 +168,27 @@ impl fmt::Debug for Permit {
 
 /// The admission of one circuit, given back without a verdict when it is dropped.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(in crate::pool) struct Admission {
     live: Arc<Live>,
     ticket: Option<Ticket>,
 }
 
 impl Admission {
-    pub(super) fn take(live: &Arc<Live>, now: Instant) -> Option<Self> {
+    pub(in crate::pool) fn take(live: &Arc<Live>, now: Instant) -> Option<Self> {
         live.admit(now).map(|ticket| Self { live: live.clone(), ticket: Some(ticket) })
     }
 
-    pub(super) fn take_early(live: &Arc<Live>, now: Instant) -> Option<Self> {
+    pub(in crate::pool) fn take_early(live: &Arc<Live>, now: Instant) -> Option<Self> {
         live.admit_early(now).map(|ticket| Self { live: live.clone(), ticket: Some(ticket) })
     }
 
-    pub(super) fn commit(&mut self, now: Instant) {
+    pub(in crate::pool) fn commit(&mut self, now: Instant) {
         if let Some(ticket) = self.ticket.as_mut().filter(|ticket| ticket.is_probe()) {
             self.live.commit(ticket, now);
         }
     }
 
-    pub(super) fn record(&mut self, outcome: &Outcome, now: Instant) {
+    pub(in crate::pool) fn record(&mut self, outcome: &Outcome, now: Instant) {
         self.settle(Lesson::of(outcome).verdict(), now);
     }
 

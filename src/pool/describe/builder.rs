@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::endpoint::Endpoint;
-use super::{Backend, BackendKind, CircuitConfig, Deployment, Pool, Release};
+use super::{Backend, BackendKind, CircuitConfig, Deployment, Endpoint, Release};
+#[cfg(doc)]
+use crate::pool::Pool;
 
 /// The largest weight of a backend or deployment.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -16,12 +17,12 @@ pub const MAX_PRIORITY: u32 = 1_000_000;
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct PoolBuilder {
-    pub(super) backends: Vec<Backend>,
-    pub(super) circuit: CircuitConfig,
-    pub(super) region: Option<String>,
-    pub(super) releases: Vec<Release>,
+    pub(in crate::pool) backends: Vec<Backend>,
+    pub(in crate::pool) circuit: CircuitConfig,
+    pub(in crate::pool) region: Option<String>,
+    pub(in crate::pool) releases: Vec<Release>,
     /// Aliases with further names of theirs.
-    pub(super) names: Vec<(String, String)>,
+    pub(in crate::pool) names: Vec<(String, String)>,
 }
 
 impl PoolBuilder {
@@ -67,23 +68,15 @@ impl PoolBuilder {
     }
 
     /// Every name under which clients may ask for what a backend serves.
-    pub(super) fn names_at<'a>(&'a self, backend: &'a Backend) -> impl Iterator<Item = Arc<str>> + use<'a> {
+    pub(in crate::pool) fn names_at<'a>(&'a self, backend: &'a Backend) -> impl Iterator<Item = Arc<str>> + use<'a> {
         backend.deployments.iter().map(Deployment::alias_name).flat_map(|alias| {
             let further = self.names.iter().filter(move |(of, _)| of.as_str() == alias).map(|(_, name)| name.as_str());
             std::iter::once(alias).chain(further).map(Into::into)
         })
     }
 
-    /// Checks the description and makes the pool.
-    ///
-    /// # Errors
-    /// Every problem at once, each naming the backend or alias and what to change.
-    pub fn build(self) -> Result<Pool, BuildError> {
-        Pool::from_description(self.checked()?)
-    }
-
     /// The same description with the endpoints read, or every problem in it.
-    pub(super) fn checked(self) -> Result<Checked, BuildError> {
+    pub(in crate::pool) fn checked(self) -> Result<Checked, BuildError> {
         let mut problems = Problems::default();
         let endpoints = self.backends.iter().filter_map(|backend| problems.check_backend(backend)).collect();
         problems.check_names(&self.backends);
@@ -101,10 +94,10 @@ impl PoolBuilder {
 }
 
 /// A description without problems.
-pub(super) struct Checked {
-    pub(super) description: PoolBuilder,
+pub(in crate::pool) struct Checked {
+    pub(in crate::pool) description: PoolBuilder,
     /// One for each backend, in the same order.
-    pub(super) endpoints: Vec<Endpoint>,
+    pub(in crate::pool) endpoints: Vec<Endpoint>,
 }
 
 /// What is wrong with the description of a pool: all of it.
@@ -112,11 +105,11 @@ pub(super) struct Checked {
 pub struct BuildError(Vec<String>);
 
 impl BuildError {
-    pub(super) fn no_backend(name: &str) -> Self {
+    pub(in crate::pool) fn no_backend(name: &str) -> Self {
         Self(vec![format!("backend `{name}` is not in the pool")])
     }
 
-    pub(super) fn no_release(alias: &str, model: &str, version: &str) -> Self {
+    pub(in crate::pool) fn no_release(alias: &str, model: &str, version: &str) -> Self {
         Self(vec![format!("release {model} {version} of alias `{alias}` is not in the pool")])
     }
 

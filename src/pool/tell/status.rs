@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::table::Table;
-use super::target::Resource;
-use super::{CircuitState, Explained, Obstacle, Release, Target};
+use super::{Explained, Obstacle};
+use crate::pool::describe::Release;
+use crate::pool::find::{Pool, Query, Table};
+use crate::pool::live::{CircuitState, Resource, Target, ceil_ms};
 
 /// The pool at one moment. Serialises to the JSON of the status page; holds no endpoint and no credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -89,22 +89,39 @@ pub struct DeploymentStatus {
     /// Answers among them that Azure itself had another deployment of the resource give.
     pub spilled_over: u64,
     /// What stands between it and the next request for the alias, a client's own demands aside, in the words of
-    /// [`Pool::explain`](super::Pool::explain); empty for a candidate.
+    /// [`Pool::explain`](crate::pool::Pool::explain); empty for a candidate.
     pub obstacles: Vec<String>,
 }
 
+impl Pool {
+    /// A snapshot for people and probes.
+    #[must_use]
+    pub fn status(&self) -> PoolStatus {
+        let (table, now) = (self.0.table.load(), Instant::now());
+        let aliases = table.aliases();
+        let explained = aliases.iter().flat_map(|alias| {
+            // Whether clients have tokens is a matter of theirs.
+            self.explain_alias(&table, &Query::new(Some(alias)).has_token(true))
+        });
+        let explained = explained.map(|explained| (explained.target().slot(), explained)).collect();
+        let backends = table.resources.iter().map(|resource| resource.status(&table, &explained, now)).collect();
+        let releases = table.description.releases.iter().map(Release::status).collect();
+        PoolStatus { ready: self.is_ready(), backends, releases }
+    }
+}
+
 /// By the slot of the target.
-pub(super) type ExplainedBySlot = HashMap<usize, Explained>;
+type ExplainedBySlot = HashMap<usize, Explained>;
 
 impl Release {
-    pub(super) fn status(&self) -> ReleaseStatus {
+    fn status(&self) -> ReleaseStatus {
         let Self { alias, model, version, share } = self.clone();
         ReleaseStatus { alias, model, version, share }
     }
 }
 
 impl Resource {
-    pub(super) fn status(&self, table: &Table, explained: &ExplainedBySlot, now: Instant) -> BackendStatus {
+    fn status(&self, table: &Table, explained: &ExplainedBySlot, now: Instant) -> BackendStatus {
         let own = || table.deployed().filter(|target| target.inner.backend.name == self.name);
         BackendStatus {
             name: self.name.to_string(),
@@ -154,9 +171,4 @@ impl Target {
             },
         })
     }
-}
-
-/// Whole milliseconds, rounded up, so that who waits so long does not come too early.
-pub(crate) fn ceil_ms(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -4,13 +4,13 @@
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Deployment {
-    pub(super) name: String,
-    pub(super) alias: Option<String>,
-    pub(super) model: Option<String>,
-    pub(super) version: Option<String>,
-    pub(super) priority: Option<u32>,
-    pub(super) weight: Option<u32>,
-    pub(super) quota_group: Option<String>,
+    pub(in crate::pool) name: String,
+    pub(in crate::pool) alias: Option<String>,
+    pub(in crate::pool) model: Option<String>,
+    pub(in crate::pool) version: Option<String>,
+    pub(in crate::pool) priority: Option<u32>,
+    pub(in crate::pool) weight: Option<u32>,
+    pub(in crate::pool) quota_group: Option<String>,
 }
 
 impl Deployment {
@@ -63,11 +63,11 @@ impl Deployment {
         self
     }
 
-    pub(super) fn alias_name(&self) -> &str {
+    pub(in crate::pool) fn alias_name(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.name)
     }
 
-    pub(super) fn model_name(&self) -> &str {
+    pub(in crate::pool) fn model_name(&self) -> &str {
         self.model.as_deref().unwrap_or_else(|| self.alias_name())
     }
 }

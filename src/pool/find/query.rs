@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::backend::Place;
 use super::filter::Scope;
-use super::{Constraints, Pin, Strength, Target, TargetSet};
+use super::{Pin, Strength};
+use crate::pool::describe::{Constraints, Place};
+use crate::pool::live::{Target, TargetSet};
 
 /// What a request asks of its target.
 #[derive(Clone, Copy, Default)]
@@ -20,7 +21,7 @@ pub struct Query<'a> {
     pub tried: Option<&'a TargetSet>,
     /// Whether the client has a token of its own, which some backends ask for.
     pub has_token: bool,
-    /// Whose request it is, a client's or a session's: decides the [release](super::Release) where the alias has several.
+    /// Whose request it is, a client's or a session's: decides the [release](crate::pool::Release) where the alias has several.
     pub client: Option<&'a str>,
     /// What else the target's backend must serve: aliases that the request names beside its own. One that no backend of the pool
     /// serves demands nothing.
@@ -91,11 +92,11 @@ impl<'a> Query<'a> {
     }
 
     /// Whether a pin leaves no choice but its backend.
-    pub(super) fn is_required(&self) -> bool {
+    pub(in crate::pool) fn is_required(&self) -> bool {
         self.pin.is_some_and(|pin| pin.strength() == Strength::Required)
     }
 
-    pub(super) fn may_go_to(&self, target: &Target) -> bool {
+    pub(in crate::pool) fn may_go_to(&self, target: &Target) -> bool {
         let leads_to = |pin: &Pin| pin.backends().iter().any(|backend| **backend == *target.backend());
         self.pin.is_none_or(|pin| pin.strength() == Strength::Movable || leads_to(pin))
     }
@@ -107,7 +108,7 @@ impl<'a> Query<'a> {
         self
     }
 
-    pub(super) fn can_show(&self, target: &Target) -> bool {
+    pub(in crate::pool) fn can_show(&self, target: &Target) -> bool {
         self.has_token || !target.inner.pass_through
     }
 
@@ -117,25 +118,25 @@ impl<'a> Query<'a> {
     }
 
     /// Whether the target's backend serves what else the request names.
-    pub(super) fn has_beside(&self, target: &Target) -> bool {
+    pub(in crate::pool) fn has_beside(&self, target: &Target) -> bool {
         self.beside.iter().all(|alias| target.inner.backend.names.serve_as_far_as_anybody(alias))
     }
 
-    pub(super) fn allows_place(&self, place: &Place) -> bool {
+    pub(in crate::pool) fn allows_place(&self, place: &Place) -> bool {
         [self.constraints, self.narrowed].into_iter().flatten().all(|demanded| demanded.allow(place))
     }
 
     /// Whether the target may ever serve the request.
-    pub(super) fn suits(&self, target: &Target) -> bool {
+    pub(in crate::pool) fn suits(&self, target: &Target) -> bool {
         self.can_show(target) && self.allows(target)
     }
 
-    pub(super) fn is_new(&self, target: &Target) -> bool {
+    pub(in crate::pool) fn is_new(&self, target: &Target) -> bool {
         self.tried.is_none_or(|tried| !tried.contains(target))
     }
 
     /// Where to look, one after the other.
-    pub(super) fn scopes(&self) -> impl Iterator<Item = Scope<'a>> + use<'a> {
+    pub(in crate::pool) fn scopes(&self) -> impl Iterator<Item = Scope<'a>> + use<'a> {
         let (backends, strength) =
             self.pin.map_or((&[][..], Strength::Movable), |pin| (pin.backends(), pin.strength()));
         let drained = strength == Strength::Required;

@@ -1,0 +1,71 @@
+//! The handle of a pool.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use super::Table;
+use crate::pool::live::{Live, Neighbours, Target};
+
+/// The backends, their targets and their live state. See the [module docs](crate::pool).
+#[derive(Clone)]
+pub struct Pool(pub(in crate::pool) Arc<Shared>);
+
+pub(in crate::pool) struct Shared {
+    pub(in crate::pool) epoch: Instant,
+    pub(in crate::pool) table: ArcSwap<Table>,
+    /// Held while the table is rebuilt, and while a failure looks whether others still admit. Shared with successors.
+    pub(in crate::pool) changing: Arc<Mutex<()>>,
+    /// How many requests of nobody in particular were given a release.
+    pub(in crate::pool) draws: AtomicU64,
+}
+
+impl Pool {
+    pub(super) fn probe_interval(&self) -> std::time::Duration {
+        self.0.table.load().description.circuit.probe_interval
+    }
+
+    pub(super) fn next_draw(&self) -> u64 {
+        self.0.draws.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(in crate::pool) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.0.changing()
+    }
+}
+
+impl Shared {
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Neighbours for Shared {
+    fn with_others_admitting(&self, target: &Target, now: Instant, then: &mut dyn FnMut(bool)) {
+        let _alone = self.changing();
+        let (table, since) = (self.table.load(), Live::since(self.epoch, now));
+        let others = table.group(target.alias()).is_some_and(|group| {
+            let admits = |other: &Target| !other.is_drained() && other.live.admits(since);
+            group.targets().any(|other| other != target && other.shares_release_with(target) && admits(other))
+        });
+        then(others);
+    }
+
+    fn siblings(&self, target: &Target) -> Vec<Target> {
+        self.table.load().others(|other| other != target && other.shares_place_with(target))
+    }
+
+    fn quota_members(&self, target: &Target) -> Vec<Target> {
+        self.table.load().others(|other| other != target && other.shares_quota_with(target))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.0.table.load();
+        f.debug_struct("Pool").field("targets", &table.deployed().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}

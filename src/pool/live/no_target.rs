@@ -1,0 +1,37 @@
+//! Refusals of a request before it is sent.
+
+use std::time::Duration;
+
+/// No target can take the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoTarget {
+    /// Why not.
+    pub reason: NoTargetReason,
+    /// How long until a target that may serve the request admits one; `None` when none ever will as things stand.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why no target can take a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoTargetReason {
+    /// Those that could are down or drained.
+    Down,
+    /// Nobody that complies serves the alias.
+    NotServed,
+    /// The backend that the request is pinned to does not serve the alias, or does not comply.
+    NotServedThere,
+    /// The backend that the request is pinned to is down or drained.
+    Pinned,
+    /// At least one is merely throttled, or full.
+    Throttled,
+    /// Those that could are shown the client's own token, and it has none.
+    TokenMissing,
+}
+
+impl NoTarget {
+    pub(in crate::pool) const fn not_served() -> Self {
+        Self { reason: NoTargetReason::NotServed, retry_after: None }
+    }
+}

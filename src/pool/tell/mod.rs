@@ -1,0 +1,7 @@
+//! What people are told of a pool: its status, and why a target would, or would not, be given a request.
+
+mod explain;
+mod status;
+
+pub use self::explain::{Explained, Explanation, Obstacle};
+pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus, ReleaseStatus};

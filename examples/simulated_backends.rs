@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cargo run --example simulated_backends > gateway.toml
-//! cargo run --release --example gateway -- --config gateway.toml
+//! cargo run --release -p aoai-gateway -- --config gateway.toml
 //! ```
 //!
 //! Scripts that drive a gateway with the client libraries of others start from it, see `tests/clients`.

@@ -75,7 +75,9 @@
 //! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
 //! | `decompression` | request bodies in gzip, deflate and zstd, the last with C code; without it they are refused |
 //! | `testkit` | simulated Azure OpenAI resources |
-//! | `full` | all of them |
+//! | `full` | what a gateway in production wants: all but `testkit` |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 pub mod api_version;

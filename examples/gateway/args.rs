@@ -6,8 +6,8 @@ use std::path::PathBuf;
 pub(crate) const USAGE: &str = "\
 The full gateway in front of several Azure OpenAI resources
 
-Usage: gateway [--config FILE [--check [--live]]]
-       gateway --hash-key < KEY
+Usage: aoai-gateway [--config FILE [--check [--live]]]
+       aoai-gateway --hash-key < KEY
 
   --config FILE  read the configuration from FILE; without it, simulated backends are started
   --check        validate FILE, print what would be served, and exit with status 0 or 2

@@ -5,9 +5,9 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-target=${CARGO_TARGET_DIR:-$root/target}/debug/examples
-gateway=${GATEWAY:-$target/gateway}
-backends=${BACKENDS:-$target/simulated_backends}
+target=${CARGO_TARGET_DIR:-$root/target}/debug
+gateway=${GATEWAY:-$target/aoai-gateway}
+backends=${BACKENDS:-$target/examples/simulated_backends}
 cache=${CLIENTS_CACHE:-${CARGO_TARGET_DIR:-$root/target}/clients}
 mkdir -p "$cache"
 

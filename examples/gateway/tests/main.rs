@@ -2,15 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(unix)]
 
-#[path = "../support/forms.rs"]
+#[path = "../../../tests/support/forms.rs"]
 mod forms;
-#[path = "../support/http.rs"]
+#[path = "../../../tests/support/http.rs"]
 mod http_support;
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/tokens.rs"]
+#[path = "../../../tests/support/tokens.rs"]
 mod tokens;
-#[path = "../support/websocket.rs"]
+#[path = "../../../tests/support/websocket.rs"]
 mod websocket;
 
 mod admin;
@@ -25,6 +23,7 @@ mod live;
 mod malformed;
 mod memory;
 mod output;
+mod process;
 mod realtime;
 mod releases;
 mod reload;

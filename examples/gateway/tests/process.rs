@@ -1,4 +1,4 @@
-//! The example `gateway` as a child process.
+//! The gateway as a child process.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -104,8 +104,7 @@ pub(crate) struct Gateway {
 }
 
 fn program() -> Command {
-    let test = std::env::current_exe().unwrap();
-    let mut program = Command::new(test.parent().unwrap().parent().unwrap().join("examples/gateway"));
+    let mut program = Command::new(env!("CARGO_BIN_EXE_aoai-gateway"));
     program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     program
 }

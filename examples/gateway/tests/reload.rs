@@ -58,7 +58,7 @@ fn world(name: &str, url: &str) -> String {
             .replace("{ name = \"gpt-4o\" }", &format!("{{ name = \"both\" }}, {{ name = \"{name}\" }}")),
         &client("stays", "both"),
         &client("goes", name),
-        "[telemetry]\nlog = \"gateway::server=info\"\n",
+        "[telemetry]\nlog = \"aoai_gateway::server=info\"\n",
     ]
     .concat()
 }

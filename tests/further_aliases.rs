@@ -238,6 +238,75 @@ async fn two_image_deployments_are_one_too_many() {
     assert_eq!(send(None, request, false).await.0, StatusCode::BAD_REQUEST);
 }
 
+fn upload(purpose: &str, lines: &[&str]) -> Request<Body> {
+    let lines: Vec<_> =
+        lines.iter().map(|model| format!("{{\"custom_id\":\"1\",\"body\":{{\"model\":\"{model}\"}}}}")).collect();
+    upload_file(purpose, &lines.join("\n"))
+}
+
+fn upload_file(purpose: &str, file: &str) -> Request<Body> {
+    let body = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n{purpose}\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\n{file}\r\n--b--\r\n"
+    );
+    let request = Request::post("/openai/v1/files").header(CONTENT_TYPE, "multipart/form-data; boundary=b");
+    request.header(CONTENT_LENGTH, body.len()).body(Body::from(body)).unwrap()
+}
+
+#[tokio::test]
+async fn a_batch_file_lies_where_all_its_aliases_are_served_and_has_the_names_from_there() {
+    for (lines, backends, expected) in [
+        (vec!["chat", "img", "chat"], &["a", "b"][..], &["chat", "img", "chat"][..]),
+        (vec!["say"; 50], &["a"], &["say"; 50]),
+        (vec!["img-2025", "ada"], &["a", "b"], &["img", "ada"]),
+    ] {
+        let (status, seen) = send(None, upload("batch", &lines), false).await;
+        assert_eq!(status, StatusCode::OK);
+        let at = &*seen[0].backend;
+        assert!(backends.contains(&at), "{lines:?} at {at}");
+        let own = |alias: &str| match (alias, at) {
+            ("ada", "a") => "ada \\\"a\\\"".to_owned(),
+            _ => format!("{alias}-{at}"),
+        };
+        let expected: Vec<_> = expected.iter().map(|alias| own(alias)).collect();
+        let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+        assert_eq!(seen[0].body, upload("batch", &expected).into_body().collect().await.unwrap().to_bytes());
+    }
+    let (_, seen) = send(None, upload("assistants", &["img"]), false).await;
+    assert!(String::from_utf8_lossy(&seen[0].body).contains("\"img\""), "files for other purposes are as they were");
+}
+
+#[tokio::test]
+async fn a_batch_file_that_cannot_be_used_is_refused_with_the_number_of_its_line() {
+    let held = || Some(Client::new("held").allow(["chat", "gone"]));
+    for (client, request, status) in [
+        (held(), upload("batch", &["chat", "img"]), StatusCode::FORBIDDEN),
+        (held(), upload("batch", &["chat", "gone"]), StatusCode::NOT_FOUND),
+        (None, upload("batch", &["chat", "unknown"]), StatusCode::NOT_FOUND),
+        (None, upload_file("batch", "{\"body\":{\"model\":\"chat\"}}\nnot JSON"), StatusCode::BAD_REQUEST),
+    ] {
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+        let stack = gateway::builder(pool(), TerminateCredentialsLayer::without_clients()).build(inner);
+        let mut request = request;
+        request.extensions_mut().extend(
+            client
+                .map(|client| {
+                    let mut extensions = http::Extensions::new();
+                    extensions.insert(client);
+                    extensions
+                })
+                .unwrap_or_default(),
+        );
+        let answer = stack.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        let body: Value = serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("line 2"), "{message}");
+    }
+    let (status, _) = send(held(), upload("batch", &["chat", "chat"]), false).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
 /// Forwards to the one backend, with a layer of the embedder between inspection and selection.
 async fn changed_between(body: &Value, change: fn(&mut Value) -> String) -> Value {
     let pool = {

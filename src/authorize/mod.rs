@@ -139,11 +139,8 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
     if !images.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment for images."));
     }
-    if !route.further_aliases().all(|alias| client.may_use(alias)) {
-        return Err(Error::new(
-            ErrorKind::AliasNotAllowed,
-            "This client may not use a deployment that its request names.",
-        ));
+    if let Some(further) = route.further_names().iter().find(|further| !client.may_use(&further.name)) {
+        return Err(Error::new(ErrorKind::AliasNotAllowed, further.said("This client may not use a deployment that")));
     }
     if route.alias().is_none() && opens_own_session(request) {
         return Ok(());

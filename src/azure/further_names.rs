@@ -24,7 +24,7 @@ use super::operation::Operation;
 use super::request_body::{Model, ReadBodyError};
 
 /// More than anybody has a use for.
-const MAX_NAMES: usize = 32;
+pub(super) const MAX_NAMES: usize = 32;
 
 /// One step on the way to a name.
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +226,15 @@ impl Visitor<'_> for Fit {
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
         Ok(key.eq_ignore_ascii_case(self.0).then_some(key == self.0))
     }
+}
+
+/// The model that a request names which stands in a line, as batches have them.
+pub(super) fn name_of_line(line: &[u8]) -> Result<Model, ReadBodyError> {
+    let text = std::str::from_utf8(line).map_err(|_| ReadBodyError::new("not UTF-8"))?;
+    let whole: &RawValue = serde_json::from_str(text).map_err(|_| ReadBodyError::new("not JSON"))?;
+    let mut found = Vec::new();
+    follow(text, whole, &[In("body"), In("model")], &mut found)?;
+    found.pop().ok_or_else(|| ReadBodyError::new("it has no `model` in its `body`, which names the deployment"))
 }
 
 /// Whether these bytes are the name as a JSON string.

@@ -7,6 +7,7 @@
 //! - [`operation`]: a request path → what is asked for, of which deployment, and whether a repeat is safe
 //! - [`envelope`]: reading and writing error bodies
 //! - [`estimate`]: how many tokens a text is likely to be
+//! - [`batch_file`]: the deployments that the lines of an uploaded batch name
 //! - [`further_names`]: the deployments that a request body names beside its own
 //! - [`request_body`]: the fields of a request body by which a gateway decides
 //! - [`outcome`]: status, headers and error body → what an answer means
@@ -16,6 +17,7 @@
 //! - [`stream_event`]: what one of them means
 //! - [`usage`]: tokens and seconds that an answer says it used
 
+pub mod batch_file;
 pub mod client_secret;
 pub mod envelope;
 pub mod estimate;

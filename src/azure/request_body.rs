@@ -23,6 +23,7 @@ mod form;
 mod json;
 mod scan;
 
+pub(super) use self::form::fields as form_fields;
 pub use self::form::{read_form, read_form_with};
 pub use self::scan::BodyScan;
 

@@ -7,6 +7,7 @@ use super::shape;
 use crate::azure::operation::{self, Call, ModelPlace, Operation, Repeat, Surface};
 use crate::azure::request_body::Opening;
 use crate::error::{Error, ErrorKind};
+use crate::headers::IMAGE_DEPLOYMENT;
 use crate::pool::RouteKind;
 
 /// What one request asks for. Cheap to clone.
@@ -40,6 +41,17 @@ pub(crate) struct FurtherName {
     pub(crate) place: FurtherPlace,
 }
 
+impl FurtherName {
+    /// A sentence about who names it.
+    pub(crate) fn said(&self, of: &str) -> String {
+        match &self.place {
+            FurtherPlace::Lines(line, _) => format!("{of} line {line} of the file names."),
+            FurtherPlace::ImageHeader => format!("{of} {IMAGE_DEPLOYMENT} names."),
+            FurtherPlace::Json(_) => format!("{of} the body names beside its own."),
+        }
+    }
+}
+
 /// Where a further deployment's name stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FurtherPlace {
@@ -47,6 +59,8 @@ pub(crate) enum FurtherPlace {
     ImageHeader,
     /// As a JSON value of the body, in bytes.
     Json(Range<usize>),
+    /// As JSON values in the lines of a batch file, in bytes of the body; the first of them is this one.
+    Lines(usize, Arc<[Range<usize>]>),
 }
 
 /// Where a deployment's name is put besides the path, in bytes of the body or of the query.

@@ -7,9 +7,10 @@ use http::{HeaderValue, Request};
 use smallvec::SmallVec;
 
 use super::rewrite::unfit;
+use crate::azure::batch_file;
 use crate::azure::further_names;
 use crate::azure::media_type::MediaType;
-use crate::azure::operation::ModelPlace;
+use crate::azure::operation::{ModelPlace, Operation};
 use crate::azure::request_body::{self, ModelIn, ReadBodyError};
 use crate::body::Body;
 use crate::context::{Companions, FurtherPlace, NamePlace, Route};
@@ -20,6 +21,9 @@ use crate::headers::IMAGE_DEPLOYMENT;
 pub(super) type Edit<'a> = (Range<usize>, Cow<'a, str>);
 /// Most bodies name one deployment.
 pub(super) type Edits<'a> = SmallVec<[Edit<'a>; 1]>;
+
+/// A name, and where it stands in a body.
+type Written<'a> = (Cow<'a, str>, Range<usize>);
 
 /// The place of the route's own name in the body as it is; `None` when no name stands there any more.
 pub(super) fn current<'a>(
@@ -78,6 +82,9 @@ pub(super) fn rename_further(route: &Route, request: &mut Request<Body>, edits: 
     for further in route.further_names() {
         match &further.place {
             FurtherPlace::Json(span) => in_body.push((Cow::Borrowed(further.name.as_str()), span.clone())),
+            FurtherPlace::Lines(_, spans) => {
+                in_body.extend(spans.iter().map(|span| (Cow::Borrowed(further.name.as_str()), span.clone())));
+            }
             FurtherPlace::ImageHeader => {
                 if let Some(deployment) = companions.deployment_of(route, &further.name).and_then(|t| t.deployment()) {
                     let name = HeaderValue::from_str(deployment).map_err(|_| unfit())?;
@@ -94,8 +101,7 @@ pub(super) fn rename_further(route: &Route, request: &mut Request<Body>, edits: 
         if !is_whole {
             return Err(unfit());
         }
-        let found = further_names::find(route.operation(), body).map_err(|error| unusable(&error))?;
-        in_body = found.into_iter().map(|found| (found.name.into(), found.span)).collect();
+        in_body = search_further(route, request, body)?;
     }
     for (name, span) in in_body {
         let companion = companions.deployment_of(route, &name).filter(|target| target.deployment() != Some(&*name));
@@ -105,6 +111,19 @@ pub(super) fn rename_further(route: &Route, request: &mut Request<Body>, edits: 
         }
     }
     Ok(())
+}
+
+fn search_further<'a>(route: &Route, request: &Request<Body>, body: &[u8]) -> Result<Vec<Written<'a>>, Error> {
+    if route.operation() != Operation::Files {
+        let found = further_names::find(route.operation(), body).map_err(|error| unusable(&error))?;
+        return Ok(found.into_iter().map(|found| (found.name.into(), found.span)).collect());
+    }
+    let form = MediaType::of(request.headers()).ok_or_else(unfit)?;
+    let boundary = form.boundary().map_err(|error| unusable(&error))?;
+    let found = batch_file::find(boundary, body)
+        .map_err(|error| Error::new(ErrorKind::InvalidBody, format!("The batch cannot be used: {error}.")))?;
+    let spans = |named: batch_file::Named| named.spans.into_iter().map(move |span| (named.name.clone().into(), span));
+    Ok(found.into_iter().flat_map(spans).collect())
 }
 
 fn unusable(error: &ReadBodyError) -> Error {

@@ -16,6 +16,9 @@ use crate::pool::{BackendKind, Target};
 /// Up to here a body that changes is copied into one piece: 64 KiB. A larger one is sent as the pieces it is made of.
 const COPIED: usize = 64 * 1024;
 
+/// A body with more changes is copied into one piece, whatever its size: a chain of so many would be slow.
+const CHAINED: usize = 8;
+
 /// Sets scheme, authority, `Host`, path prefix, the deployment's name wherever it stands, and the HTTP version.
 pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Body>) -> Result<(), Error> {
     let endpoint = target.endpoint();
@@ -100,7 +103,8 @@ fn rename(request: &mut Request<Body>, mut edits: Edits<'_>) -> Result<(), Error
     }
     pieces.push(head.slice(at..));
     let length: usize = pieces.iter().map(Bytes::len).sum();
-    *request.body_mut() = if length <= COPIED && rest.is_end_stream() {
+    let is_copied = length <= COPIED || pieces.len() > 2 * CHAINED + 1;
+    *request.body_mut() = if is_copied && rest.is_end_stream() {
         Body::from(pieces.concat())
     } else {
         pieces.into_iter().rev().fold(rest, |rest, piece| Body::prefixed(piece, rest))

@@ -4,6 +4,9 @@ use http::Method;
 use http::request::Parts;
 
 use super::naming::unreadable;
+use crate::azure::batch_file::{self, BatchFileError};
+use crate::azure::media_type::MediaType;
+use crate::azure::operation::Operation;
 use crate::azure::{further_names, request_body};
 use crate::body::Body;
 use crate::context::{FurtherName, FurtherPlace, NamePlace, Route};
@@ -23,6 +26,13 @@ pub(super) fn complete(parts: &Parts, route: Route, body: &Body) -> Result<Route
         let found = found.into_iter().filter(|name| !is_main(name));
         further.extend(found.map(|found| FurtherName { name: found.name, place: FurtherPlace::Json(found.span) }));
     }
+    if parts.method == Method::POST
+        && route.operation() == Operation::Files
+        && let Some(form) = MediaType::of(&parts.headers).filter(MediaType::is_form)
+        && let Some(bytes) = body.as_bytes()
+    {
+        further.extend(in_batch_file(form, bytes)?);
+    }
     Ok(route.with_further_names(further))
 }
 
@@ -33,4 +43,17 @@ fn in_header(parts: &Parts) -> Result<Option<FurtherName>, Error> {
         Error::new(ErrorKind::AmbiguousRequest, format!("Name one deployment as {IMAGE_DEPLOYMENT}, in ASCII."))
     })?;
     Ok(Some(FurtherName { name: name.to_owned(), place: FurtherPlace::ImageHeader }))
+}
+
+fn in_batch_file(form: MediaType<'_>, body: &[u8]) -> Result<impl Iterator<Item = FurtherName>, Error> {
+    let boundary = form.boundary().map_err(|error| unreadable(&error))?;
+    let found = batch_file::find(boundary, body).map_err(|error| match error {
+        BatchFileError::Form(error) => unreadable(&error),
+        BatchFileError::Line { .. } => {
+            Error::new(ErrorKind::InvalidBody, format!("The batch cannot be used: {error}."))
+        }
+    })?;
+    Ok(found
+        .into_iter()
+        .map(|named| FurtherName { name: named.name, place: FurtherPlace::Lines(named.line, named.spans.into()) }))
 }

@@ -37,7 +37,9 @@
 //! 12. What the request names beside its alias is found where the API defines it ([`further_names`](crate::azure::further_names),
 //!     and the header `x-ms-oai-image-generation-deployment`): the image deployment of Responses, the embedding deployment of
 //!     data sources, the transcription of a realtime session. Whoever authorises, chooses and rewrites treats these like the
-//!     alias. A transcription session without a model of its own has its transcription's. A model in the query beside
+//!     alias. So are the models in the lines of a file that is uploaded with `purpose=batch` and collected
+//!     ([`batch_file`](crate::azure::batch_file)); one that cannot be read is refused with the number of its line, and so is a name
+//!     that nobody serves. A transcription session without a model of its own has its transcription's. A model in the query beside
 //!     `intent=transcription`, which Azure refuses, is for the gateway only and is taken out.
 //! 13. A `base_path` in front of `/openai/` is taken off.
 //!

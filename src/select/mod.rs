@@ -126,8 +126,8 @@ pub use self::weighted::Weighted;
 use crate::azure::operation::ModelPlace;
 use crate::body::Body;
 use crate::context::order::{self, LayerName, Missing};
-use crate::context::{Attempts, Companions, Route, SocketFrame, Terms};
-use crate::error::Error;
+use crate::context::{Attempts, Companions, FurtherName, FurtherPlace, Route, SocketFrame, Terms};
+use crate::error::{Error, ErrorKind};
 use crate::headers;
 use crate::pool::{Permit, PermitCell, Pool, Target};
 
@@ -192,6 +192,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
         {
             route = route.with_affinity(affinity);
         }
+        self.check_lines(&route, terms)?;
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
         let mut permit = self.permit(&route, terms, &attempts)?;
         attempts.sent_to(permit.target(), &self.pool);
@@ -202,6 +203,18 @@ impl<S, P: Policy> SelectBackend<S, P> {
         self.keep_company(permit.target(), &route, terms, request);
         request.extensions_mut().get_or_insert_with(|| route.clone());
         Ok((permit, route))
+    }
+
+    /// Refuses a batch file that names what nobody serves: it would fail where nobody looks any more.
+    fn check_lines(&self, route: &Route, terms: &Terms) -> Result<(), Error> {
+        let in_lines = |further: &&FurtherName| matches!(further.place, FurtherPlace::Lines(..));
+        let mut pairs = route.further_names().iter().zip(terms.beside()).filter(|(further, _)| in_lines(further));
+        match pairs.find(|(_, alias)| self.pool.names_of(alias).is_empty()) {
+            Some((further, _)) => {
+                Err(Error::new(ErrorKind::DeploymentNotFound, further.said("No backend serves the deployment that")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Says what the further names of the request are called at the backend of the target.

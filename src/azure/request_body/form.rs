@@ -212,6 +212,25 @@ fn expect(window: &[u8], expected: &[u8]) -> Result<bool, ReadBodyError> {
     if window.get(..length) == expected.get(..length) { Ok(length == expected.len()) } else { Err(malformed()) }
 }
 
+/// The fields of a form with their names, and where their values stand, of one that is held whole.
+///
+/// # Errors
+/// As [`read_form`](super::read_form).
+pub(in crate::azure) fn fields(boundary: &str, body: &[u8]) -> Result<Vec<(String, Range<usize>)>, ReadBodyError> {
+    read_form_with(boundary, body)?;
+    let delimiter = format!("\r\n--{boundary}");
+    let (finder, mut fields) = (memmem::Finder::new(&delimiter), Vec::new());
+    let mut at = delimiter.len() - 2;
+    while let Some(part) = body.get(at..).and_then(|rest| rest.strip_prefix(b"\r\n")) {
+        let head = memmem::find(part, b"\r\n\r\n").ok_or_else(malformed)?;
+        let start = at + 2 + head + 4;
+        let length = body.get(start..).and_then(|rest| finder.find(rest)).ok_or_else(malformed)?;
+        fields.push((name(&part[..head])?, start..start + length));
+        at = start + length + delimiter.len();
+    }
+    Ok(fields)
+}
+
 /// The name of a part's field.
 fn name(head: &[u8]) -> Result<String, ReadBodyError> {
     let malformed = || ReadBodyError::new("a form with a part whose head is malformed");

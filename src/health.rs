@@ -26,7 +26,9 @@
 //! # }
 //! ```
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,32 +36,53 @@ use std::task::{Context, Poll};
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use serde::Serialize;
 use tower_service::Service;
 
 use crate::body::Body;
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolStatus};
 
 /// The path that the probes of Azure's own gateways ask for.
 pub const PROBE: &str = "/status-0123456789abcdef";
 
 /// Answers probes. See the [module docs](self). All clones drain together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Health {
     pool: Pool,
     draining: Arc<AtomicBool>,
+    sections: Vec<(&'static str, Section)>,
 }
+
+/// What is asked for a part of the status.
+type Section = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 impl Health {
     /// The health of a pool.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
-        Self { pool, draining: Arc::default() }
+        Self { pool, draining: Arc::default(), sections: Vec::new() }
     }
 
     /// The health of another pool, which drains together with this one: for a stack that takes the place of this one's.
     #[must_use]
     pub fn with_pool(&self, pool: Pool) -> Self {
-        Self { pool, draining: self.draining.clone() }
+        Self { pool, draining: self.draining.clone(), sections: Vec::new() }
+    }
+
+    /// Adds a member to `/status`, asked for whenever the status is.
+    #[must_use]
+    pub fn add_to_status(
+        mut self,
+        name: &'static str,
+        tell: impl Fn() -> serde_json::Value + Send + Sync + 'static,
+    ) -> Self {
+        self.sections.push((name, Arc::new(tell)));
+        self
+    }
+
+    fn status(&self) -> Option<Vec<u8>> {
+        let sections = self.sections.iter().map(|(name, tell)| (*name, tell())).collect();
+        serde_json::to_vec_pretty(&Status { pool: self.pool.status(), sections }).ok()
     }
 
     /// From now on `/readyz` says 503, so that nothing new is sent here.
@@ -75,7 +98,7 @@ impl Health {
             PROBE => (able(self.pool.is_ready()), None),
             "/livez" => (StatusCode::OK, None),
             "/readyz" => (able(self.pool.is_ready() && !self.draining.load(Relaxed)), None),
-            "/status" => (StatusCode::OK, serde_json::to_vec_pretty(&self.pool.status()).ok()),
+            "/status" => (StatusCode::OK, self.status()),
             _ => (StatusCode::NOT_FOUND, None),
         };
         if status != StatusCode::NOT_FOUND && !matches!(*method, Method::GET | Method::HEAD) {
@@ -91,11 +114,26 @@ impl Health {
     }
 }
 
+/// The pool's status, with members of others behind it.
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    pool: PoolStatus,
+    #[serde(flatten)]
+    sections: BTreeMap<&'static str, serde_json::Value>,
+}
+
 fn not_allowed() -> Response<Body> {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     answer
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health").field("pool", &self.pool).field("draining", &self.draining).finish_non_exhaustive()
+    }
 }
 
 impl<B> Service<Request<B>> for Health {

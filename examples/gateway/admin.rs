@@ -10,14 +10,17 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::health::Health;
+use tower_azure_openai::meter::Ledger;
 
 use crate::config::Config;
+use crate::usage;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Answers what is asked of the admin listener.
 pub(crate) struct Admin {
     health: Health,
+    ledger: Ledger,
     /// In lower case.
     hosts: Vec<String>,
     /// The digest of what must be shown.
@@ -25,9 +28,9 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    pub(crate) fn new(config: &Config, health: Health) -> Self {
+    pub(crate) fn new(config: &Config, health: Health, ledger: Ledger) -> Self {
         let token = config.admin_token.as_ref().map(|token| Sha256::digest(token.expose()).into());
-        Self { health, hosts: config.admin_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(), token }
+        Self { health, ledger, hosts: config.admin_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(), token }
     }
 
     pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
@@ -50,6 +53,9 @@ impl Admin {
             let mut answer = refuse(StatusCode::UNAUTHORIZED, "admin_token is asked for, as a bearer token\n");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
+        }
+        if path == usage::PATH {
+            return usage::answer(&self.ledger, request.method(), request.uri().query().unwrap_or_default());
         }
         self.health.answer(request.method(), path)
     }

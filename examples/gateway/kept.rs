@@ -1,5 +1,6 @@
 //! What outlives a reload, as long as the part of the configuration that it was made from stays the same: connections to
-//! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets, remembered ids, ephemeral keys.
+//! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets, remembered ids, ephemeral keys, what
+//! clients have left and what they used.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::context::{Client, EphemeralKeys};
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::limit::{ClientLimitLayer, MemoryLimits};
+use tower_azure_openai::meter::{Ledger, MeterUsageLayer};
 use tower_azure_openai::session::{MemoryStore, SessionCookie};
 use tower_azure_openai::terminate::entra::KeySet;
 use tower_azure_openai::upgrade::UpgradeLayer;
@@ -28,6 +31,10 @@ pub(crate) struct Kept {
     /// By its budget.
     failover: Made<f64, FailoverLayer>,
     upgrade: UpgradeLayer,
+    accounts: MemoryLimits,
+    limits: ClientLimitLayer,
+    ledger: Ledger,
+    meter: MeterUsageLayer,
     /// By how many ids it remembers.
     sessions: Made<u32, Arc<MemoryStore>>,
     /// By the clients that hold them: what one may do stands in its keys.
@@ -45,7 +52,13 @@ impl Kept {
         let keys = config.entra.as_ref().map(|entra| {
             Made::or_before(before.and_then(|before| before.keys.as_ref()), entra.jwks_url.clone(), fetched)
         });
+        let accounts = before.map_or_else(MemoryLimits::new, |before| before.accounts.clone());
+        let ledger = before.map_or_else(Ledger::new, |before| before.ledger.clone());
         Ok(Self {
+            limits: before.map_or_else(|| ClientLimitLayer::new(accounts.clone()), |before| before.limits.clone()),
+            accounts,
+            meter: before.map_or_else(|| meter(&ledger), |before| before.meter.clone()),
+            ledger,
             keys: keys.transpose()?,
             inspect: Made::or_before(before.map(|before| &before.inspect), config.failover.replay_memory, |bytes| {
                 Ok(InspectLayer::new().replay_memory(*bytes))
@@ -88,6 +101,24 @@ impl Kept {
         self.upgrade.clone()
     }
 
+    /// What clients have left.
+    pub(crate) fn accounts(&self) -> MemoryLimits {
+        self.accounts.clone()
+    }
+
+    pub(crate) fn limits(&self) -> ClientLimitLayer {
+        self.limits.clone()
+    }
+
+    /// What was used.
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
+    pub(crate) fn meter(&self) -> MeterUsageLayer {
+        self.meter.clone()
+    }
+
     pub(crate) fn sessions(&self) -> Arc<MemoryStore> {
         self.sessions.it.clone()
     }
@@ -100,6 +131,11 @@ impl Kept {
     pub(crate) fn cookie(&self) -> SessionCookie {
         self.cookie.clone()
     }
+}
+
+fn meter(ledger: &Ledger) -> MeterUsageLayer {
+    let ledger = ledger.clone();
+    MeterUsageLayer::new().on_usage(move |metered| ledger.enter(metered))
 }
 
 /// A key that is generated once, for configurations without one.

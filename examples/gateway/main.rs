@@ -17,6 +17,7 @@ mod output;
 mod patience;
 mod reloads;
 mod server;
+mod usage;
 mod websockets;
 mod wiring;
 

@@ -29,6 +29,7 @@ use crate::connection::{self, Terms};
 use crate::output;
 use crate::patience::{Patience, Running, Vigil};
 use crate::reloads::Reloads;
+use crate::usage;
 use crate::websockets::{Shown, WebSockets};
 use crate::wiring::Wired;
 
@@ -56,7 +57,7 @@ pub(crate) async fn serve(
 ) -> Result<(), BoxError> {
     let mut signals = Signals::new()?;
     let mut wired = Wired::new(&config, None)?;
-    let health = Health::new(wired.pool.clone());
+    let health = usage::tell(Health::new(wired.pool.clone()), &config, &wired.kept);
     let front = Front {
         current: Arc::new(ArcSwap::from_pointee(Current::new(&config, &wired, health))),
         websockets: WebSockets::default(),
@@ -126,6 +127,7 @@ fn reload(
         tracing::warn!(key, "changes with a restart only");
     }
     let health = front.current.load().health.with_pool(wired.pool.clone());
+    let health = usage::tell(health, &config, &wired.kept);
     front.current.store(Arc::new(Current::new(&config, &wired, health)));
     front.websockets.end_unknown(latest, &config);
     tracing::info!("the configuration was reloaded");
@@ -177,7 +179,7 @@ impl Current {
     fn new(config: &Config, wired: &Wired, health: Health) -> Self {
         Self {
             gateway: wired.gateway.clone(),
-            admin: Admin::new(config, health.clone()),
+            admin: Admin::new(config, health.clone(), wired.kept.ledger()),
             health,
             backend_header: config.telemetry.backend_header,
             patience: Patience { head: config.timeouts.head, write: config.timeouts.write },

@@ -99,6 +99,8 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
                 .replay_limit(failover.replay_limit)
                 .request_timeout(config.timeouts.request_body),
         )
+        .limits(kept.limits())
+        .meter(kept.meter().silent_streams(config.usage.streams))
         .api_version((MapRequestLayer::new(access_log::note), api_version(config)))
         .session(session(config, pool.clone(), kept)?)
         .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
@@ -270,7 +272,7 @@ fn known_client(described: &config::clients::Client) -> Client {
     for (alias, stands_for) in &described.route {
         client = client.route(alias.as_str(), stands_for.as_str());
     }
-    client = client.operations(described.operations.iter().copied());
+    client = client.operations(described.operations.iter().copied()).limits(described.limits);
     if let Some(geography) = &described.geography {
         client = client.geography(geography.as_str());
     }

@@ -1,12 +1,13 @@
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tower_layer::Layer;
 
 use super::reservation::MeanOutputs;
 use super::service::ClientLimit;
-use super::store::LimitStore;
+use super::store::{Limit, LimitStore};
 
 /// How long a store may take for one answer: 50 ms. One that takes longer counts as out of reach.
 pub const STORE_TIME: Duration = Duration::from_millis(50);
@@ -22,6 +23,7 @@ pub struct ClientLimitLayer(Arc<Settings>);
 pub(super) struct Settings {
     pub(super) store: Arc<dyn LimitStore>,
     pub(super) means: Arc<MeanOutputs>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) when_unavailable: Unavailable,
 }
 
@@ -39,14 +41,47 @@ pub enum Unavailable {
 impl ClientLimitLayer {
     /// Accounts in a store, such as [`MemoryLimits`](super::MemoryLimits).
     pub fn new(store: impl LimitStore + 'static) -> Self {
-        let means = Arc::new(MeanOutputs::new());
-        Self(Arc::new(Settings { store: Arc::new(store), means, when_unavailable: Unavailable::default() }))
+        Self(Arc::new(Settings {
+            store: Arc::new(store),
+            means: Arc::new(MeanOutputs::new()),
+            refusals: Arc::default(),
+            when_unavailable: Unavailable::default(),
+        }))
     }
 
     /// Says what happens while the store is out of reach.
     pub fn when_unavailable(mut self, unavailable: Unavailable) -> Self {
         Arc::make_mut(&mut self.0).when_unavailable = unavailable;
         self
+    }
+}
+
+impl ClientLimitLayer {
+    /// How many requests of a client were refused, by limit.
+    #[must_use]
+    pub fn refused(&self, client: &str) -> Vec<(Limit, u64)> {
+        self.0.refusals.of(client)
+    }
+}
+
+/// How many clients are counted apart: 10,000.
+const COUNTED_CLIENTS: usize = 10_000;
+
+/// Counts refusals by client and limit.
+#[derive(Default)]
+pub(super) struct Refusals(Mutex<HashMap<Arc<str>, [u64; Limit::ALL.len()]>>);
+
+impl Refusals {
+    pub(super) fn count(&self, client: &Arc<str>, limit: Limit) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() < COUNTED_CLIENTS || counts.contains_key(client) {
+            counts.entry(client.clone()).or_default()[limit as usize] += 1;
+        }
+    }
+
+    fn of(&self, client: &str) -> Vec<(Limit, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(client).copied().unwrap_or_default();
+        Limit::ALL.into_iter().zip(counts).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::bucket::Bucket;
 use super::day::{Day, TimeOfDay};
 use super::store::{Balance, Decision, Left, Limit, LimitFuture, LimitStore, Reservation};
-use crate::context::Limits;
+use crate::context::{Client, Limits};
 
 /// How many accounts there may be before those are given up that have their whole allowance, like new ones: 10,000.
 const TIDY_AT: usize = 10_000;
@@ -45,6 +45,13 @@ impl MemoryLimits {
     #[must_use]
     pub fn since(since_1970: Duration) -> Self {
         Self(Arc::new(Inner { accounts: RwLock::default(), start: (Instant::now(), since_1970) }))
+    }
+
+    /// What a client has left of its limits.
+    #[must_use]
+    pub fn left(&self, client: &Client) -> Balance {
+        let limits = client.limited_to();
+        self.with(&client.shared_id(), limits, |account, time| account.balance(limits, time))
     }
 
     fn with<T>(&self, account: &Arc<str>, limits: Limits, act: impl FnOnce(&mut Account, TimeOfDay) -> T) -> T {

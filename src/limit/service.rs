@@ -92,7 +92,10 @@ where
     };
     let (reservation, balance) = match decision {
         Decision::Admitted { reservation, balance } => (reservation, balance),
-        Decision::Refused { limit, wait, .. } => return Err(refusal(limit, wait).into()),
+        Decision::Refused { limit, wait, .. } => {
+            settings.refusals.count(&client, limit);
+            return Err(refusal(limit, wait).into());
+        }
     };
     let alias = route.alias().map(Box::from);
     let spending = Spending::on(request.extensions_mut());

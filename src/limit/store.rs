@@ -90,6 +90,9 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 3] = [Self::RequestsPerMinute, Self::TokensPerDay, Self::TokensPerMinute];
+
     /// Its name in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -50,14 +50,18 @@
 mod account;
 mod asking;
 mod body;
+mod date;
 mod future;
 mod layer;
+mod ledger;
 mod plan;
 mod ratio;
 mod service;
 
 pub use self::account::Metered;
 pub use self::body::ResponseBody;
+pub use self::date::{Date, InvalidDate};
 pub use self::future::ResponseFuture;
 pub use self::layer::{COUNTED_OBJECTS, MeterUsageLayer, SilentStreams};
+pub use self::ledger::{By, KEPT_DAYS, Ledger, Report, Row, Sums, UnknownName};
 pub use self::service::MeterUsage;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use tower_azure_openai::forward::ForwardLayer;
+use tower_azure_openai::meter::SilentStreams;
 
 use super::reader::{Section, name};
 
@@ -76,6 +77,19 @@ pub(crate) struct Circuit {
     pub(crate) failure_ratio: f64,
     pub(crate) window: Duration,
     pub(crate) min_requests: u32,
+}
+
+/// How usage is found that nobody tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usage {
+    pub(crate) streams: SilentStreams,
+}
+
+impl Usage {
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        let vocabulary = [("estimate", SilentStreams::Estimate), ("ask", SilentStreams::Ask)];
+        Self { streams: s.choice("streams", &vocabulary).unwrap_or_default() }
+    }
 }
 
 #[derive(Debug)]

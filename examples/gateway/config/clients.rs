@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use tower_azure_openai::azure::operation::Operation;
+use tower_azure_openai::context::Limits;
 
 use super::backends::Processing;
 use super::entra::Caller;
@@ -34,6 +35,7 @@ pub(crate) struct Client {
     pub(crate) geography: Option<String>,
     /// Processing scopes that it accepts; `None` is all.
     pub(crate) processing: Option<Vec<Processing>>,
+    pub(crate) limits: Limits,
 }
 
 pub(super) fn read(s: &mut Section<'_>) -> Vec<Client> {
@@ -61,8 +63,22 @@ impl Client {
             operations: s.choices("operations", OPERATIONS).unwrap_or_default(),
             geography: s.name("geography"),
             processing: s.choices("processing", Processing::VOCABULARY),
+            limits: limits(s),
         }
     }
+}
+
+fn limits(s: &mut Section<'_>) -> Limits {
+    let limits = Limits::new()
+        .tokens_per_minute(s.count("tokens_per_minute"))
+        .requests_per_minute(s.count("requests_per_minute"))
+        .tokens_per_day(s.count("tokens_per_day"));
+    if limits.tokens_per_day > 0 {
+        let place = s.place("tokens_per_day");
+        s.findings
+            .warning(place, "is kept in memory: a restart forgets what was used, and each replica counts for itself");
+    }
+    limits
 }
 
 fn keys_of(s: &mut Section<'_>, id: &str) -> Vec<(String, KeyDigest)> {

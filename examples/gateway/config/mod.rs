@@ -29,7 +29,9 @@ use std::time::Duration;
 
 use aliases::Alias;
 use backends::Backend;
-use behaviour::{ApiVersion, Circuit, Failover, Forward, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts};
+use behaviour::{
+    ApiVersion, Circuit, Failover, Forward, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts, Usage,
+};
 use clients::Client;
 use entra::Entra;
 use problem::Problem;
@@ -79,6 +81,7 @@ pub(crate) struct Config {
     pub(crate) api_version: ApiVersion,
     pub(crate) front_door: FrontDoor,
     pub(crate) forward: Forward,
+    pub(crate) usage: Usage,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) telemetry: Telemetry,
@@ -163,6 +166,7 @@ impl Config {
             api_version: s.section("api_version", ApiVersion::read),
             front_door: s.section("front_door", FrontDoor::read),
             forward: s.section("forward", Forward::read),
+            usage: s.section("usage", Usage::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
             telemetry: s.section("telemetry", Telemetry::read),

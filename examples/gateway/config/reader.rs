@@ -157,6 +157,16 @@ impl<'a> Section<'a> {
         self.ok(key, integer(&value, &range))
     }
 
+    /// How many of something; 0 when the key is absent.
+    pub(super) fn count(&mut self, key: &str) -> u64 {
+        let count = match self.take(key) {
+            None => return 0,
+            Some(Value::Integer(count)) => u64::try_from(count).map_err(|_| "must be 0 or more".to_owned()),
+            Some(other) => Err(must_be("an integer", &other)),
+        };
+        self.ok(key, count).unwrap_or_default()
+    }
+
     pub(super) fn ratio(&mut self, key: &str, default: f64) -> f64 {
         let Some(value) = self.take(key) else { return default };
         self.ok(key, ratio(&value)).unwrap_or(default)

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tower_azure_openai::azure::operation::Operation;
+use tower_azure_openai::meter::SilentStreams;
 
 use super::backends::{Credential, Kind, Processing, TokenSource};
 use super::behaviour::{Condition, LogFormat, Policy};
@@ -1134,6 +1135,24 @@ fn operations_are_read() {
 }
 
 #[test]
+fn limits_of_clients_are_read() {
+    assert!(valid(&with("# end", "")).config.clients[0].limits.is_none());
+    let keys = "tokens_per_minute = 90000\nrequests_per_minute = 60\ntokens_per_day = 5000000000";
+    let loaded = valid(&with("# client", keys));
+    let limits = loaded.config.clients[0].limits;
+    assert_eq!((limits.tokens_per_minute, limits.requests_per_minute), (90_000, 60));
+    assert_eq!(limits.tokens_per_day, 5_000_000_000, "a day has room for more than 32 bits");
+    let warnings = loaded.warnings.to_string();
+    assert!(warnings.contains("clients[0].tokens_per_day: warning: is kept in memory"), "{warnings}");
+}
+
+#[test]
+fn how_the_usage_of_streams_is_found_is_read() {
+    assert_eq!(valid(&with("# end", "")).config.usage.streams, SilentStreams::Estimate);
+    assert_eq!(valid(&with("# end", "[usage]\nstreams = \"ask\"")).config.usage.streams, SilentStreams::Ask);
+}
+
+#[test]
 fn headers_of_requests_that_backends_get_are_read() {
     assert!(valid(&with("# end", "")).config.forward.headers.is_empty());
     let config = valid(&with("# end", "[forward]\nheaders = [\"x-custom\", \"x-team-*\"]")).config;
@@ -1148,12 +1167,10 @@ fn headers_of_requests_that_backends_get_are_read() {
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         ("# top", "", &["redis = { url = \"redis://x\" }", "shutdown_delay = \"1s\"", "threads = 1"][..]),
-        ("# client", "clients[0].", &["tokens_per_minute = 1", "requests_per_minute = 1", "tokens_per_day = 1"]),
         ("# client", "clients[0].", &["priority = \"high\""]),
         ("# end", "limits.", &["in_flight = 1"]),
         ("# end", "forward.", &["proxy = \"http://proxy:3128\"", "proxy = \"\""]),
         ("# end", "cors.", &["origins = [\"*\"]"]),
-        ("# end", "usage.", &["streams = \"ask\""]),
         ("# end", "priority.", &["normal = 0.9", "low = 1.0"]),
         ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"]),
         ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""]),
@@ -1183,7 +1200,9 @@ fn features_that_are_not_built_are_typed() {
             "operations = [\"x\"]",
             "clients[0].operations[0]: \"x\" is unknown, must be \"batches\", \"fine_tuning\", \"evals\" or \"other\"",
         ),
-        ("# client", "tokens_per_day = -1", "clients[0].tokens_per_day: must be from 0 to 4294967295"),
+        ("# client", "tokens_per_day = -1", "clients[0].tokens_per_day: must be 0 or more"),
+        ("# client", "tokens_per_minute = \"9\"", "clients[0].tokens_per_minute: must be an integer, not a string"),
+        ("# end", "[usage]\nstreams = \"x\"", "usage.streams: \"x\" is unknown, must be \"estimate\" or \"ask\""),
         ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
     ]);
 }

@@ -32,6 +32,7 @@ mod secrets;
 mod sessions;
 mod streams;
 mod tls;
+mod usage;
 
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 

@@ -1,0 +1,372 @@
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::account::Metered;
+use super::date::Date;
+use crate::azure::usage::Usage;
+use crate::context::{Client, UsageSource};
+use crate::pool::Target;
+
+/// How many days are kept: 35.
+pub const KEPT_DAYS: u64 = 35;
+
+/// How many different rows a day has at most; what is beyond them is kept without names.
+const MOST_ROWS: usize = 100_000;
+
+/// Keeps usage by UTC day, client, alias and backend, for [`KEPT_DAYS`] days, in the memory of this process. Clones share it.
+///
+/// What a client typed is never a name in it: an alias is that of the target which served, and the client's id that of its
+/// [`Client`].
+///
+/// ```
+/// use tower_azure_openai::meter::{By, Ledger, MeterUsageLayer};
+///
+/// let ledger = Ledger::new();
+/// let counting = ledger.clone();
+/// let meter = MeterUsageLayer::new().on_usage(move |metered| counting.enter(metered));
+/// # let _ = meter;
+/// let report = ledger.report(&[By::Client], None, None);
+/// assert!(report.rows.is_empty());
+/// ```
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    days: Mutex<BTreeMap<Date, HashMap<Names, Sums>>>,
+    /// One moment by both clocks. Days go by with the clock that does not jump.
+    start: (Instant, Duration),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Names {
+    client: Option<Arc<str>>,
+    alias: Option<Arc<str>>,
+    backend: Option<Arc<str>>,
+}
+
+/// By what usage is summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum By {
+    /// `alias`
+    Alias,
+    /// `backend`
+    Backend,
+    /// `client`
+    Client,
+}
+
+impl FromStr for By {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        match name {
+            "alias" => Ok(Self::Alias),
+            "backend" => Ok(Self::Backend),
+            "client" => Ok(Self::Client),
+            _ => Err(UnknownName),
+        }
+    }
+}
+
+/// Usage is summed up by `client`, `alias` and `backend` alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("usage is kept by client, alias and backend")]
+#[non_exhaustive]
+pub struct UnknownName;
+
+/// What was used in a span of days.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The first day.
+    pub from: Date,
+    /// The last.
+    pub to: Date,
+    /// By day and then by names, in their order.
+    pub rows: Vec<Row>,
+}
+
+/// What was used on one day. A name by which it is not summed up is absent; one that is unknown is empty.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Row {
+    /// The day.
+    pub date: Date,
+    /// Who used it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<Arc<str>>,
+    /// By which alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Arc<str>>,
+    /// Where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Arc<str>>,
+    /// The sums.
+    #[serde(flatten)]
+    pub sums: Sums,
+}
+
+/// What several requests used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Sums {
+    /// Requests that used something.
+    pub requests: u64,
+    /// Tokens of prompts.
+    pub input_tokens: u64,
+    /// Tokens of answers.
+    pub output_tokens: u64,
+    /// Part of the input.
+    pub input_cached_tokens: u64,
+    /// Part of the input.
+    pub input_audio_tokens: u64,
+    /// Part of the output.
+    pub output_reasoning_tokens: u64,
+    /// Part of the output.
+    pub output_audio_tokens: u64,
+    /// Tokens of both that nobody told.
+    pub estimated_tokens: u64,
+    /// Audio that is billed by its length.
+    pub audio_seconds: f64,
+}
+
+impl Sums {
+    fn add(&mut self, usage: &Usage, source: UsageSource) {
+        let details = usage.details;
+        let sum = |sum: &mut u64, more| *sum = sum.saturating_add(more);
+        sum(&mut self.requests, 1);
+        sum(&mut self.input_tokens, usage.input);
+        sum(&mut self.output_tokens, usage.output);
+        sum(&mut self.input_cached_tokens, details.input_cached);
+        sum(&mut self.input_audio_tokens, details.input_audio);
+        sum(&mut self.output_reasoning_tokens, details.output_reasoning);
+        sum(&mut self.output_audio_tokens, details.output_audio);
+        if source == UsageSource::Estimated {
+            sum(&mut self.estimated_tokens, usage.total());
+        }
+        self.audio_seconds += usage.audio.as_secs_f64();
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (sum, more) in [
+            (&mut self.requests, other.requests),
+            (&mut self.input_tokens, other.input_tokens),
+            (&mut self.output_tokens, other.output_tokens),
+            (&mut self.input_cached_tokens, other.input_cached_tokens),
+            (&mut self.input_audio_tokens, other.input_audio_tokens),
+            (&mut self.output_reasoning_tokens, other.output_reasoning_tokens),
+            (&mut self.output_audio_tokens, other.output_audio_tokens),
+            (&mut self.estimated_tokens, other.estimated_tokens),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        self.audio_seconds += other.audio_seconds;
+    }
+}
+
+impl Ledger {
+    /// Empty.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::since(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// Empty, as if it were so long after 1970 now, for tests of midnight.
+    #[must_use]
+    pub fn since(since_1970: Duration) -> Self {
+        Self(Arc::new(Inner { days: Mutex::default(), start: (Instant::now(), since_1970) }))
+    }
+
+    /// Today.
+    #[must_use]
+    pub fn today(&self) -> Date {
+        let (start, since_1970) = self.0.start;
+        Date::of(since_1970.saturating_add(start.elapsed()))
+    }
+
+    /// Enters what was used under today's date.
+    pub fn enter(&self, metered: &Metered<'_>) {
+        let today = self.today();
+        let names = Names {
+            client: metered.client.map(Client::shared_id),
+            alias: metered.target.and_then(Target::alias).map(Arc::from),
+            backend: metered.target.map(|target| target.backend_name().clone()),
+        };
+        let mut days = self.lock();
+        days.retain(|day, _| *day >= today.before(KEPT_DAYS - 1));
+        let rows = days.entry(today).or_default();
+        let names = if rows.len() < MOST_ROWS || rows.contains_key(&names) { names } else { Names::default() };
+        rows.entry(names).or_default().add(&metered.usage, metered.source);
+    }
+
+    /// Sums up by these names, from one day to another, both included: by default all that is kept.
+    #[must_use]
+    pub fn report(&self, by: &[By], from: Option<Date>, to: Option<Date>) -> Report {
+        let today = self.today();
+        let from = from.unwrap_or(today.before(KEPT_DAYS - 1));
+        let to = to.unwrap_or(today);
+        let named = |name: By, value: &Option<Arc<str>>| by.contains(&name).then(|| value.clone().unwrap_or_default());
+        let mut sums = BTreeMap::<(Date, Names), Sums>::new();
+        for (date, rows) in self.lock().iter().filter(|(date, _)| (from..=to).contains(*date)) {
+            for (names, row) in rows {
+                let names = Names {
+                    client: named(By::Client, &names.client),
+                    alias: named(By::Alias, &names.alias),
+                    backend: named(By::Backend, &names.backend),
+                };
+                sums.entry((*date, names)).or_default().merge(row);
+            }
+        }
+        let rows = sums.into_iter().map(|((date, Names { client, alias, backend }), sums)| Row {
+            date,
+            client,
+            alias,
+            backend,
+            sums,
+        });
+        Report { from, to, rows: rows.collect() }
+    }
+
+    /// What a client has used today.
+    #[must_use]
+    pub fn used_today(&self, client: &str) -> Sums {
+        let mut used = Sums::default();
+        let days = self.lock();
+        let rows = days.get(&self.today()).into_iter().flatten();
+        rows.filter(|(names, _)| names.client.as_deref() == Some(client)).for_each(|(_, row)| used.merge(row));
+        used
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Date, HashMap<Names, Sums>>> {
+        self.0.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+impl Report {
+    /// As comma-separated values (RFC 4180), with a line of names on top.
+    #[must_use]
+    pub fn to_csv(&self, by: &[By]) -> String {
+        let has = |name: By| by.contains(&name);
+        let mut csv = String::from("date");
+        for (name, by) in [("client", By::Client), ("alias", By::Alias), ("backend", By::Backend)] {
+            if has(by) {
+                csv.push(',');
+                csv += name;
+            }
+        }
+        csv += ",requests,input_tokens,output_tokens,input_cached_tokens,input_audio_tokens,output_reasoning_tokens,output_audio_tokens,\
+            estimated_tokens,audio_seconds\r\n";
+        for row in &self.rows {
+            csv += &row.date.to_string();
+            for name in [&row.client, &row.alias, &row.backend].into_iter().flatten() {
+                csv.push(',');
+                csv += &field(name);
+            }
+            let sums = &row.sums;
+            let counts = [
+                sums.requests,
+                sums.input_tokens,
+                sums.output_tokens,
+                sums.input_cached_tokens,
+                sums.input_audio_tokens,
+                sums.output_reasoning_tokens,
+                sums.output_audio_tokens,
+                sums.estimated_tokens,
+            ];
+            counts.iter().for_each(|count| csv += &format!(",{count}"));
+            csv += &format!(",{}\r\n", sums.audio_seconds);
+        }
+        csv
+    }
+}
+
+/// A field that no reader takes for several, nor a spreadsheet for a formula.
+fn field(name: &str) -> String {
+    let is_formula = name.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let name = if is_formula { format!("'{name}") } else { name.to_owned() };
+    if name.contains(['"', ',', '\r', '\n']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::context::Route;
+
+    fn enter(ledger: &Ledger, client: &str, input: u64, source: UsageSource) {
+        let client = Client::new(client);
+        let route = Route::parse(&Method::GET, &"/openai/v1/models".parse().unwrap()).unwrap();
+        let usage = Usage { input, output: 1, ..Usage::default() };
+        ledger.enter(&Metered { client: Some(&client), route: &route, target: None, usage, source });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn days_are_apart_and_end() {
+        let ledger = Ledger::since(Duration::from_secs(20_785 * 86_400 - 60));
+        enter(&ledger, "a", 5, UsageSource::Reported);
+        enter(&ledger, "b", 7, UsageSource::Estimated);
+        advance(Duration::from_secs(60)).await;
+        enter(&ledger, "a", 11, UsageSource::Reported);
+        let rows = |by: &[By]| -> Vec<_> {
+            let rows = ledger.report(by, None, None).rows.into_iter();
+            rows.map(|row| (row.date.to_string(), row.client, row.sums.input_tokens, row.sums.estimated_tokens))
+                .collect()
+        };
+        let (first, second) = ("2026-11-27".to_owned(), "2026-11-28".to_owned());
+        assert_eq!(rows(&[]), [(first.clone(), None, 12, 8), (second.clone(), None, 11, 0)]);
+        let by_client = [
+            (first.clone(), Some("a".into()), 5, 0),
+            (first, Some("b".into()), 7, 8),
+            (second, Some("a".into()), 11, 0),
+        ];
+        assert_eq!(rows(&[By::Client]), by_client);
+        assert_eq!(ledger.used_today("a").input_tokens, 11);
+        let one = ledger.report(&[], "2026-11-27".parse().ok(), "2026-11-27".parse().ok());
+        assert_eq!(one.rows.len(), 1);
+        advance(Duration::from_secs(34 * 86_400)).await;
+        enter(&ledger, "a", 1, UsageSource::Reported);
+        assert_eq!(rows(&[]).len(), 2, "35 days are kept, today among them");
+        advance(Duration::from_secs(86_400)).await;
+        enter(&ledger, "a", 1, UsageSource::Reported);
+        assert_eq!(rows(&[]).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_name_breaks_a_table() {
+        let ledger = Ledger::since(Duration::from_secs(20_785 * 86_400));
+        for name in ["plain", "a,\"b\"\n", "=1+1"] {
+            enter(&ledger, name, 1, UsageSource::Reported);
+        }
+        let by = [By::Client, By::Backend];
+        let csv = ledger.report(&by, None, None).to_csv(&by);
+        assert_eq!(
+            csv,
+            "date,client,backend,requests,input_tokens,output_tokens,input_cached_tokens,input_audio_tokens,output_reasoning_tokens,\
+             output_audio_tokens,estimated_tokens,audio_seconds\r\n\
+             2026-11-28,'=1+1,,1,1,1,0,0,0,0,0,0\r\n\
+             2026-11-28,\"a,\"\"b\"\"\n\",,1,1,1,0,0,0,0,0,0\r\n\
+             2026-11-28,plain,,1,1,1,0,0,0,0,0,0\r\n"
+        );
+    }
+}

@@ -101,13 +101,13 @@ pub struct Row {
     pub date: Date,
     /// Who used it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<Arc<str>>,
+    pub client: Option<Box<str>>,
     /// By which alias.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub alias: Option<Arc<str>>,
+    pub alias: Option<Box<str>>,
     /// Where.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend: Option<Arc<str>>,
+    pub backend: Option<Box<str>>,
     /// The sums.
     #[serde(flatten)]
     pub sums: Sums,
@@ -224,14 +224,12 @@ impl Ledger {
                 sums.entry((*date, names)).or_default().merge(row);
             }
         }
-        let rows = sums.into_iter().map(|((date, Names { client, alias, backend }), sums)| Row {
-            date,
-            client,
-            alias,
-            backend,
-            sums,
-        });
-        Report { from, to, rows: rows.collect() }
+        let shown = |name: Option<Arc<str>>| name.map(|name| Box::from(&*name));
+        let row = |((date, names), sums): ((Date, Names), Sums)| {
+            let (client, alias, backend) = (shown(names.client), shown(names.alias), shown(names.backend));
+            Row { date, client, alias, backend, sums }
+        };
+        Report { from, to, rows: sums.into_iter().map(row).collect() }
     }
 
     /// What a client has used today.

@@ -81,6 +81,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
         limits: ClientLimitLayer::new(MemoryLimits::new()),
         meter: MeterUsageLayer::new(),
         models: ListModelsLayer::new(pool.clone()),
+        ownership: Identity::new(),
         session: StickySessionLayer::new(pool.clone()),
         failover: FailoverLayer::new(),
         select: SelectBackendLayer::new(pool),
@@ -105,6 +106,7 @@ pub struct Builder<
     Limits = ClientLimitLayer,
     Meter = MeterUsageLayer,
     Models = ListModelsLayer,
+    Ownership = Identity,
     Session = StickySessionLayer,
     Failover = FailoverLayer,
     Select = SelectBackendLayer,
@@ -123,6 +125,7 @@ pub struct Builder<
     limits: Limits,
     meter: Meter,
     models: Models,
+    ownership: Ownership,
     session: Session,
     failover: Failover,
     select: Select,
@@ -157,6 +160,7 @@ setters! {
     limits: Limits = "Replaces what holds clients to their limits, so that accounts outlast this stack, say.",
     meter: Meter = "Replaces what counts what requests use.",
     models: Models = "Replaces what lists the models.",
+    ownership: Ownership = "Adds what lets clients reach only what they made.",
     session: Session = "Replaces what keeps requests where their state is.",
     failover: Failover = "Replaces what sends a refused request on.",
     select: Select = "Replaces what chooses targets.",
@@ -167,16 +171,18 @@ setters! {
 }
 
 type Admission<R, U, D, T, I, V, A, L, E, M> = (DrainLayer, R, U, D, T, I, V, A, L, E, M);
-type Attempts<P, F, S, C, Q, W, X> = (P, F, S, C, Q, W, X);
-type Stack<R, U, D, T, I, V, A, L, E, M, P, F, S, C, Q, W, X> =
-    (Admission<R, U, D, T, I, V, A, L, E, M>, Attempts<P, F, S, C, Q, W, X>);
+type Attempts<O, P, F, S, C, Q, W, X> = (O, P, F, S, C, Q, W, X);
+type Stack<R, U, D, T, I, V, A, L, E, M, O, P, F, S, C, Q, W, X> =
+    (Admission<R, U, D, T, I, V, A, L, E, M>, Attempts<O, P, F, S, C, Q, W, X>);
 
-impl<T, R, U, D, I, V, A, L, E, M, P, F, S, C, Q, W, X> Builder<T, R, U, D, I, V, A, L, E, M, P, F, S, C, Q, W, X> {
+impl<T, R, U, D, I, V, A, L, E, M, O, P, F, S, C, Q, W, X>
+    Builder<T, R, U, D, I, V, A, L, E, M, O, P, F, S, C, Q, W, X>
+{
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        Stack<R, U, D, T, I, V, A, L, E, M, P, F, S, C, Q, W, X>: Layer<H>,
-        <Stack<R, U, D, T, I, V, A, L, E, M, P, F, S, C, Q, W, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        Stack<R, U, D, T, I, V, A, L, E, M, O, P, F, S, C, Q, W, X>: Layer<H>,
+        <Stack<R, U, D, T, I, V, A, L, E, M, O, P, F, S, C, Q, W, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
             + Clone
             + Send
             + Sync
@@ -210,8 +216,10 @@ impl<T, R, U, D, I, V, A, L, E, M, P, F, S, C, Q, W, X> Builder<T, R, U, D, I, V
                 models,
             )
         };
-        let attempts =
-            (self.session, self.failover, self.select, self.circuit, self.stream_commit, self.forward, self.reissue);
+        let attempts = {
+            let Self { ownership, session, failover, select, circuit, stream_commit, forward, reissue, .. } = self;
+            (ownership, session, failover, select, circuit, stream_commit, forward, reissue)
+        };
         Gateway(BoxCloneSyncService::new((admission, attempts).layer(client)))
     }
 }

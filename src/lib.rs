@@ -12,6 +12,7 @@
 //!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
 //!   │  models      lists the aliases of this client
+//!   │  ownership   optional: a client reaches only what it made
 //!   │  session     where is the state that it refers to? learns ids from answers, inserts Pin
 //!   │  failover    one attempt after the other, each on another target
 //!   │  select      chooses the target of this attempt and takes its permit
@@ -56,7 +57,8 @@
 //! | [`front_door`], [`terminate`], [`inspect`], [`api_version`] below [`models`] or [`session`] | answers and searches for whoever asks |
 //! | [`inspect`] below [`api_version`] or [`authorize`] | a path with its prefix, an alias that nobody has read |
 //! | [`inspect`] left out | a deployment in the body that is neither chosen nor rewritten, bodies that cannot be repeated |
-//! | [`authorize`] below [`session`] or [`failover`] | searches for what the client may not use |
+//! | [`authorize`] below [`session`] or [`failover`], [`ownership`] below [`session`] | searches for what the client may not use |
+//! | [`ownership`] without [`session`] below | objects of which nobody remembers who made them |
 //! | [`models`], [`session`] below [`failover`], or anything above it below [`select`] | refusals that look like failures of a backend |
 //! | [`failover`] below [`select`] | every attempt at the same target |
 //! | [`stream_commit`] above [`failover`], [`select`] or [`circuit`] | failed streams that count as successes |
@@ -79,6 +81,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod account;
 mod answer;
 pub mod api_version;
 pub mod authorize;
@@ -101,6 +104,7 @@ pub mod inspect;
 pub mod limit;
 pub mod meter;
 pub mod models;
+pub mod ownership;
 pub mod pool;
 mod refusable;
 pub mod reissue;

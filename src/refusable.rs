@@ -1,13 +1,19 @@
-//! The future of layers that either pass a request on or refuse it at once.
+//! The futures of layers that pass a request on, refuse it at once, or work on it for longer.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use http::Response;
+use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
+use crate::body::Body;
 use crate::error::{Error, polled_again};
+use crate::pool::BoxFuture;
 
 pin_project! {
     /// The future of the layer's service: that of the service below, or a refusal.
@@ -51,5 +57,66 @@ where
             StateProjection::Called { future } => future.poll(cx).map_err(Into::into),
             StateProjection::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
         }
+    }
+}
+
+pin_project! {
+    /// The future of the layer's service: that of the service below, a refusal, or longer work.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct WorkingFuture<F> {
+        #[pin]
+        state: WorkingState<F>,
+    }
+}
+
+pin_project! {
+    #[project = WorkingProjection]
+    enum WorkingState<F> {
+        Passing { #[pin] future: F },
+        Refused { error: Option<Error> },
+        Working { future: BoxFuture<Result<Response<Body>, BoxError>> },
+    }
+}
+
+impl<F> WorkingFuture<F> {
+    pub(crate) const fn passing(future: F) -> Self {
+        Self { state: WorkingState::Passing { future } }
+    }
+
+    pub(crate) const fn refused(error: Error) -> Self {
+        Self { state: WorkingState::Refused { error: Some(error) } }
+    }
+
+    pub(crate) fn working(future: impl Future<Output = Result<Response<Body>, BoxError>> + Send + 'static) -> Self {
+        Self { state: WorkingState::Working { future: Box::pin(future) } }
+    }
+}
+
+impl<F, ResBody, E> Future for WorkingFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    E: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            WorkingProjection::Passing { future } => {
+                let answer = ready!(future.poll(cx)).map_err(Into::into)?;
+                Poll::Ready(Ok(answer.map(Body::new)))
+            }
+            WorkingProjection::Refused { error } => {
+                Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)))
+            }
+            WorkingProjection::Working { future } => future.as_mut().poll(cx),
+        }
+    }
+}
+
+impl<F> fmt::Debug for WorkingFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkingFuture").finish_non_exhaustive()
     }
 }

@@ -12,13 +12,15 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::advance;
+use tower::util::option_layer;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Client, ClientToken, EphemeralKey, EphemeralKeys, Handshake};
 use tower_azure_openai::gateway::{self, Gateway};
+use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
-use tower_azure_openai::session::{Ownership, StickySessionLayer};
+use tower_azure_openai::session::{MemoryStore, StickySessionLayer};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::{Error, ErrorKind};
 
@@ -45,6 +47,14 @@ impl Estate {
     }
 
     fn with(keys: EphemeralKeys, session: impl FnOnce(StickySessionLayer) -> StickySessionLayer) -> Self {
+        Self::stacked(keys, None, session)
+    }
+
+    fn stacked(
+        keys: EphemeralKeys,
+        ownership: Option<OwnershipLayer>,
+        session: impl FnOnce(StickySessionLayer) -> StickySessionLayer,
+    ) -> Self {
         let backend = |name: &str, geography: &str| {
             let credential = Credential::api_key(format!("key-of-{name}")).unwrap();
             let backend = Backend::new(name, format!("https://{name}.example")).credential(credential);
@@ -70,7 +80,8 @@ impl Estate {
             })
         };
         let session = session(StickySessionLayer::new(pool.clone()).ephemeral_keys(keys.clone()));
-        let gateway = gateway::builder(pool.clone(), terminate).session(session).build(network);
+        let gateway = gateway::builder(pool.clone(), terminate);
+        let gateway = gateway.ownership(option_layer(ownership)).session(session).build(network);
         Self { gateway, pool, keys, seen, reply }
     }
 
@@ -360,7 +371,9 @@ async fn a_flood_of_keys_costs_its_maker_only() {
 
 #[tokio::test(start_paused = true)]
 async fn objects_that_are_kept_apart_do_not_stand_in_its_way() {
-    let estate = Estate::with(EphemeralKeys::default(), |session| session.ownership(Ownership::Enforce));
+    let store = Arc::new(MemoryStore::new(100));
+    let ownership = OwnershipLayer::new(store.clone());
+    let estate = Estate::stacked(EphemeralKeys::default(), Some(ownership), |session| session.store(store));
     let (key, _) = estate.issued("key-a").await;
     assert_eq!(estate.status(call(&key)).await, StatusCode::OK);
 }

@@ -18,17 +18,20 @@ use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::client::HttpClient;
-use tower_azure_openai::context::{AttemptFailed, ClassifyError, Client, DefaultClassify};
+use tower_azure_openai::context::{AttemptFailed, ClassifyError, Client, DefaultClassify, Limits};
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::limit::{ClientLimitLayer, MemoryLimits};
+use tower_azure_openai::meter::MeterUsageLayer;
 use tower_azure_openai::models::ListModelsLayer;
+use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
-use tower_azure_openai::session::StickySessionLayer;
+use tower_azure_openai::session::{MemoryStore, StickySessionLayer};
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::upgrade::UpgradeLayer;
@@ -41,7 +44,7 @@ const CLIENT_KEY: &str = "key-of-the-client-0123456789";
 const FRONT_DOOR: &str = "0f9e8d7c-6b5a-4321-8765-0123456789ab";
 
 /// The layers, in the documented order.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 18] = [
     "RespondLayer",
     "UpgradeLayer",
     "FrontDoorLayer",
@@ -49,7 +52,10 @@ const LAYERS: [&str; 15] = [
     "InspectLayer",
     "ApiVersionLayer",
     "AuthorizeLayer",
+    "ClientLimitLayer",
+    "MeterUsageLayer",
     "ListModelsLayer",
+    "OwnershipLayer",
     "StickySessionLayer",
     "FailoverLayer",
     "SelectBackendLayer",
@@ -64,6 +70,7 @@ const LAYERS: [&str; 15] = [
 #[derive(Clone)]
 struct World {
     pool: Pool,
+    store: Arc<MemoryStore>,
     /// Who was asked for what, and with which key.
     seen: Arc<Mutex<Vec<String>>>,
 }
@@ -77,7 +84,7 @@ impl World {
                 .add_deployment(Deployment::new(format!("d{i}")).alias("gpt-4o"))
         };
         let pool = (0..3).fold(Pool::builder(), |pool, i| pool.add_backend(backend(i)));
-        Self { pool: pool.build().unwrap(), seen: Arc::default() }
+        Self { pool: pool.build().unwrap(), store: Arc::new(MemoryStore::new(100)), seen: Arc::default() }
     }
 
     fn layer(&self, layer: &str, inner: Service) -> Service {
@@ -87,7 +94,8 @@ impl World {
             "UpgradeLayer" => boxed(UpgradeLayer::new().layer(inner)),
             "FrontDoorLayer" => boxed(FrontDoorLayer::new([FRONT_DOOR]).layer(inner)),
             "TerminateCredentialsLayer" => {
-                let client = Client::new("team-a").allow(["gpt-4o"]);
+                let limits = Limits::new().requests_per_minute(100).tokens_per_minute(1_000_000);
+                let client = Client::new("team-a").allow(["gpt-4o"]).limits(limits);
                 let clients = ClientRegistry::builder().add_key(client, CLIENT_KEY).build().unwrap();
                 boxed(TerminateCredentialsLayer::new(clients).layer(inner))
             }
@@ -95,7 +103,10 @@ impl World {
             "ApiVersionLayer" => boxed(ApiVersionLayer::new().allow(["2024-10-21"]).layer(inner)),
             "AuthorizeLayer" => boxed(AuthorizeLayer::new().layer(inner)),
             "ListModelsLayer" => boxed(ListModelsLayer::new(pool()).layer(inner)),
-            "StickySessionLayer" => boxed(StickySessionLayer::new(pool()).layer(inner)),
+            "ClientLimitLayer" => boxed(ClientLimitLayer::new(MemoryLimits::new()).layer(inner)),
+            "MeterUsageLayer" => boxed(MeterUsageLayer::new().layer(inner)),
+            "OwnershipLayer" => boxed(OwnershipLayer::new(self.store.clone()).layer(inner)),
+            "StickySessionLayer" => boxed(StickySessionLayer::new(pool()).store(self.store.clone()).layer(inner)),
             "FailoverLayer" => boxed(FailoverLayer::new().layer(inner)),
             "SelectBackendLayer" => boxed(SelectBackendLayer::new(pool()).layer(inner)),
             "CircuitBreakerLayer" => boxed(CircuitBreakerLayer::adopting().layer(inner)),

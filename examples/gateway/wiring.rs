@@ -13,6 +13,7 @@ use tower_azure_openai::failover;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
+use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{
     self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
 };
@@ -20,7 +21,7 @@ use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
-use tower_azure_openai::session::{DISCOVERY_RATE, Ownership, SessionCookie, StickySessionLayer, WhenUnavailable};
+use tower_azure_openai::session::{DISCOVERY_RATE, SessionCookie, StickySessionLayer, WhenUnavailable};
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
@@ -102,6 +103,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
         .limits(kept.limits())
         .meter(kept.meter().silent_streams(config.usage.streams))
         .api_version((MapRequestLayer::new(access_log::note), api_version(config)))
+        .ownership(option_layer(ownership(config, kept)))
         .session(session(config, pool.clone(), kept)?)
         .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
         .select(SelectBackendLayer::new(pool).with_policy(policy))
@@ -144,6 +146,13 @@ fn without(base_path: Option<BasePath>) -> impl Fn(Request<Body>) -> Request<Bod
     }
 }
 
+fn ownership(config: &Config, kept: &Kept) -> Option<OwnershipLayer> {
+    match config.session.ownership {
+        config::session::Ownership::Enforce => Some(OwnershipLayer::new(kept.sessions())),
+        config::session::Ownership::Off => None,
+    }
+}
+
 fn session(config: &Config, pool: Pool, kept: &Kept) -> Result<StickySessionLayer, BoxError> {
     let described = &config.session;
     let layer = StickySessionLayer::new(pool)
@@ -154,10 +163,6 @@ fn session(config: &Config, pool: Pool, kept: &Kept) -> Result<StickySessionLaye
         .when_unavailable(match described.when_unavailable {
             config::session::WhenUnavailable::Move => WhenUnavailable::Move,
             config::session::WhenUnavailable::Refuse => WhenUnavailable::Refuse,
-        })
-        .ownership(match described.ownership {
-            config::session::Ownership::Enforce => Ownership::Enforce,
-            config::session::Ownership::Off => Ownership::Off,
         });
     let Some(name) = &described.cookie else { return Ok(layer) };
     let key = match &described.key {

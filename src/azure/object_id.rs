@@ -24,11 +24,13 @@ mod places;
 mod request;
 mod sealed;
 mod shown;
+mod stored;
 
 pub use self::answer::Answered;
-pub(crate) use self::look_alike::{is_look_alike, look_alikes};
+pub(crate) use self::look_alike::{LookAlikes, is_json};
 pub use self::request::{MAX_REFERENCES, References, Unreadable};
 pub use self::sealed::Sealed;
+pub(crate) use self::stored::reads_stored;
 
 /// The longest text that can be an id, in bytes.
 pub const MAX_LEN: usize = 256;

@@ -24,6 +24,7 @@ mod json;
 mod scan;
 
 pub(super) use self::form::fields as form_fields;
+pub(crate) use self::form::parts;
 pub use self::form::{read_form, read_form_with};
 pub use self::scan::BodyScan;
 

@@ -35,6 +35,7 @@ mod explain;
 mod limits;
 mod observe;
 pub(crate) mod order;
+mod owner;
 mod route;
 mod session;
 pub(crate) mod shape;
@@ -55,6 +56,7 @@ pub(crate) use self::ephemeral::{is_ephemeral, is_sdp, opens_own_session, opens_
 pub use self::limits::Limits;
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
+pub(crate) use self::owner::Owner;
 pub use self::route::Route;
 pub(crate) use self::route::{FurtherName, FurtherPlace, NamePlace};
 pub use self::session::Session;

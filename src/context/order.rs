@@ -23,6 +23,7 @@ pub(crate) enum LayerName {
     Limit,
     Meter,
     Models,
+    Ownership,
     Session,
     Failover,
     Select,
@@ -33,12 +34,12 @@ pub(crate) enum LayerName {
 }
 
 use LayerName::{
-    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, Inspect, Limit, Meter, Models, Reissue, Respond,
-    Select, Session, StreamCommit, Strip, Terminate, Upgrade,
+    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, Inspect, Limit, Meter, Models, Ownership, Reissue,
+    Respond, Select, Session, StreamCommit, Strip, Terminate, Upgrade,
 };
 
 /// Every layer, by its number.
-const LAYERS: [LayerName; 18] = [
+const LAYERS: [LayerName; 19] = [
     Respond,
     Upgrade,
     FrontDoor,
@@ -50,6 +51,7 @@ const LAYERS: [LayerName; 18] = [
     Limit,
     Meter,
     Models,
+    Ownership,
     Session,
     Failover,
     Select,
@@ -62,7 +64,7 @@ const LAYERS: [LayerName; 18] = [
 /// Below selection, a request is an attempt: whatever refuses it there looks like a failure of its target.
 const ATTEMPT: u32 = set(&[Select, Circuit, StreamCommit, Forward, Reissue]);
 /// What sends requests of its own, or answers for a backend.
-const ACTING: u32 = set(&[Limit, Meter, Models, Session, Failover]) | ATTEMPT;
+const ACTING: u32 = set(&[Limit, Meter, Models, Ownership, Session, Failover]) | ATTEMPT;
 
 const fn set(layers: &[LayerName]) -> u32 {
     let (mut bits, mut at) = (0, 0);
@@ -92,12 +94,14 @@ impl LayerName {
             // The path has its prefix, and the body was not read.
             Inspect => set(&[ApiVersion, Authorize]) | ACTING,
             ApiVersion => ACTING,
-            Authorize => set(&[Limit, Session, Failover]) | ATTEMPT,
+            Authorize => set(&[Limit, Ownership, Session, Failover]) | ATTEMPT,
             // It would never hear what a request used, or take for each attempt.
-            Limit => set(&[Limit, Meter, Session, Failover]) | ATTEMPT,
+            Limit => set(&[Limit, Meter, Ownership, Session, Failover]) | ATTEMPT,
             // Each would count the same answer, or answers that no client gets.
             Meter => set(&[Meter, Failover]) | ATTEMPT,
             Models => Failover.bit() | ATTEMPT,
+            // What it guards would have been looked for already.
+            Ownership => set(&[Ownership, Session, Failover]) | ATTEMPT,
             Session => Failover.bit() | ATTEMPT,
             // Each attempt would be the same target's.
             Failover => Failover.bit() | ATTEMPT,
@@ -124,6 +128,7 @@ impl fmt::Display for LayerName {
             Limit => "ClientLimitLayer",
             Meter => "MeterUsageLayer",
             Models => "ListModelsLayer",
+            Ownership => "OwnershipLayer",
             Session => "StickySessionLayer",
             Failover => "FailoverLayer",
             Select => "SelectBackendLayer",
@@ -202,6 +207,8 @@ pub(crate) enum Missing {
     /// Nobody has shown the target its credential.
     #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "the client alone sees the end of the way"))]
     Reissue,
+    /// Nobody remembers who made what.
+    SessionForOwnership,
     /// Nobody has chosen a target at all.
     #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "the client alone sees the end of the way"))]
     Target,
@@ -230,6 +237,9 @@ pub(crate) fn missing(missing: Missing) -> Error {
         }
         Missing::Reissue => {
             "no ReissueCredentialsLayer between ForwardLayer and the HTTP client has shown the target its credential."
+        }
+        Missing::SessionForOwnership => {
+            "no StickySessionLayer between OwnershipLayer and SelectBackendLayer remembers who made what."
         }
         Missing::Target => {
             "the request names no host. SelectBackendLayer chooses a target, and ForwardLayer below it points the request there, \

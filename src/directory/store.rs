@@ -14,7 +14,7 @@ use crate::azure::object_id::Sealed;
 /// Remembers which backend holds an object, and whose it is.
 ///
 /// A store never sees an id: it is asked by a digest. It may forget whatever it likes at any time, as one that is bounded
-/// must; an id that is forgotten is looked for again, except under [`Ownership::Enforce`](crate::session::Ownership::Enforce), where it
+/// must; an id that is forgotten is looked for again, except below an [`OwnershipLayer`](crate::ownership::OwnershipLayer), where it
 /// is refused. The suite in `directory::conformance` (feature `testkit`) checks an implementation against what stands here.
 pub trait SessionStore: fmt::Debug + Send + Sync {
     /// What is remembered of an object, and not yet expired.

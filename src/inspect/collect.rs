@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
-use super::account::Reservation;
 use super::naming::{self, NameScan};
 use super::upload::{self, Upload};
+use crate::account::Reservation;
 use crate::azure::request_body::{BodyScan, Fields};
 use crate::body::Body;
 use crate::error::Error;
@@ -249,11 +249,8 @@ impl Held {
         buffer.shrink_to_fit();
         let bytes = if buffer.is_empty() { std::mem::take(&mut self.first) } else { Bytes::from(buffer) };
         match self.reservation.take() {
-            Some(mut reservation) if !bytes.is_empty() => {
-                reservation.shrink_to(bytes.len());
-                Bytes::from_owner(Charged { bytes, _reservation: reservation })
-            }
-            _ => bytes,
+            Some(reservation) => reservation.charge(bytes),
+            None => bytes,
         }
     }
 }
@@ -264,22 +261,10 @@ impl fmt::Debug for Held {
     }
 }
 
-/// Bytes that are paid for as long as anybody holds them.
-struct Charged {
-    bytes: Bytes,
-    _reservation: Reservation,
-}
-
-impl AsRef<[u8]> for Charged {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::account::Account;
     use super::*;
+    use crate::account::Account;
 
     #[test]
     fn a_single_frame_is_not_copied() {

@@ -3,8 +3,8 @@
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 
-use super::account::Reservation;
 use super::upload;
+use crate::account::Reservation;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::account::Account;
 use super::{Inspect, REPLAY_LIMIT, REPLAY_MEMORY, REQUEST_BODY, REQUEST_TIMEOUT};
+use crate::account::Account;
 use crate::context::BasePath;
 
 /// What is asked for? See the [module docs](super).

@@ -136,7 +136,6 @@
 //! [`RequestTimeout`]: crate::ErrorKind::RequestTimeout
 //! [`UploadFailed`]: crate::ErrorKind::UploadFailed
 
-mod account;
 mod collect;
 mod decode;
 mod further;
@@ -151,6 +150,7 @@ use std::time::Duration;
 pub use self::layer::InspectLayer;
 pub use self::narrowing::{GEOGRAPHY_HEADER, PROCESSING_HEADER};
 pub use self::service::{Inspect, ResponseFuture};
+pub use crate::account::{CLIENT_SHARE, SMALL_BODY, SMALL_SHARE};
 
 /// The largest body that is accepted by default: 600 MiB, for files of 512 MB.
 pub const REQUEST_BODY: u64 = 600 << 20;
@@ -160,9 +160,3 @@ pub const REPLAY_LIMIT: usize = 32 << 20;
 pub const REPLAY_MEMORY: usize = 256 << 20;
 /// How long a body may take by default: 60 s.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Up to here a body is a small one, for which a share of the account is kept: 64 KiB.
-pub const SMALL_BODY: usize = 64 << 10;
-/// One part in this many of the account is for small bodies only.
-pub const SMALL_SHARE: usize = 8;
-/// One client can hold one part in this many of the account.
-pub const CLIENT_SHARE: usize = 2;

@@ -18,7 +18,7 @@ use super::upload::{self, Upload};
 use super::{decode, further, naming, narrowing};
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::context::{Route, shape};
+use crate::context::{Client, Route, shape};
 use crate::error::{Error, ErrorKind, polled_again};
 
 /// What is asked for? See the [module docs](super).
@@ -78,13 +78,13 @@ impl<S> Inspect<S> {
         }
         let body = match decode::coding(&parts.headers)? {
             Some(coding) => {
-                let reservation = account.open(parts.extensions.get());
+                let reservation = account.open(parts.extensions.get().map(Client::id));
                 decode::decode(&mut parts.headers, body, coding, reservation, request_body)?
             }
             None => body,
         };
         let upload = Upload::new(body, request_body, request_timeout);
-        Ok((route, Collect::new(upload, account.open(parts.extensions.get()), replay_limit, scan)))
+        Ok((route, Collect::new(upload, account.open(parts.extensions.get().map(Client::id)), replay_limit, scan)))
     }
 }
 

@@ -186,6 +186,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
         order::enter(LayerName::Select, request.extensions_mut())?;
         let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         check_inspected(request, &route)?;
+        check_remembered(request)?;
         if route.affinity().is_none()
             && self.policy.wants_affinity()
             && let Some(affinity) = affinity::of(&route, request.body())
@@ -256,6 +257,15 @@ fn check_inspected(request: &Request<Body>, route: &Route) -> Result<(), Error> 
         ModelPlace::Elsewhere | ModelPlace::Nowhere | ModelPlace::Path => false,
     };
     if may_name { Err(order::missing(Missing::InspectForModel)) } else { Ok(()) }
+}
+
+/// Whether somebody remembers who made what, where that decides who may use it.
+fn check_remembered(request: &Request<Body>) -> Result<(), Error> {
+    let has_passed = |layer| order::has_passed(layer, request.extensions());
+    match has_passed(LayerName::Ownership) && !has_passed(LayerName::Session) {
+        true => Err(order::missing(Missing::SessionForOwnership)),
+        false => Ok(()),
+    }
 }
 
 static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("model"));

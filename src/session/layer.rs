@@ -33,7 +33,6 @@ pub(super) struct Settings {
     pub(super) cookie: Option<SessionCookie>,
     pub(super) header: Option<HeaderName>,
     pub(super) when_unavailable: WhenUnavailable,
-    pub(super) ownership: Ownership,
     pub(super) ephemeral: Option<EphemeralKeys>,
 }
 
@@ -49,20 +48,9 @@ pub enum WhenUnavailable {
     Refuse,
 }
 
-/// Whether an id is of use to any client or only to the one that made the object.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ownership {
-    /// Only to that one. Unknown ids are refused, and lists hold a client's own objects only.
-    Enforce,
-    /// To any, as at a backend whose key they all share.
-    #[default]
-    Off,
-}
-
 impl StickySessionLayer {
-    /// Over the backends of a pool, with a [`MemoryStore`] of [`REMEMBER`] ids and the [`SESSION_HEADER`]; it discovers, sets
-    /// no cookie, and enforces no ownership.
+    /// Over the backends of a pool, with a [`MemoryStore`] of [`REMEMBER`] ids and the [`SESSION_HEADER`]; it discovers, and sets
+    /// no cookie.
     pub fn new(pool: Pool) -> Self {
         Self(Arc::new(Settings {
             pool,
@@ -71,7 +59,6 @@ impl StickySessionLayer {
             cookie: None,
             header: Some(SESSION_HEADER),
             when_unavailable: WhenUnavailable::default(),
-            ownership: Ownership::default(),
             ephemeral: None,
         }))
     }
@@ -97,14 +84,9 @@ impl StickySessionLayer {
     }
 
     /// At most so many calls in a second to find the backends of ids that are not remembered; `None` never asks. Default
-    /// [`DISCOVERY_RATE`]. Under [`Ownership::Enforce`] nothing is asked for.
+    /// [`DISCOVERY_RATE`].
     pub fn discover(self, calls_per_second: Option<u32>) -> Self {
         self.with(|settings| settings.discovery = calls_per_second.map(|rate| Arc::new(Discovery::new(rate))))
-    }
-
-    /// Whether an id is of use to the client only that made the object.
-    pub fn ownership(self, ownership: Ownership) -> Self {
-        self.with(|settings| settings.ownership = ownership)
     }
 
     /// Remembers here the ephemeral keys (`ek_…`) of realtime sessions that backends issue. Default: nowhere.

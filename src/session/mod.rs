@@ -52,7 +52,7 @@
 //!    [`ephemeral_keys`](StickySessionLayer::ephemeral_keys) is set: a digest, with its client, backend and end. A realtime call
 //!    (`rtc_…`) is learned from the `Location` of the answer that made it; what is asked of it, and `?call_id=`, follow it.
 //!
-//! It sends nothing but discovery's GETs and the pages of a list that it filters, and repeats nothing. Below it belong
+//! It sends nothing but discovery's GETs, and repeats nothing. Below it belong
 //! [`FailoverLayer`](crate::failover::FailoverLayer) and [`SelectBackendLayer`](crate::select::SelectBackendLayer); above it
 //! [`InspectLayer`](crate::inspect::InspectLayer), since only a body that is in hand can be searched for ids.
 //!
@@ -65,15 +65,8 @@
 //! A drained backend's objects stay reachable by their ids, and nothing new is placed there. What was remembered of a removed
 //! backend counts no more: its ids are looked for elsewhere, and not found.
 //!
-//! # Ownership
-//!
-//! A backend sees one identity, so that any client could read another's thread by its id. With [`Ownership::Enforce`] an id is
-//! of use to the client only that made the object. Another's id is answered like one that never existed, unknown ids are
-//! refused without asking anybody, and lists hold a client's own objects. Beside the places that the API defines, no text of a JSON
-//! body or of the query that is built like an id may be one that is known as another client's. Whatever could hide an id is
-//! refused: bodies that cannot be searched, paths that nobody here knows. With the in-memory store a restart forgets all owners, and with them
-//! all objects become unreachable through the gateway: give it a store that lasts. Not seen are ids inside files, such as the
-//! lines of a batch's input.
+//! Every client can use every id that it knows; an [`OwnershipLayer`](crate::ownership::OwnershipLayer) above lets each reach only
+//! what it made, and what is learned here then has an owner.
 //!
 //! ```
 //! use http::{Request, Response};
@@ -110,34 +103,30 @@
 //! # }
 //! ```
 //!
-//! With a cookie, and every client's objects for itself:
+//! With a cookie, and a store of another size:
 //!
 //! ```
-//! # use tower_azure_openai::{pool::Pool, session::{InvalidKey, MemoryStore, Ownership, SessionCookie, StickySessionLayer}};
+//! # use tower_azure_openai::{pool::Pool, session::{InvalidKey, MemoryStore, SessionCookie, StickySessionLayer}};
 //! # fn layer(pool: Pool, key: &[u8]) -> Result<StickySessionLayer, InvalidKey> {
 //! let layer = StickySessionLayer::new(pool)
 //!     .store(MemoryStore::new(1_000_000))
-//!     .cookie(SessionCookie::new(key)?.path("/openai").secure())
-//!     .ownership(Ownership::Enforce);
+//!     .cookie(SessionCookie::new(key)?.path("/openai").secure());
 //! # Ok(layer)
 //! # }
 //! ```
 //!
 //! **Order.** Below failover its pins come after the decision that they are for: refused with [`Misordered`](crate::ErrorKind::Misordered).
 //!
-//! **Errors.** [`Error`](crate::Error) as above, and with `Enforce` what could not be judged; errors of the service below pass.
+//! **Errors.** [`Error`](crate::Error) as above; errors of the service below pass.
 //!
 //! **Cancellation.** Dropping the future ends the request below. A search goes on without it, so that the next one need not ask
 //! again. Dropping a body leaves what it has not told unremembered.
 
 mod cookie;
-mod future;
 mod home;
 mod layer;
-mod list;
 mod place;
 mod service;
-mod subject;
 mod visit;
 
 #[cfg(feature = "testkit")]
@@ -148,7 +137,6 @@ pub use crate::directory::{
 };
 
 pub use self::cookie::{COOKIE_LIFETIME, COOKIE_NAME, InvalidKey, MIN_KEY, SessionCookie};
-pub use self::future::ResponseFuture;
-pub use self::layer::{ALIAS_HEADER, Ownership, REMEMBER, SESSION_HEADER, StickySessionLayer, WhenUnavailable};
-pub use self::list::{LIST_BODY, LIST_PAGES};
+pub use self::layer::{ALIAS_HEADER, REMEMBER, SESSION_HEADER, StickySessionLayer, WhenUnavailable};
 pub use self::service::StickySession;
+pub use crate::refusable::WorkingFuture as ResponseFuture;

@@ -11,13 +11,12 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::home;
-use super::layer::{Ownership, WhenUnavailable};
-use super::subject::{Named, not_found};
+use super::layer::WhenUnavailable;
 use super::visit::Visit;
-use crate::azure::object_id::{Family, ObjectId};
+use crate::azure::object_id::ObjectId;
 use crate::body::Body;
 use crate::context::{Client, Session};
-use crate::directory::{Finding, MAX_UNKNOWN, ObjectKey, Question, Remembered, in_time, warn};
+use crate::directory::{Finding, MAX_UNKNOWN, Named, ObjectKey, Question, in_time, not_found, warn};
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Pin, Query, Target};
 
@@ -186,15 +185,9 @@ impl Visit {
         let everywhere = self.everywhere();
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for named in &self.subject.named {
-            match self.usable(&named.id, &everywhere).await? {
+            match self.remembered(&named.id, &everywhere).await {
                 Some(backend) => found.push((&named.id, backend)),
-                None if self.settings.ownership == Ownership::Enforce => return Err(not_found(named.id.as_str())),
                 None => unknown.push(named),
-            }
-        }
-        for suspect in &self.subject.suspects {
-            if self.remembered(suspect).await?.is_some_and(|known| known.owner.is_some() && !self.may_use(&known)) {
-                return Err(not_found(suspect.as_str()));
             }
         }
         let askable = if unknown.is_empty() { Vec::new() } else { self.askable() };
@@ -220,7 +213,7 @@ impl Visit {
             return Ok(Known::Content(backend));
         }
         for id in &self.subject.repeated {
-            if let Some(backend) = self.usable(id, &everywhere).await? {
+            if let Some(backend) = self.remembered(id, &everywhere).await {
                 return Ok(Known::Ids(backend));
             }
         }
@@ -241,37 +234,14 @@ impl Visit {
         None
     }
 
-    /// The backend of an id that is remembered, as far as this client may know of it.
-    async fn usable(&self, id: &ObjectId, everywhere: &[Arc<str>]) -> Result<Option<Arc<str>>, Error> {
-        let known = self.remembered(id).await?.filter(|known| everywhere.contains(&known.backend));
-        Ok(known.filter(|known| self.may_use(known)).map(|known| known.backend))
-    }
-
-    async fn remembered(&self, id: &ObjectId) -> Result<Option<Remembered>, Error> {
-        match in_time(self.settings.store.look_up(ObjectKey::of(id.as_str()))).await {
-            Ok(known) => Ok(known),
-            Err(error) if self.settings.ownership == Ownership::Enforce => {
-                Err(unanswered(false, RETRY).with_source(error))
-            }
-            Err(error) => {
-                warn(Err(error));
-                Ok(None)
-            }
-        }
-    }
-
-    fn may_use(&self, known: &Remembered) -> bool {
-        self.settings.ownership == Ownership::Off || known.owner.as_ref() == Some(&self.who)
-    }
-
-    /// Whether an object belongs to this client.
-    pub(super) async fn owns(&self, id: &ObjectId) -> Result<bool, Error> {
-        Ok(self.remembered(id).await?.is_some_and(|known| self.may_use(&known)))
-    }
-
-    /// What an id of a list's object names.
-    pub(super) fn family(&self) -> Option<Family> {
-        Family::of_operation(self.subject.route.operation())
+    /// The backend of an id that is remembered, if this request may use it.
+    async fn remembered(&self, id: &ObjectId, everywhere: &[Arc<str>]) -> Option<Arc<str>> {
+        let known = in_time(self.settings.store.look_up(ObjectKey::of(id.as_str()))).await;
+        let known = known.unwrap_or_else(|error| {
+            warn(Err(error));
+            None
+        });
+        known.map(|known| known.backend).filter(|backend| everywhere.contains(backend))
     }
 
     async fn discover<'n, S, ResBody>(
@@ -303,9 +273,6 @@ impl Visit {
         findings
     }
 }
-
-/// How soon it makes sense to come again when nobody knows.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Backends in the order in which a name prefers them, the lowest priority number first.
 fn order(name: &str, able: &[Target]) -> Vec<Arc<str>> {

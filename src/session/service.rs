@@ -9,13 +9,13 @@ use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::future::ResponseFuture;
-use super::layer::{Ownership, Settings};
-use super::subject::{Lesson, Subject};
+use super::ResponseFuture;
+use super::layer::Settings;
 use super::visit::{Hints, Visit};
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::context::{Cookies, EphemeralKey, Session, Terms};
+use crate::context::{Cookies, EphemeralKey, Owner, Session, Terms};
+use crate::directory::{Subject, Taught};
 use crate::error::Error;
 use crate::headers::ALIAS;
 
@@ -31,9 +31,9 @@ impl<S> StickySession<S> {
     fn visit(&self, request: &mut Request<Body>) -> Result<Option<Visit>, Error> {
         order::enter(LayerName::Session, request.extensions_mut())?;
         let hints = self.hints(request);
-        let mut subject = Subject::read(request, self.settings.ownership == Ownership::Enforce)?;
+        let mut subject = Subject::read(request)?;
         if self.settings.ephemeral.is_some() && subject.issues_key(request.method(), request.uri().path()) {
-            subject.lesson = Lesson::Key;
+            subject.lesson = Taught::Key;
         }
         if subject.is_stateless() && hints.session.is_none() && hints.issuer.is_none() {
             return Ok(None);
@@ -53,10 +53,12 @@ impl<S> StickySession<S> {
         let alias = alias.as_ref().and_then(|alias| alias.to_str().ok()).filter(|alias| !alias.is_empty());
         let alias = alias.map(Box::from);
         let issuer = request.extensions().get::<EphemeralKey>().map(|key| key.backend().clone());
-        let Some(ours) = &self.settings.cookie else { return Hints { session, alias, issuer, ..Hints::default() } };
+        let owner = request.extensions().get::<Owner>().cloned();
+        let hints = Hints { session, alias, issuer, owner, ..Hints::default() };
+        let Some(ours) = &self.settings.cookie else { return hints };
         let https = ours.is_https(request);
         let cookies = request.extensions().get::<Cookies>().cloned().or_else(|| Cookies::of(request.headers()));
-        let Some(cookies) = cookies else { return Hints { session, alias, issuer, https, ..Hints::default() } };
+        let Some(cookies) = cookies else { return Hints { https, ..hints } };
         if request.headers().contains_key(COOKIE) {
             request.headers_mut().remove(COOKIE);
             for others in cookies.values().iter().filter_map(|header| ours.removed_from(header)) {
@@ -64,7 +66,7 @@ impl<S> StickySession<S> {
             }
         }
         let backends = self.settings.pool.backends();
-        Hints { session, alias, issuer, https, cookie: ours.read(cookies.values(), &backends, SystemTime::now()) }
+        Hints { https, cookie: ours.read(cookies.values(), &backends, SystemTime::now()), ..hints }
     }
 }
 

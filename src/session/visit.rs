@@ -11,15 +11,15 @@ use tower::{BoxError, ServiceExt};
 use tower_service::Service;
 
 use super::cookie::COOKIE_LIFETIME;
-use super::layer::{Ownership, Settings};
-use super::list;
+use super::layer::Settings;
 use super::place::{By, Place};
-use super::subject::{Lesson, Subject};
 use crate::azure::envelope;
 use crate::azure::object_id::{Family, ObjectId};
 use crate::body::{Body, Collected};
-use crate::context::{Client, REFUSED_BODY, REFUSED_BODY_TIME, Session, Terms};
-use crate::directory::{self, LearningBody, Ledger, Note, Notebook, ObjectKey, Remembered, in_time, warn};
+use crate::context::{Client, Owner, REFUSED_BODY, REFUSED_BODY_TIME, Session, Terms};
+use crate::directory::{
+    LearningBody, Ledger, Lesson, Note, Notebook, ObjectKey, Remembered, Subject, Taught, in_time, warn,
+};
 use crate::pool::{Strength, Target};
 
 /// What a request says of its session beside ids.
@@ -34,6 +34,8 @@ pub(super) struct Hints {
     /// The alias for which the client says that the request is meant.
     pub(super) alias: Option<Box<str>>,
     pub(super) https: bool,
+    /// The client whose every object is, where objects have owners.
+    pub(super) owner: Option<Owner>,
 }
 
 /// One request, and whatever is known of it.
@@ -72,7 +74,6 @@ impl Visit {
         tracing::debug!(pin = ?place.pin, "session");
         let again = if place.by == By::Content { copy_of(&request) } else { None };
         place.mark(&mut request);
-        let pages = self.filters().then(|| list::Pages::of(&request));
         let mut answer = service.call(request).await.map_err(Into::into)?.map(Body::new);
         if let Some(mut again) = again
             && answer.status() == StatusCode::BAD_REQUEST
@@ -86,16 +87,7 @@ impl Visit {
                 answer = ready.call(again).await.map_err(Into::into)?.map(Body::new);
             }
         }
-        let answer = match pages {
-            Some(pages) => pages.own(&self, service, answer).await?,
-            None => answer,
-        };
         Ok(self.learn(&place, answer).await)
-    }
-
-    /// Whether the answer is a list in which others' objects may stand.
-    fn filters(&self) -> bool {
-        self.settings.ownership == Ownership::Enforce && self.subject.is_list
     }
 
     /// Takes from a successful answer what it tells, and puts a cookie on it where one is due.
@@ -112,25 +104,27 @@ impl Visit {
             answer.headers_mut().append(SET_COOKIE, cookie);
         }
         self.follow(place, &backend).await;
-        let owner = (self.settings.ownership == Ownership::Enforce).then(|| self.who.clone());
+        let owner = self.hints.owner.as_ref().map(|owner| owner.0.clone());
         let notebook = Notebook { store: self.settings.store.clone(), backend, owner };
         if matches!(place.by, By::Cookie | By::Header(_) | By::Home | By::Nothing) {
             // Nobody knew who can read it, or what was known was wrong.
             notebook.clone().remember(self.subject.sealed.iter().map(Note::sealed).collect()).await;
         }
         match &self.subject.lesson {
-            Lesson::Call => {
+            Taught::Call => {
                 let call = call_of(answer.headers());
                 notebook.remember(call.iter().map(Note::made).collect()).await;
                 answer
             }
-            Lesson::Gone(id) => {
+            Taught::Gone(id) => {
                 warn(in_time(self.settings.store.forget(ObjectKey::of(id.as_str()))).await);
                 answer
             }
-            Lesson::Told(lesson) if !self.filters() => observed(answer, *lesson, notebook).await,
-            Lesson::Key => self.issued(answer, notebook),
-            Lesson::Nothing | Lesson::Told(_) => answer,
+            // A list tells of everybody's.
+            Taught::Told(_) if self.subject.is_list && self.hints.owner.is_some() => answer,
+            Taught::Told(lesson) => observed(answer, *lesson, notebook).await,
+            Taught::Key => self.issued(answer, notebook),
+            Taught::Nothing => answer,
         }
     }
 
@@ -201,7 +195,7 @@ fn call_of(headers: &HeaderMap) -> Option<ObjectId> {
 }
 
 /// An answer whose ids are remembered before anybody can come back with them.
-async fn observed(answer: Response<Body>, lesson: directory::Lesson, notebook: Notebook) -> Response<Body> {
+async fn observed(answer: Response<Body>, lesson: Lesson, notebook: Notebook) -> Response<Body> {
     match media_type(answer.headers()).as_deref() {
         Some("text/event-stream") => answer.map(|body| Body::new(LearningBody::events(body, lesson, notebook))),
         Some("application/json") => match answer.body().as_bytes() {

@@ -17,7 +17,7 @@ use tower_azure_openai::pool::{
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{RoundRobin, SelectBackendLayer};
-use tower_azure_openai::session::{Ownership, WhenUnavailable};
+use tower_azure_openai::session::WhenUnavailable;
 use tower_azure_openai::testkit::{Fault, SimulatedBackend};
 use tower_azure_openai::{Error, ErrorKind};
 
@@ -258,7 +258,7 @@ struct Gateway(World);
 
 impl Gateway {
     fn new() -> Self {
-        Self(World::new(RoundRobin::default(), WhenUnavailable::Refuse, Ownership::Off))
+        Self(World::new(RoundRobin::default(), WhenUnavailable::Refuse, false))
     }
 
     /// Sends a request of this client with these headers.

@@ -15,7 +15,7 @@ use tower_azure_openai::context::Handshake;
 use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::inspect::{GEOGRAPHY_HEADER, PROCESSING_HEADER};
 use tower_azure_openai::pool::{Pin, Processing, Target};
-use tower_azure_openai::session::{Ownership, SESSION_HEADER, WhenUnavailable};
+use tower_azure_openai::session::{SESSION_HEADER, WhenUnavailable};
 use tower_azure_openai::testkit::{Fault, SimulatedBackend, StreamError};
 
 use super::policies::policies;
@@ -310,14 +310,14 @@ async fn whatever_comes_together_no_backend_sees_what_it_may_not() {
     for seed in 0..2 * policies().len() {
         let (name, policy) = policies().swap_remove(seed / 2);
         let when_unavailable = [WhenUnavailable::Move, WhenUnavailable::Refuse][seed % 2];
-        let ownership = if seed % 3 == 2 { Ownership::Enforce } else { Ownership::Off };
-        let mut world = World::new(policy, when_unavailable, ownership);
+        let is_owned = seed % 3 == 2;
+        let mut world = World::new(policy, when_unavailable, is_owned);
         let mut crowd = Crowd::new(seed as u64);
         for (whom, trouble) in CLIENTS[..5].iter().flat_map(|client| TROUBLES.map(|trouble| (client.1, trouble))) {
             for weather in [Weather::Fair, trouble] {
                 befall(&world, &whom, weather, &mut crowd.dice);
                 let context =
-                    format!("{name}, {when_unavailable:?}, {ownership:?}, seed {seed}: {weather:?} for {whom:?}");
+                    format!("{name}, {when_unavailable:?}, {is_owned}, seed {seed}: {weather:?} for {whom:?}");
                 crowd.storm(&mut world, &mut answers, &context).await;
                 advance(Duration::from_millis(crowd.dice.next() % 8_000)).await;
             }

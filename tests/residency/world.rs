@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::time::timeout;
+use tower::util::option_layer;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{AttemptFailed, Client, EphemeralKeys};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::Processing::{self, DataZone, Global, Regional};
 use tower_azure_openai::pool::{Backend, Constraints, Deployment, Pool, Release};
 use tower_azure_openai::select::{Policy, SelectBackendLayer};
-use tower_azure_openai::session::{Ownership, SessionCookie, StickySessionLayer, WhenUnavailable};
+use tower_azure_openai::session::{MemoryStore, REMEMBER, SessionCookie, StickySessionLayer, WhenUnavailable};
 use tower_azure_openai::terminate::{Presented, TerminateCredentialsLayer};
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment};
 
@@ -113,7 +115,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(policy: impl Policy, when_unavailable: WhenUnavailable, ownership: Ownership) -> Self {
+    pub fn new(policy: impl Policy, when_unavailable: WhenUnavailable, is_owned: bool) -> Self {
         let described = SITES.iter().fold(Pool::builder(), |pool, site| pool.add_backend(backend(site)));
         let release = |version, share| Release::new("released", "released", version).share(share);
         let described = described.add_release(release("1", 30)).add_release(release("2", 30));
@@ -127,13 +129,15 @@ impl World {
             }
         }
         let name_of = |presented: &Presented| client(std::str::from_utf8(presented.secret()).ok()?);
+        let store = Arc::new(MemoryStore::new(REMEMBER));
         let session = StickySessionLayer::new(pool.clone())
             .cookie(SessionCookie::new(&[7; 32]).unwrap())
             .when_unavailable(when_unavailable)
-            .ownership(ownership)
+            .store(store.clone())
             .ephemeral_keys(keys.clone());
         let gateway = gateway::builder(pool.clone(), TerminateCredentialsLayer::new(name_of).ephemeral_keys(keys))
             .inspect(InspectLayer::new().replay_limit(REPLAY_LIMIT))
+            .ownership(option_layer(is_owned.then(|| OwnershipLayer::new(store))))
             .session(session)
             .select(SelectBackendLayer::new(pool.clone()).with_policy(policy))
             .build(network(&backends, &left));

@@ -13,10 +13,11 @@ use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
-use tower_azure_openai::session::{Ownership, StickySessionLayer};
+use tower_azure_openai::session::{MemoryStore, REMEMBER, StickySessionLayer};
 
 use super::support::{Stack, bytes, chunked, send};
 
@@ -33,11 +34,16 @@ struct Makers {
 }
 
 impl Makers {
-    fn gateway(&self, change: impl Fn(StickySessionLayer) -> StickySessionLayer) -> Stack {
+    fn gateway(&self) -> Stack {
+        self.stacked(false)
+    }
+
+    fn stacked(&self, is_owned: bool) -> Stack {
         let backend =
             |name: &str| Backend::new(name, format!("https://{name}.example")).add_deployment(Deployment::new("m"));
         let pool = READERS.iter().fold(Pool::builder(), |pool, name| pool.add_backend(backend(name)));
         let pool = pool.build().unwrap();
+        let store = Arc::new(MemoryStore::new(REMEMBER));
         let makers = self.clone();
         let network = service_fn(move |request: Request<Body>| {
             let makers = makers.clone();
@@ -46,7 +52,8 @@ impl Makers {
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
             .layer(InspectLayer::new())
-            .layer(change(StickySessionLayer::new(pool.clone())))
+            .option_layer(is_owned.then(|| OwnershipLayer::new(store.clone())))
+            .layer(StickySessionLayer::new(pool.clone()).store(store))
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(pool))
             .layer(CircuitBreakerLayer::adopting())
@@ -150,15 +157,15 @@ impl Conversation {
 
 #[tokio::test(start_paused = true)]
 async fn a_conversation_stays_where_its_reasoning_can_be_read() {
-    for ownership in [Ownership::Off, Ownership::Enforce] {
+    for is_owned in [false, true] {
         for case in 0..8 {
             let (stored, streamed, with_ids) = (case & 1 == 0, case & 2 == 0, case & 4 == 0);
             let makers = Makers::default();
-            let gateway = makers.gateway(|layer| layer.ownership(ownership));
+            let gateway = makers.stacked(is_owned);
             let mut talks: Vec<_> = (0..4).map(|_| Conversation::new(stored, streamed, with_ids)).collect();
             for _ in 0..4 {
                 for talk in &mut talks {
-                    assert_eq!(talk.turn(&gateway).await, 200, "{stored} {streamed} {with_ids} {ownership:?}");
+                    assert_eq!(talk.turn(&gateway).await, 200, "{stored} {streamed} {with_ids} {is_owned}");
                 }
             }
             assert_eq!(makers.seen().len(), 16, "none was sent twice");
@@ -169,7 +176,7 @@ async fn a_conversation_stays_where_its_reasoning_can_be_read() {
 #[tokio::test(start_paused = true)]
 async fn what_was_remembered_wrongly_is_learned_anew() {
     let makers = Makers::default();
-    let gateway = makers.gateway(|layer| layer);
+    let gateway = makers.gateway();
     let mut talk = Conversation::new(false, false, false);
     assert_eq!(talk.turn(&gateway).await, 200);
     assert_eq!(makers.seen(), ["east"]);
@@ -187,9 +194,9 @@ async fn a_restart_costs_a_refusal() {
     for streamed in [false, true] {
         let makers = Makers::default();
         let mut talk = Conversation::new(false, streamed, false);
-        assert_eq!(talk.turn(&makers.gateway(|layer| layer)).await, 200);
+        assert_eq!(talk.turn(&makers.gateway()).await, 200);
         let made_by = makers.seen();
-        let gateway = makers.gateway(|layer| layer);
+        let gateway = makers.gateway();
         for _ in 0..4 {
             // Other requests turn the rotation on.
             Conversation::new(false, false, false).turn(&gateway).await;
@@ -206,7 +213,7 @@ async fn a_restart_costs_a_refusal() {
 #[tokio::test(start_paused = true)]
 async fn content_of_two_makers_is_refused_as_one_that_nobody_reads() {
     let makers = Makers::default();
-    let gateway = makers.gateway(|layer| layer);
+    let gateway = makers.gateway();
     let (mut one, mut other) = (Conversation::new(false, false, false), Conversation::new(false, false, false));
     assert_eq!((one.turn(&gateway).await, other.turn(&gateway).await), (200, 200));
     let theirs = other.history.pop().unwrap();

@@ -15,10 +15,11 @@ use tower_azure_openai::context::{AttemptFailed, Client};
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
-use tower_azure_openai::session::StickySessionLayer;
+use tower_azure_openai::session::{MemoryStore, REMEMBER, SessionStore, StickySessionLayer};
 
 pub use super::collections::COLLECTIONS;
 use super::support::{Service, Stack, chunked, send};
@@ -90,9 +91,38 @@ impl Estate {
     }
 
     pub fn with(&self, session: StickySessionLayer) -> Stack {
+        self.stacked(None, session)
+    }
+
+    /// A gateway in which clients reach only what they made.
+    pub fn owned(&self) -> Stack {
+        self.owned_by(Arc::new(MemoryStore::new(REMEMBER)))
+    }
+
+    pub fn owned_by<S: SessionStore + 'static>(&self, store: Arc<S>) -> Stack {
+        self.stacked(Some(OwnershipLayer::new(store.clone())), self.layer().store(store))
+    }
+
+    /// The same, which holds bodies up to this size.
+    pub fn collecting(&self, replay_limit: usize) -> Stack {
+        let (store, inspect) = (Arc::new(MemoryStore::new(REMEMBER)), InspectLayer::new().replay_limit(replay_limit));
+        self.inspected(inspect, Some(OwnershipLayer::new(store.clone())), self.layer().store(store))
+    }
+
+    pub fn stacked(&self, ownership: Option<OwnershipLayer>, session: StickySessionLayer) -> Stack {
+        self.inspected(InspectLayer::new(), ownership, session)
+    }
+
+    fn inspected(
+        &self,
+        inspect: InspectLayer,
+        ownership: Option<OwnershipLayer>,
+        session: StickySessionLayer,
+    ) -> Stack {
         let stack = ServiceBuilder::new()
             .layer(RespondLayer::new())
-            .layer(InspectLayer::new())
+            .layer(inspect)
+            .option_layer(ownership)
             .layer(session)
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(self.pool.clone()))

@@ -5,9 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
-use tower_azure_openai::session::{
-    MemoryStore, ObjectKey, Ownership, Remembered, SESSION_HEADER, SessionCookie, SessionStore,
-};
+use tower_azure_openai::session::{MemoryStore, ObjectKey, Remembered, SESSION_HEADER, SessionCookie, SessionStore};
 
 use super::estate::{Estate, call, send_to};
 use super::support::send;
@@ -58,9 +56,9 @@ fn odd_ids() -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn odd_ids_lead_nowhere() {
-    for ownership in [Ownership::Off, Ownership::Enforce] {
+    for is_owned in [false, true] {
         let estate = Estate::new();
-        let gateway = estate.with(estate.layer().ownership(ownership));
+        let gateway = if is_owned { estate.owned() } else { estate.gateway() };
         for odd in odd_ids() {
             for key in ["thread_id", "assistant_id", "previous_response_id", "conversation", "file_id", "container"] {
                 let answer = send(&gateway, call("POST", "/openai/v1/responses", &json!({key: odd}))).await;
@@ -111,7 +109,7 @@ async fn odd_headers_make_no_difference() {
 async fn a_thousand_ids_are_refused_or_ignored() {
     let ids: Vec<_> = (0..1_000).map(|i| format!("file-{i}")).collect();
     let estate = Estate::new();
-    let strict = estate.with(estate.layer().ownership(Ownership::Enforce));
+    let strict = estate.owned();
     let create = || call("POST", "/openai/vector_stores", &json!({"file_ids": ids}));
     assert_eq!(send(&strict, create()).await.status(), 400);
     send(&estate.gateway(), create()).await;
@@ -124,9 +122,9 @@ proptest! {
     #[test]
     fn no_path_query_or_body_makes_it_panic(path in "[a-z_/%0-9]{0,40}", query in "[ -~&&[^#]]{0,40}", body in any::<Vec<u8>>()) {
         let Ok(uri) = format!("/openai/{path}?{query}").parse::<http::Uri>() else { return Ok(()) };
-        for ownership in [Ownership::Off, Ownership::Enforce] {
+        for is_owned in [false, true] {
             let estate = Estate::new();
-            let gateway = estate.with(estate.layer().ownership(ownership));
+            let gateway = if is_owned { estate.owned() } else { estate.gateway() };
             let request = Request::post(uri.clone()).body(Body::from(body.clone())).unwrap();
             let status = send_to(gateway, request);
             prop_assert_ne!(status, 500);

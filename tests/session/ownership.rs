@@ -1,18 +1,21 @@
 //! A client reaches only what it made.
 
+use std::sync::Arc;
+
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::session::{MemoryStore, ObjectKey, Ownership, Remembered, SessionStore, StoreFuture};
+use tower_azure_openai::ownership::OwnershipLayer;
+use tower_azure_openai::session::{MemoryStore, ObjectKey, Remembered, SessionStore, StoreFuture};
 
 use super::estate::{COLLECTIONS, Estate, answered, call_as, id, ok};
-use super::support::{Stack, bytes, header, send};
+use super::support::{Stack, bytes, error, header, send};
 
 const NONE: Value = Value::Null;
 const RESPONSES: &str = "/openai/v1/responses";
 
 fn gateway(estate: &Estate) -> Stack {
-    estate.with(estate.layer().ownership(Ownership::Enforce))
+    estate.owned()
 }
 
 /// What a client sees of an answer that names an id, without that id.
@@ -246,7 +249,7 @@ async fn a_store_that_cannot_be_reached_closes_what_is_owned_and_nothing_else() 
     let estate = Estate::new();
     estate.plant(1, "threads", "thread_1");
     let read = || call_as("a", "GET", "/openai/threads/thread_1", &NONE);
-    let strict = estate.with(estate.layer().store(Unreachable).ownership(Ownership::Enforce));
+    let strict = estate.owned_by(Arc::new(Unreachable));
     assert_eq!(send(&strict, read()).await.status(), 503);
     let open = estate.with(estate.layer().store(Unreachable));
     ok(&open, read()).await;
@@ -256,11 +259,138 @@ async fn a_store_that_cannot_be_reached_closes_what_is_owned_and_nothing_else() 
 #[tokio::test(start_paused = true)]
 async fn a_restart_forgets_owners_and_a_kept_store_does_not() {
     let estate = Estate::new();
-    let kept = std::sync::Arc::new(MemoryStore::new(100));
-    let gateway = || estate.with(estate.layer().store(kept.clone()).ownership(Ownership::Enforce));
+    let kept = Arc::new(MemoryStore::new(100));
+    let gateway = || estate.owned_by(kept.clone());
     let thread = id(&ok(&gateway(), call_as("a", "POST", "/openai/threads", &json!({}))).await);
     let read = || call_as("a", "GET", &format!("/openai/threads/{thread}"), &NONE);
     ok(&gateway(), read()).await;
-    let fresh = estate.with(estate.layer().ownership(Ownership::Enforce));
+    let fresh = estate.owned();
     assert_eq!(answered(&fresh, read()).await.1, 404);
+}
+
+const FORM: &str = "multipart/form-data; boundary=b";
+
+fn part(name: &str, value: &str) -> String {
+    format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n--b--\r\n")
+}
+
+/// A request of client `b` with a body of any kind.
+fn of_b(path: &str, kind: &str, body: impl Into<Body>) -> Request<Body> {
+    let mut request = call_as("b", "POST", path, &NONE);
+    request.headers_mut().insert("content-type", kind.parse().unwrap());
+    *request.body_mut() = body.into();
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_kind_of_body_hides_it() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    let theirs = id(&ok(&gateway, call_as("a", "POST", "/openai/files", &json!({}))).await);
+    let own = id(&ok(&gateway, call_as("b", "POST", "/openai/v1/containers", &json!({}))).await);
+    let thread = id(&ok(&gateway, call_as("b", "POST", "/openai/threads", &json!({}))).await);
+    let (files, messages) =
+        (format!("/openai/v1/containers/{own}/files"), format!("/openai/threads/{thread}/messages"));
+    let json = |id: &str| json!({"attachments": [{"file_id": id}]}).to_string();
+    let tried = |id: &str| {
+        [
+            ("a field", of_b(&files, FORM, part("file_id", id))),
+            ("a field of several", of_b(&files, FORM, part("file_ids[]", &format!("x, {id};y")))),
+            ("a field's name", of_b(&files, FORM, part(id, "1"))),
+            ("JSON in a field", of_b("/openai/v1/realtime/calls?model=gpt-4o", FORM, part("session", &json(id)))),
+            ("broken JSON in a field", of_b(&files, FORM, part("options", &format!("{{\"file_id\":\"{id}\",}}")))),
+            ("JSON that is called a form", of_b(&messages, FORM, json(id))),
+            (
+                "JSON that is called an offer",
+                of_b("/openai/v1/realtime/calls?model=gpt-4o", "application/sdp", json(id)),
+            ),
+            ("a form of the web", of_b(&messages, "application/x-www-form-urlencoded", format!("file_id={id}"))),
+            ("the query", call_as("b", "GET", &format!("{messages}?file_id={id}"), &NONE)),
+            (
+                "a list in the query",
+                call_as("b", "GET", &format!("{messages}?include=a,{}", id.replace('-', "%2D")), &NONE),
+            ),
+            ("the path behind an own id", call_as("b", "GET", &format!("{files}/{id}/content"), &NONE)),
+        ]
+    };
+    estate.forget_seen();
+    for (how, request) in tried(&theirs) {
+        assert_eq!(send(&gateway, request).await.status(), 404, "{how}");
+    }
+    let mut in_header = call_as("b", "GET", &messages, &NONE);
+    in_header.headers_mut().insert("openai-file", theirs.parse().unwrap());
+    assert_eq!(send(&gateway, in_header).await.status(), 404, "a header");
+    assert_eq!(estate.counts(), [0, 0, 0], "no backend hears of it");
+    for (how, request) in tried("file-nobodys") {
+        send(&gateway, request).await;
+        assert_eq!(estate.seen().len(), 1, "{how}: what is nobody's passes");
+        estate.forget_seen();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_known_whatever_it_is_built_of() {
+    let estate = Estate::of(1);
+    let store = Arc::new(MemoryStore::new(100));
+    let gateway = estate.owned_by(store.clone());
+    for id in
+        ["thread_abcDEFghiJKLmnoPQRstuVWX", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "0123456789abcdef0123456789abcdef"]
+    {
+        let theirs = Remembered::on("b0").owner(Some("a".into()));
+        store.remember(ObjectKey::of(id), theirs, std::time::Duration::from_secs(60)).await.unwrap();
+        estate.plant(0, "threads", id);
+        let nested = json!({"input": [{"content": [{"x": {"y": [id]}}]}]});
+        assert_eq!(send(&gateway, call_as("b", "POST", RESPONSES, &nested)).await.status(), 404, "{id}");
+        assert_eq!(send(&gateway, call_as("a", "POST", RESPONSES, &nested)).await.status(), 200, "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evaluation_of_what_is_stored_is_refused() {
+    let estate = Estate::new();
+    let gateway = gateway(&estate);
+    let eval = id(&ok(&gateway, call_as("b", "POST", "/openai/v1/evals", &json!({"name": "e"}))).await);
+    estate.forget_seen();
+    for (path, body) in [
+        ("/openai/v1/evals".to_owned(), json!({"data_source_config": {"type": "stored_completions"}})),
+        ("/openai/v1/evals".to_owned(), json!({"data_source_config": {"type": "logs", "metadata": {"of": "a"}}})),
+        (
+            format!("/openai/v1/evals/{eval}/runs"),
+            json!({"data_source": {"source": {"type": "responses", "model": "gpt-4o"}}}),
+        ),
+    ] {
+        let (status, code) = error(send(&gateway, call_as("b", "POST", &path, &body)).await).await;
+        assert_eq!((status, code.as_str()), (403, "operation_not_allowed"), "{path} {body}");
+    }
+    assert_eq!(estate.counts(), [0, 0, 0]);
+    let of_items =
+        json!({"data_source": {"source": {"type": "file_content", "content": [{"item": {"type": "logs"}}]}}});
+    send(&gateway, call_as("b", "POST", &format!("/openai/v1/evals/{eval}/runs"), &of_items)).await;
+    assert_eq!(estate.seen().len(), 1, "what the request itself brings is evaluated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_which_a_part_is_not_read_is_refused() {
+    let estate = Estate::new();
+    let gateway = estate.collecting(1_000);
+    let long = format!("{}{}", "x".repeat(2_000), "\r\n--b--\r\n");
+    let form = format!("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\n{long}");
+    assert_eq!(send(&gateway, of_b("/openai/v1/files", FORM, form)).await.status(), 413);
+    assert_eq!(estate.counts(), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_share_one_account_of_memory() {
+    let estate = Estate::of(1);
+    (0..1_000).for_each(|i| estate.plant(0, "files", &format!("file-{i:04}")));
+    let store = Arc::new(MemoryStore::new(100));
+    let layer = OwnershipLayer::new(store.clone());
+    let list = || call_as("b", "GET", "/openai/files?limit=1000", &NONE);
+    let roomy = estate.stacked(Some(layer.clone()), estate.layer().store(store.clone()));
+    assert_eq!(ok(&roomy, list()).await["data"], json!([]));
+    let tight = estate.stacked(Some(layer.list_memory(60_000)), estate.layer().store(store));
+    let refused = send(&tight, list()).await;
+    assert!(header(&refused, "retry-after").is_some());
+    assert_eq!(error(refused).await, (503, "overloaded".to_owned()));
+    assert_eq!(ok(&tight, call_as("b", "GET", "/openai/files?limit=10", &NONE)).await["data"], json!([]));
 }

@@ -35,6 +35,42 @@ pub fn read_form_with(boundary: &str, body: &[u8]) -> Result<Fields, ReadBodyErr
     scan.finish()
 }
 
+/// A part of a form: its head, without the blank line, and its value, and where that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part<'a> {
+    pub(crate) head: &'a str,
+    pub(crate) value: &'a [u8],
+    at: usize,
+}
+
+impl Part<'_> {
+    /// Whether it is the content of a file rather than a field.
+    pub(crate) fn is_file(&self) -> bool {
+        self.head.to_ascii_lowercase().contains("filename")
+    }
+}
+
+/// The parts of a form that is held whole.
+///
+/// # Errors
+/// As [`read_form`].
+pub(crate) fn parts<'a>(boundary: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, ReadBodyError> {
+    // From here on the form is one that can be read in one way only.
+    read_form_with(boundary, body)?;
+    let delimiter = format!("\r\n--{boundary}");
+    let (finder, mut parts) = (memmem::Finder::new(&delimiter), Vec::new());
+    let mut at = delimiter.len() - 2;
+    while let Some(part) = body.get(at..).and_then(|rest| rest.strip_prefix(b"\r\n")) {
+        let blank = memmem::find(part, b"\r\n\r\n").ok_or_else(malformed)?;
+        let head = std::str::from_utf8(&part[..blank]).map_err(|_| malformed())?;
+        let rest = part.get(blank + 4..).ok_or_else(malformed)?;
+        let value = finder.find(rest).and_then(|end| rest.get(..end)).ok_or_else(malformed)?;
+        parts.push(Part { head, value, at: at + 2 + blank + 4 });
+        at += 2 + blank + 4 + value.len() + delimiter.len();
+    }
+    Ok(parts)
+}
+
 /// A form on its way in.
 #[derive(Debug)]
 pub(super) struct FormScan {
@@ -217,18 +253,8 @@ fn expect(window: &[u8], expected: &[u8]) -> Result<bool, ReadBodyError> {
 /// # Errors
 /// As [`read_form`](super::read_form).
 pub(in crate::azure) fn fields(boundary: &str, body: &[u8]) -> Result<Vec<(String, Range<usize>)>, ReadBodyError> {
-    read_form_with(boundary, body)?;
-    let delimiter = format!("\r\n--{boundary}");
-    let (finder, mut fields) = (memmem::Finder::new(&delimiter), Vec::new());
-    let mut at = delimiter.len() - 2;
-    while let Some(part) = body.get(at..).and_then(|rest| rest.strip_prefix(b"\r\n")) {
-        let head = memmem::find(part, b"\r\n\r\n").ok_or_else(malformed)?;
-        let start = at + 2 + head + 4;
-        let length = body.get(start..).and_then(|rest| finder.find(rest)).ok_or_else(malformed)?;
-        fields.push((name(&part[..head])?, start..start + length));
-        at = start + length + delimiter.len();
-    }
-    Ok(fields)
+    let named = |part: Part<'_>| Ok((name(part.head.as_bytes())?, span(part.at, part.value)));
+    parts(boundary, body)?.into_iter().map(named).collect()
 }
 
 /// The name of a part's field.

@@ -1,53 +1,62 @@
 //! What a request is about: which objects it refers to, and whether it makes or lists any.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Uri};
 use memchr::memchr2_iter;
 use memchr::memmem::Finder;
 
-use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, Sealed, is_look_alike, is_plain, look_alikes};
+use super::learning;
+use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, Sealed, is_plain};
 use crate::azure::operation::Operation;
 use crate::body::Body;
 use crate::context::{Route, is_sdp};
-use crate::directory;
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
 /// What a request is about.
 #[derive(Debug)]
-pub(super) struct Subject {
-    pub(super) route: Route,
+pub(crate) struct Subject {
+    pub(crate) route: Route,
     /// What the request refers to: the backend must know it.
-    pub(super) named: Vec<Named>,
+    pub(crate) named: Vec<Named>,
     /// What it repeats: the backend may know it.
-    pub(super) repeated: Vec<ObjectId>,
+    pub(crate) repeated: Vec<ObjectId>,
     /// Content in it that only one backend reads, the last of it last.
-    pub(super) sealed: Vec<Sealed>,
-    /// What else in it could be an id, as far as that is looked for: nothing of it may be another client's.
-    pub(super) suspects: Vec<ObjectId>,
+    pub(crate) sealed: Vec<Sealed>,
+    /// Whether what stands where ids belong was read to its end.
+    pub(crate) extent: Extent,
     /// Whether it makes or lists objects that are kept.
-    pub(super) is_kept: bool,
+    pub(crate) is_kept: bool,
     /// What its answer tells.
-    pub(super) lesson: Lesson,
+    pub(crate) lesson: Taught,
     /// Whether it asks for a list of objects that belong to somebody.
-    pub(super) is_list: bool,
+    pub(crate) is_list: bool,
+}
+
+/// How far the ids of a body were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Something that is too long for an id stands where one belongs.
+    Oversized,
+    /// There are more than are read.
+    Truncated,
+    Whole,
 }
 
 /// An object that a request refers to.
 #[derive(Debug)]
-pub(super) struct Named {
-    pub(super) id: ObjectId,
+pub(crate) struct Named {
+    pub(crate) id: ObjectId,
     /// The call that reads it, if there is one.
-    pub(super) read: Option<Uri>,
+    pub(crate) read: Option<Uri>,
 }
 
 /// What is learned from a successful answer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Lesson {
+pub(crate) enum Taught {
     /// The realtime call that its `Location` leads to.
     Call,
     /// The object is gone.
@@ -56,35 +65,32 @@ pub(super) enum Lesson {
     Key,
     Nothing,
     /// Ids, and content that only one backend reads.
-    Told(directory::Lesson),
+    Told(learning::Lesson),
 }
 
 impl Subject {
-    /// Reads a request. With `strict`, nothing may stay unread in which an id could stand.
+    /// Reads a request. A body that cannot be read refers to nothing.
     ///
     /// # Errors
-    /// The route's own; with `strict`, what could not be read.
-    pub(super) fn read(request: &Request<Body>, strict: bool) -> Result<Self, Error> {
+    /// The route's own.
+    pub(crate) fn read(request: &Request<Body>) -> Result<Self, Error> {
         let (method, uri) = (request.method(), request.uri());
         let route = Route::find_or_parse(request.extensions(), method, uri)?;
-        let references = references(request, &route, strict)?;
+        let references = references(request, &route);
         let mut subject = Self {
             named: Vec::new(),
             repeated: references.repeated().to_vec(),
             sealed: references.sealed().to_vec(),
-            suspects: Vec::new(),
+            extent: extent(&references),
             is_kept: is_kept(method, route.operation()),
-            lesson: Lesson::Nothing,
+            lesson: Taught::Nothing,
             is_list: false,
             route,
         };
-        let in_path = subject.in_path(strict)?;
+        let in_path = subject.in_path();
         let in_query = if in_path.is_none() && method == Method::GET { subject.in_query(uri) } else { Vec::new() };
         subject.lesson = subject.lesson_of(method, uri.path(), in_path.as_ref(), references.store());
         subject.is_list = subject.is_kept && method == Method::GET && subject.route.object_ids().len() == 0;
-        if strict && subject.is_out_of_sight(uri.path()) {
-            return Err(out_of_sight());
-        }
         let surface = subject.route.surface();
         // Of more ids than anybody reads, none is worth asking for.
         let readable = |id: &ObjectId| id.read_path(surface).filter(|_| !references.is_truncated());
@@ -98,35 +104,34 @@ impl Subject {
                 subject.named.push(Named { id, read });
             }
         }
-        if strict {
-            subject.suspects = suspects(request, &subject.named)?;
-        }
         Ok(subject)
     }
 
+    /// Whether a text is among what the request refers to.
+    pub(crate) fn names(&self, text: &str) -> bool {
+        self.named.iter().any(|named| named.id.as_str() == text)
+    }
+
     /// Whether the request has nothing to do with objects.
-    pub(super) fn is_stateless(&self) -> bool {
+    pub(crate) fn is_stateless(&self) -> bool {
         self.named.is_empty()
             && self.repeated.is_empty()
             && self.sealed.is_empty()
-            && self.suspects.is_empty()
-            && self.lesson == Lesson::Nothing
+            && self.lesson == Taught::Nothing
             && !self.is_kept
     }
 
     /// Whether the answer is the key of a realtime session.
-    pub(super) fn issues_key(&self, method: &Method, path: &str) -> bool {
+    pub(crate) fn issues_key(&self, method: &Method, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         let issues = ["/realtime/client_secrets", "/realtime/sessions"].iter().any(|end| path.ends_with(end));
         method == Method::POST && self.route.operation() == Operation::Realtime && issues
     }
 
     /// The first id of the path: what lies inside an object is reached through it.
-    fn in_path(&self, strict: bool) -> Result<Option<ObjectId>, Error> {
-        let Some(text) = self.route.object_ids().next() else { return Ok(None) };
-        let family = Family::of_operation(self.route.operation());
-        let id = family.and_then(|family| ObjectId::new(family, text));
-        if strict && id.is_none() { Err(not_found(text)) } else { Ok(id) }
+    fn in_path(&self) -> Option<ObjectId> {
+        let text = self.route.object_ids().next()?;
+        Family::of_operation(self.route.operation()).and_then(|family| ObjectId::new(family, text))
     }
 
     /// The ids from which a list goes on, or the call that a realtime session joins.
@@ -140,32 +145,32 @@ impl Subject {
         parameters.filter(|(name, ..)| holds_id(name)).filter_map(|(_, id, _)| ObjectId::new(family, &id)).collect()
     }
 
-    fn lesson_of(&self, method: &Method, path: &str, in_path: Option<&ObjectId>, store: Option<bool>) -> Lesson {
+    fn lesson_of(&self, method: &Method, path: &str, in_path: Option<&ObjectId>, store: Option<bool>) -> Taught {
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let alone = self.route.object_ids().len() == 1 && in_path.is_some_and(|id| id.as_str() == last);
         let family = Family::of_operation(self.route.operation());
         let posts = method == Method::POST;
-        let told = |family, makes, is_stored| Lesson::Told(directory::Lesson { family, makes, is_stored });
+        let told = |family, makes, is_stored| Taught::Told(learning::Lesson { family, makes, is_stored });
         match self.route.operation() {
             _ if method == Method::DELETE => {
-                in_path.filter(|_| alone).map_or(Lesson::Nothing, |id| Lesson::Gone(id.clone()))
+                in_path.filter(|_| alone).map_or(Taught::Nothing, |id| Taught::Gone(id.clone()))
             }
             Operation::Responses => told(family, posts && in_path.is_none(), store != Some(false)),
-            Operation::Realtime if posts && in_path.is_none() && last == "calls" => Lesson::Call,
-            _ if store == Some(false) => Lesson::Nothing,
-            Operation::ChatCompletions if posts && store != Some(true) => Lesson::Nothing,
+            Operation::Realtime if posts && in_path.is_none() && last == "calls" => Taught::Call,
+            _ if store == Some(false) => Taught::Nothing,
+            Operation::ChatCompletions if posts && store != Some(true) => Taught::Nothing,
             Operation::ChatCompletions => told(family, posts && in_path.is_none(), true),
             _ if self.is_kept => {
                 let is_collection = |family: &Family| family.collection().unwrap_or("uploads").ends_with(last);
                 let own = family.filter(|family| is_collection(family) || alone);
                 told(own, posts && in_path.is_none(), true)
             }
-            _ => Lesson::Nothing,
+            _ => Taught::Nothing,
         }
     }
 
     /// Whether nobody here knows what a path would reach.
-    fn is_out_of_sight(&self, path: &str) -> bool {
+    pub(crate) fn is_out_of_sight(&self, path: &str) -> bool {
         let own = |family: Family| {
             let collection = family.collection().unwrap_or("uploads");
             path.trim_end_matches('/').to_ascii_lowercase().ends_with(collection)
@@ -201,46 +206,22 @@ fn is_kept(method: &Method, operation: Operation) -> bool {
 }
 
 /// What the body refers to.
-fn references(request: &Request<Body>, route: &Route, strict: bool) -> Result<References, Error> {
-    let (headers, body) = (request.headers(), request.body());
-    let operation = route.operation();
-    let is_offer = route.operation() == Operation::Realtime && is_sdp(headers);
-    if http_body::Body::is_end_stream(body) || is_multipart(headers) || is_offer {
-        return Ok(References::default());
-    }
-    let Some(bytes) = body.as_bytes() else {
-        return if strict { Err(too_large()) } else { Ok(References::default()) };
-    };
-    if strict && headers.contains_key(CONTENT_ENCODING) {
-        return Err(unreadable());
-    }
-    if !strict && !may_refer(operation, bytes) {
-        return Ok(References::default());
-    }
-    match References::read(operation, bytes) {
-        Ok(references) if strict && references.is_oversized() => Err(not_found("")),
-        Ok(references) if strict && references.is_truncated() => Err(unreadable()),
-        Ok(references) => Ok(references),
-        Err(_) if strict => Err(unreadable()),
-        Err(_) => Ok(References::default()),
+fn references(request: &Request<Body>, route: &Route) -> References {
+    let (headers, operation) = (request.headers(), route.operation());
+    let is_offer = operation == Operation::Realtime && is_sdp(headers);
+    let bytes = request.body().as_bytes().filter(|bytes| !bytes.is_empty());
+    match bytes.filter(|bytes| !is_multipart(headers) && !is_offer && may_refer(operation, bytes)) {
+        Some(bytes) => References::read(operation, bytes).unwrap_or_default(),
+        None => References::default(),
     }
 }
 
-/// What else of a request could be an id: any text of its JSON, and what its query says.
-fn suspects(request: &Request<Body>, named: &[Named]) -> Result<Vec<ObjectId>, Error> {
-    let mut texts = match request.body().as_bytes() {
-        Some(body) if is_json(body) => look_alikes(body).map_err(|_| unreadable())?,
-        _ => HashSet::new(),
-    };
-    let parameters = query_parameters(request.uri().query().unwrap_or_default());
-    texts.extend(parameters.map(|(_, value, _)| value.into_owned()).filter(|value| is_look_alike(value)));
-    let suspects = texts.iter().filter(|text| named.iter().all(|named| named.id.as_str() != **text));
-    Ok(suspects.filter_map(|text| ObjectId::new(Family::of_prefix(text).unwrap_or(Family::Item), text)).collect())
-}
-
-/// Whether a body begins like JSON; what claims to be it and is not was refused before.
-fn is_json(body: &[u8]) -> bool {
-    body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'{' | b'['))
+const fn extent(references: &References) -> Extent {
+    match (references.is_oversized(), references.is_truncated()) {
+        (true, _) => Extent::Oversized,
+        (false, true) => Extent::Truncated,
+        (false, false) => Extent::Whole,
+    }
 }
 
 static STORE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"store\""));
@@ -272,27 +253,9 @@ fn api_version(uri: &Uri) -> String {
 }
 
 /// Nobody that this client may know of has an object with this id.
-pub(super) fn not_found(id: &str) -> Error {
+pub(crate) fn not_found(id: &str) -> Error {
     let shown: String = id.chars().filter(|c| !c.is_control()).take(MAX_LEN).collect();
     Error::new(ErrorKind::ObjectNotFound, format!("No object with id '{shown}' was found. Check the id."))
-}
-
-fn out_of_sight() -> Error {
-    Error::new(
-        ErrorKind::OperationNotAllowed,
-        "This gateway keeps the objects of its clients apart, and does not know which of them this path would reach.",
-    )
-}
-
-fn unreadable() -> Error {
-    Error::new(
-        ErrorKind::InvalidBody,
-        "The body could not be searched for ids of objects. Send JSON that is not encoded.",
-    )
-}
-
-fn too_large() -> Error {
-    Error::new(ErrorKind::RequestTooLarge, "The body is too large to be searched for ids of objects.")
 }
 
 #[cfg(test)]
@@ -301,7 +264,7 @@ mod tests {
 
     fn read(method: Method, uri: &str, body: &'static str) -> Option<Subject> {
         let request = Request::builder().method(method).uri(uri).body(Body::from(body)).unwrap();
-        Some(Subject::read(&request, false).unwrap()).filter(|subject| !subject.is_stateless())
+        Some(Subject::read(&request).unwrap()).filter(|subject| !subject.is_stateless())
     }
 
     fn named(subject: &Subject) -> Vec<(&str, Option<String>)> {
@@ -350,7 +313,7 @@ mod tests {
     fn an_answer_teaches_what_its_call_makes() {
         let lesson = |method, uri, body| read(method, uri, body).map(|subject| subject.lesson);
         let post = |uri, body| lesson(Method::POST, uri, body);
-        let told = |family, makes, is_stored| Some(Lesson::Told(directory::Lesson { family, makes, is_stored }));
+        let told = |family, makes, is_stored| Some(Taught::Told(learning::Lesson { family, makes, is_stored }));
         assert_eq!(post("/openai/v1/files", ""), told(Some(Family::File), true, true));
         assert_eq!(post("/openai/threads/runs", "{}"), told(None, true, true));
         assert_eq!(post("/openai/threads/t/runs", "{}"), told(None, false, true));
@@ -358,29 +321,12 @@ mod tests {
         assert_eq!(post("/openai/v1/responses", "{}"), told(Some(Family::Response), true, true));
         let unstored = post("/openai/v1/responses", r#"{"store":false}"#);
         assert_eq!(unstored, told(Some(Family::Response), true, false), "what only one reads is learned all the same");
-        assert_eq!(post("/openai/v1/realtime/calls", ""), Some(Lesson::Call));
+        assert_eq!(post("/openai/v1/realtime/calls", ""), Some(Taught::Call));
         let chat = "/openai/v1/chat/completions";
         assert_eq!(post(chat, r#"{"store":true}"#), told(Some(Family::Completion), true, true));
         assert_eq!(post(chat, r#"{"store":false}"#), None);
         let gone = lesson(Method::DELETE, "/openai/threads/t/", "");
-        assert_eq!(gone, ObjectId::new(Family::Thread, "t").map(Lesson::Gone));
-        assert_eq!(lesson(Method::DELETE, "/openai/threads/t/messages/m", ""), Some(Lesson::Nothing));
-    }
-
-    #[test]
-    fn strictly_nothing_stays_unread() {
-        let read = |uri: &str, body: Body| {
-            let request = Request::post(uri).body(body).unwrap();
-            Subject::read(&request, true).map(drop).map_err(|error| error.kind())
-        };
-        let threads = "/openai/threads";
-        assert_eq!(read(threads, Body::from("{}")), Ok(()));
-        assert_eq!(read(threads, Body::from("{")), Err(ErrorKind::InvalidBody));
-        let stream = Body::prefixed(Bytes::from_static(b"{}"), Body::empty());
-        assert_eq!(read(threads, stream), Err(ErrorKind::RequestTooLarge));
-        assert_eq!(read("/openai/v1/unheard/of", Body::empty()), Err(ErrorKind::OperationNotAllowed));
-        assert_eq!(read("/openai/v1/models/m_1/anything", Body::empty()), Err(ErrorKind::ObjectNotFound));
-        let long = format!("/openai/threads/{}", "x".repeat(MAX_LEN + 1));
-        assert_eq!(read(&long, Body::empty()), Err(ErrorKind::ObjectNotFound));
+        assert_eq!(gone, ObjectId::new(Family::Thread, "t").map(Taught::Gone));
+        assert_eq!(lesson(Method::DELETE, "/openai/threads/t/messages/m", ""), Some(Taught::Nothing));
     }
 }

@@ -1,19 +1,25 @@
-//! How much memory all collected bodies hold together, and how much of it one client.
+//! Memory that bodies in hand hold together, and how much of it one client.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::SMALL_BODY;
-use crate::context::Client;
+use bytes::Bytes;
+
+/// Bodies up to this size have the whole account: 64 KiB.
+pub const SMALL_BODY: usize = 64 << 10;
+/// One part in this many of an account, and of each client's share of it, is kept for small bodies.
+pub const SMALL_SHARE: usize = 8;
+/// One client holds at most one part in this many of an account.
+pub const CLIENT_SHARE: usize = 2;
 
 /// What a reservation grows by ahead of a body: one part in this many of what has arrived.
 const AHEAD: usize = 2;
 
 /// The account itself. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Account(Arc<Inner>);
+pub(crate) struct Account(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -31,17 +37,17 @@ struct Ledger {
 }
 
 impl Account {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self(Arc::new(Inner { capacity, digest: RandomState::new(), ledger: Mutex::default() }))
     }
 
-    pub(super) fn in_use(&self) -> usize {
+    pub(crate) fn in_use(&self) -> usize {
         self.ledger().in_use
     }
 
     /// A reservation of nothing yet, for a client; requests without one are one client.
-    pub(super) fn open(&self, client: Option<&Client>) -> Reservation {
-        let client = self.0.digest.hash_one(client.map(Client::id));
+    pub(crate) fn open(&self, client: Option<&str>) -> Reservation {
+        let client = self.0.digest.hash_one(client);
         Reservation { account: self.clone(), client, amount: 0 }
     }
 
@@ -54,7 +60,7 @@ impl Account {
         let mut ledger = self.ledger();
         let held = ledger.clients.get(&client).copied().unwrap_or(0);
         let fits = |used: usize, capacity| used.checked_add(more).is_some_and(|used| used <= ceiling(capacity, total));
-        let granted = fits(ledger.in_use, self.0.capacity) && fits(held, self.0.capacity / super::CLIENT_SHARE);
+        let granted = fits(ledger.in_use, self.0.capacity) && fits(held, self.0.capacity / CLIENT_SHARE);
         if granted && more > 0 {
             ledger.in_use += more;
             ledger.clients.insert(client, held + more);
@@ -78,29 +84,29 @@ impl Account {
 
 /// How much of a share bodies of `total` bytes may use.
 const fn ceiling(share: usize, total: usize) -> usize {
-    if total <= SMALL_BODY { share } else { share - share / super::SMALL_SHARE }
+    if total <= SMALL_BODY { share } else { share - share / SMALL_SHARE }
 }
 
 /// What one body may hold; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Reservation {
+pub(crate) struct Reservation {
     account: Account,
     client: u64,
     amount: usize,
 }
 
 impl Reservation {
-    pub(super) const fn amount(&self) -> usize {
+    pub(crate) const fn amount(&self) -> usize {
         self.amount
     }
 
     /// How much a body of `total` bytes could ever hold.
-    pub(super) fn share(&self, total: usize) -> usize {
-        ceiling(self.account.0.capacity / super::CLIENT_SHARE, total)
+    pub(crate) fn share(&self, total: usize) -> usize {
+        ceiling(self.account.0.capacity / CLIENT_SHARE, total)
     }
 
     /// Grows to `needed`, or not at all.
-    pub(super) fn cover(&mut self, needed: usize) -> bool {
+    pub(crate) fn cover(&mut self, needed: usize) -> bool {
         let covered = needed <= self.amount || self.account.take(self.client, needed - self.amount, needed);
         if covered {
             self.amount = self.amount.max(needed);
@@ -109,7 +115,7 @@ impl Reservation {
     }
 
     /// Grows to `needed` and, where there is room, ahead of it by a part of what is held, never above `limit`.
-    pub(super) fn cover_ahead(&mut self, needed: usize, limit: usize) -> bool {
+    pub(crate) fn cover_ahead(&mut self, needed: usize, limit: usize) -> bool {
         if needed <= self.amount {
             return true;
         }
@@ -117,10 +123,29 @@ impl Reservation {
         self.cover(ahead) || self.cover(needed)
     }
 
-    pub(super) fn shrink_to(&mut self, amount: usize) {
+    pub(crate) fn shrink_to(&mut self, amount: usize) {
         let back = self.amount.saturating_sub(amount);
         self.amount -= back;
         self.account.give_back(self.client, back);
+    }
+}
+
+impl Reservation {
+    /// Bytes that the account knows of for as long as anybody has them.
+    pub(crate) fn charge(mut self, bytes: Bytes) -> Bytes {
+        self.shrink_to(bytes.len());
+        if bytes.is_empty() { bytes } else { Bytes::from_owner(Charged { bytes, _reservation: self }) }
+    }
+}
+
+struct Charged {
+    bytes: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -139,7 +164,7 @@ mod tests {
     #[test]
     fn the_last_share_is_for_small_bodies() {
         let account = Account::new(16 * SMALL_BODY);
-        let open = |id: &str| account.open(Some(&Client::new(id)));
+        let open = |id: &str| account.open(Some(id));
         let (mut large, mut other, mut small) = (open("a"), open("b"), open("a"));
         assert!(large.cover(7 * SMALL_BODY));
         assert!(!small.cover(SMALL_BODY + 1), "not for a large one");
@@ -180,8 +205,8 @@ mod tests {
         ) {
             const CAPACITY: usize = 400_000;
             let account = Account::new(CAPACITY);
-            let clients = [Some(Client::new("a")), Some(Client::new("b")), None];
-            let mut open: Vec<_> = (0..6).map(|i| account.open(clients[i % 3].as_ref())).collect();
+            let clients = [Some("a"), Some("b"), None];
+            let mut open: Vec<_> = (0..6).map(|i| account.open(clients[i % 3])).collect();
             for (which, op, amount) in ops {
                 match op {
                     0 => drop(open[which].cover(amount)),

@@ -158,7 +158,7 @@ impl<'a> Page<'a> {
     }
 
     fn last(&self) -> Option<Cow<'a, str>> {
-        self.data.0.iter().rev().find_map(|object| id_of(object))
+        self.data.0.iter().rev().find_map(id_of)
     }
 
     /// The objects of the client, with their ids.

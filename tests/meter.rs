@@ -1,9 +1,12 @@
 //! Metering from outside: what is counted, when, for whom, and that no byte changes.
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::stream;
 use http::{Method, Request, Response};
 use http_body::Frame;
@@ -12,7 +15,11 @@ use proptest::prelude::*;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Client, Route, Spending, UsageSource};
+use tower_azure_openai::gateway;
+use tower_azure_openai::limit::{ClientLimitLayer, MemoryLimits};
 use tower_azure_openai::meter::{MeterUsageLayer, Metered, SilentStreams};
+use tower_azure_openai::pool::{Backend, Deployment, Pool};
+use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 const CHAT: &str = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
 const TOLD: UsageSource = UsageSource::Reported;
@@ -298,4 +305,108 @@ proptest! {
             None => prop_assert!(counted.iter().all(|(.., source)| *source == ESTIMATED)),
         }
     }
+}
+
+/// What a backend makes of its n-th request, by which a tenth fails or is cut.
+fn reply(n: u64, streams: bool, backend: &str, client: &str, billed: &Billed) -> Result<Response<Body>, BoxError> {
+    let (input, output) = (n % 97 + 1, n % 31 + 1);
+    match n % 40 {
+        0 => return Err("reset".into()),
+        1 => return Ok(answer(429, JSON, chopped(r#"{"error":{"code":"429","message":"wait"}}"#, &[]))),
+        2 => return Ok(answer(500, JSON, chopped(r#"{"error":{"code":"500","message":"oops"}}"#, &[]))),
+        _ => {}
+    }
+    let usage = format!("{{\"prompt_tokens\":{input},\"completion_tokens\":{output}}}");
+    let bill = || {
+        let mut billed = billed.lock().unwrap();
+        let sums: &mut (u64, u64) = billed.entry((client.to_owned(), backend.to_owned())).or_default();
+        *sums = (sums.0 + input, sums.1 + output);
+    };
+    if !streams {
+        bill();
+        return Ok(answer(200, JSON, chopped(&format!("{{\"choices\":[],\"usage\":{usage}}}"), &[7])));
+    }
+    let mut events =
+        vec![Bytes::from_static(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}],\"usage\":null}\n\n")];
+    if n % 40 == 3 {
+        let cut = stream::iter([Ok(Frame::data(events.remove(0))), Err(BoxError::from("reset"))]);
+        let answer = Response::builder().header("content-type", EVENTS);
+        return Ok(answer.body(Body::new(StreamBody::new(cut))).unwrap());
+    }
+    bill();
+    let last = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n";
+    events.push(Bytes::from(format!("{last}data: {{\"choices\":[],\"usage\":{usage}}}\n\n")));
+    events.push(Bytes::from_static(b"data: [DONE]\n\n"));
+    Ok(answer(200, EVENTS, events))
+}
+
+type Billed = Arc<Mutex<BTreeMap<(String, String), (u64, u64)>>>;
+
+/// The tokens of ten thousand requests at once, a tenth of which fail, are cut or are left by their clients, through the whole stack:
+/// what is counted as told is what the backends billed, by client and by backend.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_requests_at_once_are_counted_to_the_token() {
+    let mut pool = Pool::builder();
+    let mut clients = ClientRegistry::builder();
+    for n in 0..3 {
+        let backend = Backend::new(format!("b{n}"), format!("https://b{n}.example"));
+        pool = pool.add_backend(backend.add_deployment(Deployment::new("gpt-4o")));
+    }
+    for n in 0..5 {
+        clients = clients.add_key(Client::new(format!("team-{n}")), format!("key-of-the-team-{n}"));
+    }
+    let (billed, counted) = (Billed::default(), Billed::default());
+    let (ours, requests) = (billed.clone(), AtomicU64::new(0));
+    let backends = Arc::new(move |request: Request<Body>| {
+        let backend = request.uri().host().unwrap().split('.').next().unwrap().to_owned();
+        let body = String::from_utf8_lossy(request.body().as_bytes().unwrap()).into_owned();
+        let client = body.split("\"user\":\"").nth(1).unwrap().split('"').next().unwrap();
+        reply(requests.fetch_add(1, Relaxed), body.contains("\"stream\":true"), &backend, client, &ours)
+    });
+    let sums = counted.clone();
+    let meter = MeterUsageLayer::new().on_usage(move |metered| {
+        if metered.source == TOLD {
+            let key = (metered.client.unwrap().id().to_owned(), metered.target.unwrap().backend().to_owned());
+            let mut sums = sums.lock().unwrap();
+            let sums = sums.entry(key).or_default();
+            *sums = (sums.0 + metered.usage.input, sums.1 + metered.usage.output);
+        }
+    });
+    let terminate = TerminateCredentialsLayer::new(clients.build().unwrap());
+    let limits = ClientLimitLayer::new(MemoryLimits::new());
+    let gateway = gateway::builder(pool.build().unwrap(), terminate).limits(limits).meter(meter).build(service_fn(
+        move |request| {
+            let backends = backends.clone();
+            async move {
+                tokio::task::yield_now().await;
+                backends(request)
+            }
+        },
+    ));
+    let one = |n: u64| {
+        let gateway = gateway.clone();
+        async move {
+            let streams = if n % 2 == 0 { ",\"stream\":true,\"stream_options\":{\"include_usage\":true}" } else { "" };
+            let client = n % 5;
+            let body = format!("{{\"user\":\"team-{client}\",\"messages\":[]{streams}}}");
+            let request = Request::post(CHAT).header("api-key", format!("key-of-the-team-{client}"));
+            let request = request.header("content-type", JSON).body(Body::from(body)).unwrap();
+            let mut body = gateway.oneshot(request).await.unwrap().into_body();
+            // Some clients leave once they have what they want.
+            let frames = if n % 10 == 8 { 2 } else { usize::MAX };
+            for _ in 0..frames {
+                tokio::task::yield_now().await;
+                if !matches!(body.frame().await, Some(Ok(_))) {
+                    break;
+                }
+            }
+        }
+    };
+    join_all((0..10_000).map(one)).await;
+    let (billed, counted) = (billed.lock().unwrap().clone(), counted.lock().unwrap().clone());
+    assert!(
+        billed.len() == 15 && billed.values().map(|sums| sums.0).sum::<u64>() > 100_000,
+        "most were served: {billed:?}"
+    );
+    assert_eq!(counted, billed);
 }

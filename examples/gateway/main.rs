@@ -9,6 +9,7 @@ mod answer;
 mod args;
 mod config;
 mod connection;
+mod cors;
 mod demo;
 mod identities;
 mod kept;

@@ -33,6 +33,7 @@ use crate::config::backends;
 use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
 use crate::config::releases;
 use crate::config::{self, Authentication, Config};
+use crate::cors;
 use crate::identities::Identities;
 use crate::kept::Kept;
 
@@ -87,7 +88,9 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
     Ok(gateway::builder(pool.clone(), terminate)
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
         .respond((
+            option_layer(cors::layer(&config.cors)),
             RespondLayer::new(),
+            FilterLayer::new(cors::websockets(&config.cors)),
             option_layer(front_door(config)),
             MapRequestLayer::new(without(config.base_path.clone())),
             FilterLayer::new(api_only),

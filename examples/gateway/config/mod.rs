@@ -7,6 +7,7 @@ pub(crate) mod backends;
 pub(crate) mod behaviour;
 pub(crate) mod clients;
 mod consistency;
+pub(crate) mod cors;
 mod endpoint;
 pub(crate) mod entra;
 mod problem;
@@ -33,6 +34,7 @@ use behaviour::{
     ApiVersion, Circuit, Failover, Forward, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts, Usage,
 };
 use clients::Client;
+use cors::Origins;
 use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
@@ -82,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) front_door: FrontDoor,
     pub(crate) forward: Forward,
     pub(crate) usage: Usage,
+    /// Browser applications that may call.
+    pub(crate) cors: Origins,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) telemetry: Telemetry,
@@ -167,6 +171,7 @@ impl Config {
             front_door: s.section("front_door", FrontDoor::read),
             forward: s.section("forward", Forward::read),
             usage: s.section("usage", Usage::read),
+            cors: s.section("cors", Origins::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
             telemetry: s.section("telemetry", Telemetry::read),

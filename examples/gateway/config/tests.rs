@@ -1164,13 +1164,44 @@ fn headers_of_requests_that_backends_get_are_read() {
 }
 
 #[test]
+fn origins_are_exact() {
+    let origins = |list: &str| valid(&with("# end", &format!("[cors]\norigins = [{list}]"))).config.cors;
+    assert_eq!(origins(""), Origins::None);
+    assert_eq!(origins("\"*\""), Origins::Any);
+    for text in
+        ["https://app.example", "http://localhost:3000", "tauri://localhost", "http://[::1]:5173", "https://a:80"]
+    {
+        assert_eq!(origins(&format!("{text:?}")), Origins::These(vec![text.parse().unwrap()]));
+    }
+    for (text, expected) in [
+        ("*", "\"*\" is every origin: it must stand alone"),
+        ("null", "\"null\" is the origin of every sandboxed page and every local file"),
+        ("https://*.example", "must be one exact origin"),
+        ("app.example", "must be an origin as browsers send it"),
+        ("", "must be an origin as browsers send it"),
+        ("https://", "must be an origin as browsers send it"),
+        ("https://user@app.example", "must be an origin as browsers send it"),
+        ("https://app.example/", "must end after the host and its port"),
+        ("https://app.example/page?x#y", "must end after the host and its port"),
+        ("https://app.example:", "must have a port from 1 to 65535"),
+        ("https://App.example", "must be in lower case, as browsers send it: \"https://app.example\""),
+        ("https://app.example:443", "must be without its port, which browsers leave out: \"https://app.example\""),
+        ("http://app.example:80", "must be without its port"),
+        ("https://b\u{fc}cher.example", "must be an origin as browsers send it"),
+    ] {
+        let found = problems(&with("# end", &format!("[cors]\norigins = [\"https://a\", {text:?}]")));
+        assert!(found.starts_with(&format!("cors.origins[1]: {expected}")), "{text}: {found}");
+        assert_eq!(found.lines().count(), 1, "{found}");
+    }
+}
+
+#[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         ("# top", "", &["redis = { url = \"redis://x\" }", "shutdown_delay = \"1s\"", "threads = 1"][..]),
         ("# client", "clients[0].", &["priority = \"high\""]),
         ("# end", "limits.", &["in_flight = 1"]),
         ("# end", "forward.", &["proxy = \"http://proxy:3128\"", "proxy = \"\""]),
-        ("# end", "cors.", &["origins = [\"*\"]"]),
         ("# end", "priority.", &["normal = 0.9", "low = 1.0"]),
         ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"]),
         ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""]),

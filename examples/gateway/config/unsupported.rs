@@ -26,7 +26,6 @@ const KEYS: &[(&str, Known)] = &[
     ("clients[].priority", Known::Text("normal")),
     ("limits.in_flight", Known::Count(0)),
     ("forward.proxy", Known::AnyText),
-    ("cors.origins", Known::List),
     ("priority.normal", Known::Ratio(0.95)),
     ("priority.low", Known::Ratio(0.7)),
     ("capture.sink", Known::Text("off")),

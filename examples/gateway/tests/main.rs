@@ -14,6 +14,7 @@ mod websocket;
 mod admin;
 mod admission;
 mod connections;
+mod cors;
 mod early;
 mod hygiene;
 mod identity;

@@ -40,8 +40,10 @@ const EXPOSED: [&str; 18] = [
     "x-should-retry",
 ];
 
+type Finish = fn(Response<Body>) -> Response<Body>;
+
 /// Answers preflights before anybody is asked for a key, and lets the pages of these origins read every answer.
-pub(crate) fn layer(origins: &Origins) -> Option<(MapResponseLayer<fn(Response<Body>) -> Response<Body>>, CorsLayer)> {
+pub(crate) fn layer(origins: &Origins) -> Option<(MapResponseLayer<Finish>, CorsLayer)> {
     let origins = match origins {
         Origins::Any => AllowOrigin::any(),
         Origins::None => return None,
@@ -54,7 +56,7 @@ pub(crate) fn layer(origins: &Origins) -> Option<(MapResponseLayer<fn(Response<B
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed.collect::<Vec<_>>())
         .max_age(MAX_AGE);
-    Some((MapResponseLayer::new(without_content), cors))
+    Some((MapResponseLayer::new(without_content as Finish), cors))
 }
 
 /// Of the answers that pass here only one to a preflight says which methods are allowed.

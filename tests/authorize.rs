@@ -89,22 +89,25 @@ async fn calls_of_which_nobody_sees_the_model_need_their_operation() {
 #[tokio::test]
 async fn every_call_can_be_opened() {
     let calls = [
+        ("POST", "/openai/v1/assistants/asst_1", Operation::Assistants),
         ("POST", "/openai/v1/batches", Operation::Batches),
+        ("POST", "/openai/v1/chatkit/sessions", Operation::ChatKit),
         ("POST", "/openai/v1/evals/eval_1/runs", Operation::Evals),
         ("POST", "/openai/v1/fine_tuning/alpha/graders/run", Operation::FineTuning),
-        ("POST", "/openai/v1/videos/video_1/remix", Operation::Other),
-        ("POST", "/openai/v1/videos/edits", Operation::Other),
-        ("POST", "/openai/v1/realtime/calls", Operation::Other),
-        ("POST", "/openai/v1/realtime/calls/rtc_1/accept", Operation::Other),
-        ("POST", "/openai/v1/realtime/transcription_sessions", Operation::Other),
-        ("POST", "/openai/v1/realtime/translations/client_secrets", Operation::Other),
-        ("POST", "/openai/v1/chatkit/sessions", Operation::Other),
-        ("POST", "/openai/v1/threads/runs", Operation::Other),
-        ("DELETE", "/openai/v1/models/ft-1", Operation::Other),
+        ("DELETE", "/openai/v1/models/ft-1", Operation::Models),
         ("PUT", "/openai/v1/unheard/of", Operation::Other),
+        ("POST", "/openai/v1/realtime/calls", Operation::Realtime),
+        ("POST", "/openai/v1/realtime/calls/rtc_1/accept", Operation::Realtime),
+        ("POST", "/openai/v1/realtime/transcription_sessions", Operation::Realtime),
+        ("POST", "/openai/v1/realtime/translations/client_secrets", Operation::Realtime),
+        ("GET", "/openai/v1/realtime?intent=transcription", Operation::Realtime),
+        ("POST", "/openai/v1/responses", Operation::Responses),
+        ("POST", "/openai/v1/threads/runs", Operation::Threads),
+        ("POST", "/openai/v1/videos/edits", Operation::Videos),
+        ("POST", "/openai/v1/videos/video_1/remix", Operation::Videos),
     ];
     for (method, path, opens) in calls {
-        for operation in [Operation::Batches, Operation::Evals, Operation::FineTuning, Operation::Other] {
+        for (.., operation) in calls {
             let client = restricted().operations([operation]);
             let expected = (operation != opens).then_some(ErrorKind::OperationNotAllowed);
             assert_eq!(refusal(request(method, path, Some(client))).await, expected, "{path} by {operation:?}");
@@ -113,13 +116,52 @@ async fn every_call_can_be_opened() {
 }
 
 #[tokio::test]
+async fn a_batch_of_which_nobody_sees_the_models_is_refused_whatever_is_opened() {
+    let opened =
+        || restricted().operations([Operation::Batches, Operation::Files, Operation::Uploads, Operation::Other]);
+    for (path, body, expected) in [
+        ("/openai/v1/uploads", r#"{"purpose":"batch","filename":"x","bytes":9,"mime_type":"a/b"}"#, false),
+        ("/openai/uploads?api-version=x", r#"{"purpose":"fine-tune","filename":"x"}"#, true),
+        ("/openai/files/import?api-version=x", r#"{"content_url":"https://x.example/b","purpose":"batch"}"#, false),
+        ("/openai/files/import?api-version=x", r#"{"purpose":"fine-tune"}"#, true),
+        ("/openai/v1/files", "purpose=batch&file=x", false),
+        ("/openai/v1/batches", r#"{"endpoint":"/v1/responses","input_blob":"https://x.example/b"}"#, false),
+        ("/openai/v1/batches", r#"{"endpoint":"/v1/responses","input_file_id":"file-1"}"#, true),
+        ("/openai/v1/uploads/upload_1/parts", "anything", true),
+        ("/openai/v1/uploads/upload_1/complete", r#"{"part_ids":[]}"#, true),
+    ] {
+        for (client, passes) in [(Some(opened()), expected), (Some(Client::new("free")), true), (None, true)] {
+            let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(())));
+            let service = (InspectLayer::new(), AuthorizeLayer::new()).layer(inner);
+            let mut request = Request::post(path).body(Body::from(body)).unwrap();
+            request.extensions_mut().extend(client.into_iter().fold(http::Extensions::new(), |mut all, client| {
+                all.insert(client);
+                all
+            }));
+            let refused = service.oneshot(request).await.err();
+            let refused = refused.map(|error| Error::find(error.as_ref()).expect("a cause of the crate").kind());
+            assert_eq!(refused, (!passes).then_some(ErrorKind::OperationNotAllowed), "{path} {body}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_alias_is_judged_wherever_it_stands() {
     let form = "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\n{}\r\n--b--";
+    let session = "--b\r\ncontent-disposition: form-data; name=sdp\r\n\r\nv=0\r\n--b\r\n\
+        content-disposition: form-data; name=session\r\n\r\n{\"type\":\"realtime\",\"model\":\"{}\"}\r\n--b--";
     for (method, path, content_type, body) in [
         ("POST", "/openai/v1/chat/completions", "application/json", r#"{"model":"{}"}"#),
         ("POST", "/openai/v1/chat/completions", "text/plain", r#"{"model":"{}"}"#),
         ("POST", "/openai/responses?api-version=x", "application/json", r#"{"model":"{}"}"#),
         ("POST", "/openai/v1/realtime/client_secrets", "application/json", r#"{"session":{"model":"{}"}}"#),
+        ("POST", "/openai/v1/realtime/calls", "multipart/form-data; boundary=b", session),
+        (
+            "POST",
+            "/openai/v1/realtime/transcription_sessions",
+            "application/json",
+            r#"{"input_audio_transcription":{"model":"{}"}}"#,
+        ),
         ("POST", "/openai/v1/audio/transcriptions", "multipart/form-data; boundary=b", form),
         ("POST", "/openai/threads/runs", "application/json", r#"{"model":"{}"}"#),
         ("POST", "/openai/deployments/{}/responses", "application/json", r#"{"model":"o1"}"#),

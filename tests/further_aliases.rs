@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::util::MapRequestLayer;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tower_azure_openai::azure::operation::Operation;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::forward::ForwardLayer;
@@ -228,6 +229,89 @@ async fn a_model_beside_the_intent_to_transcribe_is_for_the_gateway_only() {
         assert_eq!((&*seen[0].backend, seen[0].query.as_deref()), ("a", Some(expected)), "{query}");
         let (status, _) = send(Some(Client::new("other").allow(["chat"])), request(), false).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{query}");
+    }
+}
+
+fn session_form(model: &str, transcription: &str) -> Request<Body> {
+    let session = json!({ "type": "realtime", "audio": { "input": { "transcription": { "model": transcription } } }, "model": model });
+    let body = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"sdp\"\r\n\r\nv=0\r\n--b\r\n\
+         Content-Disposition: form-data; name=\"session\"\r\nContent-Type: application/json\r\n\r\n{session}\r\n--b--\r\n"
+    );
+    let request = Request::post("/openai/v1/realtime/calls").header(CONTENT_TYPE, "multipart/form-data; boundary=b");
+    request.header(CONTENT_LENGTH, body.len()).body(Body::from(body)).unwrap()
+}
+
+#[tokio::test]
+async fn a_call_names_its_models_in_the_session_of_its_form() {
+    let (_, seen) = send(None, session_form("chat", "say"), false).await;
+    assert_eq!(seen[0].backend, "a");
+    let expected = session_form("chat-a", "say-a").into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(seen[0].body, expected);
+    let held = || Some(Client::new("held").allow(["chat"]));
+    assert_eq!(send(held(), session_form("chat", "say"), false).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(send(held(), session_form("img", "chat"), false).await.0, StatusCode::FORBIDDEN);
+    let offer = Request::post("/openai/v1/realtime/calls").header(CONTENT_TYPE, "application/sdp");
+    let (status, seen) = send(None, offer.body(Body::from("v=0\r\n")).unwrap(), false).await;
+    assert_eq!((status, &*seen[0].body), (StatusCode::OK, &b"v=0\r\n"[..]));
+}
+
+fn grader(model: &str) -> Value {
+    json!({ "type": "multi", "graders": { "g": { "type": "score_model", "model": model } } })
+}
+
+#[tokio::test]
+async fn graders_evaluations_and_moderation_name_deployments_too() {
+    let held = || Some(Client::new("held").allow(["chat"]).operations([Operation::Evals, Operation::FineTuning]));
+    for (path, body, pointer) in [
+        (
+            "/openai/v1/fine_tuning/alpha/graders/run",
+            (|m| json!({ "grader": grader(m), "model_sample": "x" })) as fn(&str) -> Value,
+            "/grader/graders/g/model",
+        ),
+        (
+            "/openai/v1/fine_tuning/jobs",
+            |m| json!({ "model": "base", "method": { "reinforcement": { "grader": grader(m) } } }),
+            "/method/reinforcement/grader/graders/g/model",
+        ),
+        (
+            "/openai/v1/evals",
+            |m| json!({ "testing_criteria": [{ "type": "label_model", "model": m }] }),
+            "/testing_criteria/0/model",
+        ),
+        ("/openai/v1/evals", |m| json!({ "data_source": { "type": "completions", "model": m } }), "/data_source/model"),
+        (
+            "/openai/v1/chat/completions",
+            |m| json!({ "model": "chat", "moderation": { "model": m } }),
+            "/moderation/model",
+        ),
+        (
+            "/openai/v1/realtime/transcription_sessions",
+            |m| json!({ "input_audio_transcription": { "model": m } }),
+            "/input_audio_transcription/model",
+        ),
+    ] {
+        let (status, seen) = send(None, post(path, &body("say")), false).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert_eq!((&*seen[0].backend, seen[0].json().pointer(pointer)), ("a", Some(&json!("say-a"))), "{path}");
+        assert_eq!(send(held(), post(path, &body("say")), false).await.0, StatusCode::FORBIDDEN, "{path}");
+        assert_eq!(send(held(), post(path, &body("chat")), false).await.0, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_below_a_deployment_that_azure_serves_without_one_gets_its_model() {
+    let form = |parts: &str| {
+        let body = format!("{parts}--b\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\nPNG\r\n--b--\r\n");
+        let request = Request::post("/openai/v1/deployments/img/images/edits");
+        let request = request.header(CONTENT_TYPE, "multipart/form-data; boundary=\"b\"");
+        request.header(CONTENT_LENGTH, body.len()).body(Body::from(body)).unwrap()
+    };
+    let model = |name| format!("--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{name}\r\n");
+    for parts in [String::new(), model("whatever")] {
+        let (status, seen) = send(None, form(&parts), false).await;
+        assert_eq!((status, &*seen[0].backend), (StatusCode::OK, "a"));
+        assert_eq!(seen[0].body, form(&model("img-a")).into_body().collect().await.unwrap().to_bytes());
     }
 }
 

@@ -43,7 +43,11 @@ impl HttpBody for Wire {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        self.frames.poll_recv(cx)
+        let sent = self.frames.poll_recv(cx);
+        if let (Poll::Ready(Some(Ok(frame))), Some(left)) = (&sent, &mut self.length) {
+            *left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        sent
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -345,7 +349,7 @@ async fn a_body_above_the_replay_limit_streams_what_was_read_and_then_the_rest()
         drop(send);
         let request = pass(&layer, post(wire)).await.unwrap();
         assert!(request.body().try_clone().is_none(), "a stream");
-        assert_eq!(layer.replay_memory_in_use(), if known.is_some() { 0 } else { 90_000 });
+        assert_eq!(layer.replay_memory_in_use(), 90_000, "what is searched for names");
         assert_eq!(request.body().size_hint().exact(), known);
         assert_eq!(read(request.into_body()).await.unwrap(), sent);
         assert_eq!(layer.replay_memory_in_use(), 0);

@@ -4,13 +4,14 @@
 //! 2. The [`Route`] extension says what is asked for; without one it is read from the path, and an alias in body or query is
 //!    not known. A route says the same wherever the alias stood: path, body, form or query.
 //! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
-//!    names: batches (their models stand inside a file), fine-tuning, evals, and by [`Operation::Other`] all the rest, such as
-//!    unknown paths, realtime calls, what goes on with a video, and deleting a model.
+//!    names: batches, fine-tuning, evals, what goes on with a video, deleting a model, and by
+//!    [`Operation::Other`](crate::azure::operation::Operation::Other) unknown paths. A batch in an upload of several parts, imported
+//!    from an address, or read from a blob is refused even so: nobody could see what it uses, where a file's lines are read.
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.
 //!    The same holds for whatever else the request names: the deployment in the header `x-ms-oai-image-generation-deployment`, the
 //!    [further aliases](Route::further_aliases) of its route, and the one for which `x-gateway-alias` says that it is meant.
-//! 5. A call that uses a model and names none needs [`Operation::Other`], too: an assistant's own model, say, may be any. So does
-//!    a realtime session without a model in its query. What uses no model passes: reading, deleting, files, vector stores, threads and their
+//! 5. A call that uses a model and names none needs its operation, too: an assistant's own model, say, may be any. So does
+//!    a realtime session or call without a model. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
 //! 6. A request with an [`EphemeralKey`] may open the session that the key was issued for, whose model was allowed then, if it
 //!    names no model itself: `GET realtime`, or `POST realtime/calls` with the offer of a WebRTC session (`application/sdp`).
@@ -71,7 +72,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::azure::operation::{ModelPlace, Operation};
+use crate::azure::operation::ModelPlace;
 #[cfg(doc)]
 use crate::context::EphemeralKey;
 use crate::context::order::{self, LayerName};
@@ -142,6 +143,10 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
     if let Some(further) = route.further_names().iter().find(|further| !client.may_use(&further.name)) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, further.said("This client may not use a deployment that")));
     }
+    if let Some(why) = route.unseen() {
+        let message = format!("This client may use certain deployments only, and this request {why}.");
+        return Err(Error::new(ErrorKind::OperationNotAllowed, message));
+    }
     if route.alias().is_none() && opens_own_session(request) {
         return Ok(());
     }
@@ -151,19 +156,23 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         place => place,
     };
     match (place, route.alias()) {
-        (ModelPlace::Elsewhere, _) if !client.may_call(route.operation()) => Err(Error::new(
-            ErrorKind::OperationNotAllowed,
-            "This client may use certain deployments only, and this kind of call could use any.",
-        )),
+        (ModelPlace::Elsewhere, _) if !client.may_call(route.operation()) => {
+            Err(not_opened(&route, "this kind of call could use any"))
+        }
         (_, Some(alias)) if !client.may_use(alias) => {
             Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment."))
         }
         (_, Some(_)) | (ModelPlace::Elsewhere | ModelPlace::Nowhere, None) => Ok(()),
         // An assistant's own model, say, may be any.
-        (_, None) if client.may_call(Operation::Other) => Ok(()),
-        (_, None) => Err(Error::new(
-            ErrorKind::OperationNotAllowed,
-            "This client may use certain deployments only, and this call does not say which it uses. Name it as `model`.",
-        )),
+        (_, None) if client.may_call(route.operation()) => Ok(()),
+        (_, None) => Err(not_opened(&route, "this call does not say which it uses; name it as `model`")),
     }
+}
+
+fn not_opened(route: &Route, why: &str) -> Error {
+    let message = format!(
+        "This client may use certain deployments only, and {why}. It would need the operation {:?}.",
+        route.operation().as_str()
+    );
+    Error::new(ErrorKind::OperationNotAllowed, message)
 }

@@ -23,9 +23,9 @@ mod form;
 mod json;
 mod scan;
 
-pub(super) use self::form::fields as form_fields;
 pub(crate) use self::form::parts;
-pub use self::form::{read_form, read_form_with};
+pub(super) use self::form::{FormReader, Piece};
+pub use self::form::{find_field, read_form, read_form_with};
 pub use self::scan::BodyScan;
 
 /// The fields of a JSON body by which a gateway decides.
@@ -141,6 +141,36 @@ pub fn read_json(body: &[u8], model_in: ModelIn) -> Result<Fields, ReadBodyError
         refers_to_agent: members.agent_reference.is_some_and(|raw| raw.get() != "null"),
         opening: opening(text, object),
     })
+}
+
+/// The JSON text that says what a realtime session is, and where it begins: the field `session` of a form with this boundary, or
+/// the whole body. A form without the field has none.
+///
+/// # Errors
+/// As [`find_field`].
+pub fn session_part<'a>(boundary: Option<&str>, body: &'a [u8]) -> Result<(usize, &'a [u8]), ReadBodyError> {
+    let Some(boundary) = boundary else { return Ok((0, body)) };
+    let span = find_field(boundary, body, "session")?.unwrap_or_default();
+    Ok((span.start, body.get(span).unwrap_or_default()))
+}
+
+impl Fields {
+    /// The same fields of a JSON text that begins at `start` of a larger one.
+    #[must_use]
+    pub fn moved_by(mut self, start: usize) -> Self {
+        self.opening.at += start;
+        self.model = self.model.map(|model| model.moved_by(start));
+        self
+    }
+}
+
+impl Model {
+    /// The same name in a text that begins at `start` of a larger one.
+    #[must_use]
+    pub fn moved_by(mut self, start: usize) -> Self {
+        self.span = self.span.start + start..self.span.end + start;
+        self
+    }
 }
 
 fn opening(text: &str, object: Range<usize>) -> Opening {

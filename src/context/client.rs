@@ -67,9 +67,10 @@ impl Client {
         self.with(|inner| drop(inner.routes.insert(alias.into(), stands_for.into())))
     }
 
-    /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases: batches,
-    /// fine-tuning, evals, or [`Other`](Operation::Other) for all the rest: unknown paths, realtime calls, what goes on with a
-    /// video, deleting a model, runs with an assistant's own model. Default: none.
+    /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases, each by its own
+    /// operation: batches, fine-tuning, evals, realtime calls, what goes on with a video, deleting a model, runs with an assistant's
+    /// own model ([`Threads`](Operation::Threads)), agents ([`Responses`](Operation::Responses)).
+    /// [`Other`](Operation::Other) stands for unknown paths, and opens nothing else. Default: none.
     pub fn operations(self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.with(|inner| inner.operations = operations.into_iter().collect())
     }
@@ -151,8 +152,7 @@ impl Client {
     /// Whether the client may make a call of which nobody can see which models it uses.
     #[must_use]
     pub fn may_call(&self, operation: Operation) -> bool {
-        let opened = |operation| self.0.operations.contains(&operation);
-        !self.is_restricted() || opened(operation) || opened(operation.opened_by())
+        !self.is_restricted() || self.0.operations.contains(&operation)
     }
 
     /// What it demands of every backend.

@@ -22,6 +22,8 @@ struct Inner {
     repeat: Repeat,
     named: Option<Named>,
     further: Vec<FurtherName>,
+    unseen: Option<&'static str>,
+    unread_lines: bool,
 }
 
 /// What body or query say of the model.
@@ -45,7 +47,7 @@ impl FurtherName {
     /// A sentence about who names it.
     pub(crate) fn said(&self, of: &str) -> String {
         match &self.place {
-            FurtherPlace::Lines(line, _) => format!("{of} line {line} of the file names."),
+            FurtherPlace::Lines(line) => format!("{of} line {line} of the file names."),
             FurtherPlace::ImageHeader => format!("{of} {IMAGE_DEPLOYMENT} names."),
             FurtherPlace::Json(_) => format!("{of} the body names beside its own."),
         }
@@ -59,8 +61,8 @@ pub(crate) enum FurtherPlace {
     ImageHeader,
     /// As a JSON value of the body, in bytes.
     Json(Range<usize>),
-    /// As JSON values in the lines of a batch file, in bytes of the body; the first of them is this one.
-    Lines(usize, Arc<[Range<usize>]>),
+    /// As JSON values in the lines of a batch file, of which this one is the first.
+    Lines(usize),
 }
 
 /// Where a deployment's name is put besides the path, in bytes of the body or of the query.
@@ -68,6 +70,8 @@ pub(crate) enum FurtherPlace {
 pub(crate) enum NamePlace {
     /// In place of a form field's value.
     Form(Range<usize>),
+    /// As a first part of a form.
+    FormPart,
     /// Nowhere: a parameter of the query, with the `&` beside it, is for the gateway only and is taken out.
     Hint(Range<usize>),
     /// In place of a JSON value.
@@ -100,6 +104,8 @@ impl Route {
                     affinity: None,
                     named: None,
                     further: Vec::new(),
+                    unseen: None,
+                    unread_lines: false,
                 })))
             }
             Err(error) if error.is_outside() => {
@@ -156,6 +162,30 @@ impl Route {
             Arc::make_mut(&mut self.0).further = further;
         }
         self
+    }
+
+    /// The same route, of a request that brings others, of which nobody sees the models; `why` completes a sentence about it.
+    #[must_use]
+    pub(crate) fn with_unseen(mut self, why: &'static str) -> Self {
+        Arc::make_mut(&mut self.0).unseen = Some(why);
+        self
+    }
+
+    /// The same route, of a file of requests that is handed on before all its lines were read.
+    #[must_use]
+    pub(crate) fn with_unread_lines(mut self) -> Self {
+        Arc::make_mut(&mut self.0).unread_lines = true;
+        self
+    }
+
+    /// Whether more lines follow than were read.
+    pub(crate) fn has_unread_lines(&self) -> bool {
+        self.0.unread_lines
+    }
+
+    /// Why nobody sees the models of the requests that it brings, if so.
+    pub(crate) fn unseen(&self) -> Option<&'static str> {
+        self.0.unseen
     }
 
     /// Which call of the API it is.

@@ -3,6 +3,7 @@
 //! 1. Scheme, authority, `Host`, path prefix, the deployment's name wherever the alias stands, and HTTP version are set for the
 //!    [`Target`]; one of [another kind](crate::pool::BackendKind::OpenAi) gets the path, the query and the body that it
 //!    understands.
+//!    The lines of a batch file are rewritten as they pass; of one that was not read before, the length is not announced.
 //! 2. Of the headers, and of the trailers, the target gets those of a [positive list](#headers-to-backends); keys leave the
 //!    query. `accept-encoding: identity` is set, and `content-length: 0` where a `POST`, `PUT` or `PATCH` has no body.
 //! 3. From the answer hop-by-hop headers and what names infrastructure or binds the client to it (`Set-Cookie`, `alt-svc`, `via`,
@@ -60,6 +61,7 @@
 //! **Cancellation.** Dropping the future drops the request below.
 
 mod future;
+mod lines;
 mod locations;
 mod names;
 mod openai;

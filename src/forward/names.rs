@@ -7,11 +7,10 @@ use http::{HeaderValue, Request};
 use smallvec::SmallVec;
 
 use super::rewrite::unfit;
-use crate::azure::batch_file;
 use crate::azure::further_names;
 use crate::azure::media_type::MediaType;
 use crate::azure::operation::{ModelPlace, Operation};
-use crate::azure::request_body::{self, ModelIn, ReadBodyError};
+use crate::azure::request_body::{self, Model, ModelIn, ReadBodyError};
 use crate::body::Body;
 use crate::context::{Companions, FurtherPlace, NamePlace, Route};
 use crate::error::{Error, ErrorKind};
@@ -21,9 +20,6 @@ use crate::headers::IMAGE_DEPLOYMENT;
 pub(super) type Edit<'a> = (Range<usize>, Cow<'a, str>);
 /// Most bodies name one deployment.
 pub(super) type Edits<'a> = SmallVec<[Edit<'a>; 1]>;
-
-/// A name, and where it stands in a body.
-type Written<'a> = (Cow<'a, str>, Range<usize>);
 
 /// The place of the route's own name in the body as it is; `None` when no name stands there any more.
 pub(super) fn current<'a>(
@@ -37,6 +33,7 @@ pub(super) fn current<'a>(
         NamePlace::Hint(_) | NamePlace::Query(_) => true,
         NamePlace::Form(span) => body.get(span.clone()) == Some(name.as_bytes()),
         NamePlace::Json(span) => further_names::is_name(body, span, name),
+        NamePlace::FormPart => !is_whole && body.starts_with(b"--"),
         // Nothing stands there by which it could be known again.
         NamePlace::JsonMember(opening) => {
             !is_whole && body.get(..opening.at).is_some_and(|before| before.ends_with(b"{"))
@@ -50,14 +47,15 @@ pub(super) fn current<'a>(
 }
 
 fn search(place: &NamePlace, route: &Route, request: &Request<Body>, body: &[u8]) -> Result<Option<NamePlace>, Error> {
-    let is_form = matches!(place, NamePlace::Form(_));
+    let boundary = boundary(request)?;
+    let is_form = matches!(place, NamePlace::Form(_) | NamePlace::FormPart);
     let fields = if is_form {
-        MediaType::of(request.headers())
-            .ok_or_else(unfit)?
-            .boundary()
-            .and_then(|boundary| request_body::read_form_with(boundary, body))
+        request_body::read_form_with(boundary.ok_or_else(unfit)?, body)
     } else if route.model_place() == ModelPlace::Session {
-        request_body::read_json(body, ModelIn::Session)
+        request_body::session_part(boundary, body).and_then(|(start, session)| {
+            let within = if boundary.is_some() { ModelIn::Object } else { ModelIn::Session };
+            Ok(request_body::read_json(session, within)?.moved_by(start))
+        })
     } else {
         request_body::read_json(body, ModelIn::Object)
     };
@@ -65,13 +63,27 @@ fn search(place: &NamePlace, route: &Route, request: &Request<Body>, body: &[u8]
     Ok(match (fields.model, place) {
         (Some(model), _) if is_form => Some(NamePlace::Form(model.span)),
         (Some(model), _) => Some(NamePlace::Json(model.span)),
+        (None, NamePlace::FormPart) => Some(NamePlace::FormPart),
         (None, NamePlace::JsonMember(_)) => Some(NamePlace::JsonMember(fields.opening)),
         (None, _) => {
-            let further = further_names::find(route.operation(), body).map_err(|error| unusable(&error))?;
+            let further = find_further(route, request, body)?;
             let own = further.into_iter().find(|name| Some(name.name.as_str()) == route.written_name());
             own.map(|name| NamePlace::Json(name.span))
         }
     })
+}
+
+fn find_further(route: &Route, request: &Request<Body>, body: &[u8]) -> Result<Vec<Model>, Error> {
+    let found = match route.operation() {
+        Operation::Realtime => further_names::find_session(boundary(request)?, body),
+        operation => further_names::find(operation, body),
+    };
+    found.map_err(|error| unusable(&error))
+}
+
+fn boundary(request: &Request<Body>) -> Result<Option<&str>, Error> {
+    let form = MediaType::of(request.headers()).filter(MediaType::is_form);
+    form.map(|form| form.boundary()).transpose().map_err(|error| unusable(&error))
 }
 
 /// Puts the backend's own names in the place of the further ones: those of headers at once, those of the body as edits beside the
@@ -82,9 +94,8 @@ pub(super) fn rename_further(route: &Route, request: &mut Request<Body>, edits: 
     for further in route.further_names() {
         match &further.place {
             FurtherPlace::Json(span) => in_body.push((Cow::Borrowed(further.name.as_str()), span.clone())),
-            FurtherPlace::Lines(_, spans) => {
-                in_body.extend(spans.iter().map(|span| (Cow::Borrowed(further.name.as_str()), span.clone())));
-            }
+            // Those are found as the form passes.
+            FurtherPlace::Lines(_) => {}
             FurtherPlace::ImageHeader => {
                 if let Some(deployment) = companions.deployment_of(route, &further.name).and_then(|t| t.deployment()) {
                     let name = HeaderValue::from_str(deployment).map_err(|_| unfit())?;
@@ -101,7 +112,8 @@ pub(super) fn rename_further(route: &Route, request: &mut Request<Body>, edits: 
         if !is_whole {
             return Err(unfit());
         }
-        in_body = search_further(route, request, body)?;
+        let found = find_further(route, request, body)?;
+        in_body = found.into_iter().map(|found| (found.name.into(), found.span)).collect();
     }
     for (name, span) in in_body {
         let companion = companions.deployment_of(route, &name).filter(|target| target.deployment() != Some(&*name));
@@ -111,19 +123,6 @@ pub(super) fn rename_further(route: &Route, request: &mut Request<Body>, edits: 
         }
     }
     Ok(())
-}
-
-fn search_further<'a>(route: &Route, request: &Request<Body>, body: &[u8]) -> Result<Vec<Written<'a>>, Error> {
-    if route.operation() != Operation::Files {
-        let found = further_names::find(route.operation(), body).map_err(|error| unusable(&error))?;
-        return Ok(found.into_iter().map(|found| (found.name.into(), found.span)).collect());
-    }
-    let form = MediaType::of(request.headers()).ok_or_else(unfit)?;
-    let boundary = form.boundary().map_err(|error| unusable(&error))?;
-    let found = batch_file::find(boundary, body)
-        .map_err(|error| Error::new(ErrorKind::InvalidBody, format!("The batch cannot be used: {error}.")))?;
-    let spans = |named: batch_file::Named| named.spans.into_iter().map(move |span| (named.name.clone().into(), span));
-    Ok(found.into_iter().flat_map(spans).collect())
 }
 
 fn unusable(error: &ReadBodyError) -> Error {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use http_body::Body as _;
-use memchr::memmem;
 
 use super::names::Edit;
 use super::rewrite;
@@ -84,17 +83,11 @@ pub(super) fn body_edit<'a>(
     };
     let fields =
         fields.map_err(|error| Error::new(ErrorKind::InvalidBody, format!("The body cannot be used: {error}.")))?;
-    Ok(match fields.model {
-        Some(model) if is_form => rewrite::body_edit(&NamePlace::Form(model.span), target),
-        Some(model) => rewrite::body_edit(&NamePlace::Json(model.span), target),
-        None if is_form => target.deployment().map(|name| (0..0, first_part(body, name).into())),
-        None => rewrite::body_edit(&NamePlace::JsonMember(fields.opening), target),
-    })
-}
-
-/// A part with the model, to be put before the others of a form; its delimiter is the first line.
-fn first_part(form: &[u8], deployment: &str) -> String {
-    let end = memmem::find(form, b"\r\n").unwrap_or(form.len());
-    let delimiter = String::from_utf8_lossy(&form[..end]);
-    format!("{delimiter}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{deployment}\r\n")
+    let place = match fields.model {
+        Some(model) if is_form => NamePlace::Form(model.span),
+        Some(model) => NamePlace::Json(model.span),
+        None if is_form => NamePlace::FormPart,
+        None => NamePlace::JsonMember(fields.opening),
+    };
+    Ok(rewrite::body_edit(&place, request.body(), target))
 }

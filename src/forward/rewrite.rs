@@ -5,9 +5,10 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
 use http_body::Body as _;
+use memchr::memmem;
 
 use super::names::{self, Edit, Edits};
-use super::openai;
+use super::{lines, openai};
 use crate::body::Body;
 use crate::context::{NamePlace, Route};
 use crate::error::{Error, ErrorKind};
@@ -15,9 +16,6 @@ use crate::pool::{BackendKind, Target};
 
 /// Up to here a body that changes is copied into one piece: 64 KiB. A larger one is sent as the pieces it is made of.
 const COPIED: usize = 64 * 1024;
-
-/// A body with more changes is copied into one piece, whatever its size: a chain of so many would be slow.
-const CHAINED: usize = 8;
 
 /// Sets scheme, authority, `Host`, path prefix, the deployment's name wherever it stands, and the HTTP version.
 pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Body>) -> Result<(), Error> {
@@ -40,13 +38,16 @@ pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Bod
             openai::body_edit(target, route, request)?
         }
         _ => match place {
-            Some(place) => names::current(place, route, request)?.and_then(|place| body_edit(&place, target)),
+            Some(place) => {
+                names::current(place, route, request)?.and_then(|place| body_edit(&place, request.body(), target))
+            }
             None => None,
         },
     };
     let mut edits: Edits<'_> = own.into_iter().collect();
     names::rename_further(route, request, &mut edits)?;
-    rename(request, edits)
+    rename(request, edits)?;
+    lines::rename(route, request)
 }
 
 fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>) -> Option<PathAndQuery> {
@@ -72,10 +73,11 @@ fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>)
 }
 
 /// How the body changes, if at all.
-pub(super) fn body_edit<'a>(place: &NamePlace, target: &'a Target) -> Option<Edit<'a>> {
+pub(super) fn body_edit<'a>(place: &NamePlace, body: &Body, target: &'a Target) -> Option<Edit<'a>> {
     let (name, json) = (target.deployment()?, target.json_name()?);
     Some(match place {
         NamePlace::Form(span) => (span.clone(), name.into()),
+        NamePlace::FormPart => (0..0, first_part(body.in_hand().0, name).into()),
         NamePlace::Json(span) => (span.clone(), json.into()),
         NamePlace::JsonMember(opening) => {
             let comma = if opening.is_empty { "" } else { "," };
@@ -83,6 +85,13 @@ pub(super) fn body_edit<'a>(place: &NamePlace, target: &'a Target) -> Option<Edi
         }
         NamePlace::Hint(_) | NamePlace::Query(_) => return None,
     })
+}
+
+/// A part with the model, to be put before the others of a form; its delimiter is the first line.
+fn first_part(form: &[u8], deployment: &str) -> String {
+    let end = memmem::find(form, b"\r\n").unwrap_or(form.len());
+    let delimiter = String::from_utf8_lossy(&form[..end]);
+    format!("{delimiter}\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{deployment}\r\n")
 }
 
 /// Puts names into the body and leaves every other byte of it as it is.
@@ -103,8 +112,7 @@ fn rename(request: &mut Request<Body>, mut edits: Edits<'_>) -> Result<(), Error
     }
     pieces.push(head.slice(at..));
     let length: usize = pieces.iter().map(Bytes::len).sum();
-    let is_copied = length <= COPIED || pieces.len() > 2 * CHAINED + 1;
-    *request.body_mut() = if is_copied && rest.is_end_stream() {
+    *request.body_mut() = if length <= COPIED && rest.is_end_stream() {
         Body::from(pieces.concat())
     } else {
         pieces.into_iter().rev().fold(rest, |rest, piece| Body::prefixed(piece, rest))

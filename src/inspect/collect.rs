@@ -22,7 +22,9 @@ pub(super) struct Collect {
     upload: Option<Upload>,
     held: Held,
     limit: usize,
-    /// Whether the body is known not to fit.
+    /// How much is held at first; less than that of a body that will not fit.
+    held_first: usize,
+    /// Whether no more is held for a repeat, as the body does not fit.
     is_large: bool,
     /// What finds the model in a body that does not fit, where it must be found.
     scan: Option<NameScan>,
@@ -39,10 +41,19 @@ pub(super) struct Read {
 
 impl Collect {
     /// Holds at most `limit` bytes, and pays for them as they arrive: what a client announces costs nobody anything. A body that
-    /// must be read with `scan` is held until the name was found, as far as its client's share of the account goes.
-    pub(super) fn new(upload: Upload, reservation: Reservation, limit: usize, scan: Option<NameScan>) -> Self {
-        let is_large = upload.size_hint().lower() > limit as u64;
-        Self { upload: Some(upload), held: Held::new(reservation), limit, is_large, scan }
+    /// must be read with `scan` is held until the name was found, as far as its client's share of the account goes; of any other
+    /// that does not fit, `searched` bytes are held.
+    pub(super) fn new(
+        upload: Upload,
+        reservation: Reservation,
+        limit: usize,
+        searched: usize,
+        scan: Option<NameScan>,
+    ) -> Self {
+        let will_not_fit = upload.size_hint().lower() > limit as u64;
+        let held_first = if will_not_fit { searched } else { limit };
+        let held = Held::new(reservation);
+        Self { upload: Some(upload), held, limit, held_first, is_large: will_not_fit && searched == 0, scan }
     }
 
     /// How many bytes are held at most for a repeat.
@@ -78,7 +89,7 @@ impl Collect {
     /// Takes a frame; what is known when that is all that will be held.
     fn take(&mut self, mut data: Bytes) -> Result<Option<Read>, Error> {
         if !self.is_large {
-            match self.held.push(data, self.limit) {
+            match self.held.push(data, self.held_first) {
                 Ok(()) => return Ok(None),
                 Err(back) => data = back,
             }

@@ -18,7 +18,9 @@
 //! 6. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
 //!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once. Where it names its
 //!    model, it is held until the name was found: `replay_limit` bytes are searched, and as much more as its client's share of
-//!    the account allows. What follows is read on its way, and cut off if it says anything twice.
+//!    the account allows. What follows is read on its way, and cut off if it says anything twice. So is a body that can name more
+//!    than its alias (12): for a client that is held to a list, it is cut off where it names more behind what is held, as that can
+//!    neither be authorised nor used in selection any more; for others such a name passes as it is.
 //! 7. A client that is waited for when `request_timeout` has passed since the head arrived is refused. So is one that breaks
 //!    its upload off. While the body is collected nothing has been sent to anybody; while it is streamed, the stream ends with
 //!    the same error.
@@ -36,10 +38,10 @@
 //!     cannot be read is passed on as not streaming, for the backend to answer.
 //! 12. What the request names beside its alias is found where the API defines it ([`further_names`](crate::azure::further_names),
 //!     and the header `x-ms-oai-image-generation-deployment`): the image deployment of Responses, the embedding deployment of
-//!     data sources, the transcription of a realtime session. Whoever authorises, chooses and rewrites treats these like the
-//!     alias. So are the models in the lines of a file that is uploaded with `purpose=batch` and collected
+//!     data sources, the transcription of a realtime session, graders and the like. Whoever authorises, chooses and rewrites treats
+//!     these like the alias. So are the models in the lines of a file that is uploaded with `purpose=batch`
 //!     ([`batch_file`](crate::azure::batch_file)); one that cannot be read is refused with the number of its line, and so is a name
-//!     that nobody serves. A transcription session without a model of its own has its transcription's. A model in the query beside
+//!     that nobody serves. Of a larger file the first lines choose the backend, and the others are rewritten as they pass. A transcription session without a model of its own has its transcription's. A model in the query beside
 //!     `intent=transcription`, which Azure refuses, is for the gateway only and is taken out.
 //! 13. A `base_path` in front of `/openai/` is taken off.
 //!
@@ -143,6 +145,7 @@ mod layer;
 mod naming;
 mod narrowing;
 mod service;
+mod unread;
 mod upload;
 
 use std::time::Duration;

@@ -17,15 +17,21 @@ use crate::context::{NamePlace, Route};
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
-/// Refuses what two readers could take for two kinds of body.
-pub(super) fn check_kind(headers: &HeaderMap) -> Result<(), Error> {
+/// Refuses what two readers could take for two kinds of body, and writes a form's boundary in the one way that all read alike.
+pub(super) fn check_kind(headers: &mut HeaderMap) -> Result<(), Error> {
     if headers.get_all(CONTENT_TYPE).iter().count() > 1 {
         return Err(Error::new(ErrorKind::AmbiguousRequest, "The request has two content-types. Send one."));
     }
-    match MediaType::of(headers).filter(MediaType::is_multipart).map(|kind| kind.boundary()) {
-        Some(Err(error)) if error.is_ambiguous() => Err(unreadable(&error)),
-        _ => Ok(()),
+    let kind = MediaType::of(headers).filter(MediaType::is_multipart);
+    let plain = match kind.map(|kind| (kind.is_form(), kind.boundary())) {
+        Some((_, Err(error))) if error.is_ambiguous() => return Err(unreadable(&error)),
+        Some((true, Ok(boundary))) => media_type::form_with(boundary),
+        _ => None,
+    };
+    if let Some(plain) = plain {
+        headers.insert(CONTENT_TYPE, plain);
     }
+    Ok(())
 }
 
 /// What finds the model in a body that is too large to be held.
@@ -47,7 +53,7 @@ pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan
         Some(form) => BodyScan::form(form.boundary().map_err(|error| unreadable(&error))?),
         None => BodyScan::json(),
     };
-    let is_optional = place == ModelPlace::OptionalBody || route.alias().is_some() && form.is_none();
+    let is_optional = place == ModelPlace::OptionalBody || route.alias().is_some();
     Ok(Some(NameScan { body, is_optional }))
 }
 
@@ -82,10 +88,14 @@ fn named_in_body(
     found: Option<Fields>,
     limit: usize,
 ) -> Result<Route, Error> {
-    if place == ModelPlace::OptionalBody && body.as_bytes().is_some_and(|bytes| bytes.is_empty()) {
+    let kind = MediaType::of(&parts.headers);
+    // The offer of a WebRTC session says nothing of a model.
+    let is_offer = place == ModelPlace::Session && kind.is_some_and(|kind| kind.is("application/sdp"));
+    let may_lack = matches!(place, ModelPlace::OptionalBody | ModelPlace::Session);
+    if is_offer || may_lack && body.as_bytes().is_some_and(|bytes| bytes.is_empty()) {
         return Ok(route);
     }
-    let form = MediaType::of(&parts.headers).filter(|kind| place != ModelPlace::Session && kind.is_form());
+    let form = kind.filter(MediaType::is_form);
     let boundary = form.map(|form| form.boundary()).transpose().map_err(|error| unreadable(&error))?;
     let is_part = found.is_some();
     let mut fields = match (found, body.as_bytes()) {
@@ -94,15 +104,15 @@ fn named_in_body(
         (None, Some(bytes)) => read(bytes, boundary, place).map_err(|error| unreadable(&error))?,
     };
     // A transcription session has no model but that of its transcription.
-    if let (None, None, Operation::Realtime, Some(bytes)) =
-        (&fields.model, boundary, route.operation(), body.as_bytes())
-    {
-        let found = further_names::find(Operation::Realtime, bytes).map_err(|error| unreadable(&error))?;
-        fields.model = found.into_iter().next();
+    if let (None, Operation::Realtime, Some(bytes)) = (&fields.model, route.operation(), body.as_bytes()) {
+        fields.model =
+            further_names::find_session(boundary, bytes).map_err(|error| unreadable(&error))?.into_iter().next();
     }
-    let is_form = boundary.is_some();
+    let is_form = boundary.is_some() && place != ModelPlace::Session;
+    let sent_as = boundary.map_or(Some(JSON), media_type::form_with);
+    let has_session = boundary.is_none() || is_form || fields.model.is_some();
     let is_agents = fields.refers_to_agent && route.operation() == Operation::Responses;
-    if fields.model.is_none() && !is_agents && place == ModelPlace::Body && (route.alias().is_none() || is_form) {
+    if fields.model.is_none() && !is_agents && place == ModelPlace::Body && route.alias().is_none() {
         return Err(unreadable_because("it has no `model`, which names the deployment"));
     }
     let has_place = !is_part || fields.opening.at > 0 && !fields.opening.is_empty;
@@ -110,15 +120,21 @@ fn named_in_body(
         return Err(upload::full());
     }
     // Nobody behind shall read it as anything else.
-    let kind = boundary.map_or(Some(JSON), media_type::form_with);
-    parts.headers.insert(CONTENT_TYPE, kind.ok_or_else(|| unreadable_because("its boundary cannot be sent on"))?);
-    Ok(with_fields(route, fields, is_form))
+    parts.headers.insert(CONTENT_TYPE, sent_as.ok_or_else(|| unreadable_because("its boundary cannot be sent on"))?);
+    if has_session { Ok(with_fields(route, fields, is_form)) } else { Ok(route) }
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 fn read(body: &[u8], boundary: Option<&str>, place: ModelPlace) -> Result<Fields, ReadBodyError> {
     match boundary {
+        Some(boundary) if place == ModelPlace::Session => {
+            let (start, session) = request_body::session_part(Some(boundary), body)?;
+            match session {
+                b"" => Ok(Fields::default()),
+                session => Ok(request_body::read_json(session, ModelIn::Object)?.moved_by(start)),
+            }
+        }
         Some(boundary) => request_body::read_form_with(boundary, body),
         None if place == ModelPlace::Session => request_body::read_json(body, ModelIn::Session),
         None => request_body::read_json(body, ModelIn::Object),
@@ -133,7 +149,8 @@ fn with_fields(mut route: Route, fields: Fields, is_form: bool) -> Route {
     match fields.model {
         Some(model) if is_form => route.with_name(Some(model.name), NamePlace::Form(model.span)),
         Some(model) => route.with_name(Some(model.name), NamePlace::Json(model.span)),
-        None if route.alias().is_some() && !is_form => route.with_name(None, NamePlace::JsonMember(fields.opening)),
+        None if route.alias().is_some() && is_form => route.with_name(None, NamePlace::FormPart),
+        None if route.alias().is_some() => route.with_name(None, NamePlace::JsonMember(fields.opening)),
         None => route,
     }
 }

@@ -70,7 +70,7 @@ impl<S> Inspect<S> {
             return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));
         }
         narrowing::take(parts)?;
-        naming::check_kind(&parts.headers)?;
+        naming::check_kind(&mut parts.headers)?;
         let scan = naming::scan(&parts.headers, &route)?;
         let Settings { request_body, replay_limit, ref account, request_timeout, .. } = self.settings;
         if body.size_hint().lower().max(announced(&parts.headers)) > request_body {
@@ -84,7 +84,9 @@ impl<S> Inspect<S> {
             None => body,
         };
         let upload = Upload::new(body, request_body, request_timeout);
-        Ok((route, Collect::new(upload, account.open(parts.extensions.get().map(Client::id)), replay_limit, scan)))
+        let reservation = account.open(parts.extensions.get().map(Client::id));
+        let searched = further::searched(parts, &route, replay_limit);
+        Ok((route, Collect::new(upload, reservation, replay_limit, searched, scan)))
     }
 }
 
@@ -137,7 +139,7 @@ impl<S: Service<Request<Body>>> Waiting<S> {
     fn call(mut self, read: Read, limit: usize) -> Result<S::Future, Error> {
         let Read { body, fields } = read;
         let route = naming::complete(&mut self.parts, self.route, &body, fields, limit)?;
-        let route = further::complete(&self.parts, route, &body)?;
+        let (route, body) = further::complete(&self.parts, route, body)?;
         self.parts.extensions.insert(route);
         Ok(self.service.call(Request::from_parts(self.parts, once_above(limit, body))))
     }

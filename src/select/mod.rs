@@ -208,7 +208,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
 
     /// Refuses a batch file that names what nobody serves: it would fail where nobody looks any more.
     fn check_lines(&self, route: &Route, terms: &Terms) -> Result<(), Error> {
-        let in_lines = |further: &&FurtherName| matches!(further.place, FurtherPlace::Lines(..));
+        let in_lines = |further: &&FurtherName| matches!(further.place, FurtherPlace::Lines(_));
         let mut pairs = route.further_names().iter().zip(terms.beside()).filter(|(further, _)| in_lines(further));
         match pairs.find(|(_, alias)| self.pool.names_of(alias).is_empty()) {
             Some((further, _)) => {
@@ -220,10 +220,20 @@ impl<S, P: Policy> SelectBackend<S, P> {
 
     /// Says what the further names of the request are called at the backend of the target.
     fn keep_company(&self, target: &Target, route: &Route, terms: &Terms, request: &mut Request<Body>) {
-        if route.further_aliases().len() > 0 {
-            let at = terms.beside().iter().map(|alias| self.pool.target_at(target.backend(), alias));
-            request.extensions_mut().insert(Companions::new(at));
+        let is_unread = route.has_unread_lines();
+        if route.further_aliases().len() == 0 && !is_unread {
+            return;
         }
+        let at = terms.beside().iter().map(|alias| self.pool.target_at(target.backend(), alias));
+        let mut companions = Companions::new(route, at);
+        if is_unread {
+            let (pool, target, client) = (self.pool.clone(), target.clone(), terms.client.clone());
+            companions = companions.with_late(move |name| {
+                let alias = client.as_ref().map_or(name, |client| client.resolve(name));
+                pool.target_at(target.backend(), alias)
+            });
+        }
+        request.extensions_mut().insert(companions);
     }
 
     fn permit(&self, route: &Route, terms: &Terms, attempts: &Attempts) -> Result<Permit, Error> {

@@ -11,9 +11,16 @@ use super::reader::Section;
 use super::secret::{Form, KeyDigest, resolve};
 
 const OPERATIONS: &[(&str, Operation)] = &[
+    ("assistants", Operation::Assistants),
     ("batches", Operation::Batches),
-    ("fine_tuning", Operation::FineTuning),
+    ("chatkit", Operation::ChatKit),
     ("evals", Operation::Evals),
+    ("fine_tuning", Operation::FineTuning),
+    ("models", Operation::Models),
+    ("realtime", Operation::Realtime),
+    ("responses", Operation::Responses),
+    ("threads", Operation::Threads),
+    ("videos", Operation::Videos),
     ("other", Operation::Other),
 ];
 

@@ -14,12 +14,32 @@ fn line(model: &str) -> String {
 }
 
 #[test]
-fn each_name_is_there_once_with_all_its_places() {
+fn each_name_is_there_once_where_it_stands_first() {
     let body = form("batch", &["\u{feff}".to_owned() + &line("a"), String::new(), line("b\""), line("a")].join("\r\n"));
     let found = find("b", body.as_bytes()).unwrap();
     assert_eq!(found.iter().map(|named| (&*named.name, named.line)).collect::<Vec<_>>(), [("a", 1), ("b\"", 3)]);
-    let written: Vec<_> = found.iter().flat_map(|named| &named.spans).map(|span| &body[span.clone()]).collect();
-    assert_eq!(written, ["\"a\"", "\"a\"", "\"b\\\"\""]);
+    let written: Vec<_> = found.iter().map(|named| &body[named.span.clone()]).collect();
+    assert_eq!(written, ["\"a\"", "\"b\\\"\""]);
+}
+
+#[test]
+fn what_a_line_names_beside_its_model_is_there_too() {
+    let tools = serde_json::json!([{ "type": "image_generation", "model": "img" }]);
+    let line = serde_json::json!({ "url": "/v1/responses", "body": { "model": "m", "tools": tools } }).to_string();
+    let found = find("b", form("batch", &line).as_bytes()).unwrap();
+    assert_eq!(found.iter().map(|named| &*named.name).collect::<Vec<_>>(), ["m", "img"]);
+}
+
+#[test]
+fn a_purpose_behind_the_file_is_known_of_a_form_that_is_all_there() {
+    let body = form("batch", &line("a"));
+    assert_eq!(find("b", body.as_bytes()).unwrap().len(), 1);
+    let mut scan = BatchScan::new("b");
+    scan.feed(body.as_bytes()).unwrap();
+    assert!(scan.is_unread() && !scan.is_batch() && scan.take_names().is_empty(), "too late to read it");
+    let mut other = BatchScan::new("b");
+    other.feed(form("assistants", &line("a")).as_bytes()).unwrap();
+    assert!(!other.is_unread() && !other.is_batch());
 }
 
 #[test]
@@ -33,9 +53,12 @@ fn files_for_other_purposes_name_nothing() {
 #[test]
 fn a_line_that_cannot_be_read_is_told_by_its_number() {
     for (second, problem) in [
-        ("{", "line 2 of the file: not JSON"),
-        ("{}{}", "line 2 of the file: not JSON"),
-        ("[]", "line 2 of the file: it has no `model` in its `body`"),
+        ("{", "line 2 of the file: not the JSON"),
+        ("{}{}", "line 2 of the file: not the JSON"),
+        ("[]", "line 2 of the file: not the JSON"),
+        ("{}\r{}", "line 2 of the file: not the JSON"),
+        (r#"{"url":"/openai/deployments/x/chat/completions","body":{"model":"x"}}"#, "line 2 of the file: its `url`"),
+        (r#"{"url":"/%64eployments/x/y","body":{"model":"x"}}"#, "line 2 of the file: its `url`"),
         (r#"{"body":{}}"#, "line 2 of the file: it has no `model` in its `body`"),
         (r#"{"model":"x","body":{"messages":[{"model":"x"}]}}"#, "line 2 of the file: it has no `model`"),
         (r#"{"body":{"model":"x","model":"y"}}"#, "line 2 of the file: `model`"),
@@ -56,12 +79,37 @@ proptest! {
         let file: Vec<_> = models.iter().map(|model| line(model)).collect();
         let body = form(&purpose, &file.join("\n"));
         let found = find("b", body.as_bytes()).unwrap();
-        prop_assert_eq!(found.iter().map(|named| named.spans.len()).sum::<usize>(), models.len());
-        for named in found {
-            for span in named.spans {
-                prop_assert_eq!(&serde_json::from_str::<String>(&body[span]).unwrap(), &named.name);
-            }
+        for named in &found {
+            prop_assert_eq!(&serde_json::from_str::<String>(&body[named.span.clone()]).unwrap(), &named.name);
+            prop_assert_eq!(models.iter().position(|model| *model == named.name), Some(named.line - 1));
         }
+        prop_assert!(models.iter().all(|model| found.iter().any(|named| named.name == *model)));
+    }
+
+    /// Wherever the form is cut on its way, each line's name is found, and never before it is settled.
+    #[test]
+    fn pieces_say_what_the_whole_says(
+        models in prop::collection::vec("[a-c\"é]{1,3}", 1..8),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let file: Vec<_> = models.iter().map(|model| line(model)).collect();
+        let part = |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n");
+        let body = format!("{}{}--b--\r\n", part("purpose", "batch"), part("file", &file.join("\n")));
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(body.len())).collect();
+        cuts.sort_unstable();
+        let (mut scan, mut at, mut settled, mut found) = (BatchScan::new("b"), 0, 0, Vec::new());
+        for cut in cuts.into_iter().chain([body.len()]) {
+            scan.feed(&body.as_bytes()[at..cut]).unwrap();
+            at = cut;
+            for named in scan.take_names() {
+                prop_assert!(named.span.start >= settled && named.span.end <= scan.settled());
+                prop_assert_eq!(&serde_json::from_str::<String>(&body[named.span.clone()]).unwrap(), &named.name);
+                found.push((named.name, named.line));
+            }
+            settled = scan.settled();
+        }
+        scan.finish().unwrap();
+        prop_assert_eq!(found, models.into_iter().zip(1..).collect::<Vec<_>>());
     }
 
     #[test]

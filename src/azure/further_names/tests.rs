@@ -39,6 +39,34 @@ fn names_stand_where_the_operation_defines_them() {
             &["w"],
         ),
         (Operation::Realtime, r#"{"model":"m","input_audio_transcription":{"model":"w"}}"#, &["w"]),
+        (Operation::Realtime, r#"{"type":"realtime","audio":{"input":{"transcription":{"model":"w"}}}}"#, &["w"]),
+        (
+            Operation::Responses,
+            r#"{"input":[{"tools":[{"type":"image_generation","model":"a"}]}],"moderation":{"model":"b"}}"#,
+            &["a", "b"],
+        ),
+        (Operation::ChatCompletions, r#"{"moderation":{"model":"b"}}"#, &["b"]),
+        (Operation::Conversations, r#"{"items":["x",{"tools":[{"model":"a","type":"image_generation"}]}]}"#, &["a"]),
+        (
+            Operation::Evals,
+            r#"{"testing_criteria":[{"type":"label_model","model":"a"},{"type":"multi","graders":{"x":{"model":"b"}}},{"type":"azure_ai_evaluator","initialization_parameters":{"deployment_name":"c"}}]}"#,
+            &["a", "b", "c"],
+        ),
+        (
+            Operation::Evals,
+            r#"{"data_source":{"type":"responses","model":"a","sampling_params":{"tools":[{"type":"image_generation","model":"b"}]}}}"#,
+            &["a", "b"],
+        ),
+        (
+            Operation::FineTuning,
+            r#"{"grader":{"type":"multi","model":"a","graders":{"model":"b","y":{"graders":[{"z":{"model":"c"}}]}}}}"#,
+            &["a", "b", "c"],
+        ),
+        (
+            Operation::FineTuning,
+            r#"{"model":"m","method":{"type":"reinforcement","reinforcement":{"grader":{"type":"score_model","model":"a"}}}}"#,
+            &["a"],
+        ),
     ] {
         assert_eq!(names(operation, body), expected, "{body}");
     }
@@ -49,7 +77,18 @@ fn nothing_else_is_a_name() {
     for (operation, body) in [
         (Operation::Responses, r#"{"tools":[{"type":"function","model":"x"},{"type":"image_generation"}]}"#),
         (Operation::Responses, r#"{"tools":[{"type":"image_generation","model":null}]}"#),
-        (Operation::Responses, r#"{"input":[{"tools":[{"type":"image_generation","model":"x"}]}]}"#),
+        (Operation::Responses, r#"{"output":[{"tools":[{"type":"image_generation","model":"x"}]}]}"#),
+        (
+            Operation::Responses,
+            r#"{"tools":[{"type":"image_generation","model":7},{"type":"x","model":{"model":[]}}]}"#,
+        ),
+        (
+            Operation::Evals,
+            r#"{"data_source":{"source":{"type":"stored_completions","model":"x"}},"name":"data_source"}"#,
+        ),
+        (Operation::Evals, r#"{"data_source_config":{"testing_criteria":[{"model":"x"}]}}"#),
+        (Operation::FineTuning, r#"{"model":"gpt-4o","method":{"reinforcement":{"hyperparameters":{"model":"x"}}}}"#),
+        (Operation::Conversations, r#"{"items":[{"model":"x","tools":[{"type":"x","model":"x"}]}]}"#),
         (Operation::Responses, r#"{"tools":{"type":"image_generation","model":"x"}}"#),
         (Operation::ChatCompletions, r#"{"tools":[{"type":"image_generation","model":"x"}]}"#),
         (
@@ -75,7 +114,11 @@ fn what_two_readers_could_read_differently_is_refused() {
         r#"{"tools":[{"type":"image_generation","model":"x","model":"y"}]}"#,
         r#"{"tools":[{"type":"image_generation","type":"web_search","model":"y"}]}"#,
         r#"{"tools":[{"type":"image_generation","model":"x","MODEL":"y"}]}"#,
-        r#"{"tools":[{"type":"image_generation","model":7}]}"#,
+        r#"{"moderation":{"model":7}}"#,
+        r#"{"tools":[{"type":"image_generation","model":"x"},]}"#,
+        r#"{"tools":[{"type":"image_generation" "model":"x"}]}"#,
+        r#"{"tools":[{"type":"image_generation","model":"x"}]}{"tools":[]}"#,
+        "{\0\"\0t\0o\0o\0l\0s\0\"\0:\0[\0]\0}\0",
         &format!(r#"{{"tools":[{many}]}}"#),
     ] {
         let error = find(Operation::Responses, body.as_bytes()).unwrap_err().to_string();
@@ -90,6 +133,38 @@ proptest! {
             let _ = find(operation, &body);
             let _ = find(operation, &[b"{\"tools\":[\"image_generation deployment_name transcription\",", &body[..], b"]}"].concat());
         }
+    }
+
+    /// Wherever a body is cut on its way, the same is found in it, or wrong with it.
+    #[test]
+    fn pieces_say_what_the_whole_says(
+        names in prop::collection::vec("[a-z\"é\\\\ ]{0,6}", 1..6),
+        kinds in prop::collection::vec("image_generation|function", 6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        is_first in any::<bool>(),
+    ) {
+        let tools: Vec<_> = names.iter().zip(&kinds).map(|(name, kind)| {
+            let (name, kind) = (serde_json::json!(name), serde_json::json!(kind));
+            match is_first {
+                true => format!("{{\"model\":{name}, \"x\":[{{\"model\":1}}],\"type\" :{kind}}}"),
+                false => format!("{{\"type\":{kind},\"model\": {name}}}"),
+            }
+        }).collect();
+        let body = format!("{{\"a\":[[],{{}}],\"tools\":[{}],\"model\":\"m\"}}", tools.join(" ,"));
+        let expected = find(Operation::Responses, body.as_bytes()).unwrap();
+        let wanted = names.iter().zip(&kinds).filter(|(_, kind)| *kind == "image_generation").map(|(name, _)| name);
+        prop_assert!(expected.iter().map(|found| &found.name).eq(wanted));
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(body.len())).collect();
+        cuts.sort_unstable();
+        let mut scan = scan(Operation::Responses).unwrap();
+        let (mut at, mut settled) = (0, 0);
+        for cut in cuts.into_iter().chain([body.len()]) {
+            scan.feed(&body.as_bytes()[at..cut]).unwrap();
+            at = cut;
+            prop_assert!((settled..=at).contains(&scan.settled()), "it never goes back");
+            settled = scan.settled();
+        }
+        prop_assert!(scan.names().eq(&expected));
     }
 
     #[test]

@@ -100,13 +100,4 @@ impl Operation {
             Self::Videos => "videos",
         }
     }
-    /// The operation that opens this one to a client that is held to a list of aliases, where nobody can see which models are
-    /// used: its own for batches, evaluations and fine-tuning, [`Other`](Self::Other) for all the rest.
-    #[must_use]
-    pub const fn opened_by(self) -> Self {
-        match self {
-            Self::Batches | Self::Evals | Self::FineTuning => self,
-            _ => Self::Other,
-        }
-    }
 }

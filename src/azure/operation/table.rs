@@ -117,7 +117,8 @@ pub(super) const OPENAI: &[Row] = &[
     Row::hidden("models/{}", O::Models),
     Row::pure("moderations", O::Moderations, Body),
     Row::hidden("realtime", O::Realtime),
-    Row::hidden("realtime/calls", O::Realtime),
+    // A call begins with the offer alone, or with a form of offer and session.
+    Row::new("realtime/calls", O::Realtime, Session),
     Row::plain("realtime/calls/{}", O::Realtime),
     Row::new("realtime/calls/{}/accept", O::Realtime, OptionalBody),
     Row::plain("realtime/calls/{}/hangup", O::Realtime),
@@ -126,7 +127,7 @@ pub(super) const OPENAI: &[Row] = &[
     Row::new("realtime/client_secrets", O::Realtime, Session),
     Row::new("realtime/sessions", O::Realtime, Body),
     // The model stands in `input_audio_transcription`.
-    Row::hidden("realtime/transcription_sessions", O::Realtime),
+    Row::new("realtime/transcription_sessions", O::Realtime, OptionalBody),
     Row::hidden("realtime/translations", O::Realtime),
     Row::hidden("realtime/translations/calls", O::Realtime),
     Row::new("realtime/translations/client_secrets", O::Realtime, Session),

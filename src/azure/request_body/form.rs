@@ -35,12 +35,11 @@ pub fn read_form_with(boundary: &str, body: &[u8]) -> Result<Fields, ReadBodyErr
     scan.finish()
 }
 
-/// A part of a form: its head, without the blank line, and its value, and where that stands.
+/// A part of a form: its head, without the blank line, and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part<'a> {
     pub(crate) head: &'a str,
     pub(crate) value: &'a [u8],
-    at: usize,
 }
 
 impl Part<'_> {
@@ -65,15 +64,15 @@ pub(crate) fn parts<'a>(boundary: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>,
         let head = std::str::from_utf8(&part[..blank]).map_err(|_| malformed())?;
         let rest = part.get(blank + 4..).ok_or_else(malformed)?;
         let value = finder.find(rest).and_then(|end| rest.get(..end)).ok_or_else(malformed)?;
-        parts.push(Part { head, value, at: at + 2 + blank + 4 });
+        parts.push(Part { head, value });
         at += 2 + blank + 4 + value.len() + delimiter.len();
     }
     Ok(parts)
 }
 
-/// A form on its way in.
+/// A form on its way in, part by part.
 #[derive(Debug)]
-pub(super) struct FormScan {
+pub(in crate::azure) struct FormReader {
     /// With the line break before it.
     delimiter: Box<[u8]>,
     finder: memmem::Finder<'static>,
@@ -83,8 +82,17 @@ pub(super) struct FormScan {
     at: usize,
     state: State,
     parts: usize,
-    fields: Fields,
-    stream: bool,
+}
+
+/// What a form has, in its order.
+#[derive(Debug)]
+pub(in crate::azure) enum Piece<'a> {
+    /// A part begins, with this name.
+    Field(&'a str),
+    /// More of its value, which stands there in the body.
+    Value(usize, &'a [u8]),
+    /// Its value ends there.
+    End(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,16 +103,8 @@ enum State {
     Line,
     Head,
     /// In a part whose value begins there.
-    Value(Field, usize),
+    Value(usize),
     End,
-}
-
-/// What a part is about.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Field {
-    Model,
-    Other,
-    Stream,
 }
 
 /// How far a look has come.
@@ -115,19 +115,19 @@ enum Step {
     Wait(usize),
 }
 
-impl FormScan {
-    pub(super) fn new(boundary: &str) -> Self {
+impl FormReader {
+    pub(in crate::azure) fn new(boundary: &str) -> Self {
         let delimiter = format!("\r\n--{boundary}").into_bytes().into_boxed_slice();
         let finder = memmem::Finder::new(&delimiter).into_owned();
-        let (rest, fields) = (Vec::new(), Fields::default());
-        Self { delimiter, finder, rest, at: 0, state: State::Start, parts: 0, fields, stream: false }
+        Self { delimiter, finder, rest: Vec::new(), at: 0, state: State::Start, parts: 0 }
     }
 
-    pub(super) const fn fields(&self) -> &Fields {
-        &self.fields
-    }
-
-    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
+    /// Gives `take` the pieces that end in the next bytes.
+    pub(in crate::azure) fn feed<E: From<ReadBodyError>>(
+        &mut self,
+        chunk: &[u8],
+        mut take: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut rest = std::mem::take(&mut self.rest);
         let joined = !rest.is_empty();
         if joined {
@@ -136,7 +136,7 @@ impl FormScan {
         let (mut window, mut waits) = (if joined { &rest } else { chunk }, false);
         while !waits {
             let (Step::On(read) | Step::Wait(read)) = {
-                let step = self.step(window)?;
+                let step = self.step(window, &mut take)?;
                 waits = matches!(step, Step::Wait(_));
                 step
             };
@@ -147,14 +147,25 @@ impl FormScan {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<Fields, ReadBodyError> {
+    /// How much of the body is understood.
+    pub(in crate::azure) const fn understood(&self) -> usize {
+        self.at
+    }
+
+    /// # Errors
+    /// The form is not at its end.
+    pub(in crate::azure) fn finish(&self) -> Result<(), ReadBodyError> {
         match (self.state, &*self.rest) {
-            (State::End, b"" | b"\r\n") => Ok(self.fields),
+            (State::End, b"" | b"\r\n") => Ok(()),
             _ => Err(malformed()),
         }
     }
 
-    fn step(&mut self, window: &[u8]) -> Result<Step, ReadBodyError> {
+    fn step<E: From<ReadBodyError>>(
+        &mut self,
+        window: &[u8],
+        take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<Step, E> {
         match self.state {
             State::Start => Ok(match expect(window, &self.delimiter[2..])? {
                 true => self.go(State::Line, self.delimiter.len() - 2),
@@ -165,18 +176,18 @@ impl FormScan {
             State::Line if window.starts_with(b"\r\n") => {
                 self.parts += 1;
                 if self.parts > MAX_PARTS {
-                    return Err(ReadBodyError::new("a form of too many parts"));
+                    return Err(ReadBodyError::new("a form of too many parts").into());
                 }
                 Ok(self.go(State::Head, 2))
             }
-            State::Line => Err(malformed()),
-            State::Head => self.head(window),
-            State::Value(field, start) => self.value(window, field, start),
+            State::Line => Err(malformed().into()),
+            State::Head => self.head(window, take),
+            State::Value(start) => self.value(window, start, take),
             // One line break may follow, and nothing else.
-            State::End => expect(window, b"\r\n").and_then(|whole| match (whole, window.len()) {
-                (true, length) if length > 2 => Err(malformed()),
+            State::End => match (expect(window, b"\r\n")?, window.len()) {
+                (true, length) if length > 2 => Err(malformed().into()),
                 _ => Ok(Step::Wait(0)),
-            }),
+            },
         }
     }
 
@@ -185,57 +196,152 @@ impl FormScan {
         Step::On(read)
     }
 
-    fn head(&mut self, window: &[u8]) -> Result<Step, ReadBodyError> {
+    fn head<E: From<ReadBodyError>>(
+        &mut self,
+        window: &[u8],
+        take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<Step, E> {
         let Some(length) = memmem::find(window, b"\r\n\r\n") else {
-            return if window.len() > MAX_HEAD { Err(malformed()) } else { Ok(Step::Wait(0)) };
+            return if window.len() > MAX_HEAD { Err(malformed().into()) } else { Ok(Step::Wait(0)) };
         };
-        let field = match &*name(window.get(..length).unwrap_or_default())? {
-            "model" => Field::Model,
-            "stream" => Field::Stream,
-            other if other.eq_ignore_ascii_case("model") => {
-                return Err(ReadBodyError::new("`model` is not spelt in lower case"));
-            }
-            _ => Field::Other,
-        };
-        match field {
-            Field::Model if self.fields.model.is_some() => {
-                return Err(ReadBodyError::new("`model` stands in the form twice"));
-            }
-            Field::Stream if std::mem::replace(&mut self.stream, true) => {
-                return Err(ReadBodyError::new("`stream` stands in the form twice"));
-            }
-            _ => {}
-        }
+        take(Piece::Field(&name(window.get(..length).unwrap_or_default())?))?;
         // The line break of the blank line stays in view: a delimiter that used it would be one for some readers only.
-        Ok(self.go(State::Value(field, self.at + length + 4), length + 2))
+        Ok(self.go(State::Value(self.at + length + 4), length + 2))
     }
 
-    fn value(&mut self, window: &[u8], field: Field, start: usize) -> Result<Step, ReadBodyError> {
-        let Some(found) = self.finder.find(window) else {
-            return match field {
-                Field::Other => Ok(Step::Wait(window.len().saturating_sub(self.delimiter.len() - 1))),
-                _ if window.len() > MAX_VALUE => Err(ReadBodyError::new("a form with a field that is too long")),
-                _ => Ok(Step::Wait(0)),
-            };
-        };
-        if self.at + found < start {
-            return Err(malformed());
+    fn value<E: From<ReadBodyError>>(
+        &mut self,
+        window: &[u8],
+        start: usize,
+        take: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<Step, E> {
+        let found = self.finder.find(window);
+        let end = found.unwrap_or_else(|| window.len().saturating_sub(self.delimiter.len() - 1));
+        if found.is_some() && self.at + end < start {
+            return Err(malformed().into());
         }
-        let value = window.get(start.saturating_sub(self.at)..found).unwrap_or_default();
-        match field {
-            Field::Model => {
-                let name = std::str::from_utf8(value).map_err(|_| ReadBodyError::new("`model` is not UTF-8"))?;
-                self.fields.model = Some(Model { name: name.to_owned(), span: span(start, value) });
-            }
-            Field::Stream => self.fields.streams = value.eq_ignore_ascii_case(b"true"),
-            Field::Other => {}
+        let from = start.saturating_sub(self.at);
+        if let Some(value) = window.get(from..end).filter(|value| !value.is_empty()) {
+            take(Piece::Value(self.at + from, value))?;
         }
-        Ok(self.go(State::Line, found + self.delimiter.len()))
+        if found.is_none() {
+            return Ok(Step::Wait(end));
+        }
+        take(Piece::End(self.at + end))?;
+        Ok(self.go(State::Line, end + self.delimiter.len()))
     }
 }
 
-const fn span(start: usize, value: &[u8]) -> Range<usize> {
-    start..start + value.len()
+/// Where the value of a field stands in a form that is all there; `None` when it has no such field.
+///
+/// # Errors
+/// As [`read_form`]; the field stands twice, or in another case.
+pub fn find_field(boundary: &str, body: &[u8], field: &'static str) -> Result<Option<Range<usize>>, ReadBodyError> {
+    let (mut reader, mut found, mut is_it) = (FormReader::new(boundary), None, false);
+    let mut start = None;
+    reader.feed(body, |piece| {
+        match piece {
+            Piece::Field(name) => {
+                is_it = name == field;
+                if name.eq_ignore_ascii_case(field) && (!is_it || found.is_some()) {
+                    return Err(ReadBodyError::new(format!("`{field}` stands in the form twice, or in another case")));
+                }
+                start = None;
+            }
+            Piece::Value(at, _) => drop(start.get_or_insert(at)),
+            Piece::End(end) if is_it => found = Some(start.unwrap_or(end)..end),
+            Piece::End(_) => {}
+        }
+        Ok::<_, ReadBodyError>(())
+    })?;
+    reader.finish()?;
+    Ok(found)
+}
+
+/// The fields of a form by which a gateway decides, as they arrive.
+#[derive(Debug)]
+pub(super) struct FormScan {
+    reader: FormReader,
+    values: Values,
+}
+
+#[derive(Debug, Default)]
+struct Values {
+    field: Field,
+    start: Option<usize>,
+    value: Vec<u8>,
+    fields: Fields,
+    stream: bool,
+}
+
+/// What a part is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Field {
+    Model,
+    #[default]
+    Other,
+    Stream,
+}
+
+impl FormScan {
+    pub(super) fn new(boundary: &str) -> Self {
+        Self { reader: FormReader::new(boundary), values: Values::default() }
+    }
+
+    pub(super) const fn fields(&self) -> &Fields {
+        &self.values.fields
+    }
+
+    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
+        let values = &mut self.values;
+        self.reader.feed(chunk, |piece| values.take(piece))
+    }
+
+    pub(super) fn finish(self) -> Result<Fields, ReadBodyError> {
+        self.reader.finish().map(|()| self.values.fields)
+    }
+}
+
+impl Values {
+    fn take(&mut self, piece: Piece<'_>) -> Result<(), ReadBodyError> {
+        match (piece, self.field) {
+            (Piece::Field(name), _) => {
+                self.value.clear();
+                self.start = None;
+                self.field = self.field(name)?;
+            }
+            (Piece::Value(..), Field::Other) => {}
+            (Piece::Value(at, value), _) => {
+                self.start.get_or_insert(at);
+                if self.value.len() + value.len() > MAX_VALUE {
+                    return Err(ReadBodyError::new("a form with a field that is too long"));
+                }
+                self.value.extend_from_slice(value);
+            }
+            (Piece::End(end), Field::Model) => {
+                let name = str::from_utf8(&self.value).map_err(|_| ReadBodyError::new("`model` is not UTF-8"))?;
+                self.fields.model = Some(Model { name: name.to_owned(), span: self.start.unwrap_or(end)..end });
+            }
+            (Piece::End(_), Field::Stream) => self.fields.streams = self.value.eq_ignore_ascii_case(b"true"),
+            (Piece::End(_), Field::Other) => {}
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, name: &str) -> Result<Field, ReadBodyError> {
+        match name {
+            "model" if self.fields.model.is_some() => Err(ReadBodyError::new("`model` stands in the form twice")),
+            "model" => Ok(Field::Model),
+            "stream" if std::mem::replace(&mut self.stream, true) => {
+                Err(ReadBodyError::new("`stream` stands in the form twice"))
+            }
+            "stream" => Ok(Field::Stream),
+            other if other.eq_ignore_ascii_case("model") => {
+                Err(ReadBodyError::new("`model` is not spelt in lower case"))
+            }
+            _ => Ok(Field::Other),
+        }
+    }
 }
 
 fn malformed() -> ReadBodyError {
@@ -246,15 +352,6 @@ fn malformed() -> ReadBodyError {
 fn expect(window: &[u8], expected: &[u8]) -> Result<bool, ReadBodyError> {
     let length = window.len().min(expected.len());
     if window.get(..length) == expected.get(..length) { Ok(length == expected.len()) } else { Err(malformed()) }
-}
-
-/// The fields of a form with their names, and where their values stand, of one that is held whole.
-///
-/// # Errors
-/// As [`read_form`](super::read_form).
-pub(in crate::azure) fn fields(boundary: &str, body: &[u8]) -> Result<Vec<(String, Range<usize>)>, ReadBodyError> {
-    let named = |part: Part<'_>| Ok((name(part.head.as_bytes())?, span(part.at, part.value)));
-    parts(boundary, body)?.into_iter().map(named).collect()
 }
 
 /// The name of a part's field.
@@ -273,6 +370,12 @@ fn name(head: &[u8]) -> Result<String, ReadBodyError> {
         }
         if header.eq_ignore_ascii_case("content-disposition") {
             names.push(field_name(value).ok_or_else(malformed)?);
+        }
+        // RFC 7578 §4.7: nobody sends it, and only some readers decode what it announces.
+        if header.eq_ignore_ascii_case("content-transfer-encoding")
+            && !["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain))
+        {
+            return Err(ReadBodyError::ambiguous("a form with a part in an encoding that not everybody reads"));
         }
     }
     match <[String; 1]>::try_from(names) {

@@ -3,11 +3,10 @@
 //! It follows strings and nesting, and refuses what no JSON parser would take for the same members. That each value is JSON
 //! is for the backend to say.
 
-use std::borrow::Cow;
-
 use memchr::memchr2;
 
 use super::{Fields, Model, Opening, ReadBodyError};
+use crate::azure::json_text::{Text, not_json};
 
 /// More than any key that is read has, with every letter escaped.
 const MAX_KEY: usize = 128;
@@ -55,42 +54,6 @@ enum Key {
     #[default]
     Other,
     Stream,
-}
-
-/// What is kept of a text that may be too long.
-#[derive(Debug, Default)]
-struct Text {
-    start: usize,
-    bytes: Vec<u8>,
-    /// How much is kept at most; nothing of what nobody reads.
-    limit: usize,
-    is_cut: bool,
-}
-
-impl Text {
-    fn begin(&mut self, start: usize, limit: usize) {
-        self.bytes.clear();
-        (self.start, self.limit, self.is_cut) = (start, limit, false);
-    }
-
-    fn push(&mut self, part: &[u8]) {
-        let room = self.limit - self.bytes.len();
-        self.is_cut |= part.len() > room;
-        self.bytes.extend_from_slice(&part[..part.len().min(room)]);
-    }
-
-    /// What it says, if it is all here.
-    fn unescaped(&self) -> Result<Option<Cow<'_, str>>, ReadBodyError> {
-        if self.is_cut {
-            return Ok(None);
-        }
-        let text = std::str::from_utf8(&self.bytes).map_err(|_| not_json())?;
-        if !text.contains('\\') {
-            return Ok(Some(text.into()));
-        }
-        let text = serde_json::from_str::<String>(&format!("\"{text}\"")).map_err(|_| not_json())?;
-        Ok(Some(text.into()))
-    }
 }
 
 impl JsonScan {
@@ -210,7 +173,7 @@ impl JsonScan {
             if self.key == Key::Model {
                 let name =
                     self.text.unescaped()?.ok_or_else(|| ReadBodyError::new("`model` is too long for a name"))?;
-                self.fields.model = Some(Model { name: name.into_owned(), span: self.text.start..end });
+                self.fields.model = Some(Model { name: name.into_owned(), span: self.text.start()..end });
             }
             return self.ends_value(true, b"\"");
         }
@@ -246,8 +209,8 @@ impl JsonScan {
             return Ok(());
         }
         self.expected = Expected::CommaOrClosing;
-        let word = std::mem::take(&mut self.text.bytes);
-        self.ends_value(false, if self.text.is_cut { b"" } else { &word })
+        let word = self.text.take_written();
+        self.ends_value(false, &word)
     }
 
     /// What a value of the object's own means; of an object or array it is only known that it is one.
@@ -286,8 +249,4 @@ fn key(text: &str) -> Result<Key, ReadBodyError> {
         }
         _ => Key::Other,
     })
-}
-
-fn not_json() -> ReadBodyError {
-    ReadBodyError::new("not the JSON it should be")
 }

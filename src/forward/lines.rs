@@ -1,0 +1,195 @@
+//! The names in a file of requests, rewritten as the form passes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use http::header::CONTENT_LENGTH;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tower::BoxError;
+
+use super::rewrite::unfit;
+use crate::azure::Outcome;
+use crate::azure::batch_file::{BatchFileError, BatchScan, Named};
+use crate::azure::media_type::MediaType;
+use crate::body::Body;
+use crate::context::{AttemptFailed, Companions, Route};
+use crate::error::{Error, ErrorKind};
+
+/// How much is read and written at once.
+const CHUNK: usize = 64 << 10;
+/// How much is held at most of a line in which it is not yet certain what a name means.
+const HELD: usize = 1 << 20;
+
+/// Puts the backend's own names in the place of those that the lines of a batch file have.
+///
+/// A file that is all there is read first, so that one that cannot be used is never sent, and its length stays known. The length of
+/// another is not known before it has passed.
+pub(super) fn rename(route: &Route, request: &mut Request<Body>) -> Result<(), Error> {
+    let Some(companions) = request.extensions().get::<Companions>().filter(|companions| companions.are_in_lines())
+    else {
+        return Ok(());
+    };
+    let names = Names { companions: companions.clone(), route: route.clone() };
+    let boundary = MediaType::of(request.headers()).ok_or_else(unfit)?.boundary().map_err(|_| unfit())?.to_owned();
+    let (bytes, is_whole) = request.body().in_hand();
+    if !is_whole {
+        let lines = Lines::new(BatchScan::new(&boundary), names);
+        request.headers_mut().remove(CONTENT_LENGTH);
+        let inner = std::mem::take(request.body_mut());
+        *request.body_mut() = Body::new(Rewritten { inner, lines: Some(lines), chunk: Bytes::new(), length: None });
+        return Ok(());
+    }
+    let scan = || BatchScan::of(&boundary, bytes).map_err(|error| unusable(&error));
+    let mut dry = Lines::new(scan()?, names.clone());
+    let mut length = 0;
+    for chunk in bytes.chunks(CHUNK) {
+        length += dry.feed(chunk)?.len() as u64;
+    }
+    length += dry.finish()?.len() as u64;
+    if dry.has_changed {
+        let lines = Lines::new(scan()?, names);
+        if request.headers().contains_key(CONTENT_LENGTH) {
+            request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        let inner = std::mem::take(request.body_mut());
+        *request.body_mut() =
+            Body::new(Rewritten { inner, lines: Some(lines), chunk: Bytes::new(), length: Some(length) });
+    }
+    Ok(())
+}
+
+/// What names are called at the backend of the attempt.
+#[derive(Clone)]
+struct Names {
+    companions: Companions,
+    route: Route,
+}
+
+impl Names {
+    /// The name as a JSON string, unless it is the same.
+    fn written(&self, named: &Named) -> Result<Option<String>, Error> {
+        match self.companions.at_backend(&self.route, &named.name) {
+            Some(target) if target.deployment() == Some(named.name.as_str()) => Ok(None),
+            Some(target) => Ok(target.json_name().map(str::to_owned)),
+            None => Err(Error::new(
+                ErrorKind::DeploymentNotFound,
+                format!(
+                    "The backend that gets the file does not serve the deployment that its line {} names.",
+                    named.line
+                ),
+            )),
+        }
+    }
+}
+
+struct Lines {
+    scan: BatchScan,
+    names: Names,
+    /// What was fed and not yet given on.
+    held: BytesMut,
+    /// Where that begins in the form.
+    from: usize,
+    has_changed: bool,
+}
+
+impl Lines {
+    fn new(scan: BatchScan, names: Names) -> Self {
+        Self { scan, names, held: BytesMut::new(), from: 0, has_changed: false }
+    }
+
+    /// What is settled with these bytes.
+    fn feed(&mut self, chunk: &[u8]) -> Result<Bytes, Error> {
+        self.held.extend_from_slice(chunk);
+        self.scan.feed(chunk).map_err(|error| unusable(&error))?;
+        let mut out = BytesMut::with_capacity(self.held.len());
+        for named in self.scan.take_names() {
+            if let Some(written) = self.names.written(&named)? {
+                self.give(named.span.start, &mut out);
+                out.extend_from_slice(written.as_bytes());
+                drop(self.held.split_to(named.span.len().min(self.held.len())));
+                self.from = named.span.end;
+                self.has_changed = true;
+            }
+        }
+        self.give(self.scan.settled(), &mut out);
+        if self.held.len() > HELD {
+            let message = format!("Line {} of the file cannot be used: it is too long to be read.", self.scan.line());
+            return Err(Error::new(ErrorKind::InvalidBody, message));
+        }
+        Ok(out.freeze())
+    }
+
+    fn finish(&mut self) -> Result<Bytes, Error> {
+        self.scan.finish().map_err(|error| unusable(&error))?;
+        Ok(std::mem::take(&mut self.held).freeze())
+    }
+
+    fn give(&mut self, to: usize, out: &mut BytesMut) {
+        let length = to.saturating_sub(self.from).min(self.held.len());
+        out.extend_from_slice(&self.held.split_to(length));
+        self.from += length;
+    }
+}
+
+fn unusable(error: &BatchFileError) -> Error {
+    Error::new(ErrorKind::InvalidBody, format!("The batch cannot be used: {error}."))
+}
+
+/// The client's file is to blame, and no backend.
+fn abandoned(error: Error) -> AttemptFailed {
+    AttemptFailed::new(Outcome::Abandoned, error)
+}
+
+/// A form whose names change as it passes.
+struct Rewritten {
+    inner: Body,
+    /// Until the form has ended.
+    lines: Option<Lines>,
+    /// What of the last frame is still to be read.
+    chunk: Bytes,
+    length: Option<u64>,
+}
+
+impl HttpBody for Rewritten {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        while let Some(lines) = &mut this.lines {
+            let settled = if this.chunk.is_empty() {
+                match ready!(Pin::new(&mut this.inner).poll_frame(cx)?).map(Frame::into_data) {
+                    Some(Ok(data)) => {
+                        this.chunk = data;
+                        continue;
+                    }
+                    // Trailers of a form mean nothing.
+                    Some(Err(_)) => continue,
+                    None => {
+                        let rest = lines.finish();
+                        this.lines = None;
+                        rest.map_err(abandoned)?
+                    }
+                }
+            } else {
+                let chunk = this.chunk.split_to(this.chunk.len().min(CHUNK));
+                lines.feed(&chunk).map_err(abandoned)?
+            };
+            if !settled.is_empty() {
+                this.length = this.length.map(|length| length.saturating_sub(settled.len() as u64));
+                return Poll::Ready(Some(Ok(Frame::data(settled))));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lines.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}

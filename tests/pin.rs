@@ -139,6 +139,22 @@ mod preferred {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nobody_outside_of_it_is_waited_for() {
+        let backend =
+            |name: &str| Backend::new(name, format!("https://{name}.example")).add_deployment(Deployment::new("a"));
+        let pool = ["b0", "b1", "b2"].into_iter().fold(Pool::builder(), |pool, name| pool.add_backend(backend(name)));
+        let (pool, pin) = (pool.build().unwrap(), Pin::preferred(names(&["b1", "b0"])));
+        fail(&pool, "b0", Outcome::Unreachable);
+        fail(&pool, "b1", Outcome::Unreachable);
+        let query = Query::new(Some("a")).pinned(Some(&pin));
+        let none = offered(&pool, &query).unwrap_err();
+        assert_eq!(none.reason, NoTargetReason::Down);
+        assert!(none.retry_after > Some(Duration::ZERO), "b2 admits, and is none of them");
+        throttle(&pool, "b2");
+        assert_eq!(offered(&pool, &query).unwrap_err().reason, NoTargetReason::Down);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_single_one_is_not_replaced() {
         let (pool, pin) = (pool(), Pin::preferred(names(&["b1"])));
         fail(&pool, "b1", Outcome::Unreachable);

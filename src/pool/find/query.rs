@@ -2,32 +2,31 @@
 
 use std::fmt;
 
-use super::filter::Scope;
+use super::barriers::{Barrier, Scope};
 use super::{Pin, Strength};
 use crate::pool::describe::{Constraints, Place};
 use crate::pool::live::{Target, TargetSet};
 
 /// What a request asks of its target.
 #[derive(Clone, Copy, Default)]
-#[non_exhaustive]
 pub struct Query<'a> {
     /// The alias that must be served; `None` for a call that names no model.
-    pub alias: Option<&'a str>,
+    pub(in crate::pool) alias: Option<&'a str>,
     /// What the client demands of every backend.
-    pub constraints: Option<&'a Constraints>,
+    pub(in crate::pool) constraints: Option<&'a Constraints>,
     /// What the request demands beside its client.
-    pub narrowed: Option<&'a Constraints>,
+    pub(in crate::pool) narrowed: Option<&'a Constraints>,
     /// Targets that this request has used up.
-    pub tried: Option<&'a TargetSet>,
+    pub(in crate::pool) tried: Option<&'a TargetSet>,
     /// Whether the client has a token of its own, which some backends ask for.
-    pub has_token: bool,
+    pub(in crate::pool) has_token: bool,
     /// Whose request it is, a client's or a session's: decides the [release](crate::pool::Release) where the alias has several.
-    pub client: Option<&'a str>,
+    pub(in crate::pool) client: Option<&'a str>,
     /// What else the target's backend must serve: aliases that the request names beside its own. One that no backend of the pool
     /// serves demands nothing.
-    pub beside: &'a [Box<str>],
+    pub(in crate::pool) beside: &'a [Box<str>],
     /// Where the state is that the request refers to.
-    pub pin: Option<&'a Pin>,
+    pub(in crate::pool) pin: Option<&'a Pin>,
 }
 
 /// Nothing of what may come from headers.
@@ -91,16 +90,6 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// Whether a pin leaves no choice but its backend.
-    pub(in crate::pool) fn is_required(&self) -> bool {
-        self.pin.is_some_and(|pin| pin.strength() == Strength::Required)
-    }
-
-    pub(in crate::pool) fn may_go_to(&self, target: &Target) -> bool {
-        let leads_to = |pin: &Pin| pin.backends().iter().any(|backend| **backend == *target.backend());
-        self.pin.is_none_or(|pin| pin.strength() == Strength::Movable || leads_to(pin))
-    }
-
     /// Says whether the client has a token of its own.
     #[must_use]
     pub const fn has_token(mut self, has_token: bool) -> Self {
@@ -108,39 +97,70 @@ impl<'a> Query<'a> {
         self
     }
 
-    pub(in crate::pool) fn can_show(&self, target: &Target) -> bool {
-        self.has_token || !target.inner.pass_through
-    }
-
     /// Whether the target complies with what client and request demand.
     pub(crate) fn allows(&self, target: &Target) -> bool {
-        self.allows_place(target.place()) && self.has_beside(target)
+        self.is_clear(&Barrier::COMPLIANCE, target)
     }
 
-    /// Whether the target's backend serves what else the request names.
-    pub(in crate::pool) fn has_beside(&self, target: &Target) -> bool {
-        self.beside.iter().all(|alias| target.inner.backend.names.serve_as_far_as_anybody(alias))
-    }
-
-    pub(in crate::pool) fn allows_place(&self, place: &Place) -> bool {
-        [self.constraints, self.narrowed].into_iter().flatten().all(|demanded| demanded.allow(place))
+    /// Whether a backend at this place complies with what client and request demand of places.
+    pub(super) fn allows_place(&self, place: &Place) -> bool {
+        !violates(self.constraints, place) && !violates(self.narrowed, place)
     }
 
     /// Whether the target may ever serve the request.
-    pub(in crate::pool) fn suits(&self, target: &Target) -> bool {
-        self.can_show(target) && self.allows(target)
+    pub(super) fn suits(&self, target: &Target) -> bool {
+        self.is_clear(&Barrier::LASTING, target)
     }
 
-    pub(in crate::pool) fn is_new(&self, target: &Target) -> bool {
-        self.tried.is_none_or(|tried| !tried.contains(target))
+    /// Whether this [lasting](Barrier::LASTING) barrier stands between the query and the target.
+    #[inline]
+    pub(super) fn is_barred(&self, barrier: Barrier, target: &Target) -> bool {
+        match barrier {
+            Barrier::Residency => violates(self.constraints, target.place()),
+            Barrier::Narrowed => violates(self.narrowed, target.place()),
+            Barrier::NotBeside => {
+                !self.beside.iter().all(|alias| target.inner.backend.names.serve_as_far_as_anybody(alias))
+            }
+            Barrier::TokenMissing => target.inner.pass_through && !self.has_token,
+            _ => false,
+        }
     }
 
-    /// Where to look, one after the other.
-    pub(in crate::pool) fn scopes(&self) -> impl Iterator<Item = Scope<'a>> + use<'a> {
-        let (backends, strength) =
-            self.pin.map_or((&[][..], Strength::Movable), |pin| (pin.backends(), pin.strength()));
-        let drained = strength == Strength::Required;
-        let pinned = backends.iter().map(move |backend| Scope { backend: Some(backend), drained });
-        pinned.chain((strength == Strength::Movable).then_some(Scope::ALL))
+    fn is_clear(&self, lasting: &[Barrier], target: &Target) -> bool {
+        lasting.iter().all(|barrier| !self.is_barred(*barrier, target))
     }
+
+    /// The parts of the pool to look in, one after the other.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = Scope<'a>> + use<'a> {
+        let backends = self.pin.map_or(&[][..], Pin::backends);
+        let drained = self.is_required();
+        let pinned = backends.chunks(1).map(move |backend| Scope::of(backend, drained));
+        pinned.chain(self.is_movable().then_some(Scope::ALL))
+    }
+
+    /// All the parts of the pool that are looked in.
+    pub(super) fn reach(&self) -> Scope<'a> {
+        match self.pin {
+            Some(pin) if !self.is_movable() => Scope::of(pin.backends(), self.is_required()),
+            _ => Scope::ALL,
+        }
+    }
+
+    /// Whether a pin leaves no choice but its backend.
+    pub(super) fn is_required(&self) -> bool {
+        self.pin.is_some_and(|pin| pin.strength() == Strength::Required)
+    }
+
+    /// Whether a backend of the pin that is merely throttled is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.pin.is_some_and(|pin| pin.strength() == Strength::Preferred)
+    }
+
+    fn is_movable(&self) -> bool {
+        self.pin.is_none_or(|pin| pin.strength() == Strength::Movable)
+    }
+}
+
+fn violates(demanded: Option<&Constraints>, place: &Place) -> bool {
+    demanded.is_some_and(|demanded| !demanded.allow(place))
 }

@@ -57,11 +57,12 @@ impl Alias {
     /// The release that the key falls to, among those that could ever serve the query: with the credential that it has, if there
     /// are such.
     fn assigned(&self, query: &Query<'_>, key: u64) -> Option<&ReleaseGroup> {
+        let reach = query.reach();
         let rank = |release: &ReleaseGroup| {
             let able = || release.group.targets().filter(|target| query.allows(target));
             able().next()?;
-            let is_shown = able().any(|target| query.can_show(target));
-            let leads_there = able().any(|target| query.may_go_to(target));
+            let is_shown = able().any(|target| query.suits(target));
+            let leads_there = able().any(|target| reach.holds(target));
             // State stays where it is, though nothing new is sent there.
             let is_offered = release.share > 0;
             let draw = rendezvous::draw(key, release.identity);

@@ -266,10 +266,6 @@ impl Target {
         matches!(self.live.state(now), CircuitState::Open { throttled: false, .. })
     }
 
-    pub(in crate::pool) fn is_throttled(&self, now: Instant) -> bool {
-        self.is_full() || self.live.is_throttled(now)
-    }
-
     pub(in crate::pool) fn shares_quota_with(&self, other: &Self) -> bool {
         self.inner.quota_group.is_some()
             && self.inner.quota_group == other.inner.quota_group

@@ -3,11 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::pool::describe::{Constraints, Place, Processing};
-use crate::pool::find::{Group, Pool, Query, Seat, Table};
-use crate::pool::live::{CircuitState, Live, Target, TargetSet, ceil_ms};
+use crate::pool::find::{Barrier, Pool, Query, Surveyed, View};
+use crate::pool::live::{CircuitState, Target, ceil_ms};
 
 /// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
 /// its way.
@@ -149,73 +147,41 @@ impl Pool {
     /// Says for every target why a request would, or would not, be given to it now.
     #[must_use]
     pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
-        let table = self.0.table.load();
-        let mut targets = self.explain_alias(&table, query);
-        let mut listed = TargetSet::default();
-        for explained in &targets {
-            listed.insert(&explained.target);
-        }
-        let others = table.deployed().filter(|target| query.alias.is_some() && !listed.contains(target));
-        targets.extend(others.map(|target| {
-            let served = target.alias() == query.alias.map(|name| table.alias_of(name));
-            let obstacle = if served { Obstacle::OtherRelease } else { Obstacle::NotServed };
-            Explained { target: target.clone(), obstacles: vec![obstacle] }
-        }));
+        let (table, view) = (self.0.table.load(), self.view(query));
+        let targets = self.survey(&table, view).into_iter().map(|surveyed| Explained::new(view, surveyed)).collect();
         Explanation { alias: query.alias.map(Into::into), targets }
-    }
-
-    /// Of those that serve the alias, in the order in which they are tried; where the release is not known, of one release
-    /// after the other.
-    pub(in crate::pool) fn explain_alias(&self, table: &Table, query: &Query<'_>) -> Vec<Explained> {
-        let groups = self.known_groups_of(table, query);
-        groups.into_iter().flat_map(|group| self.explain_group(group, query)).collect()
-    }
-
-    fn explain_group(&self, group: &Group, query: &Query<'_>) -> Vec<Explained> {
-        let (now, mut targets, mut found) = (Instant::now(), Vec::new(), false);
-        for tier in group.tiers() {
-            let ahead = found;
-            for target in tier.iter().map(Seat::target) {
-                let mut obstacles = query.obstacles(target, self.0.epoch, now);
-                found |= obstacles.is_empty();
-                if ahead {
-                    obstacles.push(Obstacle::Behind);
-                }
-                targets.push(Explained { target: target.clone(), obstacles });
-            }
-        }
-        targets
     }
 }
 
-impl Query<'_> {
-    fn obstacles(&self, target: &Target, epoch: Instant, now: Instant) -> Vec<Obstacle> {
-        let live = &target.live;
-        let full = target.is_full().then_some(Obstacle::Full { max_in_flight: target.inner.max_in_flight });
-        let wait = live.admits_in(Live::since(epoch, now));
-        let circuit = (!wait.is_zero()).then(|| match live.state(now) {
+impl Explained {
+    pub(super) fn new(view: View<'_>, (target, barriers): Surveyed) -> Self {
+        let obstacles = barriers.iter().flat_map(|barrier| obstacles(barrier, view, &target)).collect();
+        Self { target, obstacles }
+    }
+}
+
+/// A barrier in the words of those who read explanations; demands on places are one each.
+fn obstacles(barrier: Barrier, view: View<'_>, target: &Target) -> Vec<Obstacle> {
+    let wait = target.live.admits_in(view.since_epoch);
+    vec![match barrier {
+        Barrier::Behind => Obstacle::Behind,
+        Barrier::Drained => Obstacle::Drained,
+        Barrier::Failing | Barrier::Throttled => match target.live.state(view.now) {
             CircuitState::Open { throttled, .. } => Obstacle::Open { throttled, wait },
             CircuitState::Closed | CircuitState::HalfOpen => Obstacle::Probing { wait },
-        });
-        let tried = (!self.is_new(target)).then_some(Obstacle::Tried);
-        let drained = (target.is_drained() && !self.is_required()).then_some(Obstacle::Drained);
-        let elsewhere = (!self.may_go_to(target)).then_some(Obstacle::PinnedElsewhere);
-        let alone = (!self.has_beside(target)).then_some(Obstacle::NotBeside);
-        let tokenless = (!self.can_show(target)).then_some(Obstacle::TokenMissing);
-        let unidentified = (!target.has_identity(now)).then_some(Obstacle::NoIdentity);
+        },
+        Barrier::Full => Obstacle::Full { max_in_flight: target.inner.max_in_flight },
         // What a request keeps to may come from a header, of which nothing is shown.
-        let narrowed =
-            self.narrowed.is_some_and(|narrowed| !narrowed.allow(target.place())).then_some(Obstacle::Narrowed);
-        self.constraints
-            .map_or_else(Vec::new, |constraints| violations(constraints, target.place()))
-            .into_iter()
-            .chain(
-                [narrowed, alone, elsewhere, tokenless, drained, unidentified, circuit, full, tried]
-                    .into_iter()
-                    .flatten(),
-            )
-            .collect()
-    }
+        Barrier::Narrowed => Obstacle::Narrowed,
+        Barrier::NoIdentity => Obstacle::NoIdentity,
+        Barrier::NotBeside => Obstacle::NotBeside,
+        Barrier::NotServed => Obstacle::NotServed,
+        Barrier::OtherRelease => Obstacle::OtherRelease,
+        Barrier::PinnedElsewhere => Obstacle::PinnedElsewhere,
+        Barrier::Residency => return view.query.constraints.map_or_else(Vec::new, |c| violations(c, target.place())),
+        Barrier::TokenMissing => Obstacle::TokenMissing,
+        Barrier::Tried => Obstacle::Tried,
+    }]
 }
 
 fn violations(constraints: &Constraints, place: &Place) -> Vec<Obstacle> {

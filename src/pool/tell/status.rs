@@ -98,12 +98,14 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         let (table, now) = (self.0.table.load(), Instant::now());
-        let aliases = table.aliases();
-        let explained = aliases.iter().flat_map(|alias| {
+        let mut explained = ExplainedBySlot::new();
+        for alias in table.aliases() {
             // Whether clients have tokens is a matter of theirs.
-            self.explain_alias(&table, &Query::new(Some(alias)).has_token(true))
-        });
-        let explained = explained.map(|explained| (explained.target().slot(), explained)).collect();
+            let query = Query::new(Some(&alias)).has_token(true);
+            let view = self.view(&query);
+            let alias = self.survey_alias(&table, view).into_iter();
+            explained.extend(alias.map(|surveyed| (surveyed.0.slot(), Explained::new(view, surveyed))));
+        }
         let backends = table.resources.iter().map(|resource| resource.status(&table, &explained, now)).collect();
         let releases = table.description.releases.iter().map(Release::status).collect();
         PoolStatus { ready: self.is_ready(), backends, releases }

@@ -68,7 +68,8 @@ type DefaultUpgrade = Identity;
 ///
 /// `terminate` says who may call, mostly a
 /// [`TerminateCredentialsLayer`](crate::terminate::TerminateCredentialsLayer). Running without clients must be asked for:
-/// [`without_clients`](crate::terminate::TerminateCredentialsLayer::without_clients).
+/// [`without_clients`](crate::terminate::TerminateCredentialsLayer::without_clients). A layer of your own in its place must insert a
+/// [`Client`](crate::context::Client); a request without one is refused (401).
 pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
     Builder {
         respond: RespondLayer::new(),
@@ -77,7 +78,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
         front_door: Identity::new(),
         inspect: InspectLayer::new(),
         api_version: Identity::new(),
-        authorize: AuthorizeLayer::new(),
+        authorize: AuthorizeLayer::new().require_client(),
         limits: ClientLimitLayer::new(MemoryLimits::new()),
         meter: MeterUsageLayer::new(),
         models: ListModelsLayer::new(pool.clone()),

@@ -215,3 +215,42 @@ async fn calls_the_inner_service_only_when_it_is_ready() {
 fn dropping_the_future_drops_the_request_below() {
     passing::assert_drops_what_is_below(&AuthorizeLayer::new(), request("GET", "/openai/models", None));
 }
+
+#[tokio::test]
+async fn a_client_may_be_required() {
+    use tower_azure_openai::terminate::TerminateCredentialsLayer;
+
+    let inner = service_fn(async |_: Request<()>| Ok::<_, BoxError>(Response::new(())));
+    let strict = AuthorizeLayer::new().require_client().layer(inner);
+    let ask = |client| request("POST", "/openai/deployments/gpt-4o/chat/completions", client);
+    let refused = strict.clone().oneshot(ask(None)).await.unwrap_err();
+    assert_eq!(Error::find(refused.as_ref()).map(Error::kind), Some(ErrorKind::Unauthenticated));
+    assert!(strict.clone().oneshot(ask(Some(restricted()))).await.is_ok());
+    let open = TerminateCredentialsLayer::without_clients().layer(strict);
+    assert!(open.oneshot(ask(None)).await.is_ok(), "nobody is asked, in so many words");
+}
+
+#[tokio::test]
+async fn a_builder_whose_own_layer_inserts_no_client_serves_nobody() {
+    use tower_azure_openai::gateway;
+    use tower_azure_openai::pool::{Backend, Deployment, Pool};
+
+    let backend = Backend::new("east", "https://east.example").add_deployment(Deployment::new("gpt-4o"));
+    let pool = Pool::builder().add_backend(backend).build().expect("a pool");
+    let network = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::empty())));
+    let of = |inserts: bool| {
+        tower::util::MapRequestLayer::new(move |mut request: Request<Body>| {
+            if inserts {
+                request.extensions_mut().insert(Client::new("team-a"));
+            }
+            request
+        })
+    };
+    for (inserts, status) in [(false, 401), (true, 200)] {
+        let gateway = gateway::builder(pool.clone(), of(inserts)).build(network);
+        let chat =
+            Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::from("{}")).expect("a request");
+        let answer = gateway.oneshot(chat).await.expect("an answer");
+        assert_eq!(answer.status().as_u16(), status, "{inserts}");
+    }
+}

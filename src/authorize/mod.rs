@@ -1,6 +1,6 @@
 //! May this client use this alias?
 //!
-//! 1. A request without a [`Client`] extension, or of a client that is not held to a list of aliases, passes.
+//! 1. A request without a [`Client`] extension, unless [one is required](AuthorizeLayer::require_client), or of a client that is not held to a list of aliases, passes.
 //! 2. The [`Route`] extension says what is asked for; without one it is read from the path, and an alias in body or query is
 //!    not known. A route says the same wherever the alias stood: path, body, form or query.
 //! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
@@ -36,7 +36,7 @@
 //! # }
 //! ```
 //!
-//! There is nothing to configure: what a client may do stands in its [`Client`]. In a service that knows its clients already,
+//! What a client may do stands in its [`Client`]. In a service that knows its clients already,
 //! a layer above inserts one:
 //!
 //! ```
@@ -58,7 +58,7 @@
 //! termination it would know nobody: that layer refuses then.
 //!
 //! # Errors
-//! [`AliasNotAllowed`](ErrorKind::AliasNotAllowed), [`OperationNotAllowed`](ErrorKind::OperationNotAllowed), those of
+//! [`Unauthenticated`](ErrorKind::Unauthenticated) where a client is required, [`AliasNotAllowed`](ErrorKind::AliasNotAllowed), [`OperationNotAllowed`](ErrorKind::OperationNotAllowed), those of
 //! [`Route::parse`], and those of the service below.
 //!
 //! # Cancellation
@@ -75,7 +75,7 @@ use tower_service::Service;
 use crate::azure::operation::ModelPlace;
 #[cfg(doc)]
 use crate::context::EphemeralKey;
-use crate::context::order::{self, LayerName};
+use crate::context::order::{self, LayerName, Missing};
 use crate::context::{Client, Route, opens_own_session};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{ALIAS, IMAGE_DEPLOYMENT};
@@ -84,13 +84,23 @@ pub use crate::refusable::ResponseFuture;
 /// May this client use this alias? See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
-#[non_exhaustive]
-pub struct AuthorizeLayer;
+pub struct AuthorizeLayer {
+    requires_client: bool,
+}
 
 impl AuthorizeLayer {
-    /// The layer; there is nothing to configure.
+    /// A request of which nobody has said who sends it passes.
     pub const fn new() -> Self {
-        Self
+        Self { requires_client: false }
+    }
+
+    /// Refuses requests without a [`Client`]: somebody above has not said who calls. Where
+    /// [`without_clients`](crate::terminate::TerminateCredentialsLayer::without_clients) says that nobody is asked, they pass.
+    ///
+    /// This is what [`gateway::builder`](crate::gateway::builder) does by default.
+    pub const fn require_client(mut self) -> Self {
+        self.requires_client = true;
+        self
     }
 }
 
@@ -98,7 +108,7 @@ impl<S> Layer<S> for AuthorizeLayer {
     type Service = Authorize<S>;
 
     fn layer(&self, inner: S) -> Authorize<S> {
-        Authorize { inner }
+        Authorize { inner, layer: *self }
     }
 }
 
@@ -106,6 +116,7 @@ impl<S> Layer<S> for AuthorizeLayer {
 #[derive(Clone, Debug)]
 pub struct Authorize<S> {
     inner: S,
+    layer: AuthorizeLayer,
 }
 
 impl<S, ReqBody> Service<Request<ReqBody>> for Authorize<S>
@@ -123,8 +134,19 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let entered = order::enter(LayerName::Authorize, request.extensions_mut());
-        ResponseFuture::new(entered.and_then(|()| check(&request)).map(|()| self.inner.call(request)))
+        let known = entered.and_then(|()| if self.layer.requires_client { check_known(&request) } else { Ok(()) });
+        ResponseFuture::new(known.and_then(|()| check(&request)).map(|()| self.inner.call(request)))
     }
+}
+
+/// Whether somebody has said who calls, or that nobody is asked.
+fn check_known<B>(request: &Request<B>) -> Result<(), Error> {
+    let extensions = request.extensions();
+    if extensions.get::<Client>().is_some() || order::has_passed(LayerName::Strip, extensions) {
+        return Ok(());
+    }
+    order::tell(Missing::Client);
+    Err(Error::new(ErrorKind::Unauthenticated, "It is not known who sends this request."))
 }
 
 fn check<B>(request: &Request<B>) -> Result<(), Error> {

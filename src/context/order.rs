@@ -198,6 +198,8 @@ fn misplaced(layer: LayerName, other: LayerName) -> Error {
 /// A layer that a request should have passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
+    /// Nobody has said who calls.
+    Client,
     /// Nobody has pointed the request at its target.
     Forward,
     /// Nobody has read which model a body names.
@@ -225,6 +227,9 @@ pub(crate) fn missing(missing: Missing) -> Error {
     let bit = 1 << missing as u32;
     let is_new = TOLD.fetch_or(bit, Relaxed) & bit == 0;
     let what = match missing {
+        Missing::Client => {
+            "no layer above AuthorizeLayer has inserted a Client, and TerminateCredentialsLayer::without_clients does not stand there."
+        }
         Missing::Forward => {
             "no ForwardLayer between SelectBackendLayer and ReissueCredentialsLayer has pointed the request at its target, so \
              that no credential is shown."

@@ -26,7 +26,7 @@ use crate::pool::Pin;
 
 /// How many unknown ids of one request are asked for.
 pub const MAX_UNKNOWN: usize = 4;
-/// How many calls may be made in a second to find objects, unless it is told.
+/// How many calls may be made in a second to find objects, unless it is told; one client makes at most half of them.
 pub const DISCOVERY_RATE: u32 = 300;
 /// How long it is remembered that nobody has an id.
 pub const UNKNOWN_TIME: Duration = Duration::from_secs(5);
@@ -54,6 +54,8 @@ pub(crate) enum Finding {
     Nowhere,
     /// Nobody has it who answered, and not everybody did.
     Unanswered { throttled: bool, wait: Duration },
+    /// There was no room for another search.
+    Unasked { wait: Duration },
 }
 
 /// Who asks, and what.
@@ -62,13 +64,15 @@ pub(crate) struct Question<'a> {
     pub(crate) read: &'a Uri,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) backends: &'a [Arc<str>],
+    /// On whose account; empty for all that nobody knows.
+    pub(crate) client: &'a Arc<str>,
 }
 
 pub(crate) struct Discovery {
     flights: Mutex<HashMap<ObjectKey, watch::Receiver<Option<Finding>>>>,
     /// Until when nobody has an id.
     nowhere: Cache<ObjectKey, Instant>,
-    rate: Mutex<Rate>,
+    rates: Mutex<Rates>,
 }
 
 /// What will be found.
@@ -91,11 +95,10 @@ impl Search {
 
 impl Discovery {
     pub(crate) fn new(rate: u32) -> Self {
-        let rate = f64::from(rate.max(1));
         Self {
             flights: Mutex::default(),
             nowhere: Cache::new(UNKNOWN_IDS),
-            rate: Mutex::new(Rate { per_second: rate, left: rate, at: Instant::now() }),
+            rates: Mutex::new(Rates::new(f64::from(rate.max(1)), Instant::now())),
         }
     }
 
@@ -122,8 +125,8 @@ impl Discovery {
         if self.nowhere.get(&key).is_some_and(|until| until > Instant::now()) {
             return Search::Known(Finding::Nowhere);
         }
-        if let Err(wait) = self.take(question.backends.len()) {
-            return Search::Known(Finding::Unanswered { throttled: true, wait });
+        if let Err(wait) = self.take(question.client, question.backends.len()) {
+            return Search::Known(Finding::Unasked { wait });
         }
         let (tell, told) = watch::channel(None);
         flights.insert(key, told.clone());
@@ -131,17 +134,17 @@ impl Discovery {
 
         let flight = Flight { discovery: self.clone(), key };
         let asked = ask(question, service);
-        let (store, id) = (store.clone(), question.id.clone());
+        let (store, id, client) = (store.clone(), question.id.clone(), question.client.clone());
         tokio::spawn(async move {
             let finding = asked.await;
             tracing::debug!(family = ?id.family(), ?finding, "looked for an object");
             match &finding {
                 Finding::At(backend) => {
-                    let notebook = Notebook { store, backend: backend.clone(), owner: None };
+                    let notebook = Notebook { store, backend: backend.clone(), owner: None, client };
                     notebook.remember(vec![Note::mentioned(&id)]).await;
                 }
                 Finding::Nowhere => flight.discovery.nowhere.insert(key, Instant::now() + UNKNOWN_TIME),
-                Finding::Misdirected | Finding::Unanswered { .. } => {}
+                Finding::Misdirected | Finding::Unanswered { .. } | Finding::Unasked { .. } => {}
             }
             drop(flight);
             tell.send_replace(Some(finding));
@@ -149,8 +152,8 @@ impl Discovery {
         Search::Running(told)
     }
 
-    fn take(&self, calls: usize) -> Result<(), Duration> {
-        self.rate.lock().unwrap_or_else(PoisonError::into_inner).take(calls as f64, Instant::now())
+    fn take(&self, client: &Arc<str>, calls: usize) -> Result<(), Duration> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(client, calls as f64, Instant::now())
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<ObjectKey, watch::Receiver<Option<Finding>>>> {
@@ -318,7 +321,40 @@ fn wait(headers: &HeaderMap) -> Duration {
     ms.map_or(Duration::from_secs(1), Duration::from_millis)
 }
 
-/// How many calls may be made: so many in a second, saved up for one.
+/// One client makes at most one part in this many of all calls.
+const CLIENT_SHARE: f64 = 2.0;
+/// So many clients are remembered before those are left out who have all their calls left.
+const MANY_CLIENTS: usize = 1024;
+
+/// How many calls may be made, by all and by each client.
+struct Rates {
+    all: Rate,
+    clients: HashMap<Arc<str>, Rate>,
+}
+
+impl Rates {
+    fn new(per_second: f64, now: Instant) -> Self {
+        Self { all: Rate::new(per_second, now), clients: HashMap::new() }
+    }
+
+    /// Takes the calls of one search from both, or says how long to wait for them.
+    fn take(&mut self, client: &Arc<str>, calls: f64, now: Instant) -> Result<(), Duration> {
+        if client.is_empty() {
+            return self.all.take(calls, now);
+        }
+        if self.clients.len() > MANY_CLIENTS {
+            self.clients.retain(|_, rate| !rate.is_full(now));
+        }
+        let share = self.all.per_second / CLIENT_SHARE;
+        let own = self.clients.entry(client.clone()).or_insert_with(|| Rate::new(share, now));
+        own.check(calls, now)?;
+        self.all.take(calls, now)?;
+        own.left -= calls;
+        Ok(())
+    }
+}
+
+/// So many calls in a second, saved up for one.
 struct Rate {
     per_second: f64,
     left: f64,
@@ -326,8 +362,22 @@ struct Rate {
 }
 
 impl Rate {
-    /// Takes the calls, or says how long to wait for them. More than a second's worth are allowed when all of them are left.
+    const fn new(per_second: f64, now: Instant) -> Self {
+        Self { per_second, left: per_second, at: now }
+    }
+
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.check(self.per_second, now).is_ok()
+    }
+
     fn take(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
+        self.check(calls, now)?;
+        self.left -= calls;
+        Ok(())
+    }
+
+    /// Whether the calls may be made, or how long to wait for them. More than a second's worth are allowed when all of them are left.
+    fn check(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = (self.left + passed * self.per_second).min(self.per_second);
         self.at = now;
@@ -335,7 +385,6 @@ impl Rate {
         if self.left < needed {
             return Err(Duration::from_secs_f64((needed - self.left) / self.per_second));
         }
-        self.left -= calls;
         Ok(())
     }
 }
@@ -346,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_bounded_in_every_second() {
-        let mut rate = Rate { per_second: 10.0, left: 10.0, at: Instant::now() };
+        let mut rate = Rate::new(10.0, Instant::now());
         assert!((0..3).all(|_| rate.take(3.0, Instant::now()).is_ok()));
         assert_eq!(rate.take(3.0, Instant::now()), Err(Duration::from_millis(200)));
         tokio::time::advance(Duration::from_millis(200)).await;
@@ -355,6 +404,32 @@ mod tests {
         assert_eq!(rate.take(40.0, Instant::now()), Ok(()), "a pool may be larger than a second's worth");
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(rate.take(1.0, Instant::now()).is_err(), "and pays for it afterwards");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_leaves_half_of_the_calls_to_others() {
+        let (mut rates, now) = (Rates::new(20.0, Instant::now()), Instant::now());
+        let [a, b, nobody] = ["a", "b", ""].map(Arc::from);
+        assert_eq!((0..9).filter(|_| rates.take(&a, 3.0, now).is_ok()).count(), 3);
+        assert_eq!(rates.take(&a, 3.0, now), Err(Duration::from_millis(200)));
+        assert!((0..3).all(|_| rates.take(&b, 3.0, now).is_ok()));
+        assert_eq!(rates.take(&nobody, 2.0, now), Ok(()), "who is not known shares what is left");
+        assert!(rates.take(&nobody, 1.0, now).is_err());
+        let before = rates.clients[&b].left;
+        assert!(rates.take(&b, 1.0, now).is_err());
+        assert!((rates.clients[&b].left - before).abs() < 1e-9, "what is refused costs nothing");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(rates.take(&a, 3.0, Instant::now()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_who_ask_for_nothing_are_forgotten() {
+        let mut rates = Rates::new(1e6, Instant::now());
+        for i in 0..3 * MANY_CLIENTS {
+            rates.take(&format!("c{i}").into(), 1.0, Instant::now()).unwrap();
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert!(rates.clients.len() <= MANY_CLIENTS + 1, "{}", rates.clients.len());
     }
 
     #[test]

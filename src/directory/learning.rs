@@ -83,6 +83,8 @@ pub(crate) struct Notebook {
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) backend: Arc<str>,
     pub(crate) owner: Option<Arc<str>>,
+    /// In whose share of the store.
+    pub(crate) client: Arc<str>,
 }
 
 impl Notebook {
@@ -104,7 +106,7 @@ impl Notebook {
             return Ok(());
         }
         let owner = self.owner.clone().filter(|_| note.is_owned);
-        let object = Remembered::on(self.backend.clone()).owner(owner);
+        let object = Remembered::on(self.backend.clone()).owner(owner).on_behalf_of(Some(self.client.clone()));
         in_time(self.store.remember(note.key, object, note.lifetime)).await
     }
 }

@@ -99,18 +99,27 @@ pub struct Remembered {
     pub backend: Arc<str>,
     /// The id of the client that made it; `None` while ownership is not enforced.
     pub owner: Option<Arc<str>>,
+    /// The client for whom it is remembered, in whose share of a bounded store it takes its place. A store need not keep it.
+    pub client: Option<Arc<str>>,
 }
 
 impl Remembered {
     /// An object of nobody in particular on a backend.
     pub fn on(backend: impl Into<Arc<str>>) -> Self {
-        Self { backend: backend.into(), owner: None }
+        Self { backend: backend.into(), owner: None, client: None }
     }
 
     /// The object belongs to a client.
     #[must_use]
     pub fn owner(mut self, owner: Option<Arc<str>>) -> Self {
         self.owner = owner;
+        self
+    }
+
+    /// The client for whom it is remembered.
+    #[must_use]
+    pub fn on_behalf_of(mut self, client: Option<Arc<str>>) -> Self {
+        self.client = client;
         self
     }
 }

@@ -202,6 +202,7 @@ impl Visit {
                         _ => return Err(not_found(id.as_str())),
                     }
                 }
+                Finding::Unasked { wait } => return Err(busy(wait)),
                 Finding::Unanswered { throttled, wait } => return Err(unanswered(throttled, wait)),
             }
         }
@@ -262,7 +263,7 @@ impl Visit {
         let askable = unknown.iter().filter_map(|named| Some((&named.id, named.read.as_ref()?))).take(MAX_UNKNOWN);
         let searches: Vec<_> = askable
             .map(|(id, read)| {
-                let question = Question { id, read, headers, backends };
+                let question = Question { id, read, headers, backends, client: &self.who };
                 (id, discovery.search(&question, service, &self.settings.store))
             })
             .collect();
@@ -301,6 +302,12 @@ fn apart(one: &ObjectId, other: &ObjectId) -> Error {
         other.as_str()
     );
     Error::new(ErrorKind::IdsOnDifferentBackends, message)
+}
+
+/// As many objects are being looked for as may be, by this client or by all.
+fn busy(wait: Duration) -> Error {
+    Error::new(ErrorKind::Overloaded, "Too many objects are being looked for at the moment. Wait as the headers say.")
+        .with_retry_after(wait)
 }
 
 fn unanswered(throttled: bool, wait: Duration) -> Error {

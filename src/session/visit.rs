@@ -105,7 +105,7 @@ impl Visit {
         }
         self.follow(place, &backend).await;
         let owner = self.hints.owner.as_ref().map(|owner| owner.0.clone());
-        let notebook = Notebook { store: self.settings.store.clone(), backend, owner };
+        let notebook = Notebook { store: self.settings.store.clone(), backend, owner, client: self.who.clone() };
         if matches!(place.by, By::Cookie | By::Header(_) | By::Home | By::Nothing) {
             // Nobody knew who can read it, or what was known was wrong.
             notebook.clone().remember(self.subject.sealed.iter().map(Note::sealed).collect()).await;
@@ -147,7 +147,7 @@ impl Visit {
         let By::Header(key) = place.by else { return };
         let stayed = place.pin.as_ref().is_none_or(|pin| pin.backends().contains(backend));
         if !stayed {
-            let moved = Remembered::on(backend.clone());
+            let moved = Remembered::on(backend.clone()).on_behalf_of(Some(self.who.clone()));
             warn(in_time(self.settings.store.remember(key, moved, COOKIE_LIFETIME)).await);
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::advance;
 use tower_azure_openai::session::UNKNOWN_TIME;
 
 use super::estate::{COLLECTIONS, Estate, Trouble, answered, call, call_as, ok};
-use super::support::{error, send, waits};
+use super::support::{error, header, send, waits};
 
 const NONE: Value = Value::Null;
 
@@ -137,13 +137,31 @@ async fn at_most_four_ids_of_a_request_are_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn calls_to_find_objects_are_bounded() {
     let estate = Estate::new();
-    let gateway = estate.with(estate.layer().discover(Some(30)));
+    let gateway = estate.with(estate.layer().discover(Some(60)));
     let mut refused = 0;
     for i in 0..100 {
         let answer = send(&gateway, call("GET", &format!("/openai/threads/thread_{i}"), &NONE)).await;
-        refused += usize::from(answer.status() == 429);
+        refused += usize::from(answer.status() == 503);
     }
     assert_eq!((estate.counts(), refused), (vec![10, 10, 10], 90));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_client_leaves_half_of_the_searches_to_others() {
+    let estate = Estate::new();
+    estate.plant(1, "threads", "thread_of-b");
+    let gateway = estate.with(estate.layer().discover(Some(30)));
+    let unknown = |i: usize| call_as("a", "GET", &format!("/openai/threads/thread_{i}"), &NONE);
+    for i in 0..40 {
+        let status = send(&gateway, unknown(i)).await.status();
+        assert_eq!(status, if i < 5 { 404 } else { 503 }, "{i}");
+    }
+    let refused = send(&gateway, unknown(40)).await;
+    assert!(header(&refused, "retry-after-ms").is_some());
+    assert_eq!(error(refused).await, (503, "overloaded".to_owned()));
+    ok(&gateway, call_as("b", "GET", "/openai/threads/thread_of-b", &NONE)).await;
+    advance(Duration::from_millis(200)).await;
+    assert_eq!(send(&gateway, unknown(41)).await.status(), 404, "three more after a fifth of a second");
 }
 
 #[tokio::test(start_paused = true)]

@@ -394,3 +394,23 @@ async fn lists_share_one_account_of_memory() {
     assert_eq!(error(refused).await, (503, "overloaded".to_owned()));
     assert_eq!(ok(&tight, call_as("b", "GET", "/openai/files?limit=10", &NONE)).await["data"], json!([]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_clients_objects_never_push_out_anothers() {
+    let estate = Estate::new();
+    let gateway = estate.owned_by(Arc::new(MemoryStore::new(50)));
+    let make = async |client| id(&ok(&gateway, call_as(client, "POST", "/openai/threads", &json!({}))).await);
+    for _ in 0..80 {
+        make("a").await;
+    }
+    let mut own = Vec::new();
+    for _ in 0..5 {
+        own.push(make("b").await);
+    }
+    for _ in 0..200 {
+        make("a").await;
+    }
+    for thread in own {
+        ok(&gateway, call_as("b", "GET", &format!("/openai/threads/{thread}"), &NONE)).await;
+    }
+}

@@ -9,7 +9,7 @@
 //!    from an address, or read from a blob is refused even so: nobody could see what it uses, where a file's lines are read.
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.
 //!    The same holds for whatever else the request names: the deployment in the header `x-ms-oai-image-generation-deployment`, the
-//!    [further aliases](Route::further_aliases) of its route, and the one for which `x-gateway-alias` says that it is meant.
+//!    [further aliases](Route::further_aliases) of its route, `model` and `deployment` in the query of a `POST`, and the one for which `x-gateway-alias` says that it is meant.
 //! 5. A call that uses a model and names none needs its operation, too: an assistant's own model, say, may be any. So does
 //!    a realtime session or call without a model. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
@@ -64,10 +64,11 @@
 //! # Cancellation
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
+use std::borrow::Cow;
 use std::task::{Context, Poll};
 
 use http::header::UPGRADE;
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Method, Request, Uri};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -78,7 +79,7 @@ use crate::context::EphemeralKey;
 use crate::context::order::{self, LayerName, Missing};
 use crate::context::{Client, Route, opens_own_session};
 use crate::error::{Error, ErrorKind};
-use crate::headers::{ALIAS, IMAGE_DEPLOYMENT};
+use crate::headers::{ALIAS, IMAGE_DEPLOYMENT, query_parameters};
 pub use crate::refusable::ResponseFuture;
 
 /// May this client use this alias? See the [module docs](self).
@@ -165,6 +166,12 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
     if let Some(further) = route.further_names().iter().find(|further| !client.may_use(&further.name)) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, further.said("This client may not use a deployment that")));
     }
+    if request.method() == Method::POST && !names_in_query(request.uri()).all(|alias| client.may_use(&alias)) {
+        return Err(Error::new(
+            ErrorKind::AliasNotAllowed,
+            "This client may not use a deployment that the query names.",
+        ));
+    }
     if let Some(why) = route.unseen() {
         let message = format!("This client may use certain deployments only, and this request {why}.");
         return Err(Error::new(ErrorKind::OperationNotAllowed, message));
@@ -189,6 +196,14 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         (_, None) if client.may_call(route.operation()) => Ok(()),
         (_, None) => Err(not_opened(&route, "this call does not say which it uses; name it as `model`")),
     }
+}
+
+/// What a server may take for its model beside the place where the API has it.
+fn names_in_query(uri: &Uri) -> impl Iterator<Item = Cow<'_, str>> {
+    let parameters = query_parameters(uri.query().unwrap_or_default());
+    parameters
+        .filter(|(name, ..)| ["deployment", "model"].iter().any(|known| name.eq_ignore_ascii_case(known)))
+        .map(|(_, value, _)| value)
 }
 
 fn not_opened(route: &Route, why: &str) -> Error {

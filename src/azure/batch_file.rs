@@ -130,7 +130,8 @@ impl BatchScan {
         Self::with(boundary, Purpose::Unknown)
     }
 
-    /// The same for a form that is all there, whose purpose may stand behind its file.
+    /// The same for a form that is all there, whose purpose may stand behind its file. One that says no purpose is a batch if its
+    /// lines are.
     ///
     /// # Errors
     /// The form cannot be read, or has two purposes.
@@ -138,7 +139,15 @@ impl BatchScan {
         let mut first = Self::with(boundary, Purpose::Other);
         first.feed(body)?;
         first.finish()?;
-        Ok(Self::with(boundary, first.file.purpose))
+        let is_batch = || {
+            let mut batch = Self::with(boundary, Purpose::Batch);
+            body.chunks(CHUNK).try_for_each(|chunk| batch.feed(chunk).map(|()| drop(batch.take_names()))).is_ok()
+        };
+        let purpose = match first.file.purpose {
+            Purpose::Other if !first.file.has_purpose && is_batch() => Purpose::Batch,
+            purpose => purpose,
+        };
+        Ok(Self::with(boundary, purpose))
     }
 
     fn with(boundary: &str, purpose: Purpose) -> Self {

@@ -31,6 +31,15 @@ fn what_a_line_names_beside_its_model_is_there_too() {
 }
 
 #[test]
+fn a_file_that_says_no_purpose_is_what_its_lines_are() {
+    let form = |file: &str| form("batch", file).replace("name=purpose", "name=other");
+    assert_eq!(find("b", form(&line("a")).as_bytes()).unwrap()[0].name, "a");
+    for file in ["not JSON", "{}", ""] {
+        assert_eq!(find("b", form(&format!("{}\n{file}x", line("a"))).as_bytes()), Ok(Vec::new()), "{file}");
+    }
+}
+
+#[test]
 fn a_purpose_behind_the_file_is_known_of_a_form_that_is_all_there() {
     let body = form("batch", &line("a"));
     assert_eq!(find("b", body.as_bytes()).unwrap().len(), 1);

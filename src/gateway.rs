@@ -22,9 +22,19 @@
 //! # }
 //! ```
 //!
-//! Outermost first: respond, upgrade, terminate credentials, inspect, authorise, hold to limits, meter usage, list models, keep
-//! sessions, fail over, select, circuit breaker, stream commit, forward, re-issue credentials. Each has a setter that takes a layer of the same kind
-//! with other settings, or any other layer in its place; a tuple `(mine, theirs)` of layers puts one of yours above one of these.
+//! Outermost first: observe, respond, front door, upgrade, terminate credentials, inspect, check the api-version, authorise, hold
+//! to limits, meter, list models, guard ownership, keep sessions, fail over, select, circuit breaker, stream commit, forward, re-issue credentials.
+//! Each has a setter that takes the same layer with other settings. Layers of your own have places:
+//!
+//! | place | stands | sees |
+//! |---|---|---|
+//! | [`around_answers`](Builder::around_answers) | above [`RespondLayer`] | requests as they came, and every answer, refusals among them; it gives no error ([`Infallible`]) |
+//! | [`before_clients`](Builder::before_clients) | under [`RespondLayer`] and [`FrontDoorLayer`], above everything else | requests as they came, with their credentials and unread bodies; every answer from below, and what is refused there as an error ([`Error`](crate::Error)), not yet as an answer: a 401 is `Err` there |
+//! | [`after_inspection`](Builder::after_inspection) | under [`InspectLayer`], above [`AuthorizeLayer`] | [`Client`](crate::context::Client), [`Route`](crate::context::Route) and the collected body, no credentials. It may refuse, and may change the body |
+//! | [`before_backends`](Builder::before_backends) | under [`ForwardLayer`], above [`ReissueCredentialsLayer`] | each attempt with its [`Target`](crate::pool::Target), in the form in which the target takes it, without its credential; each answer as the backend gave it |
+//!
+//! An error of a layer of yours that is no [`Error`](crate::Error) is answered as a failure of a backend: refuse with an
+//! [`Error`](crate::Error), or with an answer. A tuple is a layer too, the first outermost.
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
 
@@ -37,24 +47,28 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use tower::BoxError;
-use tower::util::BoxCloneSyncService;
+use tower::util::{BoxCloneSyncService, Either};
+use tower::{BoxError, ServiceExt};
 use tower_layer::{Identity, Layer};
 use tower_service::Service;
 
+use crate::api_version::ApiVersionLayer;
 use crate::authorize::AuthorizeLayer;
 use crate::body::Body;
 use crate::circuit::CircuitBreakerLayer;
 use crate::failover::FailoverLayer;
 use crate::forward::ForwardLayer;
+use crate::front_door::FrontDoorLayer;
 use crate::inspect::InspectLayer;
 use crate::limit::{ClientLimitLayer, MemoryLimits};
 use crate::meter::MeterUsageLayer;
 use crate::models::ListModelsLayer;
+use crate::observe::{self, ObserveAttemptsLayer, ObserveLayer};
+use crate::ownership::OwnershipLayer;
 use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
 use crate::respond::{DrainLayer, RespondLayer};
-use crate::select::SelectBackendLayer;
+use crate::select::{RoundRobin, SelectBackendLayer};
 use crate::session::StickySessionLayer;
 use crate::stream_commit::StreamCommitLayer;
 
@@ -72,157 +86,264 @@ type DefaultUpgrade = Identity;
 /// [`Client`](crate::context::Client); a request without one is refused (401).
 pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
     Builder {
-        respond: RespondLayer::new(),
         terminate,
-        upgrade: DefaultUpgrade::new(),
-        front_door: Identity::new(),
-        inspect: InspectLayer::new(),
-        api_version: Identity::new(),
-        authorize: AuthorizeLayer::new().require_client(),
-        limits: ClientLimitLayer::new(MemoryLimits::new()),
-        meter: MeterUsageLayer::new(),
-        models: ListModelsLayer::new(pool.clone()),
-        ownership: Identity::new(),
-        session: StickySessionLayer::new(pool.clone()),
-        failover: FailoverLayer::new(),
-        select: SelectBackendLayer::new(pool),
-        circuit: CircuitBreakerLayer::adopting(),
-        stream_commit: StreamCommitLayer::new(),
-        forward: ForwardLayer::new(),
-        reissue: ReissueCredentialsLayer::new(),
+        around_answers: Identity::new(),
+        before_clients: Identity::new(),
+        after_inspection: Identity::new(),
+        before_backends: Identity::new(),
+        select: SelectBackendLayer::new(pool.clone()),
+        usual: Usual {
+            observe: ObserveLayer::new(),
+            upgrade: DefaultUpgrade::new(),
+            front_door: None,
+            inspect: InspectLayer::new(),
+            api_version: None,
+            authorize: AuthorizeLayer::new().require_client(),
+            limits: ClientLimitLayer::new(MemoryLimits::new()),
+            meter: MeterUsageLayer::new(),
+            models: ListModelsLayer::new(pool.clone()),
+            ownership: None,
+            session: Some(StickySessionLayer::new(pool)),
+            failover: FailoverLayer::new(),
+            circuit: CircuitBreakerLayer::adopting(),
+            stream_commit: StreamCommitLayer::new(),
+            forward: ForwardLayer::new(),
+        },
     }
 }
 
-/// The layers of a gateway, each replaceable; made by [`builder`].
+/// The layers of a gateway; made by [`builder`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Builder<
-    Terminate,
-    Respond = RespondLayer,
-    Upgrade = DefaultUpgrade,
-    FrontDoor = Identity,
-    Inspect = InspectLayer,
-    ApiVersion = Identity,
-    Authorize = AuthorizeLayer,
-    Limits = ClientLimitLayer,
-    Meter = MeterUsageLayer,
-    Models = ListModelsLayer,
-    Ownership = Identity,
-    Session = StickySessionLayer,
-    Failover = FailoverLayer,
-    Select = SelectBackendLayer,
-    Circuit = CircuitBreakerLayer,
-    StreamCommit = StreamCommitLayer,
-    Forward = ForwardLayer,
-    Reissue = ReissueCredentialsLayer,
-> {
-    respond: Respond,
-    terminate: Terminate,
-    upgrade: Upgrade,
-    front_door: FrontDoor,
-    inspect: Inspect,
-    api_version: ApiVersion,
-    authorize: Authorize,
-    limits: Limits,
-    meter: Meter,
-    models: Models,
-    ownership: Ownership,
-    session: Session,
-    failover: Failover,
-    select: Select,
-    circuit: Circuit,
-    stream_commit: StreamCommit,
-    forward: Forward,
-    reissue: Reissue,
+pub struct Builder<T, P = RoundRobin, R = Identity, B = Identity, A = Identity, N = Identity> {
+    usual: Usual,
+    terminate: T,
+    around_answers: R,
+    before_clients: B,
+    after_inspection: A,
+    select: SelectBackendLayer<P>,
+    before_backends: N,
 }
 
-/// A setter for each slot, which changes the type of that slot alone.
-macro_rules! setters {
-    ([$($before:ident: $B:ident,)*]) => {};
-    ([$($before:ident: $B:ident,)*] $slot:ident: $T:ident = $doc:literal, $($after:ident: $A:ident = $docs:literal,)*) => {
-        impl<$($B,)* $T, $($A,)*> Builder<$($B,)* $T, $($A,)*> {
-            #[doc = $doc]
-            pub fn $slot<L>(self, layer: L) -> Builder<$($B,)* L, $($A,)*> {
-                Builder { $slot: layer, $($before: self.$before,)* $($after: self.$after,)* }
-            }
-        }
-        setters! { [$($before: $B,)* $slot: $T,] $($after: $A = $docs,)* }
-    };
+/// The layers that are of the same type in every stack.
+#[derive(Clone, Debug)]
+struct Usual {
+    observe: ObserveLayer,
+    upgrade: DefaultUpgrade,
+    front_door: Option<FrontDoorLayer>,
+    inspect: InspectLayer,
+    api_version: Option<ApiVersionLayer>,
+    authorize: AuthorizeLayer,
+    limits: ClientLimitLayer,
+    meter: MeterUsageLayer,
+    models: ListModelsLayer,
+    ownership: Option<OwnershipLayer>,
+    session: Option<StickySessionLayer>,
+    failover: FailoverLayer,
+    circuit: CircuitBreakerLayer,
+    stream_commit: StreamCommitLayer,
+    forward: ForwardLayer,
 }
 
-setters! {
-    [terminate: Terminate,]
-    respond: Respond = "Replaces what turns causes into answers. The error above it must be [`Infallible`].",
-    upgrade: Upgrade = "Replaces what forwards WebSockets, so that it can be asked for its connections.",
-    front_door: FrontDoor = "Adds what checks that requests came through Azure Front Door, before anybody is asked for a key.",
-    inspect: Inspect = "Replaces what finds out what is asked for.",
-    api_version: ApiVersion = "Adds what checks or adds the version of the API.",
-    authorize: Authorize = "Replaces what holds clients to their aliases.",
-    limits: Limits = "Replaces what holds clients to their limits, so that accounts outlast this stack, say.",
-    meter: Meter = "Replaces what counts what requests use.",
-    models: Models = "Replaces what lists the models.",
-    ownership: Ownership = "Adds what lets clients reach only what they made.",
-    session: Session = "Replaces what keeps requests where their state is.",
-    failover: Failover = "Replaces what sends a refused request on.",
-    select: Select = "Replaces what chooses targets.",
-    circuit: Circuit = "Replaces what learns from outcomes.",
-    stream_commit: StreamCommit = "Replaces what holds streams for their first content.",
-    forward: Forward = "Replaces what puts requests in the form that their target takes.",
-    reissue: Reissue = "Replaces what shows backends their credentials.",
+/// Places for layers of your own, and what is generic over behaviour of yours.
+impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
+    /// Puts a layer where every answer passes, whoever gave it. See the [module docs](self).
+    pub fn around_answers<L>(self, layer: L) -> Builder<T, P, L, B, A, N> {
+        let Self { usual, terminate, before_clients, after_inspection, select, before_backends, .. } = self;
+        Builder { usual, terminate, around_answers: layer, before_clients, after_inspection, select, before_backends }
+    }
+
+    /// Puts a layer where requests are as they came. See the [module docs](self).
+    pub fn before_clients<L>(self, layer: L) -> Builder<T, P, R, L, A, N> {
+        let Self { usual, terminate, around_answers, after_inspection, select, before_backends, .. } = self;
+        Builder { usual, terminate, around_answers, before_clients: layer, after_inspection, select, before_backends }
+    }
+
+    /// Puts a layer where it is known who asks and for what. See the [module docs](self).
+    pub fn after_inspection<L>(self, layer: L) -> Builder<T, P, R, B, L, N> {
+        let Self { usual, terminate, around_answers, before_clients, select, before_backends, .. } = self;
+        Builder { usual, terminate, around_answers, before_clients, after_inspection: layer, select, before_backends }
+    }
+
+    /// Puts a layer around what is sent to backends. See the [module docs](self).
+    pub fn before_backends<L>(self, layer: L) -> Builder<T, P, R, B, A, L> {
+        let Self { usual, terminate, around_answers, before_clients, after_inspection, select, .. } = self;
+        Builder { usual, terminate, around_answers, before_clients, after_inspection, select, before_backends: layer }
+    }
+
+    /// Chooses targets by another policy.
+    pub fn select<Q>(self, layer: SelectBackendLayer<Q>) -> Builder<T, Q, R, B, A, N> {
+        let Self { usual, terminate, around_answers, before_clients, after_inspection, before_backends, .. } = self;
+        Builder { usual, terminate, around_answers, before_clients, after_inspection, select: layer, before_backends }
+    }
 }
 
-type Admission<R, U, D, T, I, V, A, L, E, M> = (DrainLayer, R, U, D, T, I, V, A, L, E, M);
-type Attempts<O, P, F, S, C, Q, W, X> = (O, P, F, S, C, Q, W, X);
-type Stack<R, U, D, T, I, V, A, L, E, M, O, P, F, S, C, Q, W, X> =
-    (Admission<R, U, D, T, I, V, A, L, E, M>, Attempts<O, P, F, S, C, Q, W, X>);
+/// The usual layers with other settings.
+impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
+    /// Forwards WebSockets with this, so that it can be asked for its connections.
+    #[cfg(feature = "client")]
+    pub fn upgrade(mut self, layer: crate::upgrade::UpgradeLayer) -> Self {
+        self.usual.upgrade = layer;
+        self
+    }
 
-impl<T, R, U, D, I, V, A, L, E, M, O, P, F, S, C, Q, W, X>
-    Builder<T, R, U, D, I, V, A, L, E, M, O, P, F, S, C, Q, W, X>
-{
+    /// Gives records to recorders, say.
+    pub fn observe(mut self, layer: ObserveLayer) -> Self {
+        self.usual.observe = layer;
+        self
+    }
+
+    /// Checks that requests came through Azure Front Door, before anybody is asked for a key.
+    pub fn front_door(mut self, layer: impl Into<Option<FrontDoorLayer>>) -> Self {
+        self.usual.front_door = layer.into();
+        self
+    }
+
+    /// Finds out what is asked for with other settings.
+    pub fn inspect(mut self, layer: InspectLayer) -> Self {
+        self.usual.inspect = layer;
+        self
+    }
+
+    /// Checks or adds the version of the API.
+    pub fn api_version(mut self, layer: impl Into<Option<ApiVersionLayer>>) -> Self {
+        self.usual.api_version = layer.into();
+        self
+    }
+
+    /// Holds clients to their aliases with other settings.
+    pub fn authorize(mut self, layer: AuthorizeLayer) -> Self {
+        self.usual.authorize = layer;
+        self
+    }
+
+    /// Holds clients to their limits with other accounts, which outlast this stack, say.
+    pub fn limits(mut self, layer: ClientLimitLayer) -> Self {
+        self.usual.limits = layer;
+        self
+    }
+
+    /// Counts what requests use with other settings.
+    pub fn meter(mut self, layer: MeterUsageLayer) -> Self {
+        self.usual.meter = layer;
+        self
+    }
+
+    /// Lists the models with other settings.
+    pub fn models(mut self, layer: ListModelsLayer) -> Self {
+        self.usual.models = layer;
+        self
+    }
+
+    /// Lets clients reach only what they made.
+    pub fn ownership(mut self, layer: impl Into<Option<OwnershipLayer>>) -> Self {
+        self.usual.ownership = layer.into();
+        self
+    }
+
+    /// Keeps requests where their state is with other settings, or not at all.
+    pub fn session(mut self, layer: impl Into<Option<StickySessionLayer>>) -> Self {
+        self.usual.session = layer.into();
+        self
+    }
+
+    /// Sends refused requests on with other settings.
+    pub fn failover(mut self, layer: FailoverLayer) -> Self {
+        self.usual.failover = layer;
+        self
+    }
+
+    /// Learns from outcomes with other settings.
+    pub fn circuit(mut self, layer: CircuitBreakerLayer) -> Self {
+        self.usual.circuit = layer;
+        self
+    }
+
+    /// Holds streams for their first content with other settings.
+    pub fn stream_commit(mut self, layer: StreamCommitLayer) -> Self {
+        self.usual.stream_commit = layer;
+        self
+    }
+
+    /// Puts requests in the form that their target takes with other settings.
+    pub fn forward(mut self, layer: ForwardLayer) -> Self {
+        self.usual.forward = layer;
+        self
+    }
+}
+
+type Optional<L> = Either<L, Identity>;
+type Front<R, B> = (ObserveLayer, DrainLayer, R, RespondLayer, Optional<FrontDoorLayer>, B, DefaultUpgrade);
+type Admission<T, A> =
+    (T, InspectLayer, A, Optional<ApiVersionLayer>, AuthorizeLayer, ClientLimitLayer, MeterUsageLayer, ListModelsLayer);
+type Attempts<P, N> = (
+    Optional<OwnershipLayer>,
+    Optional<StickySessionLayer>,
+    FailoverLayer,
+    SelectBackendLayer<P>,
+    ObserveAttemptsLayer,
+    CircuitBreakerLayer,
+    StreamCommitLayer,
+    ForwardLayer,
+    N,
+    ReissueCredentialsLayer,
+);
+type Stack<T, P, R, B, A, N> = (Front<R, B>, Admission<T, A>, Attempts<P, N>);
+
+impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
     /// Stacks the layers around an HTTP client.
     pub fn build<H>(self, client: H) -> Gateway
     where
-        Stack<R, U, D, T, I, V, A, L, E, M, O, P, F, S, C, Q, W, X>: Layer<H>,
-        <Stack<R, U, D, T, I, V, A, L, E, M, O, P, F, S, C, Q, W, X> as Layer<H>>::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
-            + Clone
+        Stack<T, P, R, B, A, N>: Layer<H>,
+        <Stack<T, P, R, B, A, N> as Layer<H>>::Service: Service<
+                Request<Body>,
+                Response = Response<observe::ResponseBody<Body>>,
+                Error = Infallible,
+                Future: Send + 'static,
+            > + Clone
             + Send
             + Sync
             + 'static,
     {
-        let admission = {
-            let Self {
-                respond,
-                upgrade,
-                front_door,
-                terminate,
-                inspect,
-                api_version,
-                authorize,
-                limits,
-                meter,
-                models,
-                ..
-            } = self;
-            (
-                DrainLayer::new(),
-                respond,
-                upgrade,
-                front_door,
-                terminate,
-                inspect,
-                api_version,
-                authorize,
-                limits,
-                meter,
-                models,
-            )
-        };
-        let attempts = {
-            let Self { ownership, session, failover, select, circuit, stream_commit, forward, reissue, .. } = self;
-            (ownership, session, failover, select, circuit, stream_commit, forward, reissue)
-        };
-        Gateway(BoxCloneSyncService::new((admission, attempts).layer(client)))
+        let usual = self.usual;
+        let front = (
+            usual.observe,
+            DrainLayer::new(),
+            self.around_answers,
+            RespondLayer::new(),
+            optional(usual.front_door),
+            self.before_clients,
+            usual.upgrade,
+        );
+        let admission = (
+            self.terminate,
+            usual.inspect,
+            self.after_inspection,
+            optional(usual.api_version),
+            usual.authorize,
+            usual.limits,
+            usual.meter,
+            usual.models,
+        );
+        let attempts = (
+            optional(usual.ownership),
+            optional(usual.session),
+            usual.failover,
+            self.select,
+            ObserveAttemptsLayer::new(),
+            usual.circuit,
+            usual.stream_commit,
+            usual.forward,
+            self.before_backends,
+            ReissueCredentialsLayer::new(),
+        );
+        let stack = (front, admission, attempts).layer(client);
+        Gateway(BoxCloneSyncService::new(stack.map_response(|answer| answer.map(Body::new))))
     }
+}
+
+fn optional<L>(layer: Option<L>) -> Optional<L> {
+    layer.map_or_else(|| Either::Right(Identity::new()), Either::Left)
 }
 
 /// The whole stack as one service: cheap to clone, for any request body, and without errors.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! client
+//!   │  observe     one record and one span for each request, given when its answer ends
 //!   │  respond     typed causes become answers; the error type becomes Infallible
 //!   │  upgrade     carries an accepted WebSocket until it ends (feature `client`)
 //!   │  front_door  optional: did it come through our own Azure Front Door?
@@ -104,6 +105,7 @@ pub mod inspect;
 pub mod limit;
 pub mod meter;
 pub mod models;
+pub mod observe;
 pub mod ownership;
 pub mod pool;
 mod refusable;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::time::Instant;
-use tower::util::option_layer;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Client, ClientToken, Handshake};
@@ -164,7 +163,7 @@ async fn exchange(
             std::future::ready(Ok::<_, BoxError>(answer.unwrap()))
         })
     };
-    let session = option_layer(sessions.then(|| StickySessionLayer::new(pool.clone())));
+    let session = sessions.then(|| StickySessionLayer::new(pool.clone()));
     let gateway = gateway::builder(pool, TerminateCredentialsLayer::new(who)).session(session).build(network);
     let status = gateway.oneshot(request).await.unwrap().status().as_u16();
     let seen = seen.lock().unwrap().clone();

@@ -12,7 +12,6 @@ use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::time::advance;
-use tower::util::option_layer;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::{Client, ClientToken, EphemeralKey, EphemeralKeys, Handshake};
@@ -81,7 +80,7 @@ impl Estate {
         };
         let session = session(StickySessionLayer::new(pool.clone()).ephemeral_keys(keys.clone()));
         let gateway = gateway::builder(pool.clone(), terminate);
-        let gateway = gateway.ownership(option_layer(ownership)).session(session).build(network);
+        let gateway = gateway.ownership(ownership).session(session).build(network);
         Self { gateway, pool, keys, seen, reply }
     }
 

@@ -164,7 +164,7 @@ async fn two_layers_carry_a_connection_once() {
     let outer = UpgradeLayer::new();
     let connections = outer.connections();
     let gateway = gateway::builder(pool, TerminateCredentialsLayer::without_clients())
-        .respond((RespondLayer::new(), outer))
+        .before_clients(outer)
         .build(HttpClient::builder().build().unwrap());
     let url = serve(move |request: Request<Incoming>| {
         let gateway = gateway.clone();

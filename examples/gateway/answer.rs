@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 use tower::BoxError;
+use tower_azure_openai::body::Body as Answer;
 
-use crate::access_log::Logged;
 use crate::patience::{Running, Vigil};
 
 /// Bytes that are offered at once over HTTP/2: whoever takes fewer in `timeouts.write` takes nothing.
@@ -19,7 +19,7 @@ const OFFER: usize = 16 << 10;
 pub(crate) struct Watched(Arc<Mutex<Held>>);
 
 pub(crate) struct Held {
-    answer: Option<(Logged, Running)>,
+    answer: Option<(Answer, Running)>,
     rest: Bytes,
     /// When something was last offered to a client that has not asked for more.
     offered: Option<Instant>,
@@ -28,7 +28,7 @@ pub(crate) struct Held {
 
 impl Watched {
     /// `is_shared`: there are other answers on the connection.
-    pub(crate) fn new(body: Logged, running: Running, vigil: &Vigil, is_shared: bool) -> Self {
+    pub(crate) fn new(body: Answer, running: Running, vigil: &Vigil, is_shared: bool) -> Self {
         let offered = is_shared.then(Instant::now);
         let held = Arc::new(Mutex::new(Held { answer: Some((body, running)), rest: Bytes::new(), offered, is_shared }));
         if is_shared {

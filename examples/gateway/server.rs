@@ -15,12 +15,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tower::{BoxError, Service};
+use tower::{BoxError, Layer, Service, ServiceExt};
+use tower_azure_openai::body::Body;
+use tower_azure_openai::context::Observation;
 use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::health::{Health, PROBE};
+use tower_azure_openai::observe::ObserveLayer;
 
 use crate::accept::{Accepted, Door};
-use crate::access_log::Entry;
 use crate::admin::Admin;
 use crate::answer::Watched;
 use crate::config::tls::Tls;
@@ -168,7 +170,7 @@ struct Current {
     gateway: Gateway,
     health: Health,
     admin: Admin,
-    backend_header: bool,
+    observe: ObserveLayer,
     patience: Patience,
     request_head: usize,
     shutdown_grace: Duration,
@@ -181,12 +183,18 @@ impl Current {
             gateway: wired.gateway.clone(),
             admin: Admin::new(config, health.clone(), wired.kept.ledger()),
             health,
-            backend_header: config.telemetry.backend_header,
+            observe: wired.observe.clone(),
             patience: Patience { head: config.timeouts.head, write: config.timeouts.write },
             request_head: config.limits.request_head,
             shutdown_grace: config.shutdown_grace,
             tls: config.tls.clone().map(|Tls(config)| config.into()),
         }
+    }
+
+    /// Answers a probe, which is told of like any other request.
+    async fn probe(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let answer = self.observe.layer(self.health.clone()).oneshot(request).await?;
+        Ok(answer.map(Body::new))
     }
 
     fn terms(&self, stopping: watch::Receiver<()>) -> Terms {
@@ -220,30 +228,22 @@ impl Front {
         running: Running,
         vigil: Arc<Vigil>,
     ) -> Result<Response<Watched>, Infallible> {
-        let entry = Entry::start(&mut request);
         let current = self.current.load_full();
         let is_shared = request.version() == Version::HTTP_2;
-        if request.uri().path() == PROBE {
-            let answer = entry.end_with(current.health.answer(request.method(), PROBE));
-            return Ok(answer.map(|body| Watched::new(body, running, &vigil, is_shared)));
-        }
-        let (request, shown) = if request.headers().contains_key(UPGRADE) {
-            let (head, body) = request.into_parts();
-            let shown = Shown::of(&head);
-            (Request::from_parts(head, body), Some(shown))
+        let observation = Observation::new();
+        request.extensions_mut().insert(observation.clone());
+        let shown = request.headers().contains_key(UPGRADE).then(|| Shown::of(request.uri(), request.headers()));
+        let answer = if request.uri().path() == PROBE {
+            current.probe(request).await?
         } else {
-            (request, None)
+            current.gateway.clone().call(request).await?
         };
-        let mut answer = current.gateway.clone().call(request).await?;
-        if current.backend_header {
-            entry.add_headers(&mut answer);
-        }
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let (Some(shown), Some(client)) = (shown, entry.client())
+            && let (Some(shown), Some(client)) = (shown, observation.client())
         {
             self.websockets.add(&vigil, client.id(), shown);
         }
-        Ok(entry.end_with(answer).map(|body| Watched::new(body, running, &vigil, is_shared)))
+        Ok(answer.map(|body| Watched::new(body, running, &vigil, is_shared)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::request::Parts;
+use http::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
@@ -27,13 +27,12 @@ struct Open {
 pub(crate) struct Shown(Vec<[u8; 32]>);
 
 impl Shown {
-    pub(crate) fn of(head: &Parts) -> Self {
-        let headers = ["api-key", AUTHORIZATION.as_str(), "ocp-apim-subscription-key", SEC_WEBSOCKET_PROTOCOL.as_str()];
-        let values =
-            headers.iter().flat_map(|name| head.headers.get_all(*name)).filter_map(|value| value.to_str().ok());
+    pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Self {
+        let names = ["api-key", AUTHORIZATION.as_str(), "ocp-apim-subscription-key", SEC_WEBSOCKET_PROTOCOL.as_str()];
+        let values = names.iter().flat_map(|name| headers.get_all(*name)).filter_map(|value| value.to_str().ok());
         let words = values.flat_map(|value| value.split([' ', ',', '\t'])).map(|word| word.trim().to_owned());
         let words = words.map(|word| word.strip_prefix(PROTOCOL_KEY).map_or_else(|| word.clone(), str::to_owned));
-        let parameters = head.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        let parameters = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         let parameters = parameters.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy().into_owned());
         Self(words.chain(parameters).map(|key| Sha256::digest(key).into()).collect())
     }

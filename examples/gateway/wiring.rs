@@ -13,11 +13,11 @@ use tower_azure_openai::failover;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
+use tower_azure_openai::observe::ObserveLayer;
 use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{
     self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
 };
-use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
@@ -27,7 +27,7 @@ use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::{Error, ErrorKind};
 
-use crate::access_log;
+use crate::access_log::AccessLog;
 use crate::config::aliases;
 use crate::config::backends;
 use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
@@ -40,6 +40,7 @@ use crate::kept::Kept;
 /// One configuration at work, and what the next one takes over from it.
 pub(crate) struct Wired {
     pub(crate) gateway: Gateway,
+    pub(crate) observe: ObserveLayer,
     pub(crate) pool: Pool,
     pub(crate) kept: Kept,
     identities: Identities,
@@ -56,7 +57,9 @@ impl Wired {
             Some(before) => before.pool.successor(description)?,
             None => description.build()?,
         };
-        Ok(Self { gateway: gateway(config, pool.clone(), &kept)?, pool, kept, identities })
+        let observe = ObserveLayer::new().add_recorder(AccessLog).backend_headers(config.telemetry.backend_header);
+        let gateway = gateway(config, pool.clone(), &kept, observe.clone())?;
+        Ok(Self { gateway, observe, pool, kept, identities })
     }
 }
 
@@ -73,7 +76,7 @@ pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolB
 }
 
 /// The stack of layers over a pool.
-fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError> {
+fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
         Authentication::Clients => {
             let known = (registry(config)?, entra(config, kept)?);
@@ -86,17 +89,17 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
     let policy = SlowStart::new(policy(&config.selection), config.selection.slow_start);
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
+        .observe(observe)
+        .around_answers(option_layer(cors::layer(&config.cors)))
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
-        .respond((
-            option_layer(cors::layer(&config.cors)),
-            RespondLayer::new(),
+        .before_clients((
             FilterLayer::new(cors::websockets(&config.cors)),
-            option_layer(front_door(config)),
             MapRequestLayer::new(without(config.base_path.clone())),
             FilterLayer::new(api_only),
             FilterLayer::new(has_host),
         ))
         .upgrade(kept.upgrade())
+        .front_door(front_door(config))
         .inspect(
             kept.inspect()
                 .request_body(config.limits.request_body as u64)
@@ -105,8 +108,8 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept) -> Result<Gateway, BoxError
         )
         .limits(kept.limits())
         .meter(kept.meter().silent_streams(config.usage.streams))
-        .api_version((MapRequestLayer::new(access_log::note), api_version(config)))
-        .ownership(option_layer(ownership(config, kept)))
+        .api_version(api_version(config))
+        .ownership(ownership(config, kept))
         .session(session(config, pool.clone(), kept)?)
         .failover(kept.failover().attempts(failover.attempts).on(failover.on.iter().filter_map(condition)))
         .select(SelectBackendLayer::new(pool).with_policy(policy))

@@ -109,6 +109,29 @@ impl Outcome {
         }
     }
 
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::ClientFault => "client_fault",
+            Self::Conflict { .. } => "conflict",
+            Self::ContentUnreadable => "content_unreadable",
+            Self::CredentialRefused { .. } => "credential_refused",
+            Self::CredentialUnavailable => "credential_unavailable",
+            Self::DependencyFailed => "dependency_failed",
+            Self::DeploymentMissing => "deployment_missing",
+            Self::Reset => "reset",
+            Self::ServerFailed { .. } => "server_failed",
+            Self::Success => "success",
+            Self::Throttled { .. } => "throttled",
+            Self::TimedOut(_) => "timed_out",
+            Self::Unfinished => "unfinished",
+            Self::Unknown => "unknown",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
     /// The backend proved that it processed nothing: the request may go elsewhere, whatever it asks for.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {

@@ -18,6 +18,7 @@
 //! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
 //! | [`SocketFrame`], on the answer [`RewrittenFrame`] | WebSocket pass-through; the HTTP client | the HTTP client; WebSocket pass-through |
 //! | [`Spending`] | client limits, or whoever else wants to know | metering, which fills it |
+//! | [`Observation`], [`RequestId`] | observation, on top of everything | termination, inspection and each attempt, which tell it what they know |
 //! | [`InPreamble`] | stream commit, on the answer | failover |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one
@@ -33,9 +34,13 @@ mod cookies;
 mod ephemeral;
 mod explain;
 mod limits;
+mod observation;
 mod observe;
 pub(crate) mod order;
 mod owner;
+mod record;
+mod recorder;
+mod request_id;
 mod route;
 mod session;
 pub(crate) mod shape;
@@ -54,9 +59,13 @@ pub use self::cookies::Cookies;
 pub use self::ephemeral::{EPHEMERAL_KEY_LIFETIME, EPHEMERAL_KEYS, EphemeralKey, EphemeralKeys};
 pub(crate) use self::ephemeral::{is_ephemeral, is_sdp, opens_own_session, opens_session};
 pub use self::limits::Limits;
+pub use self::observation::{AttemptRecord, Observation};
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::owner::Owner;
+pub use self::record::{Ending, Record};
+pub use self::recorder::{FromFn, Recorder, from_fn};
+pub use self::request_id::RequestId;
 pub use self::route::Route;
 pub(crate) use self::route::{FurtherName, FurtherPlace, NamePlace};
 pub use self::session::Session;

@@ -18,7 +18,7 @@ use super::upload::{self, Upload};
 use super::{decode, further, naming, narrowing};
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::context::{Client, Route, shape};
+use crate::context::{Client, Observation, Route, shape};
 use crate::error::{Error, ErrorKind, polled_again};
 
 /// What is asked for? See the [module docs](super).
@@ -66,6 +66,7 @@ impl<S> Inspect<S> {
     fn admit(&self, parts: &mut Parts, body: Body) -> Result<(Route, Collect), Error> {
         order::enter(LayerName::Inspect, &mut parts.extensions)?;
         let route = Route::find_or_parse(&parts.extensions, &parts.method, &parts.uri)?;
+        Observation::note_call(&parts.extensions, &route);
         if names_two_hosts(&parts.uri, &parts.headers) {
             return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));
         }
@@ -140,6 +141,7 @@ impl<S: Service<Request<Body>>> Waiting<S> {
         let Read { body, fields } = read;
         let route = naming::complete(&mut self.parts, self.route, &body, fields, limit)?;
         let (route, body) = further::complete(&self.parts, route, body)?;
+        Observation::note_route(&self.parts.extensions, &route);
         self.parts.extensions.insert(route);
         Ok(self.service.call(Request::from_parts(self.parts, once_above(limit, body))))
     }

@@ -12,7 +12,7 @@ use tower_service::Service;
 use super::Authenticate;
 use super::presented::{self, Credentials};
 use crate::context::order::{self, LayerName};
-use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, opens_session};
+use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, Observation, opens_session};
 use crate::error::{Error, ErrorKind, polled_again};
 use crate::headers::strip_credentials;
 
@@ -155,6 +155,7 @@ where
 
     fn call(mut self, client: Client) -> S::Future {
         self.request.extensions_mut().insert(client);
+        Observation::note_client(self.request.extensions());
         self.service.call(self.request)
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::time::timeout;
-use tower::util::option_layer;
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
@@ -137,7 +136,7 @@ impl World {
             .ephemeral_keys(keys.clone());
         let gateway = gateway::builder(pool.clone(), TerminateCredentialsLayer::new(name_of).ephemeral_keys(keys))
             .inspect(InspectLayer::new().replay_limit(REPLAY_LIMIT))
-            .ownership(option_layer(is_owned.then(|| OwnershipLayer::new(store))))
+            .ownership(is_owned.then(|| OwnershipLayer::new(store)))
             .session(session)
             .select(SelectBackendLayer::new(pool.clone()).with_policy(policy))
             .build(network(&backends, &left));

@@ -1,0 +1,94 @@
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use http::Extensions;
+
+use super::{Client, Route};
+use crate::azure::Outcome;
+use crate::pool::Target;
+
+/// Collects what is found out about a request on its way, for whoever put it on the request. Clones share it.
+///
+/// Put by [`ObserveLayer`](crate::observe::ObserveLayer), unless somebody above wants to read along and has put one.
+#[derive(Clone, Debug, Default)]
+pub struct Observation(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    client: OnceLock<Client>,
+    /// What the path tells, until the body is read.
+    called: OnceLock<Route>,
+    route: OnceLock<Route>,
+    attempts: Mutex<Vec<AttemptRecord>>,
+}
+
+/// One request that was sent to a target.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AttemptRecord {
+    /// Where it was sent.
+    pub target: Target,
+    /// How it ended up to the head of its answer; `None` when it was given up before that, because the client left.
+    ///
+    /// A stream that breaks off later is told by the record's [`Ending`](super::Ending).
+    pub outcome: Option<Outcome>,
+    /// Time to that moment.
+    pub duration: Duration,
+}
+
+impl Observation {
+    /// Nothing is known yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The client, once it is known.
+    #[must_use]
+    pub fn client(&self) -> Option<&Client> {
+        self.0.client.get()
+    }
+
+    /// What is asked for: by the path as soon as that was read, with what the body says after that.
+    #[must_use]
+    pub fn route(&self) -> Option<&Route> {
+        self.0.route.get().or_else(|| self.0.called.get())
+    }
+
+    /// The attempts that have ended, or were given up, in their order.
+    #[must_use]
+    pub fn attempts(&self) -> Vec<AttemptRecord> {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes what the attempts came to, at the end.
+    pub(crate) fn take_attempts(&self) -> Vec<AttemptRecord> {
+        std::mem::take(&mut self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn tried(&self, attempt: AttemptRecord) {
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
+    }
+
+    /// Notes who calls.
+    pub(crate) fn note_client(extensions: &Extensions) {
+        if let (Some(Self(inner)), Some(client)) = (extensions.get(), extensions.get::<Client>()) {
+            let _ = inner.client.set(client.clone());
+        }
+    }
+
+    /// Notes what the path asks for, and who calls if nobody has said so yet.
+    pub(crate) fn note_call(extensions: &Extensions, route: &Route) {
+        Self::note_client(extensions);
+        if let Some(Self(inner)) = extensions.get() {
+            let _ = inner.called.set(route.clone());
+        }
+    }
+
+    /// Notes what is asked for, once all of it is known.
+    pub(crate) fn note_route(extensions: &Extensions, route: &Route) {
+        if let Some(Self(inner)) = extensions.get() {
+            let _ = inner.route.set(route.clone());
+        }
+    }
+}

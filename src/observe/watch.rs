@@ -1,0 +1,100 @@
+//! The guard that gives the record when it is dropped.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Extensions, Method, Request, StatusCode};
+use tokio::time::Instant;
+use tracing::Span;
+
+use crate::context::{Ending, Observation, Record, Recorder, RequestId, Spending};
+
+pub(super) type Recorders = Arc<[Arc<dyn Recorder>]>;
+
+/// What is known of a request so far; its record is given when it is dropped.
+pub(super) struct Watch {
+    started: Instant,
+    recorders: Recorders,
+    pub(super) span: Span,
+    pub(super) id: RequestId,
+    method: Method,
+    pub(super) observation: Observation,
+    spending: Spending,
+    status: Option<StatusCode>,
+    first_byte: Option<Duration>,
+    first_content: Option<Duration>,
+    /// A client that is never heard of again has left.
+    pub(super) ending: Ending,
+}
+
+impl Watch {
+    pub(super) fn start<B>(request: &mut Request<B>, recorders: Recorders) -> Self {
+        let id = RequestId::of(request.headers());
+        let extensions: &mut Extensions = request.extensions_mut();
+        let observation = extensions.get_or_insert_default::<Observation>().clone();
+        let spending = Spending::on(extensions);
+        extensions.insert(id.clone());
+        Self {
+            started: Instant::now(),
+            recorders,
+            span: tracing::info_span!("request", %id),
+            id,
+            method: request.method().clone(),
+            observation,
+            spending,
+            status: None,
+            first_byte: None,
+            first_content: None,
+            ending: Ending::Left,
+        }
+    }
+
+    /// Whether answers to this request have no body, whatever their head announces.
+    pub(super) fn has_no_body(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.first_byte = Some(self.started.elapsed());
+    }
+
+    /// Notes bytes of the answer's body.
+    pub(super) fn passed(&mut self) {
+        if self.first_content.is_none() {
+            self.first_content = Some(self.started.elapsed());
+        }
+    }
+
+    fn record(&self) -> Record {
+        Record {
+            id: self.id.clone(),
+            method: self.method.clone(),
+            client: self.observation.client().cloned(),
+            route: self.observation.route().cloned(),
+            attempts: self.observation.take_attempts(),
+            status: self.status,
+            ending: self.ending,
+            first_byte: self.first_byte,
+            first_content: self.first_content,
+            total: self.started.elapsed(),
+            spent: self.spending.known(),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.recorders.is_empty() {
+            return;
+        }
+        let _entered = self.span.enter();
+        let record = self.record();
+        for recorder in &*self.recorders {
+            if catch_unwind(AssertUnwindSafe(|| recorder.record(&record))).is_err() {
+                tracing::error!("a recorder panicked");
+            }
+        }
+    }
+}

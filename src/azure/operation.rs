@@ -94,7 +94,9 @@ pub struct Call {
     deployment: Option<Deployment>,
     object_ids: Vec<String>,
     repeat: Repeat,
+    collection: Option<&'static str>,
     in_deployment: bool,
+    is_v1_unversioned: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +167,18 @@ impl Call {
     /// Below `models` it is the name of a model.
     pub fn object_ids(&self) -> impl ExactSizeIterator<Item = &str> {
         self.object_ids.iter().map(String::as_str)
+    }
+
+    /// Where the objects of the call lie: the words of a known path before its first id, such as `fine_tuning/jobs`.
+    #[must_use]
+    pub const fn collection(&self) -> Option<&'static str> {
+        self.collection
+    }
+
+    /// Whether the call is of the v1 API when it says neither `v1` nor a version.
+    #[must_use]
+    pub(crate) fn is_v1_unversioned(&self) -> bool {
+        self.is_v1_unversioned && self.surface == Surface::Classic
     }
 
     /// Whether a repeat is safe, as far as method and path can tell.
@@ -290,7 +304,9 @@ impl Reader {
         };
         let repeat = if is_safe { Repeat::Safe } else { Repeat::Creates };
         let in_deployment = in_deployment && known.is_some();
-        Call { surface, operation, model, deployment, object_ids, repeat, in_deployment }
+        let collection = known.map(Row::collection);
+        let is_v1_unversioned = known.is_some_and(|row| row.is_v1_unversioned);
+        Call { surface, operation, model, deployment, object_ids, repeat, collection, in_deployment, is_v1_unversioned }
     }
 }
 

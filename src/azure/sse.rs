@@ -25,6 +25,10 @@ use memchr::memchr2;
 
 use super::media_type::MediaType;
 
+mod lines;
+
+pub(crate) use self::lines::{Field, Lines, Piece};
+
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Streams are many and mostly wait: none of them keeps the room of its longest event.

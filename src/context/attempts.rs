@@ -70,6 +70,15 @@ impl Attempts {
         pool.map(|pool| pool.outlook(query))
     }
 
+    /// What keeps the request from the targets that were not tried, if there are any, as far as selection took part.
+    pub(crate) fn outlook_of_untried(&self, query: Query<'_>) -> Option<NoTarget> {
+        let (pool, tried) = {
+            let state = self.lock();
+            (state.pool.clone(), state.tried.clone())
+        };
+        pool?.outlook_of_untried(&query.tried(&tried))
+    }
+
     /// Whether another target could be tried now; without selection nobody knows, and it is taken to be so.
     #[must_use]
     pub fn can_go_on(&self, query: Query<'_>) -> bool {

@@ -250,6 +250,11 @@ impl Route {
         self.0.call.object_ids()
     }
 
+    /// Where the objects of the call lie, such as `vector_stores`.
+    pub(crate) fn collection(&self) -> Option<&'static str> {
+        self.0.call.collection()
+    }
+
     /// Where the call says which model it uses.
     #[must_use]
     pub fn model_place(&self) -> ModelPlace {

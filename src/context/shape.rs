@@ -5,7 +5,7 @@
 //! 3. `/openai/v1/openai/…` and `/openai/openai/…` lose what stands there twice.
 //! 4. `/openai/deployments/{name}/v1/…` loses its `v1`.
 //! 5. What Azure serves below a deployment and is asked for without one, as `/openai/chat/completions`, is of the v1 API, unless
-//!    the `api-version` is dated; so is `/openai/responses` without any version, which the classic API refuses.
+//!    the `api-version` is dated; so is what the table of operations marks so, such as `/openai/responses`, without any version.
 //! 6. A dated `api-version` is taken out of the v1 API, which refuses it.
 //!
 //! Everything else stays as it is.
@@ -44,7 +44,7 @@ pub(crate) fn normalise<B>(request: &mut Request<B>) {
 pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
     let (known, query) = (uri.path(), uri.query().unwrap_or_default());
     let mut path = path(known);
-    if lacks_deployment(&path) && !is_dated(query) || is_unversioned_response(&path, query) {
+    if is_of_v1(&path, query) {
         path = path.replacen(OPENAI, "/openai/v1/", 1).into();
     }
     let is_v1 = path.strip_prefix(OPENAI).is_some_and(|below| after(below, "v1").is_some());
@@ -81,17 +81,18 @@ fn path(path: &str) -> Cow<'_, str> {
     if length == path.len() { path.into() } else { [OPENAI, version, deployment, rest].concat().into() }
 }
 
-/// Whether Azure serves a classic path below a deployment only.
-fn lacks_deployment(path: &str) -> bool {
-    let is_plain = ["/openai/deployments/", "/openai/v1/"].iter().any(|prefix| path.starts_with(prefix));
-    !is_plain && operation::parse(&Method::GET, path).is_ok_and(|call| call.deployment_gap().is_some())
+/// Whether a path that says neither `v1` nor `deployments` is meant as one of the v1 API.
+fn is_of_v1(path: &str, query: &str) -> bool {
+    if ["/openai/deployments/", "/openai/v1/"].iter().any(|prefix| path.starts_with(prefix)) {
+        return false;
+    }
+    operation::parse(&Method::GET, path).is_ok_and(|call| {
+        call.deployment_gap().is_some() && !is_dated(query) || call.is_v1_unversioned() && !has_version(query)
+    })
 }
 
-/// Whether a Responses call has neither `v1` nor a version: @ai-sdk/azure with a base URL that ends in `/openai` sends such.
-fn is_unversioned_response(path: &str, query: &str) -> bool {
-    let below = path.strip_prefix(OPENAI).unwrap_or_default();
-    let is_response = below.split('/').next().is_some_and(|first| first.eq_ignore_ascii_case("responses"));
-    is_response && !query_parameters(query).any(|(name, ..)| name.eq_ignore_ascii_case("api-version"))
+fn has_version(query: &str) -> bool {
+    query_parameters(query).any(|(name, ..)| name.eq_ignore_ascii_case("api-version"))
 }
 
 /// What follows a word and a slash, if anything does.

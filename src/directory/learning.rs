@@ -10,16 +10,13 @@ use tower::BoxError;
 
 use super::store::{ObjectKey, Remembered, SessionStore, in_time, warn};
 use crate::azure::client_secret::ClientSecret;
-use crate::azure::object_id::{Answered, Family, ObjectId, Sealed};
-use crate::azure::sse;
+use crate::azure::object_id::{AnswerScan, Answered, EventScan, Family, ObjectId, Sealed};
 use crate::body::{Body, Joined};
 use crate::context::{Client, EphemeralKeys};
 use crate::pool::BoxFuture;
 
-/// How much of a JSON answer is read for ids: they stand in front of what was written.
-pub const LEARNED_BODY: usize = 256 * 1024;
-/// The longest event that is read for ids.
-pub const LEARNED_EVENT: usize = 256 * 1024;
+/// How much of an answer that issues an ephemeral key is read for it.
+const KEY_BODY: usize = 256 * 1024;
 
 /// Something that is learned of a backend.
 #[derive(Debug)]
@@ -61,6 +58,8 @@ pub(crate) struct Lesson {
     pub(crate) makes: bool,
     /// Whether ids that it tells are kept.
     pub(crate) is_stored: bool,
+    /// Whether it tells the id of what is said aloud.
+    pub(crate) speaks: bool,
 }
 
 impl Lesson {
@@ -69,11 +68,19 @@ impl Lesson {
         self.notes(&Answered::read(answer, self.family))
     }
 
+    /// Whether nothing new follows a chunk of a chat completion: all of them repeat its id.
+    fn is_over_with(self, chunk: &Answered) -> bool {
+        let has_spoken = !self.speaks || !chunk.spoken().is_empty();
+        let has_told = !self.is_stored || chunk.is_not_stored() || !chunk.ids().is_empty();
+        has_spoken && has_told
+    }
+
     fn notes(self, answered: &Answered) -> Vec<Note> {
         let ids = if self.is_stored { answered.ids() } else { &[] };
         let own = answered.own().filter(|_| self.makes);
         let ids = ids.iter().map(|id| if Some(id) == own { Note::made(id) } else { Note::mentioned(id) });
-        ids.chain(answered.sealed().iter().map(Note::sealed)).collect()
+        let spoken = answered.spoken().iter().map(Note::made);
+        ids.chain(spoken).chain(answered.sealed().iter().map(Note::sealed)).collect()
     }
 }
 
@@ -148,18 +155,18 @@ const NOTED: usize = 64;
 
 enum Reader {
     Done,
-    Events { reader: sse::Reader, lesson: Lesson },
-    Json { read: Joined, lesson: Lesson },
+    Events { scan: Box<EventScan>, lesson: Lesson },
+    Json { scan: Box<AnswerScan>, lesson: Lesson },
     Key { read: Joined, ledger: Ledger },
 }
 
 impl LearningBody {
     pub(crate) fn events(inner: Body, lesson: Lesson, notebook: Notebook) -> Self {
-        Self::new(inner, Reader::Events { reader: sse::Reader::new(LEARNED_EVENT), lesson }, notebook)
+        Self::new(inner, Reader::Events { scan: Box::default(), lesson }, notebook)
     }
 
     pub(crate) fn json(inner: Body, lesson: Lesson, notebook: Notebook) -> Self {
-        Self::new(inner, Reader::Json { read: Joined::default(), lesson }, notebook)
+        Self::new(inner, Reader::Json { scan: Box::new(AnswerScan::new(lesson.family)), lesson }, notebook)
     }
 
     pub(crate) fn key(inner: Body, ledger: Ledger, notebook: Notebook) -> Self {
@@ -188,32 +195,32 @@ impl Reader {
     fn read(&mut self, chunk: &Bytes, last: bool) -> Vec<Note> {
         match self {
             Self::Done => Vec::new(),
-            Self::Events { reader, lesson } => {
+            Self::Events { scan, lesson } => {
                 let (mut rest, mut found, mut done) = (&chunk[..], Vec::new(), false);
-                while let Some(event) = reader.next_event(&mut rest) {
-                    let Ok(event) = event else { continue };
-                    let Some(data) = event.data() else { continue };
-                    let answered = Answered::read_event(event.name(), &data);
+                while let Some((answered, is_chunk)) = scan.next_event(&mut rest) {
                     found.extend(lesson.notes(&answered));
                     lesson.is_stored &= !answered.is_not_stored();
-                    // The chunks of a chat completion all repeat its id.
-                    done |= event.name().is_none() && (answered.is_not_stored() || !answered.ids().is_empty());
+                    done |= is_chunk && lesson.is_over_with(&answered);
                 }
                 if done {
                     *self = Self::Done;
                 }
                 found
             }
-            Self::Json { read, .. } | Self::Key { read, .. } => {
+            Self::Json { scan, .. } => {
+                scan.feed(chunk);
+                if last { self.finish() } else { Vec::new() }
+            }
+            Self::Key { read, .. } => {
                 read.push(chunk.clone());
-                if last || read.len() >= LEARNED_BODY { self.finish() } else { Vec::new() }
+                if last || read.len() >= KEY_BODY { self.finish() } else { Vec::new() }
             }
         }
     }
 
     fn finish(&mut self) -> Vec<Note> {
         match std::mem::replace(self, Self::Done) {
-            Self::Json { read, lesson } => lesson.of(&read.into_bytes()),
+            Self::Json { scan, lesson } => lesson.notes(&scan.finish()),
             Self::Key { read, ledger } => {
                 ledger.enter(&read.into_bytes());
                 Vec::new()
@@ -262,7 +269,11 @@ impl HttpBody for LearningBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_read = !matches!(&self.reader, Reader::Json { read, .. } | Reader::Key { read, .. } if read.len() > 0);
+        let is_read = match &self.reader {
+            Reader::Json { scan, .. } => !scan.has_begun(),
+            Reader::Key { read, .. } => read.len() == 0,
+            Reader::Done | Reader::Events { .. } => true,
+        };
         self.writing.is_none() && self.waiting.is_none() && is_read && (self.has_ended || self.inner.is_end_stream())
     }
 

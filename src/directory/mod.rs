@@ -14,7 +14,6 @@ mod subject;
 
 pub use self::discovery::{DISCOVERY_RATE, DISCOVERY_TIME, MAX_UNKNOWN, UNKNOWN_TIME};
 pub(crate) use self::discovery::{Discovery, Finding, Question};
-pub use self::learning::{LEARNED_BODY, LEARNED_EVENT};
 pub(crate) use self::learning::{LearningBody, Ledger, Lesson, Note, Notebook};
 pub use self::memory::MemoryStore;
 pub use self::store::{ObjectKey, Remembered, STORE_TIME, SessionStore, StoreFuture};

@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Uri};
 use memchr::memchr2_iter;
@@ -89,12 +88,14 @@ impl Subject {
         };
         let in_path = subject.in_path();
         let in_query = if in_path.is_none() && method == Method::GET { subject.in_query(uri) } else { Vec::new() };
-        subject.lesson = subject.lesson_of(method, uri.path(), in_path.as_ref(), references.store());
+        subject.lesson = subject.lesson_of(method, uri.path(), in_path.as_ref(), &references);
         subject.is_list = subject.is_kept && method == Method::GET && subject.route.object_ids().len() == 0;
         let surface = subject.route.surface();
         // Of more ids than anybody reads, none is worth asking for.
         let readable = |id: &ObjectId| id.read_path(surface).filter(|_| !references.is_truncated());
-        let in_path = in_path.map(|id| (readable(&id).filter(|_| stands_in(uri.path(), &id)), id));
+        // The job of a video, say, is not read where videos are.
+        let stands_at_home = |id: &ObjectId| subject.route.collection() == id.family().collection();
+        let in_path = in_path.map(|id| (readable(&id).filter(|_| stands_at_home(&id)), id));
         let elsewhere = in_query.into_iter().chain(references.ids().iter().cloned()).map(|id| (readable(&id), id));
         let mut query = None;
         for (path, id) in in_path.into_iter().chain(elsewhere) {
@@ -131,70 +132,72 @@ impl Subject {
     /// The first id of the path: what lies inside an object is reached through it.
     fn in_path(&self) -> Option<ObjectId> {
         let text = self.route.object_ids().next()?;
-        Family::of_operation(self.route.operation()).and_then(|family| ObjectId::new(family, text))
+        self.family().and_then(|family| ObjectId::new(family, text))
     }
 
     /// The ids from which a list goes on, or the call that a realtime session joins.
     fn in_query(&self, uri: &Uri) -> Vec<ObjectId> {
-        let Some(family) = Family::of_operation(self.route.operation()) else { return Vec::new() };
-        let holds_id = |name: &str| match family {
-            Family::Call => name == "call_id",
-            _ => matches!(name, "after" | "before"),
-        };
+        let is_realtime = self.route.operation() == Operation::Realtime;
+        let Some(family) = self.family().or(is_realtime.then_some(Family::Call)) else { return Vec::new() };
+        let holds_id = |name: &str| if is_realtime { name == "call_id" } else { matches!(name, "after" | "before") };
         let parameters = query_parameters(uri.query().unwrap_or_default());
         parameters.filter(|(name, ..)| holds_id(name)).filter_map(|(_, id, _)| ObjectId::new(family, &id)).collect()
     }
 
-    fn lesson_of(&self, method: &Method, path: &str, in_path: Option<&ObjectId>, store: Option<bool>) -> Taught {
+    fn lesson_of(&self, method: &Method, path: &str, in_path: Option<&ObjectId>, references: &References) -> Taught {
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let alone = self.route.object_ids().len() == 1 && in_path.is_some_and(|id| id.as_str() == last);
-        let family = Family::of_operation(self.route.operation());
-        let posts = method == Method::POST;
-        let told = |family, makes, is_stored| Taught::Told(learning::Lesson { family, makes, is_stored });
+        let is_collection = self.route.object_ids().len() == 0;
+        // What lies inside an object tells its own kind by its prefix only.
+        let family = self.family().filter(|_| is_collection || alone);
+        let makes = method == Method::POST && in_path.is_none();
+        let is_stored = references.store() != Some(false);
+        let speaks = references.speaks();
+        let told = |is_stored| Taught::Told(learning::Lesson { family, makes, is_stored, speaks });
         match self.route.operation() {
             _ if method == Method::DELETE => {
                 in_path.filter(|_| alone).map_or(Taught::Nothing, |id| Taught::Gone(id.clone()))
             }
-            Operation::Responses => told(family, posts && in_path.is_none(), store != Some(false)),
-            Operation::Realtime if posts && in_path.is_none() && last == "calls" => Taught::Call,
-            _ if store == Some(false) => Taught::Nothing,
-            Operation::ChatCompletions if posts && store != Some(true) => Taught::Nothing,
-            Operation::ChatCompletions => told(family, posts && in_path.is_none(), true),
-            _ if self.is_kept => {
-                let is_collection = |family: &Family| family.collection().unwrap_or("uploads").ends_with(last);
-                let own = family.filter(|family| is_collection(family) || alone);
-                told(own, posts && in_path.is_none(), true)
+            Operation::Responses => told(is_stored),
+            Operation::Realtime if makes && last == "calls" => Taught::Call,
+            Operation::ChatCompletions if method == Method::POST && references.store() != Some(true) => {
+                if speaks {
+                    told(false)
+                } else {
+                    Taught::Nothing
+                }
             }
+            Operation::ChatCompletions => told(true),
+            _ if !is_stored => Taught::Nothing,
+            _ if self.is_kept => told(true),
             _ => Taught::Nothing,
         }
     }
 
-    /// Whether nobody here knows what a path would reach.
-    pub(crate) fn is_out_of_sight(&self, path: &str) -> bool {
-        let own = |family: Family| {
-            let collection = family.collection().unwrap_or("uploads");
-            path.trim_end_matches('/').to_ascii_lowercase().ends_with(collection)
-        };
-        let is_collection = || Family::of_operation(self.route.operation()).is_some_and(own);
-        self.route.operation() == Operation::Other || (self.is_list && !is_collection())
+    /// The family whose objects lie where the path leads.
+    pub(crate) fn family(&self) -> Option<Family> {
+        self.route.collection().and_then(Family::of_collection)
     }
-}
 
-/// Whether a path leads to an object where its family lies, and not to something else that is called alike.
-fn stands_in(path: &str, id: &ObjectId) -> bool {
-    id.family().collection().is_some_and(|collection| path.contains(&format!("/{collection}/{}", id.as_str())))
+    /// Whether nobody here knows what a path would reach.
+    pub(crate) fn is_out_of_sight(&self) -> bool {
+        self.route.operation() == Operation::Other || (self.is_list && self.family().is_none())
+    }
 }
 
 /// Whether objects are made, changed or listed that stay.
 fn is_kept(method: &Method, operation: Operation) -> bool {
     match operation {
         Operation::Assistants
+        | Operation::AudioVoices
         | Operation::Batches
+        | Operation::ChatKit
         | Operation::Containers
         | Operation::Conversations
         | Operation::Evals
         | Operation::Files
         | Operation::FineTuning
+        | Operation::Skills
         | Operation::Threads
         | Operation::Uploads
         | Operation::VectorStores
@@ -209,10 +212,13 @@ fn is_kept(method: &Method, operation: Operation) -> bool {
 fn references(request: &Request<Body>, route: &Route) -> References {
     let (headers, operation) = (request.headers(), route.operation());
     let is_offer = operation == Operation::Realtime && is_sdp(headers);
-    let bytes = request.body().as_bytes().filter(|bytes| !bytes.is_empty());
-    match bytes.filter(|bytes| !is_multipart(headers) && !is_offer && may_refer(operation, bytes)) {
-        Some(bytes) => References::read(operation, bytes).unwrap_or_default(),
-        None => References::default(),
+    let (bytes, is_whole) = request.body().in_hand();
+    if bytes.is_empty() || is_multipart(headers) || is_offer || !may_refer(operation, bytes) {
+        return References::default();
+    }
+    match is_whole {
+        true => References::read(operation, bytes).unwrap_or_default(),
+        false => References::read_start(operation, bytes),
     }
 }
 
@@ -225,17 +231,19 @@ const fn extent(references: &References) -> Extent {
 }
 
 static STORE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"store\""));
+static AUDIO: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"audio\""));
 
 /// Whether a body is worth reading. Most calls without state name no object at all, which is much quicker to see than to parse.
-fn may_refer(operation: Operation, body: &Bytes) -> bool {
+fn may_refer(operation: Operation, body: &[u8]) -> bool {
     let seldom = matches!(operation, Operation::ChatCompletions | Operation::ImagesEdits);
-    // `file_id` and the like, `"store"`, and any escape by which they could be spelled.
+    // `file_id` and the like, `"store"`, `"audio"`, and any escape by which they could be spelled.
     let word =
         |at: usize, word: &[u8]| body.get(at + 1..at + 1 + word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word));
     References::are_defined_for(operation)
         && (!seldom
             || memchr2_iter(b'_', b'\\', body).any(|at| word(at, b"id") || word(at, b"u00"))
-            || STORE.find(body).is_some())
+            || STORE.find(body).is_some()
+            || AUDIO.find(body).is_some())
 }
 
 fn is_multipart(headers: &HeaderMap) -> bool {
@@ -294,10 +302,10 @@ mod tests {
             let subject = read(Method::GET, uri, "").unwrap();
             assert_eq!(named(&subject), [(id, Some(asked.to_owned()))], "{uri}");
         }
-        for uri in ["/openai/v1/video/generations/jobs/j", "/openai/v1/fine_tuning/checkpoints/c/permissions"] {
-            let subject = read(Method::GET, uri, "").unwrap();
-            assert_eq!(subject.named[0].read, None, "{uri} is not where its family lies");
-        }
+        let job = read(Method::GET, "/openai/v1/video/generations/jobs/j", "").unwrap();
+        assert_eq!(named(&job), [("j", None)], "it is not where its family is read");
+        let checkpoint = read(Method::GET, "/openai/v1/fine_tuning/checkpoints/c/permissions", "").unwrap();
+        assert_eq!(named(&checkpoint), [], "the name of a model");
     }
 
     #[test]
@@ -313,7 +321,8 @@ mod tests {
     fn an_answer_teaches_what_its_call_makes() {
         let lesson = |method, uri, body| read(method, uri, body).map(|subject| subject.lesson);
         let post = |uri, body| lesson(Method::POST, uri, body);
-        let told = |family, makes, is_stored| Some(Taught::Told(learning::Lesson { family, makes, is_stored }));
+        let told =
+            |family, makes, is_stored| Some(Taught::Told(learning::Lesson { family, makes, is_stored, speaks: false }));
         assert_eq!(post("/openai/v1/files", ""), told(Some(Family::File), true, true));
         assert_eq!(post("/openai/threads/runs", "{}"), told(None, true, true));
         assert_eq!(post("/openai/threads/t/runs", "{}"), told(None, false, true));

@@ -63,6 +63,12 @@ impl<'a> Ending<'a> {
     /// Ends with the best that is there; `nothing_left` is how selection put it, if it was asked.
     pub(super) fn give_up(self, nothing_left: Option<Error>) -> Result<Response<Body>, BoxError> {
         let outlook = || self.attempts.outlook(&self.query);
+        // One that was not asked may have made the content: that none of the others can read it is no fault of the client.
+        if let Some((_, Outcome::ContentUnreadable)) = &self.kept
+            && let Some(none) = self.attempts.outlook_of_untried(self.query)
+        {
+            return Err(Error::from(none).into());
+        }
         if let Some((mut answer, outcome)) = self.kept {
             if wait::is_due(answer.status()) {
                 let soonest = outlook().and_then(|none| Some((none.reason, none.retry_after?)));

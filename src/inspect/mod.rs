@@ -16,8 +16,9 @@
 //!    [half](CLIENT_SHARE) of the account; requests without one are one client. The last [eighth](SMALL_SHARE) of the account,
 //!    and of a client's half, is kept for bodies up to [`SMALL_BODY`].
 //! 6. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
-//!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once. Where it names its
-//!    model, it is held until the name was found: `replay_limit` bytes are searched, and as much more as its client's share of
+//!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once. Where the API defines
+//!    places for ids in it, up to `replay_limit` bytes are read first: what stands in them leads it. Where it names its model, it
+//!    is held until the name was found: `replay_limit` bytes are searched, and as much more as its client's share of
 //!    the account allows. What follows is read on its way, and cut off if it says anything twice. So is a body that can name more
 //!    than its alias (12): for a client that is held to a list, it is cut off where it names more behind what is held, as that can
 //!    neither be authorised nor used in selection any more; for others such a name passes as it is.

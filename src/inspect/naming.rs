@@ -10,6 +10,7 @@ use memchr::memmem::Finder;
 use super::upload;
 use crate::azure::further_names;
 use crate::azure::media_type::{self, MediaType};
+use crate::azure::object_id::References;
 use crate::azure::operation::{ModelPlace, Operation};
 use crate::azure::request_body::{self, BodyScan, Fields, ModelIn, ReadBodyError};
 use crate::body::Body;
@@ -55,6 +56,11 @@ pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan
     };
     let is_optional = place == ModelPlace::OptionalBody || route.alias().is_some();
     Ok(Some(NameScan { body, is_optional }))
+}
+
+/// Whether ids of objects can stand in the body: no form has a place for one.
+pub(super) fn may_refer(headers: &HeaderMap, route: &Route) -> bool {
+    References::are_defined_for(route.operation()) && !MediaType::of(headers).is_some_and(|kind| kind.is_form())
 }
 
 /// Completes a route with what body and query say, and the headers with what the body was read as. `found` is what was seen of

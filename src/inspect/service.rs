@@ -86,7 +86,8 @@ impl<S> Inspect<S> {
         };
         let upload = Upload::new(body, request_body, request_timeout);
         let reservation = account.open(parts.extensions.get().map(Client::id));
-        let searched = further::searched(parts, &route, replay_limit);
+        let may_refer = naming::may_refer(&parts.headers, &route);
+        let searched = if may_refer { replay_limit } else { further::searched(parts, &route, replay_limit) };
         Ok((route, Collect::new(upload, reservation, replay_limit, searched, scan)))
     }
 }

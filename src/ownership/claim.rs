@@ -37,11 +37,10 @@ impl Claim {
     /// The route's own; something in it cannot be read, or would reach nobody knows what.
     pub(super) fn read(request: &Request<Body>, who: Arc<str>) -> Result<Self, Error> {
         let subject = Subject::read(request)?;
-        let path = request.uri().path();
         if let Some(first) = subject.route.object_ids().next().filter(|first| !subject.names(first)) {
             return Err(not_found(first));
         }
-        if subject.is_out_of_sight(path) {
+        if subject.is_out_of_sight() {
             return Err(out_of_sight());
         }
         match subject.extent {
@@ -95,7 +94,7 @@ impl Claim {
 
     /// What an id of a list's object names.
     pub(super) fn family(&self) -> Option<Family> {
-        Family::of_operation(self.subject.route.operation())
+        self.subject.family()
     }
 
     pub(super) fn who(&self) -> &str {

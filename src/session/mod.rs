@@ -16,7 +16,8 @@
 //!
 //! 1. Ids are looked for where the API defines them for a call ([`References`](crate::azure::object_id::References)), and nowhere
 //!    else: `metadata`, `client_metadata`, the arguments of functions, the items of an evaluation and fields that nobody knows
-//!    lead nowhere. Of one body [`MAX_REFERENCES`](crate::azure::object_id::MAX_REFERENCES) ids are read; if there are more, the
+//!    lead nowhere. Of a body that is too large to be held, what was read of it is searched; an id behind that leads nowhere.
+//!    Of one body [`MAX_REFERENCES`](crate::azure::object_id::MAX_REFERENCES) ids are read; if there are more, the
 //!    first lead where they are remembered, and nobody is asked for them.
 //!    Ids are learned from successful answers as they pass, JSON and streamed. Only a frame that tells an id waits, until the
 //!    [`SessionStore`] has it and for [`STORE_TIME`] at most. An answer that is not stored teaches no id. What an answer merely
@@ -132,8 +133,8 @@ mod visit;
 #[cfg(feature = "testkit")]
 pub use crate::directory::conformance;
 pub use crate::directory::{
-    DISCOVERY_RATE, DISCOVERY_TIME, LEARNED_BODY, LEARNED_EVENT, MAX_UNKNOWN, MemoryStore, ObjectKey, Remembered,
-    STORE_TIME, SessionStore, StoreFuture, UNKNOWN_TIME,
+    DISCOVERY_RATE, DISCOVERY_TIME, MAX_UNKNOWN, MemoryStore, ObjectKey, Remembered, STORE_TIME, SessionStore,
+    StoreFuture, UNKNOWN_TIME,
 };
 
 pub use self::cookie::{COOKIE_LIFETIME, COOKIE_NAME, InvalidKey, MIN_KEY, SessionCookie};

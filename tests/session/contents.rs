@@ -31,6 +31,10 @@ struct Makers {
     seen: Arc<Mutex<Vec<String>>>,
     /// Content is read by another one than it says.
     have_moved: Arc<Mutex<bool>>,
+    /// How much longer contents are than others.
+    surplus: usize,
+    /// Answers 429.
+    throttled: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Makers {
@@ -65,6 +69,9 @@ impl Makers {
         let me = request.uri().host().unwrap().trim_end_matches(".example").to_owned();
         let body: Value = serde_json::from_slice(&request.into_body().collect().await?.to_bytes())?;
         self.seen.lock().unwrap().push(me.clone());
+        if *self.throttled.lock().unwrap() == Some(me.as_str()) {
+            return Ok(Response::builder().status(429).header("retry-after", "7").body(Body::empty())?);
+        }
         let maker = if *self.have_moved.lock().unwrap() { READERS[2].to_owned() } else { me.clone() };
         let items = body["input"].as_array().cloned().unwrap_or_default();
         let is_foreign = |item: &Value| {
@@ -87,7 +94,7 @@ impl Makers {
     fn answer(&self, maker: &str, body: &Value) -> (&'static str, String) {
         let mut made = self.made.lock().unwrap();
         *made += 1;
-        let content = format!("{maker}:{made}:{}", "x".repeat(2_000));
+        let content = format!("{maker}:{made}:{}", "x".repeat(2_000 + self.surplus));
         let kind = if made.is_multiple_of(2) { "reasoning" } else { "compaction" };
         let mut item = json!({"type": kind, "id": format!("rs_{made}"), "encrypted_content": content});
         let response = json!({"id": format!("resp_{made}"), "store": body["store"], "output": [item]});
@@ -220,4 +227,54 @@ async fn content_of_two_makers_is_refused_as_one_that_nobody_reads() {
     one.history.push(theirs);
     assert_eq!(one.turn(&gateway).await, 400, "the answer is a backend's own");
     assert_eq!(makers.seen()[2], "north", "where the last of it was made is asked first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_stays_however_long_its_contents_are() {
+    for (streamed, surplus) in [(true, 300_000), (false, 300_000), (true, 2 << 20), (false, 2 << 20)] {
+        let makers = Makers { surplus, ..Makers::default() };
+        let gateway = makers.gateway();
+        let mut talks: Vec<_> = (0..3).map(|_| Conversation::new(false, streamed, false)).collect();
+        for _ in 0..3 {
+            for talk in &mut talks {
+                assert_eq!(talk.turn(&gateway).await, 200, "{streamed} {surplus}");
+            }
+        }
+        assert_eq!(makers.seen().len(), 9, "none was sent twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_maker_that_is_throttled_is_waited_for() {
+    let makers = Makers::default();
+    let gateway = makers.gateway();
+    let mut known = Conversation::new(false, false, false);
+    assert_eq!(known.turn(&gateway).await, 200);
+    assert_eq!(makers.seen(), ["east"]);
+    *makers.throttled.lock().unwrap() = Some("east");
+    for _ in 0..3 {
+        // One of them finds out.
+        assert_eq!(Conversation::new(false, false, false).turn(&gateway).await, 200);
+    }
+    let mut unknown = Conversation::new(false, true, false);
+    unknown.history.push(json!({"type": "reasoning", "encrypted_content": "east:99:of another replica"}));
+    for talk in [&known, &unknown] {
+        let answer = send(&gateway, talk.request()).await;
+        assert_eq!(answer.status(), 429, "the others cannot read it, and the one that can has said when");
+        let wait: u64 = answer.headers()["retry-after-ms"].to_str().unwrap().parse().unwrap();
+        assert!((1..=7_000).contains(&wait), "{wait}");
+    }
+    tokio::time::advance(std::time::Duration::from_secs(7)).await;
+    *makers.throttled.lock().unwrap() = None;
+    assert_eq!((known.turn(&gateway).await, unknown.turn(&gateway).await), (200, 200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_nobody_reads_is_refused_when_everybody_was_asked() {
+    let makers = Makers::default();
+    let gateway = makers.gateway();
+    let mut talk = Conversation::new(false, false, false);
+    talk.history.push(json!({"type": "reasoning", "encrypted_content": "nobody:1:x"}));
+    assert_eq!(talk.turn(&gateway).await, 400);
+    assert_eq!(makers.seen().len(), 3);
 }

@@ -113,7 +113,7 @@ impl Estate {
         self.inspected(InspectLayer::new(), ownership, session)
     }
 
-    fn inspected(
+    pub fn inspected(
         &self,
         inspect: InspectLayer,
         ownership: Option<OwnershipLayer>,

@@ -11,11 +11,41 @@ use super::support::{Stack, send};
 /// A documented call, and a body of it that names no object.
 #[derive(Clone, Debug)]
 struct Call {
-    path: &'static str,
+    path: String,
     body: Value,
 }
 
+/// Every call that takes a body, as the specifications list them, and some of them with more in it.
 fn calls() -> Vec<Call> {
+    let mut calls = rich();
+    calls.extend(listed().map(|(path, model)| {
+        let body = match model {
+            "body" | "default" => json!({"model": "gpt-4o"}),
+            "session" => json!({"session": {"model": "gpt-4o"}}),
+            _ => json!({}),
+        };
+        Call { path: format!("/openai/v1{}", path.replace("{}", &planted_in(path))), body }
+    }));
+    calls
+}
+
+/// The paths, and where a call names its model.
+fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../specifications/operations.txt").lines().filter(|line| !line.starts_with('#'));
+    let columns = lines.map(|line| line.split(" | ").collect::<Vec<_>>());
+    columns.filter(|columns| columns[0].contains("POST")).map(|columns| (columns[1], columns[3]))
+}
+
+/// The object that there is where a path leads.
+fn planted_in(path: &str) -> String {
+    format!("there-{}", collection(path).replace('/', "-"))
+}
+
+fn collection(path: &str) -> &str {
+    path.split("/{}").next().unwrap_or_default().trim_start_matches('/')
+}
+
+fn rich() -> Vec<Call> {
     let message = json!({"role": "user", "content": [{"type": "input_text", "text": "hi"}]});
     let function = json!({"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}});
     let chat = "/openai/deployments/gpt-4o/chat/completions";
@@ -44,7 +74,7 @@ fn calls() -> Vec<Call> {
         ("/openai/vector_stores", json!({"name": "v", "chunking_strategy": {"type": "auto"}})),
         ("/openai/v1/videos", json!({"model": "gpt-4o", "prompt": "x"})),
     ]
-    .map(|(path, body)| Call { path, body })
+    .map(|(path, body)| Call { path: path.to_owned(), body })
     .to_vec()
 }
 
@@ -126,15 +156,18 @@ fn with_own(body: &Value, at: &str, name: &str, own: Value) -> Value {
 }
 
 /// To which backend each of these requests goes, in a gateway that has seen nothing before, and how many calls it took.
-fn sent(bodies: &[(&'static str, Value)]) -> (Vec<Vec<usize>>, Vec<u16>) {
+fn sent(path: &str, bodies: &[Value]) -> (Vec<Vec<usize>>, Vec<u16>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let estate = Estate::new();
         estate.plant(1, "threads", "thread_planted");
         estate.plant(2, "files", "file-planted");
+        for (path, _) in listed().filter(|(path, _)| path.contains("{}")) {
+            estate.plant(1, collection(path), &planted_in(path));
+        }
         let gateway: Stack = estate.gateway();
         let (mut counts, mut statuses) = (Vec::new(), Vec::new());
-        for (path, body) in bodies {
+        for body in bodies {
             let request: Request<_> = call("POST", path, body);
             statuses.push(send(&gateway, request).await.status().as_u16());
             counts.push(estate.counts());
@@ -153,10 +186,10 @@ proptest! {
         name in prop::sample::select(&NAMES[..]),
         own in vec(anything(), 1..4),
     ) {
-        let plain: Vec<_> = own.iter().map(|_| (call.path, call.body.clone())).collect();
-        let filled: Vec<_> = own.iter().map(|own| (call.path, with_own(&call.body, at, name, own.clone()))).collect();
-        let (expected, _) = sent(&plain);
-        let (counts, statuses) = sent(&filled);
-        prop_assert_eq!(counts, expected, "{:?} {:?}", filled, statuses);
+        let plain: Vec<_> = own.iter().map(|_| call.body.clone()).collect();
+        let filled: Vec<_> = own.iter().map(|own| with_own(&call.body, at, name, own.clone())).collect();
+        let (expected, _) = sent(&call.path, &plain);
+        let (counts, statuses) = sent(&call.path, &filled);
+        prop_assert_eq!(counts, expected, "{} {:?} {:?}", call.path, filled, statuses);
     }
 }

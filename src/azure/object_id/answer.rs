@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
-use serde_json::Deserializer;
+use self::scan::{Keep, Places, Scan};
+use super::{Family, MAX_LEN, MAX_REFERENCES, ObjectId, Sealed};
 
-use super::json::{Key, Read, Value, Walk, skip};
-use super::{Family, MAX_REFERENCES, ObjectId, Sealed};
+mod events;
+mod scan;
+
+pub(crate) use self::events::EventScan;
 
 /// How many sealed contents of one answer are kept.
 const MAX_SEALED: usize = 64;
@@ -21,6 +23,7 @@ pub struct Answered {
     seen: HashSet<ObjectId>,
     own: Option<ObjectId>,
     sealed: Vec<Sealed>,
+    spoken: Vec<ObjectId>,
     not_stored: bool,
 }
 
@@ -30,30 +33,9 @@ impl Answered {
     /// Of a body that was cut, or is not JSON, what stands before that place is read.
     #[must_use]
     pub fn read(body: &[u8], family: Option<Family>) -> Self {
-        let mut found = Self::default();
-        let walker = Walker { found: &mut found, place: Place::Answer(family), depth: 0 };
-        // What was found before an error was said all the same.
-        let _cut = Value(walker).deserialize(&mut Deserializer::from_slice(body));
-        found
-    }
-
-    /// Reads the data of an event of a stream, if that event is one that tells an id for the first time, or a content when it
-    /// is complete.
-    ///
-    /// Events without a name are the chunks of a chat completion.
-    #[must_use]
-    pub fn read_event(name: Option<&[u8]>, data: &[u8]) -> Self {
-        match name {
-            Some(b"response.created") => Self::read(data, Some(Family::Response)),
-            None | Some(b"response.output_item.added" | b"thread.created" | b"thread.run.created") => {
-                let told = Self::read(data, None);
-                Self { sealed: Vec::new(), ..told }
-            }
-            Some(b"response.output_item.done" | b"response.completed" | b"response.incomplete") => {
-                Self { sealed: Self::read(data, None).sealed, ..Self::default() }
-            }
-            _ => Self::default(),
-        }
+        let mut scan = AnswerScan::new(family);
+        scan.feed(body);
+        scan.finish()
     }
 
     /// The ids, in the order in which they stand.
@@ -72,6 +54,12 @@ impl Answered {
     #[must_use]
     pub fn sealed(&self) -> &[Sealed] {
         &self.sealed
+    }
+
+    /// Ids of what was said aloud, whether the answer is kept or not.
+    #[must_use]
+    pub fn spoken(&self) -> &[ObjectId] {
+        &self.spoken
     }
 
     /// Whether the answer says that it is not kept.
@@ -96,134 +84,154 @@ impl Answered {
             self.own = ObjectId::new(family, text);
         }
     }
+
+    fn hear(&mut self, text: &str) {
+        if self.spoken.len() < MAX_REFERENCES {
+            self.spoken.extend(ObjectId::new(Family::Audio, text).filter(|id| !self.spoken.contains(id)));
+        }
+    }
 }
 
-#[derive(Clone, Copy, PartialEq)]
+/// A JSON answer that is read as it arrives: only what it tells is held, however long it is.
+#[derive(Debug)]
+pub(crate) struct AnswerScan {
+    scan: Scan<Place>,
+    found: Answered,
+    has_begun: bool,
+}
+
+impl AnswerScan {
+    pub(crate) fn new(family: Option<Family>) -> Self {
+        Self { scan: Scan::new(Place::Answer { family, depth: 0 }), found: Answered::default(), has_begun: false }
+    }
+
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
+        self.has_begun |= !chunk.is_empty();
+        self.scan.feed(chunk, &mut self.found);
+    }
+
+    /// Whether anything has arrived.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    pub(crate) fn finish(self) -> Answered {
+        self.found
+    }
+}
+
+// ===== places =====
+
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
-    /// An answer or an object of a list, and what its `id` names where the prefix does not say.
-    Answer(Option<Family>),
+    /// An answer or an object of a list, what its `id` names where the prefix does not say, and in how many lists it lies.
+    Answer {
+        family: Option<Family>,
+        depth: u8,
+    },
+    /// The `id` of one.
+    OwnId {
+        family: Option<Family>,
+        depth: u8,
+    },
+    /// A choice of a chat completion, and what a message is in it.
+    Choice,
     /// Where an id stands, a list of ids, or an object with its `id`.
     Id(Family),
+    /// A message of a chat completion.
+    Message,
     /// What a model put out, or a list of that.
     Output,
-    Store,
-}
-
-#[derive(Clone, Copy)]
-enum Meaning {
-    Data,
-    Id,
-    /// An object that an event is about.
-    Nested,
-    Other,
-    Output,
-    Reference(Family),
+    /// What only its maker reads.
     Sealed,
+    /// What was said aloud.
+    Spoken,
+    SpokenId,
     Store,
 }
 
-const KEYS: [(&str, Meaning); 16] = [
-    ("assistant_id", Meaning::Reference(Family::Assistant)),
-    ("container_id", Meaning::Reference(Family::Container)),
-    ("conversation", Meaning::Reference(Family::Conversation)),
-    ("data", Meaning::Data),
-    ("encrypted_content", Meaning::Sealed),
-    ("error_file_id", Meaning::Reference(Family::File)),
-    ("file", Meaning::Reference(Family::File)),
-    ("id", Meaning::Id),
-    ("item", Meaning::Output),
-    ("output", Meaning::Output),
-    ("output_file_id", Meaning::Reference(Family::File)),
-    ("response", Meaning::Nested),
-    ("result_files", Meaning::Reference(Family::File)),
-    ("store", Meaning::Store),
-    ("thread_id", Meaning::Reference(Family::Thread)),
-    ("vector_store_id", Meaning::Reference(Family::VectorStore)),
+/// Members of an answer that hold an id, ids, or objects with an `id`.
+const REFERENCES: [(&str, Family); 10] = [
+    ("assistant_id", Family::Assistant),
+    ("container_id", Family::Container),
+    ("conversation", Family::Conversation),
+    ("error_file_id", Family::File),
+    ("file", Family::File),
+    ("generations", Family::Video),
+    ("output_file_id", Family::File),
+    ("result_files", Family::File),
+    ("thread_id", Family::Thread),
+    ("vector_store_id", Family::VectorStore),
 ];
 
-fn meaning(key: &str) -> Meaning {
-    KEYS.iter().find(|(name, _)| *name == key).map_or(Meaning::Other, |(_, meaning)| *meaning)
-}
-
-struct Walker<'a> {
-    found: &'a mut Answered,
-    place: Place,
-    /// How many lists of objects the place lies in.
-    depth: usize,
-}
-
-impl Walker<'_> {
-    fn at(&mut self, place: Place, depth: usize) -> Value<Walker<'_>> {
-        Value(Walker { found: &mut *self.found, place, depth })
-    }
-
-    fn identify(&mut self, id: &str) {
-        match self.place {
-            Place::Answer(family) => {
-                if self.depth == 0 {
-                    self.found.identify(family, id);
-                }
-                self.found.learn(Family::of_prefix(id).or(family), id);
+impl Place {
+    fn member(self, key: &str) -> Option<Self> {
+        Some(match (self, key) {
+            (Self::Answer { family, depth }, "id") => Self::OwnId { family, depth },
+            (Self::Answer { .. }, "data" | "response") => self,
+            (Self::Answer { .. }, "choices") => Self::Choice,
+            (Self::Answer { .. }, "item" | "output") => Self::Output,
+            (Self::Answer { .. }, "store") => Self::Store,
+            (Self::Answer { .. }, _) => {
+                let (_, family) = REFERENCES.iter().find(|(name, _)| *name == key)?;
+                Self::Id(*family)
             }
-            Place::Id(family) => self.found.learn(Some(family), id),
-            Place::Output => self.found.learn(Some(Family::Item), id),
-            Place::Store => {}
-        }
+            (Self::Choice, "delta" | "message") => Self::Message,
+            (Self::Id(_), "id") => self,
+            (Self::Message, "audio") => Self::Spoken,
+            (Self::Output, "container_id") => Self::Id(Family::Container),
+            (Self::Output, "encrypted_content") => Self::Sealed,
+            (Self::Output, "id") => Self::Id(Family::Item),
+            (Self::Spoken, "id") => Self::SpokenId,
+            _ => return None,
+        })
     }
 }
 
-impl Walk for Walker<'_> {
-    fn text(self, text: &str) {
-        if let Place::Id(family) = self.place {
-            self.found.learn(Some(family), text);
+impl Places for Answered {
+    type Place = Place;
+
+    fn member(&self, place: Place, key: &str) -> Option<Place> {
+        place.member(key)
+    }
+
+    fn element(&self, place: Place) -> Option<Place> {
+        match place {
+            Place::Answer { family, depth } => Some(Place::Answer { family, depth: depth.saturating_add(1) }),
+            Place::Choice | Place::Id(_) | Place::Output => Some(place),
+            _ => None,
         }
     }
 
-    fn flag(self, flag: bool) {
-        if self.place == Place::Store {
-            self.found.not_stored |= !flag;
+    fn keeps(&self, place: Place) -> Keep {
+        match place {
+            Place::Id(_) | Place::OwnId { .. } | Place::SpokenId => Keep::UpTo(MAX_LEN),
+            Place::Sealed if self.sealed.len() < MAX_SEALED => Keep::Mark,
+            _ => Keep::Nothing,
         }
     }
 
-    fn array<'de, A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        if self.place == Place::Store {
-            while elements.next_element::<IgnoredAny>()?.is_some() {}
-            return Ok(());
-        }
-        let (place, depth) = (self.place, self.depth + 1);
-        while elements.next_element_seed(self.at(place, depth))?.is_some() {}
-        Ok(())
-    }
-
-    fn object<'de, A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        let (place, depth) = (self.place, self.depth);
-        while let Some(meaning) = members.next_key_seed(Key(meaning))? {
-            let inside = match (place, meaning) {
-                (_, Meaning::Id) => {
-                    members.next_value_seed(Value(Read(|id: &str| self.identify(id))))?;
-                    continue;
+    fn text(&mut self, place: Place, text: &str) {
+        match place {
+            Place::Id(family) => self.learn(Some(family), text),
+            Place::OwnId { family, depth } => {
+                if depth == 0 {
+                    self.identify(family, text);
                 }
-                (Place::Output, Meaning::Sealed) => {
-                    let sealed = &mut self.found.sealed;
-                    members.next_value_seed(Value(Read(|content: &str| {
-                        if sealed.len() < MAX_SEALED {
-                            sealed.extend(Sealed::of(content));
-                        }
-                    })))?;
-                    continue;
-                }
-                (Place::Answer(_), Meaning::Data | Meaning::Nested) => Some(place),
-                (Place::Answer(_), Meaning::Output) => Some(Place::Output),
-                (Place::Answer(_), Meaning::Store) => Some(Place::Store),
-                (Place::Answer(_), Meaning::Reference(family)) => Some(Place::Id(family)),
-                (Place::Output, Meaning::Reference(Family::Container)) => Some(Place::Id(Family::Container)),
-                _ => None,
-            };
-            match inside {
-                Some(place) => members.next_value_seed(self.at(place, depth))?,
-                None => skip(&mut members)?,
+                self.learn(Family::of_prefix(text).or(family), text);
             }
+            Place::SpokenId => self.hear(text),
+            _ => {}
         }
-        Ok(())
+    }
+
+    fn mark(&mut self, _: Place, mark: Sealed) {
+        self.sealed.push(mark);
+    }
+
+    fn flag(&mut self, place: Place, flag: bool) {
+        if place == Place::Store {
+            self.not_stored |= !flag;
+        }
     }
 }

@@ -24,6 +24,8 @@ pub(super) enum Holds {
     Repeated(Family),
     /// Content that only its maker reads.
     Sealed,
+    /// How the answer is to be said aloud.
+    Speech,
     /// Whether the answer is kept.
     Store,
 }
@@ -33,13 +35,27 @@ type Rows = &'static [(&'static str, Holds)];
 
 const FILE: Holds = Holds::Id(Family::File);
 const CONTAINER: Holds = Holds::Id(Family::Container);
+const SKILL: Holds = Holds::Id(Family::Skill);
+const VOICE: Holds = Holds::Id(Family::Voice);
 const VECTOR_STORE: Holds = Holds::Id(Family::VectorStore);
 
 static PLACES: &[(&[Operation], Rows)] = &[
+    // A voice of one's own, for what is read aloud.
+    (&[Operation::AudioSpeech], &[("voice.id", VOICE)]),
     (&[Operation::Assistants], &[("file_ids[]", FILE), ("tool_resources", Holds::Part(TOOL_RESOURCES))]),
     (&[Operation::Batches], &[("input_file_id", FILE)]),
-    (&[Operation::ChatCompletions], &[("messages[].content[].file.file_id", FILE), ("store", Holds::Store)]),
-    (&[Operation::Containers], &[("file_id", FILE), ("file_ids[]", FILE)]),
+    (
+        &[Operation::ChatCompletions],
+        &[
+            ("audio", Holds::Speech),
+            ("audio.voice.id", VOICE),
+            // What an earlier turn said aloud is kept where it was made.
+            ("messages[].audio.id", Holds::Id(Family::Audio)),
+            ("messages[].content[].file.file_id", FILE),
+            ("store", Holds::Store),
+        ],
+    ),
+    (&[Operation::Containers], &[("file_id", FILE), ("file_ids[]", FILE), ("skills[].skill_id", SKILL)]),
     (&[Operation::Conversations], &[("items[]", Holds::Part(ITEM))]),
     (
         &[Operation::Evals],
@@ -51,7 +67,8 @@ static PLACES: &[(&[Operation], Rows)] = &[
     ),
     (&[Operation::FineTuning], &[("training_file", FILE), ("validation_file", FILE)]),
     (&[Operation::ImagesEdits], &[("images[].file_id", FILE), ("mask.file_id", FILE)]),
-    (&[Operation::Realtime], &[("prompt", Holds::Part(PROMPT)), ("session.prompt", Holds::Part(PROMPT))]),
+    // A call is accepted with the session itself as the body.
+    (&[Operation::Realtime], &[("", Holds::Part(SESSION)), ("session", Holds::Part(SESSION))]),
     (
         &[Operation::Responses],
         &[
@@ -96,6 +113,9 @@ const ITEM: Rows = &[
 /// A prompt that is kept, and what is put into it.
 const PROMPT: Rows = &[("variables.*.file_id", FILE)];
 
+/// A realtime session.
+const SESSION: Rows = &[("audio.output.voice.id", VOICE), ("prompt", Holds::Part(PROMPT)), ("voice.id", VOICE)];
+
 /// A message of a thread, and the body of the call that adds one.
 const THREAD_MESSAGE: Rows =
     &[("attachments[].file_id", FILE), ("content[].image_file.file_id", FILE), ("file_ids[]", FILE)];
@@ -106,6 +126,7 @@ const TOOL: Rows = &[
     ("container.file_ids[]", FILE),
     ("environment.container_id", CONTAINER),
     ("environment.file_ids[]", FILE),
+    ("environment.skills[].skill_id", SKILL),
     ("input_image_mask.file_id", FILE),
     ("vector_store_ids[]", VECTOR_STORE),
 ];
@@ -138,6 +159,25 @@ static TREES: LazyLock<Vec<(Operation, Node)>> = LazyLock::new(|| {
 /// The places of a kind of call, if it has any.
 pub(super) fn places(operation: Operation) -> Option<&'static Node> {
     TREES.iter().find(|(call, _)| *call == operation).map(|(_, root)| root)
+}
+
+/// Every place of a kind of call, with the parts put in.
+#[cfg(test)]
+pub(super) fn rows(operation: Operation) -> Vec<(String, Holds)> {
+    fn put(rows: Rows, before: &str, all: &mut Vec<(String, Holds)>) {
+        for (path, holds) in rows {
+            let dot = if before.is_empty() || path.is_empty() { "" } else { "." };
+            let path = format!("{before}{dot}{path}");
+            match holds {
+                Holds::Part(rows) => put(rows, &path, all),
+                holds => all.push((path, *holds)),
+            }
+        }
+    }
+    let mut all = Vec::new();
+    let of_call = PLACES.iter().filter(|(calls, _)| calls.contains(&operation));
+    of_call.for_each(|(_, rows)| put(rows, "", &mut all));
+    all
 }
 
 impl Node {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Deserializer;
+use serde_json::de::SliceRead;
 
 use super::json::{Key, Read, Value, Walk, skip};
 use super::places::{Holds, Node, places};
@@ -35,6 +36,7 @@ pub struct References {
     sealed: Vec<Sealed>,
     oversized: bool,
     truncated: bool,
+    speaks: bool,
     store: Option<bool>,
 }
 
@@ -53,13 +55,19 @@ impl References {
     /// # Errors
     /// [`Unreadable`].
     pub fn read(operation: Operation, body: &[u8]) -> Result<Self, Unreadable> {
-        static NOWHERE: Node = Node::NONE;
         let mut found = Self::default();
         let mut json = Deserializer::from_slice(body);
-        let node = places(operation).unwrap_or(&NOWHERE);
-        Value(Walker { found: &mut found, node }).deserialize(&mut json).map_err(|_| Unreadable)?;
+        found.walk(operation, &mut json).map_err(|_| Unreadable)?;
         json.end().map_err(|_| Unreadable)?;
         Ok(found)
+    }
+
+    /// Reads the beginning of such a body: what stands in it before the place at which it was cut counts.
+    #[must_use]
+    pub fn read_start(operation: Operation, start: &[u8]) -> Self {
+        let mut found = Self::default();
+        let _cut = found.walk(operation, &mut Deserializer::from_slice(start));
+        found
     }
 
     /// Whether a call has places for ids in its body at all.
@@ -104,6 +112,18 @@ impl References {
         self.store
     }
 
+    /// Whether the answer is to be said aloud, too, so that it has an id by which later turns refer to what was said.
+    #[must_use]
+    pub const fn speaks(&self) -> bool {
+        self.speaks
+    }
+
+    fn walk(&mut self, operation: Operation, json: &mut Deserializer<SliceRead<'_>>) -> serde_json::Result<()> {
+        static NOWHERE: Node = Node::NONE;
+        let node = places(operation).unwrap_or(&NOWHERE);
+        Value(Walker { found: self, node }).deserialize(json)
+    }
+
     fn refer(&mut self, family: Family, text: &str) {
         self.read += 1;
         self.truncated |= self.read > MAX_READ;
@@ -140,7 +160,7 @@ impl References {
 
     /// Whether what stands there is still read.
     const fn wants(&self, holds: Option<Holds>) -> bool {
-        !self.truncated || matches!(holds, Some(Holds::Store))
+        !self.truncated || matches!(holds, Some(Holds::Speech | Holds::Store))
     }
 }
 
@@ -180,6 +200,7 @@ impl Walk for Walker<'_> {
 
     fn object<'de, A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let Self { found, node } = self;
+        found.speaks |= matches!(node.holds, Some(Holds::Speech));
         let mut object = Object::of(node);
         while let Some((trait_, member)) =
             members.next_key_seed(Key(|key: &str| (object.trait_of(key), node.member(key))))?

@@ -30,16 +30,66 @@ impl Sealed {
     /// Becomes the mark of this content, in the same memory.
     pub(super) fn read(&mut self, content: &str) {
         self.0.clear();
-        self.0.push_str(&content.len().to_string());
+        let head = ends_before(content, if content.len() <= 2 * EDGE { content.len() } else { EDGE });
+        let tail = begins_after(content, (content.len() - head).min(EDGE));
+        self.write(content.len(), &content[..head], if head == content.len() { "" } else { tail });
+    }
+
+    fn write(&mut self, length: usize, head: &str, tail: &str) {
+        self.0.push_str(&length.to_string());
         self.0.push(':');
-        if content.len() <= 2 * EDGE {
-            self.0.push_str(content);
-            return;
+        self.0.push_str(head);
+        self.0.push_str(tail);
+    }
+}
+
+/// The last place up to `at` at which a text can be cut.
+fn ends_before(text: &str, at: usize) -> usize {
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
+}
+
+/// What stands in the last `length` bytes of a text from where it can be cut.
+fn begins_after(text: &str, length: usize) -> &str {
+    let at = (text.len() - length..text.len()).find(|at| text.is_char_boundary(*at));
+    &text[at.unwrap_or(text.len())..]
+}
+
+/// The mark of a content that comes in parts, of which no more than its ends is held.
+#[derive(Debug, Default)]
+pub(super) struct Sealing {
+    length: usize,
+    /// The beginning, and all of a short one.
+    head: Vec<u8>,
+    /// The end of a long one.
+    tail: Vec<u8>,
+}
+
+impl Sealing {
+    pub(super) fn push(&mut self, part: &[u8]) {
+        self.length += part.len();
+        let (first, rest) = part.split_at(part.len().min(2 * EDGE - self.head.len()));
+        self.head.extend_from_slice(first);
+        if rest.len() >= EDGE {
+            self.tail.clear();
+        } else if self.tail.len() + rest.len() > 4 * EDGE {
+            self.tail.drain(..self.tail.len() - EDGE);
         }
-        let head = (0..=EDGE).rev().find(|at| content.is_char_boundary(*at)).unwrap_or_default();
-        let tail = (content.len() - EDGE..content.len()).find(|at| content.is_char_boundary(*at));
-        self.0.push_str(&content[..head]);
-        self.0.push_str(&content[tail.unwrap_or(content.len())..]);
+        self.tail.extend_from_slice(&rest[rest.len().saturating_sub(EDGE)..]);
+    }
+
+    /// The mark, as that of the whole content; `None` for an empty one.
+    pub(super) fn finish(self) -> Option<Sealed> {
+        if self.tail.is_empty() {
+            return Sealed::of(&String::from_utf8_lossy(&self.head));
+        }
+        let ends = [&self.head[..], &self.tail].concat();
+        let begins_character = |at: &usize| ends.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+        let head = (0..=EDGE).rev().find(begins_character).unwrap_or_default();
+        let tail = (ends.len() - EDGE..ends.len()).find(begins_character).unwrap_or(ends.len());
+        let mut sealed = Sealed::default();
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        sealed.write(self.length, &text(&ends[..head]), &text(&ends[tail..]));
+        Some(sealed)
     }
 }
 
@@ -69,6 +119,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_content_in_parts_has_the_mark_of_the_whole(parts in prop::collection::vec("\\PC{0,700}", 0..6)) {
+            let mut sealing = Sealing::default();
+            for part in &parts {
+                // Parts end anywhere, within a character too.
+                let (one, other) = part.as_bytes().split_at(part.len() / 2);
+                sealing.push(one);
+                sealing.push(other);
+            }
+            prop_assert_eq!(sealing.finish(), Sealed::of(&parts.concat()));
+        }
+
         #[test]
         fn any_text_has_a_mark_of_its_own(one in "\\PC{0,900}", other in "\\PC{0,400}") {
             prop_assert_eq!(Sealed::of(&one) == Sealed::of(&other), one == other);

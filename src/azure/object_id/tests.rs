@@ -2,6 +2,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::azure::operation::Operation;
+
+mod own;
 
 fn read(operation: Operation, body: &str) -> References {
     References::read(operation, body.as_bytes()).unwrap()
@@ -23,11 +26,21 @@ fn learns(body: &str, family: Option<Family>) -> Vec<(Family, String)> {
     named(Answered::read(body.as_bytes(), family).ids())
 }
 
+/// What an event tells that comes in two pieces.
+fn event(name: Option<&str>, data: &str) -> Answered {
+    let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
+    let text = format!("{name}data: {data}\n\n");
+    let (mut first, mut second) = text.as_bytes().split_at(text.len() / 2);
+    let mut scan = EventScan::default();
+    assert!(scan.next_event(&mut first).is_none(), "it has not ended");
+    scan.next_event(&mut second).map(|(answered, _)| answered).unwrap_or_default()
+}
+
 #[test]
 fn every_place_of_an_id_in_a_body_is_known() {
     use Operation::{
-        Assistants, Batches, ChatCompletions, Containers, Conversations, Evals, FineTuning, ImagesEdits, Realtime,
-        Responses, Threads, VectorStores, Videos,
+        Assistants, AudioSpeech, Batches, ChatCompletions, Containers, Conversations, Evals, FineTuning, ImagesEdits,
+        Realtime, Responses, Threads, VectorStores, Videos,
     };
     for (operation, body, family, id) in [
         (Assistants, r#"{"file_ids":["file-1"]}"#, Family::File, "file-1"),
@@ -44,6 +57,13 @@ fn every_place_of_an_id_in_a_body_is_known() {
             Family::File,
             "file-1",
         ),
+        (AudioSpeech, r#"{"voice":{"id":"voice_1"}}"#, Family::Voice, "voice_1"),
+        (ChatCompletions, r#"{"audio":{"voice":{"id":"voice_1"}}}"#, Family::Voice, "voice_1"),
+        (ChatCompletions, r#"{"messages":[{"audio":{"id":"audio_1"}}]}"#, Family::Audio, "audio_1"),
+        (Containers, r#"{"skills":[{"type":"skill_reference","skill_id":"skill_1"}]}"#, Family::Skill, "skill_1"),
+        (Realtime, r#"{"session":{"audio":{"output":{"voice":{"id":"voice_1"}}}}}"#, Family::Voice, "voice_1"),
+        (Realtime, r#"{"type":"realtime","prompt":{"variables":{"x":{"file_id":"f"}}}}"#, Family::File, "f"),
+        (Responses, r#"{"tools":[{"environment":{"skills":[{"skill_id":"skill_1"}]}}]}"#, Family::Skill, "skill_1"),
         (Batches, r#"{"input_file_id":"file-1"}"#, Family::File, "file-1"),
         (ChatCompletions, r#"{"messages":[{"content":[{"file":{"file_id":"file-1"}}]}]}"#, Family::File, "file-1"),
         (Containers, r#"{"name":"x","file_ids":["file-1"]}"#, Family::File, "file-1"),
@@ -266,9 +286,39 @@ fn answers_tell_ids_where_the_api_puts_them() {
 }
 
 #[test]
+fn what_is_said_aloud_has_an_id_whether_the_answer_is_kept_or_not() {
+    let spoken = |answered: &Answered| named(answered.spoken());
+    let whole = r#"{"id":"chatcmpl-1","store":false,"choices":[{"message":{"audio":{"data":"AAAA","id":"audio_1"}}}]}"#;
+    let whole = Answered::read(whole.as_bytes(), Some(Family::Completion));
+    assert_eq!((spoken(&whole), whole.ids()), (one(Family::Audio, "audio_1"), &[][..]));
+    let chunk = event(None, r#"{"id":"chatcmpl-1","choices":[{"delta":{"audio":{"id":"audio_2"}}}]}"#);
+    assert_eq!(spoken(&chunk), one(Family::Audio, "audio_2"));
+    let elsewhere = r#"{"choices":[{"message":{"content":{"audio":{"id":"audio_1"}}}}],"audio":{"id":"audio_1"}}"#;
+    assert_eq!(spoken(&Answered::read(elsewhere.as_bytes(), None)), []);
+}
+
+#[test]
+fn a_content_is_known_however_long_it_is_and_however_it_is_written() {
+    for length in [1, 511, 512, 513, 300_000, 3 << 20] {
+        let content: String = (0..length).map(|i| char::from(b'A' + (i % 23) as u8)).collect();
+        let item = json!({"item": {"type": "reasoning", "encrypted_content": content}}).to_string();
+        let told = event(Some("response.output_item.done"), &item);
+        assert_eq!(told.sealed(), Sealed::of(&content).as_slice(), "{length}");
+    }
+    let escaped = br#"{"output":[{"encrypted\u005fcontent":"a\/b\u00e9\ud83d\ude00\n"}]}"#;
+    assert_eq!(Answered::read(escaped, None).sealed(), Sealed::of("a/b\u{e9}\u{1f600}\n").as_slice());
+}
+
+#[test]
+fn what_lies_deeper_than_anything_is_passed_over() {
+    let deep = format!("{}{{\"id\":\"thread_1\"}}{}", r#"{"data":"#.repeat(1_000_000), "}".repeat(1_000_000));
+    assert_eq!(learns(&format!("{deep},{{}}"), None), []);
+    assert_eq!(learns(&format!("{{\"x\":{deep},\"id\":\"thread_2\"}}"), None), one(Family::Thread, "thread_2"));
+}
+
+#[test]
 fn the_first_event_that_names_an_object_tells_it() {
-    let read =
-        |name: Option<&str>, data: &str| named(Answered::read_event(name.map(str::as_bytes), data.as_bytes()).ids());
+    let read = |name: Option<&str>, data: &str| named(event(name, data).ids());
     let created = r#"{"type":"response.created","response":{"id":"resp_1","store":true}}"#;
     assert_eq!(read(Some("response.created"), created), one(Family::Response, "resp_1"));
     assert_eq!(read(Some("response.in_progress"), created), []);
@@ -296,7 +346,7 @@ fn an_answer_makes_what_it_is_called_by_and_mentions_the_rest() {
 
 #[test]
 fn an_answer_tells_content_that_only_its_maker_reads_when_it_is_complete() {
-    let count = |name: &str, data: &str| Answered::read_event(Some(name.as_bytes()), data.as_bytes()).sealed().len();
+    let count = |name: &str, data: &str| event(Some(name), data).sealed().len();
     let item = r#"{"item":{"id":"rs_1","type":"reasoning","encrypted_content":"x"}}"#;
     assert_eq!(count("response.output_item.added", item), 0);
     assert_eq!(count("response.output_item.done", item), 1);
@@ -337,7 +387,46 @@ fn only_ids_that_mean_nothing_in_a_path_are_asked_for() {
     assert_eq!(ObjectId::new(Family::Item, "rs_1").unwrap().read_path(Surface::V1), None);
 }
 
+fn answer() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        "(thread_|file-|rs_|audio_)[0-9\"\\\\é]{1,3}".prop_map(|text| json!(text)),
+        Just(json!(false)),
+        Just(json!(7))
+    ];
+    const KEYS: [&str; 11] = [
+        "id",
+        "data",
+        "output",
+        "response",
+        "store",
+        "encrypted_content",
+        "thread_id",
+        "choices",
+        "message",
+        "audio",
+        "x",
+    ];
+    leaf.prop_recursive(6, 40, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::Array),
+            prop::collection::vec((prop::sample::select(&KEYS[..]), inner), 0..5).prop_map(|members| {
+                serde_json::Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            }),
+        ]
+    })
+}
+
 proptest! {
+    #[test]
+    fn how_an_answer_is_cut_changes_nothing(answer in answer(), size in 1_usize..9) {
+        let text = answer.to_string();
+        let mut scan = AnswerScan::new(Some(Family::File));
+        text.as_bytes().chunks(size).for_each(|chunk| scan.feed(chunk));
+        prop_assert_eq!(scan.finish(), Answered::read(text.as_bytes(), Some(Family::File)));
+        let pretty = serde_json::to_string_pretty(&answer).unwrap();
+        prop_assert_eq!(Answered::read(pretty.as_bytes(), None), Answered::read(text.as_bytes(), None));
+    }
+
     #[test]
     fn no_input_makes_a_reader_panic(body in any::<Vec<u8>>()) {
         let _ = References::read(Operation::Responses, &body);

@@ -24,6 +24,8 @@ pub enum Operation {
     Completions,
     /// `containers`.
     Containers,
+    /// `content_provenance_checks`.
+    ContentProvenance,
     /// `conversations`.
     Conversations,
     /// `embeddings`.
@@ -79,6 +81,7 @@ impl Operation {
             Self::ChatKit => "chatkit",
             Self::Completions => "completions",
             Self::Containers => "containers",
+            Self::ContentProvenance => "content_provenance",
             Self::Conversations => "conversations",
             Self::Embeddings => "embeddings",
             Self::Evals => "evals",

@@ -17,6 +17,9 @@ pub(super) struct Row {
     pub(super) repeat: Repeat,
     /// Whether Azure serves it below `deployments/{name}/`.
     pub(super) in_deployment: bool,
+    /// Whether a call that says neither `v1` nor a version is of the v1 API: @ai-sdk/azure with a base URL that ends in
+    /// `/openai` sends such, and the classic API refuses them.
+    pub(super) is_v1_unversioned: bool,
 }
 
 impl Row {
@@ -41,7 +44,16 @@ impl Row {
     }
 
     const fn new(path: &'static str, operation: Operation, model: ModelPlace) -> Self {
-        Self { path, operation, model, repeat: Repeat::Creates, in_deployment: false }
+        Self { path, operation, model, repeat: Repeat::Creates, in_deployment: false, is_v1_unversioned: false }
+    }
+
+    const fn v1_unversioned(self) -> Self {
+        Self { is_v1_unversioned: true, ..self }
+    }
+
+    /// Where the objects of the path lie: its words before the first id.
+    pub(super) fn collection(&self) -> &'static str {
+        self.path.split_once("/{}").map_or(self.path, |(collection, _)| collection)
     }
 }
 
@@ -50,12 +62,12 @@ pub(super) const OPENAI: &[Row] = &[
     Row::answer("chat/completions", O::ChatCompletions),
     Row { in_deployment: true, ..Row::plain("chat/completions/{}", O::ChatCompletions) },
     Row { in_deployment: true, ..Row::plain("chat/completions/{}/messages", O::ChatCompletions) },
-    Row::pure("responses", O::Responses, Body),
-    Row::pure("responses/compact", O::Responses, Body),
-    Row::pure("responses/input_tokens", O::Responses, Body),
-    Row::plain("responses/{}", O::Responses),
-    Row::plain("responses/{}/cancel", O::Responses),
-    Row::plain("responses/{}/input_items", O::Responses),
+    Row::pure("responses", O::Responses, Body).v1_unversioned(),
+    Row::pure("responses/compact", O::Responses, Body).v1_unversioned(),
+    Row::pure("responses/input_tokens", O::Responses, Body).v1_unversioned(),
+    Row::plain("responses/{}", O::Responses).v1_unversioned(),
+    Row::plain("responses/{}/cancel", O::Responses).v1_unversioned(),
+    Row::plain("responses/{}/input_items", O::Responses).v1_unversioned(),
     Row::answer("embeddings", O::Embeddings),
     Row::answer("completions", O::Completions),
     Row::new("assistants", O::Assistants, Body),
@@ -81,6 +93,8 @@ pub(super) const OPENAI: &[Row] = &[
     Row::plain("containers/{}/files", O::Containers),
     Row::plain("containers/{}/files/{}", O::Containers),
     Row::plain("containers/{}/files/{}/content", O::Containers),
+    // Looks at a file that comes with it, and keeps nothing.
+    Row::pure("content_provenance_checks", O::ContentProvenance, Nowhere),
     Row::plain("conversations", O::Conversations),
     Row::plain("conversations/{}", O::Conversations),
     Row::plain("conversations/{}/items", O::Conversations),

@@ -60,6 +60,16 @@ impl<'a> View<'a> {
         NoTarget { reason, retry_after }
     }
 
+    /// What keeps the query from the targets that were not tried; `None` when one of them can take it now, or there is none.
+    pub(super) fn of_untried(self, group: &Group) -> Option<NoTarget> {
+        let is_untried = |target: &&Target| self.is_able(target) && !self.is_barred(Barrier::Tried, target);
+        let waits = group.targets().filter(is_untried).map(|target| target.live.admits_in(self.since_epoch));
+        let soonest = waits.min().filter(|wait| !wait.is_zero())?;
+        let is_waited_for = group.targets().filter(is_untried).any(|target| self.is_waiting(target));
+        let reason = if is_waited_for { NoTargetReason::Throttled } else { NoTargetReason::Down };
+        Some(NoTarget { reason, retry_after: Some(soonest) })
+    }
+
     fn reason(&self, all: impl Iterator<Item = Barriers> + Clone) -> NoTargetReason {
         let here = all.filter(|barriers| !barriers.has(Barrier::PinnedElsewhere));
         let mut compliant = here.filter(|barriers| !barriers.has_any(&Barrier::COMPLIANCE)).peekable();

@@ -115,6 +115,12 @@ impl Pool {
         self.known_group_of(&table, query).map_or(NoTarget::not_served(), |group| self.why_not(group, view))
     }
 
+    /// What a request waits for that only a target can serve which was not tried and cannot be now; `None` when there is no such.
+    pub(crate) fn outlook_of_untried(&self, query: &Query<'_>) -> Option<NoTarget> {
+        let (table, view) = (self.0.table.load(), self.view(query));
+        view.of_untried(self.known_group_of(&table, query)?)
+    }
+
     fn why_not(&self, group: &Group, view: View<'_>) -> NoTarget {
         view.why_not(group, self.probe_interval())
     }

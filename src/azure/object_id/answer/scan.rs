@@ -1,0 +1,261 @@
+//! JSON as it arrives: what stands at places of interest, and nothing else of it is held.
+//!
+//! It follows strings and nesting only. That the rest is JSON is for whoever the answer is for to see.
+
+use std::borrow::Cow;
+
+use memchr::memchr2;
+
+use crate::azure::object_id::sealed::{Sealed, Sealing};
+
+/// How deep places of interest can lie. Nothing that the API defines lies deeper than a few.
+const MAX_DEPTH: usize = 64;
+/// Longer than any key that anybody looks for.
+const MAX_KEY: usize = 64;
+
+/// What of a text is kept.
+pub(super) enum Keep {
+    /// What it is known by, however long it is.
+    Mark,
+    Nothing,
+    /// All of it; nothing when it has more bytes.
+    UpTo(usize),
+}
+
+/// Who knows the places.
+pub(super) trait Places {
+    type Place: Copy;
+
+    /// What a member of an object at a place leads to.
+    fn member(&self, place: Self::Place, key: &str) -> Option<Self::Place>;
+
+    /// What an element of an array at a place leads to.
+    fn element(&self, place: Self::Place) -> Option<Self::Place>;
+
+    /// What is kept of a text at a place.
+    fn keeps(&self, place: Self::Place) -> Keep;
+
+    fn text(&mut self, place: Self::Place, text: &str);
+
+    fn mark(&mut self, place: Self::Place, mark: Sealed);
+
+    fn flag(&mut self, place: Self::Place, flag: bool);
+}
+
+/// How far a text was read.
+#[derive(Debug)]
+pub(super) struct Scan<P> {
+    /// The objects and arrays of interest that are open.
+    open: Vec<Open<P>>,
+    /// How many are open inside a value that is of no interest.
+    passed_over: usize,
+    /// Where the next value stands, if that is of interest.
+    next: Option<P>,
+    expects_key: bool,
+    string: Option<Text<P>>,
+    escape: Escape,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open<P> {
+    place: P,
+    is_object: bool,
+}
+
+/// A string that has begun.
+#[derive(Debug)]
+enum Text<P> {
+    Key(Vec<u8>),
+    Kept { place: P, limit: usize, bytes: Vec<u8> },
+    Marked { place: P, sealing: Box<Sealing> },
+    PassedOver,
+}
+
+impl<P: Copy> Scan<P> {
+    pub(super) fn new(place: P) -> Self {
+        Self {
+            open: Vec::new(),
+            passed_over: 0,
+            next: Some(place),
+            expects_key: false,
+            string: None,
+            escape: Escape::default(),
+        }
+    }
+
+    pub(super) fn feed(&mut self, mut rest: &[u8], places: &mut impl Places<Place = P>) {
+        while let Some((&byte, after)) = rest.split_first() {
+            if self.string.is_some() {
+                rest = self.read_string(rest, places);
+                continue;
+            }
+            rest = after;
+            match byte {
+                b'"' => self.string = Some(self.begin_text(places)),
+                b'{' | b'[' => self.open(byte == b'{', places),
+                b'}' | b']' => self.close(),
+                b',' if self.passed_over == 0 => self.go_on(places),
+                b't' | b'f' if self.passed_over == 0 => {
+                    if let Some(place) = self.next.take() {
+                        places.flag(place, byte == b't');
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn begin_text(&mut self, places: &impl Places<Place = P>) -> Text<P> {
+        if self.passed_over > 0 {
+            return Text::PassedOver;
+        }
+        if std::mem::take(&mut self.expects_key) {
+            return Text::Key(Vec::new());
+        }
+        let Some(place) = self.next.take() else { return Text::PassedOver };
+        match places.keeps(place) {
+            Keep::Mark => Text::Marked { place, sealing: Box::default() },
+            Keep::Nothing => Text::PassedOver,
+            Keep::UpTo(limit) => Text::Kept { place, limit, bytes: Vec::new() },
+        }
+    }
+
+    /// As much of a string as is there; what follows it.
+    fn read_string<'c>(&mut self, rest: &'c [u8], places: &mut impl Places<Place = P>) -> &'c [u8] {
+        if self.escape.is_open() {
+            let (&byte, after) = rest.split_first().unwrap_or((&b'"', rest));
+            let mut utf8 = [0; 4];
+            if let Some(c) = self.escape.push(byte) {
+                self.push(c.encode_utf8(&mut utf8).as_bytes());
+            }
+            return after;
+        }
+        let Some(end) = memchr2(b'"', b'\\', rest) else {
+            self.push(rest);
+            return &[];
+        };
+        self.push(&rest[..end]);
+        if rest[end] == b'\\' {
+            self.escape.open();
+        } else {
+            self.end_text(places);
+        }
+        &rest[end + 1..]
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        match &mut self.string {
+            Some(Text::Key(bytes)) => push_up_to(bytes, part, MAX_KEY),
+            Some(Text::Kept { limit, bytes, .. }) => push_up_to(bytes, part, *limit),
+            Some(Text::Marked { sealing, .. }) => sealing.push(part),
+            Some(Text::PassedOver) | None => {}
+        }
+    }
+
+    fn end_text(&mut self, places: &mut impl Places<Place = P>) {
+        match self.string.take() {
+            Some(Text::Key(key)) => {
+                let within = self.open.last().map(|open| open.place);
+                self.next = within.and_then(|place| places.member(place, &String::from_utf8_lossy(&key)));
+            }
+            Some(Text::Kept { place, limit, bytes }) if bytes.len() <= limit => {
+                let text: Cow<'_, str> = String::from_utf8_lossy(&bytes);
+                places.text(place, &text);
+            }
+            Some(Text::Marked { place, sealing }) => {
+                if let Some(mark) = sealing.finish() {
+                    places.mark(place, mark);
+                }
+            }
+            Some(Text::Kept { .. } | Text::PassedOver) | None => {}
+        }
+    }
+
+    fn open(&mut self, is_object: bool, places: &impl Places<Place = P>) {
+        match self.next.take() {
+            Some(place) if self.passed_over == 0 && self.open.len() < MAX_DEPTH => {
+                self.open.push(Open { place, is_object });
+                self.go_on(places);
+            }
+            _ => self.passed_over += 1,
+        }
+    }
+
+    fn close(&mut self) {
+        match self.passed_over.checked_sub(1) {
+            Some(fewer) => self.passed_over = fewer,
+            None => {
+                self.open.pop();
+                (self.next, self.expects_key) = (None, false);
+            }
+        }
+    }
+
+    /// What may come next where something is open.
+    fn go_on(&mut self, places: &impl Places<Place = P>) {
+        let within = self.open.last();
+        self.expects_key = within.is_some_and(|open| open.is_object);
+        self.next = within.filter(|open| !open.is_object).and_then(|open| places.element(open.place));
+    }
+}
+
+/// One byte more than the limit says that it is too long.
+fn push_up_to(bytes: &mut Vec<u8>, part: &[u8], limit: usize) {
+    let room = (limit + 1).saturating_sub(bytes.len());
+    bytes.extend_from_slice(&part[..part.len().min(room)]);
+}
+
+/// An escaped character on its way in.
+#[derive(Debug, Default)]
+struct Escape {
+    is_open: bool,
+    /// How many hexadecimal digits are still to come.
+    digits: u8,
+    unit: u16,
+    /// The first half of a pair.
+    high: Option<u16>,
+}
+
+impl Escape {
+    const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    const fn open(&mut self) {
+        self.is_open = true;
+    }
+
+    /// The next byte of it, and the character that ends with it.
+    fn push(&mut self, byte: u8) -> Option<char> {
+        if self.digits == 0 {
+            if byte == b'u' {
+                (self.digits, self.unit) = (4, 0);
+                return None;
+            }
+            self.is_open = false;
+            return Some(match byte {
+                b'b' => '\u{8}',
+                b'f' => '\u{c}',
+                b'n' => '\n',
+                b'r' => '\r',
+                b't' => '\t',
+                other => char::from(other),
+            });
+        }
+        let digit = char::from(byte).to_digit(16).unwrap_or_default();
+        self.unit = self.unit << 4 | digit as u16;
+        self.digits -= 1;
+        if self.digits > 0 {
+            return None;
+        }
+        self.is_open = false;
+        match (self.high.take(), self.unit) {
+            (None, high @ 0xd800..=0xdbff) => {
+                self.high = Some(high);
+                None
+            }
+            (Some(high), low) => char::decode_utf16([high, low]).next().and_then(Result::ok),
+            (None, unit) => char::from_u32(u32::from(unit)),
+        }
+    }
+}

@@ -1,14 +1,18 @@
-//! What it costs to remember 100,000 ids, and what the layer adds to a request: one without state, and one that names a thread.
+//! What it costs to remember 100,000 ids, what the layer adds to a request (one without state, and one that names a thread), and
+//! what it costs to look for ids in 16 MiB that were made to be slow, beside plainly scanning them as JSON.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion};
+use criterion::{BatchSize, Criterion, Throughput};
 use futures_util::FutureExt;
 use http::{Request, Response};
+use serde::de::IgnoredAny;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+use tower_azure_openai::azure::object_id::{Answered, Family, References};
+use tower_azure_openai::azure::operation::Operation;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::pool::{Backend, Deployment, Pool};
 use tower_azure_openai::session::{MemoryStore, ObjectKey, Remembered, SessionStore, StickySessionLayer};
@@ -25,6 +29,7 @@ fn main() -> Result<(), BoxError> {
         .configure_from_args();
     store(&mut criterion);
     layer(&mut criterion)?;
+    reading(&mut criterion);
     criterion.final_summary();
     Ok(())
 }
@@ -80,6 +85,52 @@ fn layer(criterion: &mut Criterion) -> Result<(), BoxError> {
     measure(criterion, &runtime, "layer/chat", sticky.clone(), chat);
     measure(criterion, &runtime, "layer/a thread's message", sticky, run);
     Ok(())
+}
+
+/// So many bytes of a hostile body.
+const HOSTILE: usize = 16 << 20;
+
+/// A body that says `part` over and over between its ends.
+fn filled(start: &str, part: &str, end: &str) -> Vec<u8> {
+    let times = (HOSTILE - start.len() - end.len()) / part.len();
+    [start.to_owned(), part.repeat(times), end.to_owned()].concat().into_bytes()
+}
+
+fn reading(criterion: &mut Criterion) {
+    let five_hundred: String = (0..500).map(|i| format!("\"file-{i}\",")).collect();
+    let requests = [
+        ("prose", filled(r#"{"input":""#, "What is it that you want? ", r#""}"#)),
+        ("id keys", filled(r#"{"input":[{"#, r#""id":0,"#, r#""id":0}]}"#)),
+        ("items with ids", filled(r#"{"input":["#, r#"{"id":"a"},"#, r#"{"id":"a"}]}"#)),
+        (
+            "500 ids, then one again",
+            filled(&format!(r#"{{"tools":[{{"vector_store_ids":[{five_hundred}"#), r#""file-499","#, r#""x"]}]}"#),
+        ),
+        ("sealed contents", filled(r#"{"input":["#, r#"{"encrypted_content":"gAAAAABo0000000000"},"#, "{}]}")),
+    ];
+    let answers = [
+        ("one sealed content", filled(r#"{"output":[{"encrypted_content":""#, "gAAAAABo00000000", r#""}]}"#)),
+        ("sealed contents", filled(r#"{"output":["#, r#"{"encrypted_content":"gAAAAABo0000000000"},"#, "{}]}")),
+        ("objects of a list", filled(r#"{"data":["#, r#"{"id":"file-0"},"#, "{}]}")),
+        ("nothing but nesting", filled(r#"{"data":"#, "[", "")),
+        ("numbers", filled(r#"{"data":["#, "0.0123,", "0]}")),
+    ];
+    let mut group = criterion.benchmark_group("reading 16 MiB");
+    group.sample_size(10).throughput(Throughput::Bytes(HOSTILE as u64));
+    let scan = |body: &[u8]| serde_json::from_slice::<IgnoredAny>(black_box(body)).is_ok();
+    for (name, body) in &requests {
+        group.bench_function(format!("request/{name}/as JSON"), |bencher| bencher.iter(|| scan(body)));
+        group.bench_function(format!("request/{name}/for ids"), |bencher| {
+            bencher.iter(|| References::read(Operation::Responses, black_box(body)).is_ok());
+        });
+    }
+    for (name, body) in &answers {
+        group.bench_function(format!("answer/{name}/as JSON"), |bencher| bencher.iter(|| scan(body)));
+        group.bench_function(format!("answer/{name}/for ids"), |bencher| {
+            bencher.iter(|| Answered::read(black_box(body), Some(Family::Response)).ids().len());
+        });
+    }
+    group.finish();
 }
 
 fn measure<S>(

@@ -25,14 +25,16 @@
 //!   embeddings, audio (transcriptions and translations as forms, speech as bytes), images;
 //! * with the deployment in `model` on both: Responses; runs of assistants, which may leave it to the assistant;
 //! * `GET models`;
-//! * the objects of assistants, batches, containers, conversations, evals, files, fine-tuning jobs, responses, stored chat
-//!   completions, threads, uploads, vector stores and videos, and what lies in them (messages, runs, steps, items, files):
+//! * the objects of assistants, batches, containers, conversations, evals, files, fine-tuning jobs, responses, skills,
+//!   stored chat completions, threads, uploads, vector stores, videos and consents to voices, and what lies in them (messages, runs, steps, items, files):
 //!   made, read, changed, cancelled, listed by the page and deleted where the API has a call for it;
 //! * realtime sessions (`GET realtime`, with `model=` on a v1 path and `deployment=` on a classic one) over WebSocket, on loopback
 //!   only, which say what they hear.
 //!
 //! What can be streamed is streamed on request. Each backend has ids of its own, and what it did not make is unknown to it:
-//! in a path, as a page's cursor and in a body 404, as `previous_response_id` or as an item of the input 400.
+//! in a path, as a page's cursor and in a body 404, as `previous_response_id` or as an item of the input 400. A response whose
+//! request includes `reasoning.encrypted_content` begins with reasoning that only its maker reads: to another backend that content
+//! is 400 `invalid_encrypted_content`, on classic paths without that code.
 //!
 //! # What it does not do
 //!
@@ -191,6 +193,7 @@ mod realtime;
 mod received;
 mod resource;
 pub mod scenario;
+mod sealed;
 mod server;
 mod stream_error;
 

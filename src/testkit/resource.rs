@@ -23,6 +23,7 @@ use super::fault::{Action, Faults};
 use super::objects::{Family, Objects};
 use super::realtime;
 use super::received::ReceivedRequest;
+use super::sealed;
 use crate::body::Body;
 
 /// More of them than this are answered 431, as Azure documents.
@@ -188,6 +189,9 @@ impl Resource {
         if let Some(unknown) = self.objects.unknown_in(&inference.payload) {
             return unknown;
         }
+        if sealed::is_foreign(&self.name, &inference.payload) {
+            return answer::foreign_content(inference.is_v1());
+        }
         if let Some(thread) = &inference.thread
             && self.objects.find(Family::Thread, thread).is_none()
         {
@@ -195,7 +199,7 @@ impl Resource {
         }
         let hello = format!("Hello from {}", self.name);
         let id = self.fresh_id();
-        let reply = Reply::new(inference, deployment, &id, deployment.says.as_deref().unwrap_or(&hello));
+        let reply = Reply::new(inference, deployment, (&self.name, &id), deployment.says.as_deref().unwrap_or(&hello));
         reply.kept().into_iter().for_each(|made| self.objects.keep(made));
         reply.answer()
     }

@@ -10,6 +10,7 @@ mod limits;
 mod loopback;
 mod objects;
 mod records;
+mod sealed;
 mod streams;
 
 use std::error::Error as _;

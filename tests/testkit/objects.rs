@@ -29,7 +29,7 @@ async fn creating_calls_give_fresh_ids() {
             }
         }
     }
-    assert_eq!(ids.len(), 44);
+    assert_eq!(ids.len(), 4 * COLLECTIONS.len());
 }
 
 #[tokio::test]

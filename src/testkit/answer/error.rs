@@ -48,6 +48,13 @@ pub(in super::super) fn previous_response_not_found(id: &str) -> Answer {
     model_error(StatusCode::BAD_REQUEST, code, param, "invalid_request_error", &message)
 }
 
+/// Dated versions of the API have no code for it.
+pub(in super::super) fn foreign_content(is_v1: bool) -> Answer {
+    let message = "The encrypted content gAAA... could not be verified. Reason: Encrypted content could not be decrypted or parsed.";
+    let code = is_v1.then_some("invalid_encrypted_content");
+    model_error(StatusCode::BAD_REQUEST, code, None, "invalid_request_error", message)
+}
+
 pub(in super::super) fn unknown_object(family: Family, id: &str) -> Answer {
     model_error(StatusCode::NOT_FOUND, None, None, "invalid_request_error", &family.unknown(id))
 }

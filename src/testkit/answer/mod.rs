@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 pub(super) use self::error::{
-    deployment_not_found, invalid, model_not_found, not_found, of_status, previous_response_not_found, refused,
-    throttled_for, unauthorized, unknown_object,
+    deployment_not_found, foreign_content, invalid, model_not_found, not_found, of_status, previous_response_not_found,
+    refused, throttled_for, unauthorized, unknown_object,
 };
 use self::stream::{Dialect, Events};
 use super::call::{Inference, Operation};
@@ -133,6 +133,8 @@ pub(super) fn deleted(id: &str, kind: &str) -> Answer {
 pub(super) struct Reply<'a> {
     inference: &'a Inference,
     deployment: &'a Deployment,
+    /// The backend that makes it.
+    maker: &'a str,
     /// Names what is made: ids of several families end in it.
     id: &'a str,
     text: &'a str,
@@ -141,9 +143,15 @@ pub(super) struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    pub(super) fn new(inference: &'a Inference, deployment: &'a Deployment, id: &'a str, text: &'a str) -> Self {
+    /// Made by a backend, and named.
+    pub(super) fn new(
+        inference: &'a Inference,
+        deployment: &'a Deployment,
+        (maker, id): (&'a str, &'a str),
+        text: &'a str,
+    ) -> Self {
         let completion_tokens = inference.completion_tokens(text);
-        Self { inference, deployment, id, text, completion_tokens, created: unix_time() }
+        Self { inference, deployment, maker, id, text, completion_tokens, created: unix_time() }
     }
 
     pub(super) fn answer(&self) -> Answer {

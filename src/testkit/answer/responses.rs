@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::objects::{Family, Made};
+use super::super::sealed;
 use super::Reply;
 use super::stream::{Dialect, Events, numbered};
 
@@ -11,7 +12,7 @@ impl Reply<'_> {
     pub(super) fn response(&self) -> Value {
         let mut response = self.unfinished();
         response["status"] = "completed".into();
-        response["output"] = json!([self.output(true)]);
+        response["output"] = self.reasoning(true).into_iter().chain([self.output(true)]).collect();
         response["usage"] = self.input_and_output();
         response
     }
@@ -20,14 +21,17 @@ impl Reply<'_> {
     pub(super) fn kept_response(&self) -> Vec<Made> {
         let response = self.response();
         let around = response["conversation"]["id"].as_str().map_or_else(|| self.id("resp_"), str::to_owned);
-        let item = Made::new(Family::Item, self.output(true)).within(around);
-        vec![Made::new(Family::Response, response), item]
+        let items = self.reasoning(true).into_iter().chain([self.output(true)]);
+        let items = items.map(|item| Made::new(Family::Item, item).within(around.clone()));
+        [Made::new(Family::Response, response)].into_iter().chain(items).collect()
     }
 
     /// From `response.created` to `response.completed`, with the text word by word.
     pub(super) fn response_events(&self) -> Events {
         let unfinished = self.unfinished();
-        let at_item = || json!({ "output_index": 0, "item_id": self.id("msg_") });
+        let reasoning = self.reasoning(false).zip(self.reasoning(true));
+        let index = usize::from(reasoning.is_some());
+        let at_item = || json!({ "output_index": index, "item_id": self.id("msg_") });
         let at_part = |name: &str, value: Value| {
             let mut data = at_item();
             data["content_index"] = 0.into();
@@ -42,12 +46,16 @@ impl Reply<'_> {
         let begun = json!({ "response": unfinished });
         let mut events = vec![("response.created", begun.clone()), ("response.in_progress", begun)];
         let preamble = events.len();
-        events.push(("response.output_item.added", json!({ "output_index": 0, "item": self.output(false) })));
+        if let Some((begun, complete)) = reasoning {
+            events.push(("response.output_item.added", json!({ "output_index": 0, "item": begun })));
+            events.push(("response.output_item.done", json!({ "output_index": 0, "item": complete })));
+        }
+        events.push(("response.output_item.added", json!({ "output_index": index, "item": self.output(false) })));
         events.push(("response.content_part.added", at_part("part", part(""))));
         events.extend(self.words().map(|word| ("response.output_text.delta", of_text("delta", word))));
         events.push(("response.output_text.done", of_text("text", self.text)));
         events.push(("response.content_part.done", at_part("part", part(self.text))));
-        events.push(("response.output_item.done", json!({ "output_index": 0, "item": self.output(true) })));
+        events.push(("response.output_item.done", json!({ "output_index": index, "item": self.output(true) })));
         events.push(("response.completed", json!({ "response": self.response() })));
         let events =
             events.into_iter().enumerate().map(|(number, (name, data))| numbered(name, number, data)).collect();
@@ -87,6 +95,13 @@ impl Reply<'_> {
             "truncation": "disabled",
             "usage": null,
         })
+    }
+
+    /// What the client carries along, if it asked for that, and nobody but the maker reads.
+    fn reasoning(&self, complete: bool) -> Option<Value> {
+        let content = if complete { sealed::seal(self.maker, self.id) } else { String::new() };
+        let item = json!({ "id": self.id("rs_"), "type": "reasoning", "summary": [], "encrypted_content": content });
+        sealed::is_asked_for(&self.inference.payload).then_some(item)
     }
 
     fn output(&self, complete: bool) -> Value {

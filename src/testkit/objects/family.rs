@@ -22,6 +22,7 @@ pub(in super::super) enum Family {
     Message,
     Response,
     Run,
+    Skill,
     Step,
     Thread,
     Upload,
@@ -29,6 +30,7 @@ pub(in super::super) enum Family {
     VectorStore,
     VectorStoreFile,
     Video,
+    VoiceConsent,
 }
 
 /// What can be asked of an object by a word below it.
@@ -96,7 +98,7 @@ impl Shape {
 
 /// In the order of [`Family`].
 #[rustfmt::skip]
-pub(super) static SHAPES: [Shape; 22] = [
+pub(super) static SHAPES: [Shape; 24] = [
     top(Family::Assistant, &["assistants"], "asst_", "assistant", "crudl"),
     top(Family::Batch, &["batches"], "batch_", "batch", "crl").actions(&[CANCEL]),
     top(Family::ChatCompletion, &["chat", "completions"], "chatcmpl-", "chat.completion", "rudl")
@@ -117,6 +119,7 @@ pub(super) static SHAPES: [Shape; 22] = [
     top(Family::Response, &["responses"], "resp_", "response", "rd").actions(&[CANCEL, ("GET", "input_items", Action::List)]),
     top(Family::Run, &["runs"], "run_", "thread.run", "rul").within(Family::Thread)
         .actions(&[CANCEL, ("POST", "submit_tool_outputs", Action::Proceed)]),
+    top(Family::Skill, &["skills"], "skill_", "skill", "crudl").actions(&[CONTENT, ("GET", "versions", Action::List)]),
     top(Family::Step, &["steps"], "step_", "thread.run.step", "rl").within(Family::Run),
     top(Family::Thread, &["threads"], "thread_", "thread", "crud"),
     top(Family::Upload, &["uploads"], "upload_", "upload", "c").actions(&[CANCEL, ("POST", "complete", Action::Complete)]),
@@ -125,6 +128,7 @@ pub(super) static SHAPES: [Shape; 22] = [
     top(Family::VectorStoreFile, &["files"], "file-", "vector_store.file", "crdl").within(Family::VectorStore)
         .actions(&[CONTENT]),
     top(Family::Video, &["videos"], "video_", "video", "crdl").actions(&[CONTENT, ("POST", "remix", Action::Copy)]),
+    top(Family::VoiceConsent, &["audio", "voice_consents"], "cons_", "audio.voice_consent", "crudl"),
 ];
 
 impl Family {
@@ -216,6 +220,6 @@ mod tests {
         for shape in &SHAPES {
             assert_eq!(shape.family.shape().kind, shape.kind, "{:?}", shape.family);
         }
-        assert_eq!(SHAPES.len(), Family::Video as usize + 1, "all have one");
+        assert_eq!(SHAPES.len(), Family::VoiceConsent as usize + 1, "all have one");
     }
 }

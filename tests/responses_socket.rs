@@ -1,22 +1,20 @@
 //! Responses over WebSocket through the whole stack, between real sockets.
-#![allow(clippy::result_large_err, reason = "the handshake callback has that type")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/heard.rs"]
+mod heard;
 #[path = "support/http.rs"]
 mod http_support;
 #[path = "support/websocket.rs"]
 mod websocket;
 
-use std::sync::{Arc, Mutex};
-
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use http::Request;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::server;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tower::ServiceExt;
 use tower_azure_openai::client::HttpClient;
@@ -26,50 +24,12 @@ use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::upgrade::UpgradeLayer;
 
+use heard::Heard;
 use http_support::{serve, soon};
 use websocket::{Socket, next};
 
 const KEY: &str = "key-of-the-client";
 const PATH: &str = "/openai/v1/responses";
-
-/// A resource that says back what it hears; its path, its key and its frames are noted.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
-
-impl Heard {
-    fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
-    async fn serve(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (url, heard) = (format!("http://{}", listener.local_addr().unwrap()), self.clone());
-        tokio::spawn(async move {
-            while let Ok((tcp, _)) = listener.accept().await {
-                tokio::spawn(heard.clone().echo(tcp));
-            }
-        });
-        url
-    }
-
-    async fn echo(self, tcp: TcpStream) {
-        let note = self.clone();
-        let accepted = tokio_tungstenite::accept_hdr_async(tcp, move |request: &server::Request, answer| {
-            let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-            let seen = format!("{} {} {:?}", request.method(), request.uri(), header("api-key"));
-            note.0.lock().unwrap().push(seen);
-            assert_eq!((header("content-type"), header("content-length")), (None, None));
-            Ok(answer)
-        });
-        let mut socket = accepted.await.unwrap();
-        while let Some(Ok(message)) = socket.next().await {
-            if let Message::Text(text) = &message {
-                self.0.lock().unwrap().push(text.to_string());
-                socket.send(message).await.unwrap();
-            }
-        }
-    }
-}
 
 /// Answers every request with a rate limit.
 async fn throttled() -> String {
@@ -207,6 +167,80 @@ async fn a_later_frame_is_held_to_the_client_and_to_the_backend() {
         let (seen, named, _, close) = refused(&mut socket).await;
         assert_eq!((seen, named.as_str(), close), (status, code, CloseCode::Policy), "{frame}");
     }
-    assert_eq!(heard.all().iter().filter(|frame| frame.starts_with('{')).count(), 5, "nothing else was handed on");
+    assert_eq!(heard.frames().len(), 5, "nothing else was handed on");
     assert_eq!(other.all(), [""; 0]);
+}
+
+/// A client that says these events hears them from the backend, which echoes.
+async fn say_events(socket: &mut Socket, events: &[Value]) {
+    for event in events {
+        say(socket, event).await;
+        assert_eq!(hear(socket).await, *event);
+    }
+}
+
+#[tokio::test]
+async fn what_a_backend_makes_on_a_socket_is_found_there_again() {
+    let item = |content: &str| json!({ "type": "reasoning", "id": "rs_1", "encrypted_content": content });
+    let made = |id: &str| json!({ "type": "response.created", "response": { "id": id, "object": "response" } });
+    let continued = |key: &str, value: Value| {
+        let mut frame = create("gpt-4o");
+        frame[key] = value;
+        frame
+    };
+    for (event, later) in [
+        (made("resp_east1"), continued("previous_response_id", json!("resp_east1"))),
+        (
+            json!({ "type": "response.output_item.done", "item": item("gAAAAsealed-by-one") }),
+            continued("input", json!([item("gAAAAsealed-by-one")])),
+        ),
+        (
+            json!({ "type": "response.completed", "response": { "id": "resp_2", "output": [item("gAAAAsecond")] } }),
+            continued("input", json!([{ "type": "message", "role": "user", "content": "x" }, item("gAAAAsecond")])),
+        ),
+    ] {
+        let backends = [Heard::default(), Heard::default()];
+        let pool = Pool::builder().add_backend(backend("east", backends[0].serve().await, 0)).add_backend(backend(
+            "west",
+            backends[1].serve().await,
+            0,
+        ));
+        let (url, _) = front(pool.build().unwrap(), Client::new("team")).await;
+        let mut socket = open(&url, KEY).await;
+        say(&mut socket, &create("gpt-4o")).await;
+        hear(&mut socket).await;
+        say_events(&mut socket, &[event]).await;
+        let maker = backends.iter().position(|backend| !backend.frames().is_empty()).unwrap();
+        for _ in 0..4 {
+            let mut socket = open(&url, KEY).await;
+            say(&mut socket, &later).await;
+            hear(&mut socket).await;
+        }
+        assert_eq!(backends.map(|backend| backend.frames().len())[1 - maker], 0, "{later}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_comes_over_a_socket_teaches_the_circuit() {
+    let limited =
+        json!({ "code": "rate_limit_exceeded", "message": "Rate limit reached. Please retry after 7 seconds." });
+    for (event, state) in [
+        (json!({ "type": "error", "status": 429, "error": limited }), "open"),
+        (json!({ "type": "response.failed", "response": { "id": "resp_1", "error": limited } }), "open"),
+        (
+            json!({ "type": "error", "status": 400, "error": { "type": "invalid_request_error", "code": "x" } }),
+            "closed",
+        ),
+        (json!({ "type": "response.output_text.delta", "delta": limited.to_string() }), "closed"),
+    ] {
+        let heard = Heard::default();
+        let pool = Pool::builder().add_backend(backend("east", heard.serve().await, 0)).build().unwrap();
+        let (url, _) = front(pool.clone(), Client::new("team")).await;
+        let mut socket = open(&url, KEY).await;
+        say(&mut socket, &create("gpt-4o")).await;
+        hear(&mut socket).await;
+        say_events(&mut socket, &[event.clone()]).await;
+        let deployment = &pool.status().backends[0].deployments[0];
+        assert_eq!((deployment.circuit, deployment.failures), (state, 0), "{event}");
+    }
 }

@@ -496,8 +496,12 @@ async fn what_comes_with_the_handshake_belongs_to_the_connection() {
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     let mut client = connect(&front.url).await;
-    client.write_all(&[head.as_bytes(), b"\x82\x81\x00\x00\x00\x00x\x88\x80\x00\x00\x00\x00"].concat()).await.unwrap();
+    client.write_all(&[head.as_bytes(), b"\x82\x81\x00\x00\x00\x00x"].concat()).await.unwrap();
     let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n\x82\x01x") {
+        answer.push(soon("the echo", client.read_u8()).await.unwrap());
+    }
+    client.write_all(b"\x88\x80\x00\x00\x00\x00").await.unwrap();
     soon("the end", client.read_to_end(&mut answer)).await.unwrap();
     let text = String::from_utf8_lossy(&answer);
     assert!(text.starts_with("HTTP/1.1 101 "), "{text}");

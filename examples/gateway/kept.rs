@@ -66,7 +66,9 @@ impl Kept {
             failover: Made::or_before(before.map(|before| &before.failover), config.failover.budget, |ratio| {
                 Ok(FailoverLayer::new().budget(RetryBudget::new(*ratio)))
             })?,
-            upgrade: before.map_or_else(UpgradeLayer::new, |before| before.upgrade.clone()),
+            upgrade: before
+                .map_or_else(UpgradeLayer::new, |before| before.upgrade.clone())
+                .first_frame_time(config.timeouts.head),
             sessions: Made::or_before(before.map(|before| &before.sessions), config.session.remember, |ids| {
                 Ok(Arc::new(MemoryStore::new(*ids as usize)))
             })?,

@@ -11,7 +11,8 @@
 //!    The same holds for whatever else the request names: the deployment in the header `x-ms-oai-image-generation-deployment`, the
 //!    [further aliases](Route::further_aliases) of its route, `model` and `deployment` in the query of a `POST`, and the one for which `x-gateway-alias` says that it is meant.
 //! 5. A call that uses a model and names none needs its operation, too: an assistant's own model, say, may be any. So does
-//!    a realtime session or call without a model. What uses no model passes: reading, deleting, files, vector stores, threads and their
+//!    a realtime session or call without a model, but for a transcription session over a [`Handshake`], which names its model in a
+//!    frame that is judged like a request. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
 //! 6. A request with an [`EphemeralKey`] may open the session that the key was issued for, whose model was allowed then, if it
 //!    names no model itself: `GET realtime`, or `POST realtime/calls` with the offer of a WebRTC session (`application/sdp`).
@@ -77,7 +78,7 @@ use crate::azure::operation::ModelPlace;
 #[cfg(doc)]
 use crate::context::EphemeralKey;
 use crate::context::order::{self, LayerName, Missing};
-use crate::context::{Client, Route, opens_own_session};
+use crate::context::{Client, Handshake, Route, is_transcription, opens_own_session};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{ALIAS, IMAGE_DEPLOYMENT, query_parameters};
 pub use crate::refusable::ResponseFuture;
@@ -192,6 +193,8 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
             Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment."))
         }
         (_, Some(_)) | (ModelPlace::Elsewhere | ModelPlace::Nowhere, None) => Ok(()),
+        // What it names when it comes is a request of its own.
+        (ModelPlace::Query, None) if names_later(request) => Ok(()),
         // An assistant's own model, say, may be any.
         (_, None) if client.may_call(route.operation()) => Ok(()),
         (_, None) => Err(not_opened(&route, "this call does not say which it uses; name it as `model`")),
@@ -212,4 +215,9 @@ fn not_opened(route: &Route, why: &str) -> Error {
         route.operation().as_str()
     );
     Error::new(ErrorKind::OperationNotAllowed, message)
+}
+
+/// Whether a request opens a transcription session over a WebSocket of which every frame is read.
+fn names_later<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Handshake>().is_some() && request.uri().query().is_some_and(is_transcription)
 }

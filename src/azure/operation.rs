@@ -181,6 +181,11 @@ impl Call {
         self.is_v1_unversioned && self.surface == Surface::Classic
     }
 
+    /// Makes it the call of a session that names its model itself, whatever the path says.
+    pub(crate) fn name_in_session(&mut self) {
+        (self.model, self.deployment) = (ModelPlace::Session, None);
+    }
+
     /// Whether a repeat is safe, as far as method and path can tell.
     #[must_use]
     pub const fn repeat(&self) -> Repeat {

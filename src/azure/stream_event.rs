@@ -10,7 +10,7 @@
 //! | a chunk of chat or completions that says nothing yet: no choices, or only roles, empty texts and verdicts of the content filter; no usage | `Preamble` |
 //! | `response.created`, `response.queued`, `response.in_progress` | `Preamble` |
 //! | `thread.created`, `thread.run.created`, `thread.run.queued`, `thread.run.in_progress`, `thread.run.step.created`, `thread.run.step.in_progress`, `thread.message.created`, `thread.message.in_progress` | `Preamble` |
-//! | `error`, with details under `error` or at the top; a frame with an `error` of its own; `response.failed` with a reason | [`Error`](StreamEvent::Error) |
+//! | `error`, with details under `error` or at the top; a frame with an `error` of its own; `response.failed` with a reason; `response.done` of a realtime session with an error in its `status_details` | [`Error`](StreamEvent::Error) |
 //! | `response.failed` with a null `error`: the `error` event that follows has the reason | [`FailedWithoutReason`](StreamEvent::FailedWithoutReason) |
 //! | `thread.run.failed` | [`RunFailed`](StreamEvent::RunFailed) |
 //! | everything else, and what cannot be parsed | [`Content`](StreamEvent::Content) |
@@ -128,6 +128,12 @@ impl StreamEvent {
                 Some(error) => Self::Error(StreamError::new(&error)),
                 None => Self::FailedWithoutReason,
             },
+            // A realtime session closes every response so, and goes on.
+            Some("response.done") => {
+                let details = frame.response.and_then(|response| response.status_details);
+                let error = details.and_then(|details| envelope::of_value(&details.error?));
+                error.map_or(Self::Content, |error| Self::Error(StreamError::new(&error)))
+            }
             Some("thread.run.failed") => {
                 let error = frame.last_error.as_ref().and_then(envelope::of_value).unwrap_or_default();
                 Self::RunFailed(StreamError::new(&error))
@@ -172,7 +178,7 @@ fn names_a_finish(bytes: &[u8]) -> bool {
 }
 
 fn may_fail(name: &str) -> bool {
-    matches!(name, "error" | "response.failed" | "thread.run.failed")
+    matches!(name, "error" | "response.done" | "response.failed" | "thread.run.failed")
 }
 
 /// What an event is known by; everything else in it is skipped.
@@ -192,6 +198,12 @@ struct Frame {
 
 #[derive(Deserialize)]
 struct FailedResponse {
+    error: Option<Value>,
+    status_details: Option<StatusDetails>,
+}
+
+#[derive(Deserialize)]
+struct StatusDetails {
     error: Option<Value>,
 }
 

@@ -13,7 +13,7 @@ use super::future::Watch;
 use crate::azure::stream_event::{HeadHint, Reader, StreamEvent};
 use crate::azure::{Outcome, sse};
 use crate::body::Body;
-use crate::context::{AttemptFailed, ClassifyError};
+use crate::context::{AttemptFailed, ClassifyError, SocketEvents};
 
 /// How long an event may be in which an error is noticed: 64 KiB.
 pub const OBSERVED_EVENT: usize = 64 * 1024;
@@ -97,10 +97,12 @@ impl ResponseBody {
 impl Events {
     pub(super) fn of(answer: &Response<Body>, closes: bool) -> Option<Self> {
         let is_stream = answer.status().is_success() && sse::is_event_stream(answer.headers());
-        is_stream.then(|| Self {
+        let is_socket = answer.extensions().get::<SocketEvents>().is_some();
+        (is_stream || is_socket).then(|| Self {
             reader: Reader::new(OBSERVED_EVENT).failures_only(),
             head: HeadHint::of(answer.headers(), SystemTime::now()),
-            closes,
+            // Which of several responses an event closes is not known to whoever counts them one by one.
+            closes: closes && is_stream,
         })
     }
 

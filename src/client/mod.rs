@@ -93,7 +93,7 @@ use self::upload::UploadBody;
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;
 use crate::context::order::{self, LayerName, Missing};
-use crate::context::{AttemptFailed, EphemeralKey, Handshake, RewrittenFrame, Route, SocketFrame};
+use crate::context::{AttemptFailed, EphemeralKey, Handshake, RewrittenFrame, Route, SocketEvents, SocketFrame};
 use crate::error::{Error, polled_again};
 use crate::pool::Target;
 
@@ -218,9 +218,10 @@ where
             ask_for_socket(&mut parts);
         }
         let (body, upload) = upload::watch(body);
-        let answer = (said != Some(SocketFrame::Later)).then(|| client.request(Request::from_parts(parts, body)));
+        let asks = matches!(said, None | Some(SocketFrame::First));
+        let answer = asks.then(|| client.request(Request::from_parts(parts, body)));
         let clock = HeadClock::new(upload, phase, limit);
-        ResponseFuture { state: State::Sent { answer, frame, clock, idle: limits.idle } }
+        ResponseFuture { state: State::Sent { answer, frame, clock, idle: limits.idle, is_handshake } }
     }
 }
 
@@ -234,11 +235,19 @@ fn ask_for_socket(parts: &mut Parts) {
 
 /// What a frame for a connection that stands is answered by, without anybody being asked.
 fn spoken(frame: Option<RewrittenFrame>) -> Response<Body> {
-    let mut answer = Response::new(Body::empty());
+    let mut answer = Response::new(());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     if let Some(frame) = frame {
         answer.extensions_mut().insert(frame);
     }
+    lasting(answer)
+}
+
+/// The answer that begins a connection: as long as that lasts, its body is what the backend says there.
+fn lasting<B>(answer: Response<B>) -> Response<Body> {
+    let (events, body) = SocketEvents::channel();
+    let mut answer = answer.map(|_| body);
+    answer.extensions_mut().insert(events);
     answer
 }
 
@@ -264,6 +273,7 @@ pin_project! {
             #[pin]
             clock: HeadClock,
             idle: Duration,
+            is_handshake: bool,
         },
     }
 }
@@ -278,8 +288,10 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Body>, AttemptFailed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (answer, frame, clock, idle) = match self.project().state.project() {
-            StateProjection::Sent { answer, frame, clock, idle } => (answer, frame, clock, *idle),
+        let (answer, frame, clock, idle, is_handshake) = match self.project().state.project() {
+            StateProjection::Sent { answer, frame, clock, idle, is_handshake } => {
+                (answer, frame, clock, *idle, *is_handshake)
+            }
             StateProjection::Refused { error } => {
                 let error = error.take().map_or_else(polled_again, Into::into);
                 return Poll::Ready(Err(AttemptFailed::new(Outcome::Abandoned, error)));
@@ -294,6 +306,9 @@ impl Future for ResponseFuture {
             Ok(mut answer) => {
                 if let Some(frame) = frame.take() {
                     answer.extensions_mut().insert(frame);
+                }
+                if is_handshake && answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(Ok(lasting(answer)));
                 }
                 Ok(answer.map(|body| Body::new(AnswerBody::new(body, idle, upload.take()))))
             }

@@ -17,6 +17,7 @@
 //! | [`FreshCredential`] | credential re-issue, on the answer | failover |
 //! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
 //! | [`SocketFrame`], on the answer [`RewrittenFrame`] | WebSocket pass-through; the HTTP client | the HTTP client; WebSocket pass-through |
+//! | [`SocketEvents`], on the answer | the HTTP client | WebSocket pass-through, which tells them; the circuit breaker, sticky sessions |
 //! | [`Spending`] | client limits, or whoever else wants to know | metering, which fills it |
 //! | [`Observation`], [`RequestId`] | observation, on top of everything | termination, inspection and each attempt, which tell it what they know |
 //! | [`InPreamble`] | stream commit, on the answer | failover |
@@ -44,6 +45,7 @@ mod request_id;
 mod route;
 mod session;
 pub(crate) mod shape;
+mod socket_events;
 mod socket_frame;
 mod spending;
 mod terms;
@@ -69,6 +71,8 @@ pub use self::request_id::RequestId;
 pub use self::route::Route;
 pub(crate) use self::route::{FurtherName, FurtherPlace, NamePlace};
 pub use self::session::Session;
+pub use self::socket_events::SocketEvents;
+pub(crate) use self::socket_frame::is_transcription;
 pub use self::socket_frame::{RewrittenFrame, SocketFrame};
 pub use self::spending::{Spending, Spent, UsageSource};
 pub(crate) use self::terms::Terms;

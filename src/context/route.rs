@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use http::{Extensions, Method, Uri};
 
-use super::shape;
+use super::{SocketFrame, shape};
 use crate::azure::operation::{self, Call, ModelPlace, Operation, Repeat, Surface};
 use crate::azure::request_body::Opening;
 use crate::error::{Error, ErrorKind};
@@ -120,7 +120,19 @@ impl Route {
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn find_or_parse(extensions: &Extensions, method: &Method, uri: &Uri) -> Result<Self, Error> {
-        extensions.get().cloned().map_or_else(|| Self::parse(method, uri), Ok)
+        if let Some(found) = extensions.get() {
+            return Ok(Self::clone(found));
+        }
+        let route = Self::parse(method, uri)?;
+        Ok(if extensions.get::<SocketFrame>().is_some() { route.said_on_socket() } else { route })
+    }
+
+    /// The same route for what a client says on the WebSocket that it leads to: a realtime session names its models there.
+    fn said_on_socket(mut self) -> Self {
+        if self.operation() == Operation::Realtime {
+            Arc::make_mut(&mut self.0).call.name_in_session();
+        }
+        self
     }
 
     /// The same route, with what the body says of streaming.

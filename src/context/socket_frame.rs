@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::body::Body;
+use crate::headers::query_parameters;
 
 /// On a request: the call that a frame of a WebSocket stands for, with the frame as its body. Beside it stands a
 /// [`Handshake`](super::Handshake).
@@ -15,6 +16,14 @@ pub enum SocketFrame {
     First,
     /// One for a connection that stands: the answer is a 101 at once, and the backend is asked for nothing.
     Later,
+    /// One that names a deployment in the settings of a realtime session that stands: answered like [`Later`](Self::Later). It asks
+    /// for nothing that could be limited, counted or throttled; its name is judged and rewritten.
+    Settings,
+}
+
+/// Whether a query asks for a transcription session, whose model stands in what its client says.
+pub(crate) fn is_transcription(query: &str) -> bool {
+    query_parameters(query).any(|(name, value, _)| name == "intent" && value == "transcription")
 }
 
 /// On a 101: the frame as the target wants it, for whoever takes it first.

@@ -14,7 +14,7 @@ use crate::azure::object_id::References;
 use crate::azure::operation::{ModelPlace, Operation};
 use crate::azure::request_body::{self, BodyScan, Fields, ModelIn, ReadBodyError};
 use crate::body::Body;
-use crate::context::{NamePlace, Route};
+use crate::context::{NamePlace, Route, is_transcription};
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
@@ -185,6 +185,7 @@ fn named_in_query(parts: &Parts, route: Route) -> Result<Route, Error> {
     match (named.next(), named.next()) {
         (None, _) => Ok(route),
         (Some((_, alias, span)), None) => {
+            // Azure takes no name beside this intent.
             let place = if is_transcription(query) {
                 NamePlace::Hint(parameter_at(query, span))
             } else {
@@ -196,11 +197,6 @@ fn named_in_query(parts: &Parts, route: Route) -> Result<Route, Error> {
             Err(Error::new(ErrorKind::AmbiguousRequest, "The query names the deployment twice. Name it once."))
         }
     }
-}
-
-/// Whether the session says in its first event which model it uses: Azure takes no name beside this intent.
-fn is_transcription(query: &str) -> bool {
-    query_parameters(query).any(|(name, value, _)| name == "intent" && value == "transcription")
 }
 
 /// A parameter by its value, with the `&` on one side of it.

@@ -20,7 +20,7 @@ use super::store::{Decision, Limit};
 use crate::azure::operation::ModelPlace;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::context::{Client, Limits, Route, Spending};
+use crate::context::{Client, Limits, Route, SocketFrame, Spending};
 use crate::error::{Chain, Error, ErrorKind};
 
 /// Holds each client to its limits. See the [module docs](super).
@@ -51,7 +51,8 @@ where
             return ResponseFuture::limited(ready(Err(misplaced.into())));
         }
         let limits = request.extensions().get().map(Client::limited_to).unwrap_or_default();
-        if limits.is_none() {
+        let is_free = request.extensions().get() == Some(&SocketFrame::Settings);
+        if limits.is_none() || is_free {
             return ResponseFuture::passing(self.inner.call(request));
         }
         // The service that was polled ready takes the request; its clone has to become ready first.

@@ -95,6 +95,7 @@ mod body;
 mod future;
 mod least_load;
 mod lowest_latency;
+mod opening;
 mod policy;
 mod prompt_cache;
 mod random;
@@ -129,7 +130,7 @@ use crate::context::order::{self, LayerName, Missing};
 use crate::context::{Attempts, Companions, FurtherName, FurtherPlace, Route, SocketFrame, Terms};
 use crate::error::{Error, ErrorKind};
 use crate::headers;
-use crate::pool::{Permit, PermitCell, Pool, Target};
+use crate::pool::{Permit, PermitCell, Pool, Strength, Target};
 
 /// Chooses the target of each attempt. See the [module docs](self).
 ///
@@ -182,7 +183,7 @@ pub struct SelectBackend<S, P = RoundRobin> {
 }
 
 impl<S, P: Policy> SelectBackend<S, P> {
-    fn choose(&self, terms: &Terms, request: &mut Request<Body>) -> Result<(Permit, Route), Error> {
+    fn choose(&self, terms: &mut Terms, request: &mut Request<Body>) -> Result<Chosen, Error> {
         order::enter(LayerName::Select, request.extensions_mut())?;
         let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         check_inspected(request, &route)?;
@@ -194,16 +195,42 @@ impl<S, P: Policy> SelectBackend<S, P> {
             route = route.with_affinity(affinity);
         }
         self.check_lines(&route, terms)?;
+        if opening::is_silent(request, &route) {
+            terms.pin = Some(opening::order(&self.pool, terms));
+        }
+        let (target, permit) = match self.standing(request, &route, terms) {
+            Some(target) => (target, None),
+            None => {
+                let permit = self.permit_for(request, &route, terms)?;
+                (permit.target().clone(), Some(permit))
+            }
+        };
+        self.keep_company(&target, &route, terms, request);
+        request.extensions_mut().get_or_insert_with(|| route.clone());
+        Ok(Chosen { target, permit, route })
+    }
+
+    fn permit_for(&self, request: &mut Request<Body>, route: &Route, terms: &Terms) -> Result<Permit, Error> {
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
-        let mut permit = self.permit(&route, terms, &attempts)?;
+        let mut permit = self.permit(route, terms, &attempts)?;
         attempts.sent_to(permit.target(), &self.pool);
         // How soon a socket is accepted says nothing of how soon an answer comes.
         if request.extensions().get::<SocketFrame>().is_none() {
             permit.sent(route.kind());
         }
-        self.keep_company(permit.target(), &route, terms, request);
-        request.extensions_mut().get_or_insert_with(|| route.clone());
-        Ok((permit, route))
+        Ok(permit)
+    }
+
+    /// The target of a frame that only changes a session which stands there: it is asked for nothing, so that it need not admit.
+    fn standing(&self, request: &Request<Body>, route: &Route, terms: &Terms) -> Option<Target> {
+        if request.extensions().get() != Some(&SocketFrame::Settings) {
+            return None;
+        }
+        let query = terms.query(route);
+        let backend = terms.pin.as_ref().filter(|pin| pin.strength() == Strength::Required)?.backends().first()?;
+        let alias = route.alias()?;
+        let alias = terms.client.as_ref().map_or(alias, |client| client.resolve(alias));
+        self.pool.target_at(backend, alias).filter(|target| query.allows(target))
     }
 
     /// Refuses a batch file that names what nobody serves: it would fail where nobody looks any more.
@@ -249,6 +276,13 @@ impl<S, P: Policy> SelectBackend<S, P> {
             none.into()
         })
     }
+}
+
+struct Chosen {
+    target: Target,
+    /// `None` where nothing is asked of the target.
+    permit: Option<Permit>,
+    route: Route,
 }
 
 /// Whether somebody has read which deployment the request names, where its path does not say.
@@ -299,13 +333,12 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut request = request.map(Body::new);
-        let terms = Terms::of(request.extensions());
-        let (permit, route) = match self.choose(&terms, &mut request) {
+        let mut terms = Terms::of(request.extensions());
+        let Chosen { target, permit, route } = match self.choose(&mut terms, &mut request) {
             Ok(chosen) => chosen,
             Err(error) => return ResponseFuture::refused(error),
         };
-        let target = permit.target().clone();
-        let cell = PermitCell::new(permit);
+        let cell = permit.map_or_else(PermitCell::empty, PermitCell::new);
         // Whatever stands below, and whatever is missing there: from here on the request leads to a backend.
         headers::strip_credentials(&mut request);
         request.extensions_mut().insert(target.clone());

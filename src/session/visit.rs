@@ -16,7 +16,7 @@ use super::place::{By, Place};
 use crate::azure::envelope;
 use crate::azure::object_id::{Family, ObjectId};
 use crate::body::{Body, Collected};
-use crate::context::{Client, Owner, REFUSED_BODY, REFUSED_BODY_TIME, Session, Terms};
+use crate::context::{Client, Owner, REFUSED_BODY, REFUSED_BODY_TIME, Session, SocketEvents, Terms};
 use crate::directory::{
     LearningBody, Ledger, Lesson, Note, Notebook, ObjectKey, Remembered, Subject, Taught, in_time, warn,
 };
@@ -92,7 +92,8 @@ impl Visit {
 
     /// Takes from a successful answer what it tells, and puts a cookie on it where one is due.
     async fn learn(&self, place: &Place, mut answer: Response<Body>) -> Response<Body> {
-        if !answer.status().is_success() {
+        let is_socket = answer.extensions().get::<SocketEvents>().is_some();
+        if !answer.status().is_success() && !is_socket {
             return answer;
         }
         let required = place.pin.as_ref().filter(|pin| pin.strength() == Strength::Required);
@@ -100,7 +101,7 @@ impl Visit {
         let Some(backend) = target.or_else(|| required.and_then(|pin| pin.backends().first().cloned())) else {
             return answer;
         };
-        if let Some(cookie) = self.cookie_for(place, &backend) {
+        if let Some(cookie) = self.cookie_for(place, &backend).filter(|_| !is_socket) {
             answer.headers_mut().append(SET_COOKIE, cookie);
         }
         self.follow(place, &backend).await;
@@ -122,6 +123,9 @@ impl Visit {
             }
             // A list tells of everybody's.
             Taught::Told(_) if self.subject.is_list && self.hints.owner.is_some() => answer,
+            Taught::Told(lesson) if is_socket => {
+                answer.map(|body| Body::new(LearningBody::events(body, *lesson, notebook)))
+            }
             Taught::Told(lesson) => observed(answer, *lesson, notebook).await,
             Taught::Key => self.issued(answer, notebook),
             Taught::Nothing => answer,

@@ -1,30 +1,41 @@
-//! Carries the WebSockets of the realtime API between clients and backends.
+//! Carries the WebSockets of the realtime API and of Responses between clients and backends, and reads what names a model there.
 //!
 //! 1. The handshake of a WebSocket is a `GET` over HTTP/1.1 without a body, with `Upgrade: websocket` and
 //!    `Connection: upgrade`. For `/openai/realtime` and `/openai/v1/realtime` the layer keeps the client's connection in hand and
-//!    passes the request on, marked as a [`Handshake`]. To the layers below it is a request like any other: the client must be
-//!    known and allowed, a target is selected, and a backend that refuses is followed by the next one.
-//! 2. An answer 101 goes to the client with the backend's own handshake headers. From then on bytes are carried both ways,
-//!    unread, with 8 KiB in hand for each way: a side that does not read holds the other one up.
-//! 3. When one side ends its sending, what it sent is flushed and the other side is told. That one has [`CLOSING_TIME`] to end
-//!    too. A side that breaks ends both at once.
-//! 4. The body of the backend's 101, and with it the place in flight and the permit, is held until then. It is read to its end
+//!    passes the request on, marked as a [`Handshake`] and without extensions such as compression. To the layers below it is a
+//!    request like any other: the client must be known and allowed, a target is selected, and a backend that refuses is followed
+//!    by the next one.
+//! 2. An answer 101 goes to the client with the backend's own handshake headers. From then on messages are carried both ways as
+//!    they come; a side that does not read holds the other one up. Pings are answered here, and reach the other side too, so that
+//!    neither hop looks idle. What a side says after the other one has closed is not delivered (RFC 6455 §5.5.1).
+//! 3. A frame of a realtime session that names a model (`session.model`, the model of `session.audio.input.transcription`, of
+//!    `session.input_audio_transcription` or of `input_audio_transcription`) goes down the stack as
+//!    [settings](crate::context::SocketFrame::Settings): the client must be allowed to use what it names, and the session's backend gets its own
+//!    name for it. Otherwise the client gets an `error` event, the backend gets nothing, and the session goes on.
+//! 4. A transcription session (`intent=transcription`) without a name in its query is accepted before a backend is found. Its
+//!    first frame, where one comes within [`SESSION_NAME_TIME`] and names a model, leads to a backend that serves it. Otherwise the
+//!    session begins where most of what the client may use is served.
+//! 5. When one side closes, the other is told, and has [`CLOSING_TIME`] to close too. A side that breaks ends both at once.
+//! 6. The body of the backend's 101, and with it the place in flight and the permit, is held until then. It is read to its end
 //!    when the connection ended well, which the circuit counts as a success, and dropped otherwise, which teaches nothing.
-//! 5. Any other answer, such as 401 or 429, passes unchanged.
-//! 6. A handshake for `/openai/responses` or `/openai/v1/responses` is accepted before it is known what is asked for, because the
+//!    What the backend says passes through it as [events](crate::context::SocketEvents): an error teaches the circuit, and ids are remembered
+//!    before the client hears of them.
+//! 7. Any other answer, such as 401 or 429, passes unchanged.
+//! 8. A handshake for `/openai/responses` or `/openai/v1/responses` is accepted before it is known what is asked for, because the
 //!    model is named inside the frames. The first frame, of up to [`LONGEST_FRAME`] bytes and within [`FIRST_FRAME_TIME`] from when
 //!    the layers below ask for it, goes down as the body of the `POST` that it stands for ([`SocketFrame`](crate::context::SocketFrame)): the client must
 //!    be known and allowed, ids lead to their backend, and a backend that refuses the handshake is followed by the next. It is
 //!    sent with the target's name of the model. So is every later `response.create`, which must go to the same backend.
 //!    Other frames pass unread. What would have been an answer with an error is an `error` event with the same `status`,
-//!    `code`, `message` and wait, and the socket is closed: 1008 for the client's fault, 1013 for what may be tried again.
-//! 7. An upgrade that is asked for elsewhere, or to something else, is not passed on: the request goes its way without it. A 101
+//!    `code`, `message` and wait, and the socket is closed: 1008 for the client's fault, 1013 for what may be tried again. The
+//!    same holds for a transcription session that was accepted.
+//! 9. An upgrade that is asked for elsewhere, or to something else, is not passed on: the request goes its way without it. A 101
 //!    that nobody asked for is an answer of no use, 502.
-//! 8. Below another such layer it lets everything pass that is carried there.
+//! 10. Below another such layer it lets everything pass that is carried there.
 //!
 //! No clock runs on a connection that stands: `connect` and `first_byte` of the client hold for the handshake. A client that
-//! vanished without a word is noticed when something is sent to it. HTTP/2 and its extended CONNECT are not supported, and
-//! messages of realtime sessions are not looked at.
+//! vanished without a word is noticed when something is sent to it. A message is held whole before it is sent on: up to
+//! [`LONGEST_FRAME`] of a client's, 64 MiB of a backend's. HTTP/2 and its extended CONNECT are not supported.
 //!
 //! It belongs directly under [`RespondLayer`](crate::respond::RespondLayer), above whatever holds something for the time of a
 //! request. Both ends must be hyper's: a server that serves connections *with upgrades*, and a client that leaves `OnUpgrade` on
@@ -91,22 +102,25 @@
 //! ends with either side, or with the runtime.
 
 mod asked;
+mod both;
+mod calls;
 mod connections;
 mod frames;
 mod future;
-mod pump;
+mod guard;
+mod opening;
 mod refusal;
+mod socket;
+mod speech;
 
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::header::{
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
 };
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as HttpBody;
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -114,16 +128,18 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
+pub use self::both::CLOSING_TIME;
 pub use self::connections::Connections;
 use self::frames::Frames;
+use self::future::Carry;
 pub use self::future::ResponseFuture;
-pub use self::pump::CLOSING_TIME;
+use self::speech::Speech;
 use crate::azure::operation::Operation;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::context::{Handshake, Route};
+use crate::context::{Handshake, Route, is_transcription};
 use crate::error::{Error, ErrorKind};
-use crate::headers;
+use crate::headers::{self, query_parameters};
 
 /// Carries WebSockets between clients and backends. See the [module docs](self).
 ///
@@ -135,8 +151,12 @@ pub struct UpgradeLayer {
     first_frame: Option<Duration>,
 }
 
-/// How long the first frame of a socket for responses may take, unless it is told.
+/// How long the first frame of a socket that is accepted before a backend is found may take, unless it is told.
 pub const FIRST_FRAME_TIME: Duration = Duration::from_secs(30);
+
+/// How long a transcription session that names no model in its query waits for a first frame which does: 250 ms. Its client may be
+/// waiting for the backend to speak first.
+pub const SESSION_NAME_TIME: Duration = Duration::from_millis(250);
 
 /// How large a frame of a client may be where frames are read: 32 MiB.
 pub const LONGEST_FRAME: usize = 32 << 20;
@@ -202,12 +222,14 @@ where
             return ResponseFuture::carried_above(self.inner.call(request));
         }
         match take(&mut request) {
-            Ok(Taken::Frames(client)) => match self.accept(request, client) {
+            Ok(Taken::Nothing) => ResponseFuture::called(self.inner.call(request), None),
+            Ok(Taken::Accepted(client, speech)) => match self.accept(request, client, speech) {
                 Ok(answer) => ResponseFuture::accepted(answer),
                 Err(error) => ResponseFuture::refused(error),
             },
-            Ok(Taken::Bytes(client)) => {
-                ResponseFuture::called(self.inner.call(request), client, self.layer.connections.clone())
+            Ok(Taken::Passed(client)) => {
+                let carry = self.carry(&request, client);
+                ResponseFuture::called(self.inner.call(request), Some(carry))
             }
             Err(error) => ResponseFuture::refused(error),
         }
@@ -222,17 +244,28 @@ where
     ResBody: HttpBody<Data = Bytes> + Send + 'static,
     ResBody::Error: Into<BoxError>,
 {
-    /// Grants a WebSocket, whose frames are calls.
-    fn accept(&mut self, request: Request<Body>, client: OnUpgrade) -> Result<Response<Body>, Error> {
-        let (mut head, _) = request.into_parts();
+    /// Grants a WebSocket before it is known what it is for.
+    fn accept(&mut self, request: Request<Body>, client: OnUpgrade, speech: Speech) -> Result<Response<Body>, Error> {
+        let (head, _) = request.into_parts();
         let answer = grant(&head.headers)?;
-        stand_for_call(&mut head);
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        let patience = self.layer.first_frame.unwrap_or(FIRST_FRAME_TIME);
-        let frames = Frames::new(ready, head, patience);
-        tokio::spawn(frames.run(client, self.layer.connections.enter()));
+        let frames = Frames::new(ready, head, speech, self.layer.first_frame.unwrap_or(FIRST_FRAME_TIME));
+        tokio::spawn(frames.open(client, self.layer.connections.enter()));
         Ok(answer)
+    }
+
+    /// What carries the socket for which a request is passed on, once a backend has accepted it.
+    fn carry(&self, request: &Request<Body>, client: OnUpgrade) -> Carry {
+        let (mut head, ()) = Request::new(()).into_parts();
+        (head.method, head.uri) = (request.method().clone(), request.uri().clone());
+        (head.headers, head.extensions) = (request.headers().clone(), request.extensions().clone());
+        // Frames need a service that was not polled ready for this request.
+        let frames = Frames::new(self.inner.clone(), head, Speech::Realtime, FIRST_FRAME_TIME);
+        let connections = self.layer.connections.clone();
+        Box::new(move |accepted| {
+            tokio::spawn(frames.join(client, accepted, connections.enter()));
+        })
     }
 }
 
@@ -258,46 +291,50 @@ fn grant(asked: &HeaderMap) -> Result<Response<Body>, Error> {
     Ok(answer)
 }
 
-/// Makes of the head of a handshake that of the call which a frame stands for.
-fn stand_for_call(head: &mut Parts) {
-    head.method = Method::POST;
-    head.extensions.remove::<Route>();
-    head.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-}
-
 /// What was taken of a handshake.
 enum Taken {
-    /// Carried unread, if at all.
-    Bytes(Option<OnUpgrade>),
-    /// Carried by the frame.
-    Frames(OnUpgrade),
+    Nothing,
+    /// The connection of a client that is accepted before a backend is found.
+    Accepted(OnUpgrade, Speech),
+    /// The connection of a client whose handshake a backend answers.
+    Passed(OnUpgrade),
 }
 
 /// The connection of a client that asks for a WebSocket where there may be one; marks the request.
 fn take<B: HttpBody>(request: &mut Request<B>) -> Result<Taken, Error> {
     if !is_handshake(request) {
-        return Ok(Taken::Bytes(None));
+        return Ok(Taken::Nothing);
     }
-    match endpoint(request) {
-        Some((Operation::Realtime, "realtime")) => {
-            let client = request.extensions_mut().remove::<OnUpgrade>();
-            if client.is_some() {
-                request.extensions_mut().insert(Handshake);
-            }
-            Ok(Taken::Bytes(client))
+    let (speech, is_silent) = match endpoint(request) {
+        Some((route, "realtime")) if route.operation() == Operation::Realtime => {
+            (Speech::Realtime, names_model_later(&route, request.uri()))
         }
-        Some((Operation::Responses, "responses")) => {
-            let client = request.extensions_mut().remove::<OnUpgrade>();
-            client.map(Taken::Frames).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::NotSupported,
-                    "This server cannot switch protocols. Use HTTP, streamed if need be.",
-                )
-            })
-        }
-        _ => Ok(Taken::Bytes(None)),
+        Some((route, "responses")) if route.operation() == Operation::Responses => (Speech::Responses, true),
+        _ => return Ok(Taken::Nothing),
+    };
+    let Some(client) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return match speech {
+            Speech::Realtime => Ok(Taken::Nothing),
+            Speech::Responses => Err(Error::new(
+                ErrorKind::NotSupported,
+                "This server cannot switch protocols. Use HTTP, streamed if need be.",
+            )),
+        };
+    };
+    if is_silent {
+        return Ok(Taken::Accepted(client, speech));
     }
+    request.extensions_mut().insert(Handshake);
+    // What is compressed cannot be read.
+    request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+    Ok(Taken::Passed(client))
+}
+
+/// Whether a realtime session is one for transcription that does not say in its head which model it uses.
+fn names_model_later(route: &Route, uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    let names = |name: &str| ["model", "deployment"].iter().any(|known| name.eq_ignore_ascii_case(known));
+    route.alias().is_none() && is_transcription(query) && !query_parameters(query).any(|(name, ..)| names(&name))
 }
 
 /// A body would be read by one side as part of the request, by the other as the first bytes of the connection.
@@ -308,9 +345,9 @@ fn is_handshake<B: HttpBody>(request: &Request<B>) -> bool {
         && request.body().is_end_stream()
 }
 
-/// The family that the path leads to, and where in it the path ends.
-fn endpoint<B>(request: &Request<B>) -> Option<(Operation, &str)> {
+/// Where the path leads to, and its last segment.
+fn endpoint<B>(request: &Request<B>) -> Option<(Route, &str)> {
     let path = request.uri().path();
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri()).ok()?;
-    Some((route.operation(), path.strip_suffix('/').unwrap_or(path).rsplit('/').next()?))
+    Some((route, path.strip_suffix('/').unwrap_or(path).rsplit('/').next()?))
 }

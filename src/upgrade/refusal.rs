@@ -1,24 +1,61 @@
 //! Answers as events of a WebSocket.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use futures_util::{SinkExt, StreamExt};
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, Response, StatusCode};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::Error as SocketError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tower::BoxError;
 
 use super::CLOSING_TIME;
-use super::frames::Socket;
+use super::socket::Socket;
+use crate::answer;
 use crate::azure::envelope;
 use crate::body::{Body, Collected};
 use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
+use crate::error::{Error, ErrorKind};
+
+/// Why a socket ends before both sides have ended it.
+pub(super) enum End {
+    Broken(BoxError),
+    /// The client gets the answer as an event.
+    Refused(Box<Response<Body>>),
+}
+
+impl End {
+    pub(super) fn broken(error: impl Into<BoxError>) -> Self {
+        Self::Broken(error.into())
+    }
+
+    pub(super) fn of_client(error: SocketError) -> Self {
+        match error {
+            SocketError::Capacity(_) => {
+                Self::refused(ErrorKind::RequestTooLarge, "The frame is above the size limit of this gateway.")
+            }
+            error => Self::broken(error),
+        }
+    }
+
+    pub(super) fn refused(kind: ErrorKind, message: &'static str) -> Self {
+        Self::Refused(Box::new(answer::to_error(&Error::new(kind, message).into())))
+    }
+}
+
+pub(super) fn no_socket() -> End {
+    End::refused(ErrorKind::BackendFailed, "The backend did not accept the WebSocket.")
+}
 
 /// Tells the client and ends the socket. What it still sends is read for a while, so that it reads this.
 pub(super) async fn send(client: &mut Socket, answer: Response<Body>) {
     let status = answer.status();
-    let event = Message::text(event(answer).await);
+    let event = Message::text(event(answer).await.to_string());
     let close = Message::Close(Some(CloseFrame { code: close_code(status), reason: "".into() }));
     let said = async {
         client.send(event).await?;
@@ -36,7 +73,21 @@ fn close_code(status: StatusCode) -> CloseCode {
     if is_clients { CloseCode::Policy } else { CloseCode::Again }
 }
 
-async fn event(answer: Response<Body>) -> String {
+/// The event of a realtime session that goes on. It says which of the client's events it is about.
+pub(super) async fn event_in_session(answer: Response<Body>, said: &[u8]) -> Message {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let mut event = event(answer).await;
+    event["event_id"] = format!("event_gateway_{}", TOLD.fetch_add(1, Relaxed)).into();
+    event["error"]["event_id"] = serde_json::from_slice::<Said>(said).map_or(Value::Null, |said| said.event_id.into());
+    Message::text(event.to_string())
+}
+
+#[derive(Deserialize)]
+struct Said {
+    event_id: String,
+}
+
+async fn event(answer: Response<Body>) -> Value {
     let (head, body) = answer.into_parts();
     let body = match body.collect_up_to(REFUSED_BODY, REFUSED_BODY_TIME).await {
         Ok(Collected::Whole(body)) => body,
@@ -55,7 +106,7 @@ async fn event(answer: Response<Body>) -> String {
             error.insert(name.to_owned(), wait.into());
         }
     }
-    json!({ "type": "error", "status": status, "error": error }).to_string()
+    json!({ "type": "error", "status": status, "error": error })
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<u64> {

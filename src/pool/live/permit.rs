@@ -265,6 +265,11 @@ impl PermitCell {
         Self(Arc::new(Mutex::new(Some(permit))))
     }
 
+    /// A cell that never had one.
+    pub(crate) fn empty() -> Self {
+        Self(Arc::default())
+    }
+
     /// Takes the permit, once.
     #[must_use]
     pub fn take(&self) -> Option<Permit> {

@@ -6,7 +6,7 @@ use tower::BoxError;
 
 use crate::azure::{Outcome, envelope};
 use crate::body::Body;
-use crate::context::{ClassifyError, DefaultClassify, wait};
+use crate::context::{ClassifyError, DefaultClassify, exhausted, is_exhaustion, wait};
 use crate::error::{Chain, Error, ErrorKind};
 
 /// The answer that an error stands for.
@@ -15,6 +15,7 @@ pub(crate) fn to_error(error: &BoxError) -> Response<Body> {
     tracing::debug!(error = %Chain(error.as_ref()), "answering for an error");
     match found {
         Some(cause) => to_cause(cause),
+        None if is_exhaustion(error.as_ref()) => to_cause(&exhausted()),
         None => to_cause(&of_outcome(DefaultClassify.classify(error.as_ref()))),
     }
 }

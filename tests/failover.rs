@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -507,6 +508,29 @@ mod endings {
         assert_eq!(header(&answer, "x-should-retry"), None);
         assert_eq!(error(answer).await, (502, "backend_failed".into()));
         assert_eq!(fleet.counts(), [1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_gateway_itself_has_run_out_of_is_503_and_nobodys_failure() {
+        type Fail = fn() -> BoxError;
+        let fails: [(&str, Fail); 3] = [
+            ("EMFILE", || io::Error::from_raw_os_error(24).into()),
+            ("EADDRNOTAVAIL", || io::Error::other(io::Error::from(io::ErrorKind::AddrNotAvailable)).into()),
+            ("ENOMEM", || AttemptFailed::new(Outcome::Abandoned, io::Error::from_raw_os_error(12)).into()),
+        ];
+        for (name, fail) in fails {
+            let fleet = Fleet::new(2);
+            fleet.reply(0, move |_| Err(fail()));
+            for _ in 0..30 {
+                let answer = send(&fleet.gateway(), chat()).await;
+                assert_eq!(waits(&answer), (Some("1000"), Some("1")), "{name}");
+                assert_eq!(error(answer).await, (503, "overloaded".into()), "{name}");
+            }
+            assert_eq!(fleet.counts(), [30, 0], "{name}: elsewhere it would want another one");
+            assert_eq!(fleet.circuits(), ["closed"; 2], "{name}");
+            let failures = fleet.pool.status().backends[0].deployments[0].failures;
+            assert_eq!((failures, fleet.in_flight()), (0, 0), "{name}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,16 +10,16 @@ use std::time::Duration;
 use http::Uri;
 use hyper::rt;
 use hyper_rustls::{DefaultServerNameResolver, HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use tokio::time::timeout;
-use tower::util::MapErr;
-use tower::{BoxError, ServiceExt};
+use tower::BoxError;
 use tower_service::Service;
 
 use super::destination::Origin;
-use super::failure::Reason;
+use super::failure;
+use super::resolver::Resolver;
 use super::tls::Trust;
+use crate::context::Reason;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Reason>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        self.dial.poll_ready(cx).map_err(|error| Reason::of(error.into().as_ref()))
+        self.dial.poll_ready(cx).map_err(|error| failure::reason(error.into().as_ref()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
@@ -63,14 +63,12 @@ where
         let limit = self.timeout;
         Box::pin(async move {
             match timeout(limit, connecting).await {
-                Ok(connected) => connected.map_err(|error| Reason::of(error.as_ref())),
+                Ok(connected) => connected.map_err(|error| failure::reason(error.as_ref())),
                 Err(_) => Err(Reason::CONNECT_TIMEOUT),
             }
         })
     }
 }
-
-type Resolver = MapErr<GaiResolver, fn(std::io::Error) -> Reason>;
 
 /// TCP to the host of a URI, or to where it is really found.
 #[derive(Clone)]
@@ -82,9 +80,7 @@ pub(super) struct Dial {
 impl Dial {
     /// `timeout` is shared by the addresses of a name, so that a dead one among them does not use it up.
     pub(super) fn new(addresses: HashMap<Origin, Uri>, timeout: Duration) -> Self {
-        // The error of the resolver itself may hold the name.
-        let unresolved: fn(std::io::Error) -> Reason = |_| Reason::UNRESOLVED;
-        let mut tcp = HttpConnector::new_with_resolver(GaiResolver::new().map_err(unresolved));
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::system());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));

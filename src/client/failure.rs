@@ -8,45 +8,41 @@ use hyper_util::client::legacy;
 use rustls::{AlertDescription, CertificateError};
 
 use crate::azure::{Outcome, Phase};
-use crate::context::AttemptFailed;
+use crate::context::{AttemptFailed, Reason, exhausted, is_exhaustion};
 use crate::error::causes;
 
-/// Why an attempt failed. Resolvers, certificates and connectors put names into their errors, so none of them is kept.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Reason(Cow<'static, str>);
-
-impl Reason {
-    pub(super) const CONNECT_TIMEOUT: Self = Self(Cow::Borrowed("no connection in time"));
-    pub(super) const UNRESOLVED: Self = Self(Cow::Borrowed("the name could not be resolved"));
-
-    /// What an error and everything that caused it tell, without names.
-    pub(super) fn of(error: &(dyn StdError + 'static)) -> Self {
-        let known: Vec<_> = causes(error).filter_map(describe).collect();
-        Self(if known.is_empty() { "for an unknown reason".into() } else { known.join(": ").into() })
+/// What an error and everything that caused it tell, without names.
+pub(super) fn reason(error: &(dyn StdError + 'static)) -> Reason {
+    if is_exhaustion(error) {
+        return Reason::EXHAUSTED;
     }
+    let known: Vec<_> = causes(error).filter_map(describe).collect();
+    if known.is_empty() { Reason::fixed("for an unknown reason") } else { Reason::new(known.join(": ")) }
 }
 
 /// An attempt that has no answer.
 pub(super) fn of_send(error: &legacy::Error) -> AttemptFailed {
+    if !was_sent(error) && is_exhaustion(error) {
+        return AttemptFailed::new(Outcome::Abandoned, exhausted());
+    }
     let outcome = if was_sent(error) { Outcome::Reset } else { Outcome::Unreachable };
-    AttemptFailed::new(outcome, Reason::of(error))
+    AttemptFailed::new(outcome, reason(error))
 }
 
 /// An answer that did not come to its end.
 pub(super) fn of_body(error: &hyper::Error) -> AttemptFailed {
-    AttemptFailed::new(Outcome::Reset, Reason::of(error))
+    AttemptFailed::new(Outcome::Reset, reason(error))
 }
 
 /// An attempt or a body that took too long.
 pub(super) fn of_timeout(phase: Phase) -> AttemptFailed {
     AttemptFailed::new(
         Outcome::TimedOut(phase),
-        Reason(Cow::Borrowed(match phase {
+        Reason::fixed(match phase {
             Phase::FirstByte => "no head of a streamed answer in time",
             Phase::Idle => "no further part of the body in time",
             _ => "no head of an answer in time",
-        })),
+        }),
     )
 }
 
@@ -59,7 +55,7 @@ fn was_sent(error: &legacy::Error) -> bool {
 
 fn describe(cause: &(dyn StdError + 'static)) -> Option<Cow<'static, str>> {
     if let Some(reason) = cause.downcast_ref::<Reason>() {
-        return Some(reason.0.clone());
+        return Some(reason.to_string().into());
     }
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         // hyper says what caused an error in `source` only; its own text is fixed.
@@ -118,7 +114,7 @@ mod tests {
             (io::Error::other(Reason::UNRESOLVED), "the name could not be resolved"),
             (io::Error::new(io::ErrorKind::InvalidData, foreign), "TLS: the certificate is for another name"),
         ] {
-            assert_eq!(Reason::of(&error).to_string(), expected);
+            assert_eq!(reason(&error).to_string(), expected);
         }
     }
 }

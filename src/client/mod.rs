@@ -60,6 +60,7 @@ mod builder;
 mod connector;
 mod destination;
 mod failure;
+mod resolver;
 mod timeouts;
 mod tls;
 mod upload;

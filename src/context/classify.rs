@@ -1,7 +1,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use super::AttemptFailed;
+use super::{AttemptFailed, is_exhaustion};
 use crate::azure::Outcome;
 use crate::error::{Error, ErrorKind, causes};
 
@@ -23,8 +23,9 @@ where
     }
 }
 
-/// An [`AttemptFailed`], such as the crate's own client gives, says what it means; a failed upload is nobody's failure; a
-/// refused connection is a refusal; anything else is unknown.
+/// An [`AttemptFailed`], such as the crate's own client gives, says what it means; a failed upload is nobody's failure, and
+/// neither is what this process itself has run out of: descriptors, buffers, local ports, memory; a refused connection is a
+/// refusal; anything else is unknown.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct DefaultClassify;
@@ -43,7 +44,11 @@ fn meaning(error: &(dyn StdError + 'static)) -> Option<Outcome> {
         return Some(Outcome::Abandoned);
     }
     let io = error.downcast_ref::<io::Error>()?;
-    (io.kind() == io::ErrorKind::ConnectionRefused).then_some(Outcome::Unreachable)
+    match io.kind() {
+        io::ErrorKind::ConnectionRefused => Some(Outcome::Unreachable),
+        _ if is_exhaustion(error) => Some(Outcome::Abandoned),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -54,9 +59,11 @@ mod tests {
     fn reads_the_whole_chain() {
         let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
         let late = Error::new(ErrorKind::RequestTimeout, "late");
-        let table: [(Box<dyn StdError>, Outcome); 4] = [
+        let full = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let table: [(Box<dyn StdError>, Outcome); 5] = [
             (Box::new(io::Error::other(refused)), Outcome::Unreachable),
             (Box::new(io::Error::other(late)), Outcome::Abandoned),
+            (Box::new(io::Error::other(full)), Outcome::Abandoned),
             (Box::new(io::Error::other(AttemptFailed::new(Outcome::Reset, "x"))), Outcome::Reset),
             (Box::new(io::Error::other("x")), Outcome::Unknown),
         ];

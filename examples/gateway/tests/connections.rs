@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tower_azure_openai::body::Body;
 
@@ -172,6 +175,52 @@ async fn silent_connections_do_not_take_the_descriptors_of_others() {
     gateway.becomes_idle_and_has_learnt_nothing().await;
 }
 
+/// One connection of a client can need many to backends.
+#[tokio::test]
+async fn want_of_descriptors_is_no_backends_failure() {
+    const REQUESTS: usize = 120;
+    let (go_on, gone_on) = watch::channel(false);
+    let url = http_support::serve(move |_| {
+        let mut gone_on = gone_on.clone();
+        async move {
+            gone_on.wait_for(|go_on| *go_on).await.unwrap();
+            Response::builder().header("content-type", "application/json").body(Body::from("{}")).unwrap()
+        }
+    })
+    .await;
+    let backends = process::backends(&[("east", &url), ("west", &url)]);
+    let config = [LISTEN, &backends, &process::client(KEY)].concat();
+    let mut gateway = Gateway::start_with_descriptors(64, &config).await;
+    let admin = gateway.admin().await;
+    let io = TokioIo::new(connect(&gateway.url).await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = || {
+        let answer = sender.send_request(http_support::chat_request("http://gateway.example", KEY));
+        async { http_support::Answer::read(answer.await.unwrap()).await }
+    };
+    let mut running: FuturesUnordered<_> = (0..REQUESTS).map(|_| ask()).collect();
+    let mut refused = 0;
+    while refused < REQUESTS - 64 {
+        let answer = soon("a refusal", running.next()).await.unwrap();
+        process::is(&answer, 503, "overloaded");
+        refused += 1;
+    }
+    for path in ["livez", "readyz"] {
+        assert_eq!(get(format!("{admin}/{path}")).await.status, 200, "{path}");
+    }
+    go_on.send(true).unwrap();
+    while let Some(answer) = soon("an answer", running.next()).await {
+        refused += usize::from(answer.status == 503);
+        assert!(answer.status == 200 || answer.code() == "overloaded", "{}", answer.text());
+    }
+    assert!(refused < REQUESTS, "some were served");
+    assert_eq!(soon("an answer", ask()).await.status, 200, "descriptors have returned");
+    gateway.becomes_idle_and_has_learnt_nothing().await;
+    let told = gateway.stderr.lines(&["WARN", "out of file descriptors"]).len();
+    assert!((1..refused / 4).contains(&told), "{told} lines for {refused} requests");
+}
+
 #[tokio::test]
 async fn a_websocket_ends_with_the_key_that_opened_it() {
     let (_east, server) = serve("east").await;
@@ -196,7 +245,7 @@ async fn a_websocket_ends_with_the_key_that_opened_it() {
 async fn next_of(
     socket: &mut crate::websocket::Socket,
 ) -> Option<Result<tokio_tungstenite::tungstenite::Message, tokio_tungstenite::tungstenite::Error>> {
-    futures_util::StreamExt::next(socket).await
+    socket.next().await
 }
 
 #[tokio::test]

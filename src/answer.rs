@@ -35,7 +35,7 @@ pub(super) fn to_cause(cause: &Error) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(wait) = cause.retry_after() {
         match cause.kind() {
-            ErrorKind::NoTargetDown => wait::set_for_outage(headers, wait),
+            ErrorKind::NoTargetDown => wait::set_for_outage(headers, wait, cause.spread()),
             ErrorKind::QuotaExceeded => wait::set_true_seconds(headers, wait),
             _ => wait::set(headers, wait),
         }

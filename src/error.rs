@@ -22,6 +22,7 @@ pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
+    spread: Option<Duration>,
     must_not_repeat: bool,
     source: Option<BoxError>,
 }
@@ -91,7 +92,7 @@ pub enum ErrorKind {
 impl Error {
     /// A cause with the message that the client gets.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, must_not_repeat: false, source: None }
+        Self { kind, message: message.into(), retry_after: None, spread: None, must_not_repeat: false, source: None }
     }
 
     /// Says how long to wait, for the wait headers of the answer.
@@ -133,6 +134,11 @@ impl Error {
         self.retry_after
     }
 
+    /// How much later than that this client may come, where the pool said so.
+    pub(crate) const fn spread(&self) -> Option<Duration> {
+        self.spread
+    }
+
     /// Whether the request may have taken effect.
     #[must_use]
     pub const fn is_not_repeatable(&self) -> bool {
@@ -163,6 +169,7 @@ impl Error {
             kind: self.kind,
             message: self.message.clone(),
             retry_after: self.retry_after,
+            spread: self.spread,
             must_not_repeat: self.must_not_repeat,
             source: None,
         }
@@ -232,7 +239,8 @@ impl From<NoTarget> for Error {
                 (ErrorKind::NoTargetDown, "No backend that could serve this is available. Wait as the headers say.")
             }
         };
-        Self::new(kind, message).with_retry_after(none.retry_after.unwrap_or(UNKNOWN_WAIT))
+        let cause = Self::new(kind, message).with_retry_after(none.retry_after.unwrap_or(UNKNOWN_WAIT));
+        Self { spread: none.spread, ..cause }
     }
 }
 

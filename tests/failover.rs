@@ -15,10 +15,11 @@ use tokio::time::{Instant, advance};
 use tower::{BoxError, Layer as _, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::context::{AttemptFailed, Attempts, FreshCredential};
+use tower_azure_openai::context::{AttemptFailed, Attempts, Client, FreshCredential};
 use tower_azure_openai::failover::{Condition, FailoverLayer, RetryBudget};
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::pool::Deployment;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
 use tower_azure_openai::testkit::Fault;
@@ -326,6 +327,32 @@ mod fleets {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_client_cannot_spend_the_budget_of_all() {
+        let fleet = Fleet::new(2);
+        fleet.always(0, Fault::status(500));
+        // Without circuits, which would spare the first backend.
+        let stack = ServiceBuilder::new()
+            .layer(FailoverLayer::new().budget(RetryBudget::new(0.0)))
+            .layer(SelectBackendLayer::new(fleet.pool.clone()))
+            .layer(ForwardLayer::new())
+            .service(fleet.network());
+        let served = async |client: &str, requests: usize| {
+            let mut served = 0;
+            for _ in 0..requests {
+                let mut request = chat();
+                request.extensions_mut().insert(Client::new(client));
+                served += usize::from(stack.clone().oneshot(request).await.unwrap().status() == 200);
+            }
+            served
+        };
+        assert_eq!(served("greedy", 500).await, 50);
+        assert_eq!(served("modest", 20).await, 20);
+        assert_eq!(served("greedy", 20).await, 0);
+        advance(Duration::from_secs(11)).await;
+        assert_eq!(served("greedy", 20).await, 20);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_spent_budget_ends_with_the_answer_in_hand() {
         let fleet = Fleet::new(3);
         (0..3).for_each(|i| fleet.always(i, Fault::status(500)));
@@ -531,6 +558,43 @@ mod endings {
             let failures = fleet.pool.status().backends[0].deployments[0].failures;
             assert_eq!((failures, fleet.in_flight()), (0, 0), "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_429_to_what_no_quota_has_room_for_opens_nothing() {
+        let sends = |body: String| post(CHAT, body);
+        let too_long = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(1_000));
+        let too_much = r#"{"messages":[],"max_tokens":600,"n":2}"#.to_owned();
+        let declared = || Deployment::new("gpt-4o").tokens_per_minute(1_000);
+        for body in [too_long, too_much] {
+            for is_declared in [false, true] {
+                let (deployment, limit) =
+                    if is_declared { (declared(), None) } else { (Deployment::new("gpt-4o"), Some("1000")) };
+                let fleet = Fleet::of(2, &deployment);
+                (0..2).for_each(|i| fleet.reply(i, move |_| Ok(throttled(limit))));
+                for _ in 0..3 {
+                    let answer = send(&fleet.gateway(), sends(body.clone())).await;
+                    assert_eq!(answer.status(), 429);
+                    assert_eq!(waits(&answer), (Some("30000"), Some("30")));
+                }
+                assert_eq!((fleet.counts(), fleet.circuits()), (vec![3, 3], vec!["closed"; 2]));
+                assert_eq!(send(&fleet.gateway(), sends(HELLO.to_owned())).await.status(), 429);
+                assert_eq!(fleet.circuits(), ["open"; 2], "this one has room when the quota has");
+            }
+        }
+        let fleet = Fleet::new(1);
+        fleet.reply(0, |_| Ok(throttled(None)));
+        send(&fleet.gateway(), sends(r#"{"messages":[],"max_tokens":99999999}"#.to_owned())).await;
+        assert_eq!(fleet.circuits(), ["open"], "where no quota is known");
+    }
+
+    fn throttled(limit: Option<&str>) -> Response<Body> {
+        let mut answer = answer(429);
+        answer.headers_mut().insert("retry-after", "30".parse().unwrap());
+        if let Some(limit) = limit {
+            answer.headers_mut().insert("x-ratelimit-limit-tokens", limit.parse().unwrap());
+        }
+        answer
     }
 
     #[tokio::test(start_paused = true)]

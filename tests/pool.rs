@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::time::advance;
@@ -479,7 +479,7 @@ mod status {
                 "backends": [
                     {
                         "name": "ptu-eastus", "region": "eastus", "geography": "us", "priority": 0, "weight": 1,
-                        "drained": false, "in_flight": 3, "identity": "key",
+                        "drained": false, "in_flight": 3, "identity": "key", "last_error": null, "last_error_since_ms": null,
                         "deployments": [{
                             "name": "gpt-4o-ptu", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
                             "circuit": "open", "reopens_in_ms": 280, "in_flight": 3,
@@ -489,7 +489,7 @@ mod status {
                     },
                     {
                         "name": "paygo", "region": null, "geography": null, "priority": 1, "weight": 0,
-                        "drained": true, "in_flight": 0, "identity": "ok",
+                        "drained": true, "in_flight": 0, "identity": "ok", "last_error": null, "last_error_since_ms": null,
                         "deployments": [{
                             "name": "gpt-4o", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
                             "circuit": "closed", "reopens_in_ms": null, "in_flight": 0,
@@ -855,6 +855,27 @@ mod outages {
         advance(Duration::from_secs(2)).await;
         let none = pool.acquire(&Query::new(Some("x")), |_| 0).unwrap_err();
         assert_eq!((none.reason, none.retry_after), (NoTargetReason::Throttled, Some(Duration::from_secs(1))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_error_lasts_until_a_request_sent_since_is_answered() {
+        let pool = three();
+        let told = |name: &str| {
+            let backend = pool.status().backends.into_iter().find(|backend| backend.name == name).unwrap();
+            backend.last_error.zip(backend.last_error_since_ms)
+        };
+        let old = permit(&pool, "a");
+        advance(Duration::from_millis(1)).await;
+        permit(&pool, "a").record(&Outcome::Unreachable);
+        advance(Duration::from_millis(40)).await;
+        permit(&pool, "a").record(&Outcome::Unreachable);
+        assert_eq!((told("a"), told("b")), (Some(("no connection".to_owned(), 40)), None));
+        old.observe(&HeaderMap::new());
+        assert!(told("a").is_some(), "a connection from before says nothing of new ones");
+        permit(&pool, "a").observe(&HeaderMap::new());
+        assert_eq!(told("a"), None);
+        permit(&pool, "b").record(&Outcome::TimedOut(Phase::Answer));
+        assert_eq!(told("b"), None, "there was a connection");
     }
 
     #[tokio::test(start_paused = true)]

@@ -335,6 +335,34 @@ fn a_recovered_backend_is_noticed() {
 }
 
 #[test]
+fn a_ptu_is_used_again_within_two_seconds_of_its_outage() {
+    for (what, outage) in [("refusing", Weather::refusing()), ("lost", Weather::lost())] {
+        for seed in 1..=5 {
+            let ptu = Backend::provisioned("ptu", 400_000).weather(outage.from(s(20)).lasting(s(120)));
+            let scenario = Scenario::new(what)
+                .lasting(s(200))
+                .backend(ptu)
+                .backend(Backend::standard("paygo", 2_000_000).priority(1))
+                .traffic(Traffic::poisson(8.0));
+            let report = default(&scenario.seed(seed));
+            let back = report.target("ptu").after_outage;
+            assert!(back.times == 1 && back.longest_ms <= 2_000, "{what}: {back:?}\n{report}");
+            report.assert_goodput_at_least(1.0);
+        }
+    }
+}
+
+#[test]
+fn an_outage_of_all_is_the_same_each_time() {
+    let run = || {
+        let outage = Weather::refusing().from(s(5)).lasting(s(10));
+        let scenario = two(s(30)).weather("a", outage).weather("b", outage);
+        default(&scenario.traffic(Traffic::poisson(10.0).sdk(Sdk::python()))).to_string()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
 fn pictures_are_whole() {
     let svg = default(&two(s(20))).to_svg();
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && !svg.contains("NaN") && !svg.contains("inf"));

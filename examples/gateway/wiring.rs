@@ -325,6 +325,9 @@ fn deployment(described: &backends::Deployment) -> Deployment {
     if let Some(version) = &described.version {
         deployment = deployment.version(version);
     }
+    if let Some(tokens) = described.tokens_per_minute {
+        deployment = deployment.tokens_per_minute(u64::from(tokens.get()));
+    }
     match &described.quota_group {
         Some(group) => deployment.quota_group(group),
         None => deployment,

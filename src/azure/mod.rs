@@ -17,6 +17,7 @@
 //! - [`stream_event`]: what one of them means
 //! - [`usage`]: tokens and seconds that an answer says it used
 
+pub(crate) mod asked;
 pub mod batch_file;
 pub mod client_secret;
 pub mod envelope;

@@ -33,6 +33,12 @@ impl Watch {
         }
     }
 
+    fn explain(&mut self, failed: &AttemptFailed) {
+        if let Self::Pool(permit) = self {
+            permit.explain(failed.cause());
+        }
+    }
+
     fn observe(&self, headers: &HeaderMap) {
         if let Self::Pool(permit) = self {
             permit.observe(headers);
@@ -142,8 +148,9 @@ fn settle(
 ) -> Result<Response<ResponseBody>, BoxError> {
     let outcome = read.as_ref().map_or_else(AttemptFailed::outcome, |(_, outcome)| *outcome);
     if let Some(watch) = &mut watch {
-        if let Ok((answer, _)) = &read {
-            watch.observe(answer.headers());
+        match &read {
+            Ok((answer, _)) => watch.observe(answer.headers()),
+            Err(failed) => watch.explain(failed),
         }
         match outcome {
             Outcome::Success => watch.commit(),

@@ -1,9 +1,12 @@
+use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
 
 use tower::BoxError;
 
+use super::Reason;
 use crate::azure::Outcome;
+use crate::error::causes;
 
 /// An attempt that ended without an answer, and what that means.
 #[derive(Debug)]
@@ -30,6 +33,16 @@ impl AttemptFailed {
     #[must_use]
     pub const fn is_in_preamble(&self) -> bool {
         self.in_preamble
+    }
+
+    /// Why, in words that name no host: errors of others may hold an address, so that only their kinds are told.
+    pub(crate) fn cause(&self) -> Cow<'static, str> {
+        let told = causes(self.source.as_ref()).find_map(|cause| {
+            let reason = cause.downcast_ref::<Reason>().map(Reason::to_string);
+            let kind = || cause.downcast_ref::<io::Error>().map(io::Error::kind);
+            reason.or_else(|| kind().filter(|kind| *kind != io::ErrorKind::Other).map(|kind| kind.to_string()))
+        });
+        told.map_or("no connection".into(), Cow::Owned)
     }
 
     /// What it means.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::pool::{NoTargetReason, ceil_ms};
+use crate::pool::{NoTarget, ceil_ms};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -36,17 +36,19 @@ pub(crate) fn set_true_seconds(headers: &mut HeaderMap, wait: Duration) {
 /// Replaces what an answer says that tells of an outage.
 ///
 /// Client libraries come again twice, within less than a second of their own, and then give up: so that they ride out a short
-/// outage it is [`OUTAGE`] at least, and up to as much more, so that they do not all come at once.
-pub(crate) fn set_for_outage(headers: &mut HeaderMap, wait: Duration) {
-    let jitter = getrandom::u64().unwrap_or_default() % ceil_ms(OUTAGE);
-    set(headers, wait.max(OUTAGE) + Duration::from_millis(jitter));
+/// outage it is [`OUTAGE`] at least, and up to as much more, so that they do not all come at once: `spread`, or by chance where
+/// no pool or circuit said how much.
+pub(crate) fn set_for_outage(headers: &mut HeaderMap, wait: Duration, spread: Option<Duration>) {
+    let by_chance = || Duration::from_millis(getrandom::u64().unwrap_or_default() % ceil_ms(OUTAGE));
+    set(headers, wait.max(OUTAGE) + spread.unwrap_or_else(by_chance));
 }
 
 /// The same on an answer of a backend, when that is how the pool looks.
-pub(crate) fn set_by_outlook<B>(answer: &mut Response<B>, reason: NoTargetReason, wait: Duration) {
-    let is_outage = matches!(reason, NoTargetReason::Down | NoTargetReason::Pinned);
+pub(crate) fn set_by_outlook<B>(answer: &mut Response<B>, none: &NoTarget, wait: Duration) {
     match answer.status() {
-        StatusCode::SERVICE_UNAVAILABLE if is_outage => set_for_outage(answer.headers_mut(), wait),
+        StatusCode::SERVICE_UNAVAILABLE if none.reason.is_outage() => {
+            set_for_outage(answer.headers_mut(), wait, none.spread);
+        }
         _ => set(answer.headers_mut(), wait),
     }
 }
@@ -62,9 +64,9 @@ mod tests {
 
     #[test]
     fn an_outage_is_waited_for_a_second_or_two() {
-        let told = |wait| {
+        let told = |wait, spread: Option<Duration>| {
             let mut headers = HeaderMap::new();
-            set_for_outage(&mut headers, Duration::from_millis(wait));
+            set_for_outage(&mut headers, Duration::from_millis(wait), spread);
             let number = |name| headers[name].to_str().unwrap().parse::<u64>().unwrap();
             assert_eq!(number(RETRY_AFTER), number(RETRY_AFTER_MS).div_ceil(1_000));
             number(RETRY_AFTER_MS)
@@ -72,7 +74,8 @@ mod tests {
         for (wait, from, to) in
             [(0, 1_000, 2_000), (250, 1_000, 2_000), (5_000, 5_000, 6_000), (58_999, 58_999, 59_001)]
         {
-            assert!((0..100).all(|_| (from..to).contains(&told(wait))), "{wait}");
+            assert!((0..100).all(|_| (from..to).contains(&told(wait, None))), "{wait}");
+            assert_eq!(told(wait, Some(Duration::ZERO)), from);
         }
     }
 

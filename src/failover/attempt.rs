@@ -99,7 +99,7 @@ where
             failures += u32::from(costs);
             Box::pin(ending.keep(answer, outcome)).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on = || attempts.can_go_on(terms.query(&route)) && config.budget.withdraw();
+            let goes_on = || attempts.can_go_on(terms.query(&route)) && config.budget.withdraw(terms.client.as_ref());
             if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }

@@ -71,11 +71,13 @@ impl<'a> Ending<'a> {
         }
         if let Some((mut answer, outcome)) = self.kept {
             if wait::is_due(answer.status()) {
-                let soonest = outlook().and_then(|none| Some((none.reason, none.retry_after?)));
-                // Where no circuit learns, a target that asked to wait seems to admit at once: what it said stands.
+                let soonest = outlook().and_then(|none| Some((none, none.retry_after?)));
+                // Where no circuit learns, or for this request alone, a target that asked to wait seems to admit at once: what it said stands.
                 let known = soonest.filter(|(_, wait)| !wait.is_zero() || outcome.hint().is_none());
-                if let Some((reason, wait)) = known {
-                    wait::set_by_outlook(&mut answer, reason, wait);
+                match (known, outcome.hint()) {
+                    (Some((none, wait)), _) => wait::set_by_outlook(&mut answer, &none, wait),
+                    (None, Some(hint)) => wait::set(answer.headers_mut(), hint),
+                    (None, None) => {}
                 }
             }
             let in_preamble = answer.extensions().get::<InPreamble>().is_some();

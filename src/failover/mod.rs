@@ -5,7 +5,8 @@
 //!    deployment, 400 to encrypted content that only another resource can read. It moves on to the next eligible target always, and costs neither attempts nor budget.
 //! 3. An *unknown* outcome (a timeout or reset after sending, 408, 5xx) moves on only where a repeat costs tokens but changes
 //!    nothing the client can name ([`Repeat::Safe`](crate::azure::operation::Repeat)), at most
-//!    [`attempts`](FailoverLayer::attempts) times in total, and while the process-wide [`RetryBudget`] lasts.
+//!    [`attempts`](FailoverLayer::attempts) times in total, and while the process-wide [`RetryBudget`] lasts,
+//!    of which one client can use half.
 //!    So does an error in the preamble of a stream, its breaking off there, or its end without anything delivered
 //!    ([`Condition::StreamPreamble`]). A rate limit in a preamble is a refusal where a repeat is safe, and unknown otherwise:
 //!    what the stream had announced may exist.
@@ -83,11 +84,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use tower::BoxError;
-use tower::retry::budget::Budget;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::budget::{DEFAULT_RATIO, RESERVE, RetryBudget, WINDOW};
+pub use self::budget::{ClientBudget, DEFAULT_RATIO, RESERVE, RetryBudget, SHARE_OF_ONE, WINDOW};
 use self::condition::Conditions;
 pub use self::condition::{Condition, UnknownCondition};
 pub use self::future::ResponseFuture;
@@ -113,7 +113,7 @@ struct Config {
     on: Conditions,
     ready_timeout: Duration,
     classify: Arc<dyn ClassifyError>,
-    budget: Arc<dyn Budget + Send + Sync>,
+    budget: Arc<dyn ClientBudget>,
 }
 
 impl FailoverLayer {
@@ -138,8 +138,8 @@ impl FailoverLayer {
         self.with(|config| config.on = Conditions::new(conditions))
     }
 
-    /// The budget that retries after unknown outcomes are taken from.
-    pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
+    /// The budget that retries after unknown outcomes are taken from: a [`RetryBudget`], or any of tower's.
+    pub fn budget(self, budget: impl ClientBudget + 'static) -> Self {
         self.with(|config| config.budget = Arc::new(budget))
     }
 

@@ -4,9 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
+use crate::azure::asked;
 use crate::azure::estimate::Text;
 
 /// How many pairs of client and alias have a mean of their own: 10,000.
@@ -40,34 +39,9 @@ impl MeanOutputs {
     /// `max_output_tokens` for each of `n` answers, else what this client's answers have on average.
     pub(super) fn reservation(&self, client: &Arc<str>, alias: Option<&str>, body: &[u8]) -> u64 {
         let prompt = Text::of_prompt(body).tokens();
-        let asked = serde_json::from_slice::<Asked<'_>>(body).ok().and_then(|asked| asked.output());
-        let output = asked.unwrap_or_else(|| alias.map_or(0, |alias| self.of(client, alias)));
+        let output = asked::output(body).unwrap_or_else(|| alias.map_or(0, |alias| self.of(client, alias)));
         prompt.saturating_add(output)
     }
-}
-
-/// What a request says of its answer's length.
-#[derive(Deserialize)]
-struct Asked<'a> {
-    #[serde(borrow)]
-    max_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    n: Option<&'a RawValue>,
-}
-
-impl Asked<'_> {
-    fn output(&self) -> Option<u64> {
-        let most = self.max_completion_tokens.or(self.max_output_tokens).or(self.max_tokens).and_then(count)?;
-        Some(most.saturating_mul(self.n.and_then(count).unwrap_or(1)))
-    }
-}
-
-fn count(raw: &RawValue) -> Option<u64> {
-    raw.get().parse::<u32>().ok().map(u64::from)
 }
 
 #[cfg(test)]

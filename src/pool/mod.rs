@@ -81,7 +81,13 @@ impl Pool {
     fn from_description(checked: Checked) -> Result<Self, BuildError> {
         let epoch = Instant::now();
         let table = ArcSwap::from_pointee(Table::build(checked, epoch, None));
-        Ok(Self(Arc::new(Shared { epoch, table, changing: Arc::default(), draws: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Shared {
+            epoch,
+            table,
+            changing: Arc::default(),
+            draws: AtomicU64::new(0),
+            spread: <_>::default(),
+        })))
     }
 
     /// Takes another description. Running requests finish where they are; what a target learned is kept where its backend
@@ -107,7 +113,7 @@ impl Pool {
         let _changing = self.changing();
         let table = ArcSwap::from_pointee(self.rebuilt(description)?);
         let (epoch, changing) = (self.0.epoch, self.0.changing.clone());
-        Ok(Self(Arc::new(Shared { epoch, table, changing, draws: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Shared { epoch, table, changing, draws: AtomicU64::new(0), spread: <_>::default() })))
     }
 
     /// Gives a backend another share inside its priority group; 0 drains it.

@@ -59,7 +59,7 @@ impl Sent {
         if permit.is_none() && wait::is_due(answer.status()) {
             let outlook = self.pool.outlook(&self.terms.query(&self.route));
             if let Some(soonest) = outlook.retry_after {
-                wait::set_by_outlook(&mut answer, outlook.reason, soonest);
+                wait::set_by_outlook(&mut answer, &outlook, soonest);
             }
         }
         let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;

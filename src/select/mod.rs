@@ -214,6 +214,9 @@ impl<S, P: Policy> SelectBackend<S, P> {
         let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
         let mut permit = self.permit(route, terms, &attempts)?;
         attempts.sent_to(permit.target(), &self.pool);
+        if let Some(body) = request.body().as_bytes() {
+            permit.carries(body.clone());
+        }
         // How soon a socket is accepted says nothing of how soon an answer comes.
         if request.extensions().get::<SocketFrame>().is_none() {
             permit.sent(route.kind());

@@ -126,6 +126,15 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    serve_on(listener, answer);
+    url
+}
+
+pub(crate) fn serve_on<S, F>(listener: TcpListener, answer: S)
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
@@ -141,5 +150,4 @@ where
             });
         }
     });
-    url
 }

@@ -47,10 +47,15 @@ pub struct Fleet {
 
 impl Fleet {
     pub fn new(n: usize) -> Self {
+        Self::of(n, &Deployment::new("gpt-4o"))
+    }
+
+    /// With this deployment at each.
+    pub fn of(n: usize, deployment: &Deployment) -> Self {
         let mut pool = Pool::builder();
         for i in 0..n {
             let backend = Backend::new(format!("b{i}"), format!("https://b{i}.example")).priority(i as u32);
-            pool = pool.add_backend(backend.add_deployment(Deployment::new("gpt-4o")));
+            pool = pool.add_backend(backend.add_deployment(deployment.clone()));
         }
         let simulated = |i| {
             let deployment = SimulatedDeployment::standard("gpt-4o");

@@ -48,6 +48,7 @@ pub(crate) struct Deployment {
     pub(crate) priority: u32,
     pub(crate) weight: u32,
     pub(crate) quota_group: Option<String>,
+    pub(crate) tokens_per_minute: Option<NonZeroU32>,
 }
 
 #[derive(Debug)]
@@ -157,6 +158,7 @@ impl Deployment {
             priority: s.integer("priority", 0..=MAX_PRIORITY).unwrap_or(backend.priority),
             weight: s.integer("weight", 0..=MAX_WEIGHT).unwrap_or(backend.weight),
             quota_group: s.name("quota_group").or_else(|| backend.quota_group.clone()),
+            tokens_per_minute: s.integer("tokens_per_minute", 0..=u32::MAX).and_then(NonZeroU32::new),
             name,
             alias,
         }

@@ -8,7 +8,6 @@ use super::reader::Section;
 #[derive(Clone, Copy, Debug)]
 enum Known {
     /// Something that has no default: its presence asks for the feature.
-    AnyCount,
     AnyTable,
     AnyText,
     Count(u32),
@@ -22,7 +21,6 @@ enum Known {
 const KEYS: &[(&str, Known)] = &[
     ("shutdown_delay", Known::Text("0s")),
     ("threads", Known::Count(0)),
-    ("backends[].deployments[].tokens_per_minute", Known::AnyCount),
     ("clients[].priority", Known::Text("normal")),
     ("limits.in_flight", Known::Count(0)),
     ("forward.proxy", Known::AnyText),
@@ -61,7 +59,6 @@ impl Known {
     /// Whether the value has the right type and is not the default.
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
-            Self::AnyCount => section.integer(key, 0..=u32::MAX).is_some(),
             Self::AnyTable => section.table(key).is_some(),
             Self::AnyText => section.text(key).is_some(),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),

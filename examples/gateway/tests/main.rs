@@ -23,6 +23,7 @@ mod lifecycle;
 mod live;
 mod malformed;
 mod memory;
+mod outages;
 mod output;
 mod process;
 mod realtime;

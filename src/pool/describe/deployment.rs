@@ -11,6 +11,7 @@ pub struct Deployment {
     pub(in crate::pool) priority: Option<u32>,
     pub(in crate::pool) weight: Option<u32>,
     pub(in crate::pool) quota_group: Option<String>,
+    pub(in crate::pool) tokens_per_minute: Option<u64>,
 }
 
 impl Deployment {
@@ -24,6 +25,7 @@ impl Deployment {
             priority: None,
             weight: None,
             quota_group: None,
+            tokens_per_minute: None,
         }
     }
 
@@ -60,6 +62,13 @@ impl Deployment {
     /// Overrides the backend's quota group.
     pub fn quota_group(mut self, group: impl Into<String>) -> Self {
         self.quota_group = Some(group.into());
+        self
+    }
+
+    /// The tokens of its quota, where they are known; what it reports with its answers counts before. A request that is larger
+    /// than that is refused for its own size, and its 429 opens no circuit.
+    pub const fn tokens_per_minute(mut self, tokens: u64) -> Self {
+        self.tokens_per_minute = Some(tokens);
         self
     }
 

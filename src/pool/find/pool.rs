@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::Table;
-use crate::pool::live::{Live, Neighbours, Target};
+use crate::pool::live::{Live, Neighbours, Spread, Target};
 
 /// The backends, their targets and their live state. See the [module docs](crate::pool).
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub(in crate::pool) struct Shared {
     pub(in crate::pool) changing: Arc<Mutex<()>>,
     /// How many requests of nobody in particular were given a release.
     pub(in crate::pool) draws: AtomicU64,
+    /// Of those who are told of an outage.
+    pub(in crate::pool) spread: Spread,
 }
 
 impl Pool {

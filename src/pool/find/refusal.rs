@@ -57,7 +57,7 @@ impl<'a> View<'a> {
             }
             _ => None,
         };
-        NoTarget { reason, retry_after }
+        NoTarget::new(reason, retry_after)
     }
 
     /// What keeps the query from the targets that were not tried; `None` when one of them can take it now, or there is none.
@@ -67,7 +67,7 @@ impl<'a> View<'a> {
         let soonest = waits.min().filter(|wait| !wait.is_zero())?;
         let is_waited_for = group.targets().filter(is_untried).any(|target| self.is_waiting(target));
         let reason = if is_waited_for { NoTargetReason::Throttled } else { NoTargetReason::Down };
-        Some(NoTarget { reason, retry_after: Some(soonest) })
+        Some(NoTarget::new(reason, Some(soonest)))
     }
 
     fn reason(&self, all: impl Iterator<Item = Barriers> + Clone) -> NoTargetReason {

@@ -122,7 +122,7 @@ impl Pool {
     }
 
     fn why_not(&self, group: &Group, view: View<'_>) -> NoTarget {
-        view.why_not(group, self.probe_interval())
+        view.why_not(group, self.probe_interval()).spread(&self.0.spread)
     }
 
     /// All that a query can see now.

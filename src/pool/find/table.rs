@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
@@ -242,8 +241,10 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn resource(&self, backend: &Backend, endpoint: Endpoint, names: Names) -> Arc<Resource> {
         let known = self.before.and_then(|table| table.find(backend, &endpoint, None));
-        let in_flight =
-            known.map_or_else(|| Arc::new(AtomicU32::new(0)), |target| target.inner.backend.in_flight.clone());
+        let (in_flight, trouble) = match known.map(|target| &target.inner.backend) {
+            Some(known) => (known.in_flight.clone(), known.trouble.clone()),
+            None => <_>::default(),
+        };
         Arc::new(Resource {
             name: backend.name.as_str().into(),
             kind: backend.kind,
@@ -255,6 +256,7 @@ impl Maker<'_> {
             place: Place { geography: backend.geography.as_deref().map(Into::into), processing: backend.processing },
             names,
             in_flight,
+            trouble,
         })
     }
 
@@ -283,6 +285,7 @@ impl Maker<'_> {
                 alias: d.alias_name().into(),
                 model: d.model_name().into(),
                 version: d.version.as_deref().map(Into::into),
+                tokens_per_minute: d.tokens_per_minute,
             }),
             quota_group: deployment
                 .and_then(|d| d.quota_group.as_deref())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::permit::Admission;
-use super::{CircuitState, Live, NoTarget, NoTargetReason};
+use super::{CircuitState, Live, NoTarget, NoTargetReason, Spread};
 use crate::azure::Outcome;
 use crate::pool::describe::CircuitConfig;
 
@@ -13,12 +13,19 @@ use crate::pool::describe::CircuitConfig;
 ///
 /// There is nobody else to go to, so a run of 5xx answers opens it like any other failures.
 #[derive(Clone, Debug)]
-pub struct Breaker(Arc<Live>);
+pub struct Breaker(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    live: Arc<Live>,
+    spread: Spread,
+}
 
 impl Breaker {
     /// A closed circuit; `name` appears in the log line of each transition.
     pub fn new(name: impl Into<String>, config: CircuitConfig) -> Self {
-        Self(Live::new(name.into(), Instant::now(), config))
+        let live = Live::new(name.into(), Instant::now(), config);
+        Self(Arc::new(Shared { live, spread: Spread::default() }))
     }
 
     /// Admission for one request.
@@ -27,18 +34,18 @@ impl Breaker {
     /// The circuit refuses; says for how long.
     pub fn acquire(&self) -> Result<BreakerPermit, NoTarget> {
         let now = Instant::now();
-        Admission::take(&self.0, now).map(BreakerPermit).ok_or_else(|| self.why_not(now))
+        Admission::take(&self.0.live, now).map(BreakerPermit).ok_or_else(|| self.why_not(now))
     }
 
     /// The state now.
     #[must_use]
     pub fn state(&self) -> CircuitState {
-        self.0.state(Instant::now())
+        self.0.live.state(Instant::now())
     }
 
     fn why_not(&self, now: Instant) -> NoTarget {
-        let reason = if self.0.is_throttled(now) { NoTargetReason::Throttled } else { NoTargetReason::Down };
-        NoTarget { reason, retry_after: Some(self.0.waits(now)) }
+        let reason = if self.0.live.is_throttled(now) { NoTargetReason::Throttled } else { NoTargetReason::Down };
+        NoTarget::new(reason, Some(self.0.live.waits(now))).spread(&self.0.spread)
     }
 }
 

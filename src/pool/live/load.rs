@@ -124,6 +124,7 @@ pub(in crate::pool) struct Room {
     report: Option<(f64, Instant)>,
     most_requests: u64,
     most_tokens: u64,
+    token_limit: Option<u64>,
 }
 
 impl Room {
@@ -131,9 +132,15 @@ impl Room {
         let provisioned = signals.utilization.map(|used| (1.0 - used).max(0.0));
         let requests = left(signals.requests, &mut self.most_requests);
         let tokens = left(signals.tokens, &mut self.most_tokens);
+        self.token_limit = signals.tokens.limit.or(self.token_limit);
         if let Some(room) = [provisioned, requests, tokens].into_iter().flatten().reduce(f64::min) {
             self.report = Some((room, now));
         }
+    }
+
+    /// The tokens that there are in all, as they were last reported.
+    pub(in crate::pool) const fn token_limit(&self) -> Option<u64> {
+        self.token_limit
     }
 
     /// From 0 to 1.

@@ -5,9 +5,11 @@ mod circuit;
 pub mod load;
 mod no_target;
 mod permit;
+mod spread;
 mod state;
 mod target;
 mod target_set;
+mod trouble;
 mod window;
 
 use std::time::Duration;
@@ -18,10 +20,12 @@ pub use self::load::RouteKind;
 pub use self::no_target::{NoTarget, NoTargetReason};
 pub(in crate::pool) use self::permit::Neighbours;
 pub use self::permit::{Permit, PermitCell};
+pub(in crate::pool) use self::spread::Spread;
 pub(in crate::pool) use self::state::Live;
 pub use self::target::Target;
 pub(in crate::pool) use self::target::{Inner, Names, Resource, Served};
 pub use self::target_set::TargetSet;
+pub(in crate::pool) use self::trouble::Trouble;
 
 /// Whole milliseconds, rounded up, so that who waits so long does not come too early.
 pub(crate) fn ceil_ms(wait: Duration) -> u64 {

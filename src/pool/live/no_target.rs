@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Spread;
+
 /// No target can take the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,6 +12,8 @@ pub struct NoTarget {
     pub reason: NoTargetReason,
     /// How long until a target that may serve the request admits one; `None` when none ever will as things stand.
     pub retry_after: Option<Duration>,
+    /// How much later than that this one may come, where all who come at once would be too many.
+    pub(crate) spread: Option<Duration>,
 }
 
 /// Why no target can take a request.
@@ -30,8 +34,25 @@ pub enum NoTargetReason {
     TokenMissing,
 }
 
+impl NoTargetReason {
+    /// Whether nobody asked to wait: those that could serve are gone.
+    pub(crate) const fn is_outage(self) -> bool {
+        matches!(self, Self::Down | Self::Pinned)
+    }
+}
+
 impl NoTarget {
+    pub(in crate::pool) const fn new(reason: NoTargetReason, retry_after: Option<Duration>) -> Self {
+        Self { reason, retry_after, spread: None }
+    }
+
     pub(in crate::pool) const fn not_served() -> Self {
-        Self { reason: NoTargetReason::NotServed, retry_after: None }
+        Self::new(NoTargetReason::NotServed, None)
+    }
+
+    /// An outage lasts for all alike.
+    pub(in crate::pool) fn spread(mut self, spread: &Spread) -> Self {
+        self.spread = self.reason.is_outage().then(|| spread.next());
+        self
     }
 }

@@ -1,17 +1,19 @@
 //! Admission by the circuit and a place in flight, taken together and given back together.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::circuit::{Ticket, Verdict};
 use super::{Live, RouteKind, Target};
-use crate::azure::Outcome;
 use crate::azure::signals::{self, Signals};
+use crate::azure::{Outcome, asked};
 
 /// What a permit has to know of the other targets, to tell what an outcome means for them.
 pub(in crate::pool) trait Neighbours: Send + Sync {
@@ -36,6 +38,11 @@ pub struct Permit {
     target: Target,
     admission: Admission,
     sent: Option<(RouteKind, Instant)>,
+    taken: Instant,
+    /// Why there was no connection, as far as that is known.
+    cause: Option<Cow<'static, str>>,
+    /// The body of the request until its answer begins, for what it asks of a quota.
+    body: Option<Bytes>,
 }
 
 impl Permit {
@@ -45,7 +52,7 @@ impl Permit {
         target: &Target,
         now: Instant,
     ) -> Option<Self> {
-        Self::take_place(neighbours, target, || Admission::take(&target.live, now))
+        Self::take_place(neighbours, target, now, || Admission::take(&target.live, now))
     }
 
     /// The same for a probe before its time.
@@ -54,12 +61,13 @@ impl Permit {
         target: &Target,
         now: Instant,
     ) -> Option<Self> {
-        Self::take_place(neighbours, target, || Admission::take_early(&target.live, now))
+        Self::take_place(neighbours, target, now, || Admission::take_early(&target.live, now))
     }
 
     fn take_place(
         neighbours: &Arc<impl Neighbours + 'static>,
         target: &Target,
+        now: Instant,
         admit: impl FnOnce() -> Option<Admission>,
     ) -> Option<Self> {
         let backend = &target.inner.backend;
@@ -76,6 +84,9 @@ impl Permit {
             target: target.clone(),
             admission,
             sent: None,
+            taken: now,
+            cause: None,
+            body: None,
         })
     }
 
@@ -92,9 +103,20 @@ impl Permit {
         self.target.live.measure(kind, |latency| latency.sent(now));
     }
 
+    /// Says what is sent, so that a quota which could never admit it is not taken for one that is used up.
+    pub(crate) fn carries(&mut self, body: Bytes) {
+        self.body = Some(body);
+    }
+
+    /// Says why the attempt ended without a connection, in words that hold no address.
+    pub(crate) fn explain(&mut self, cause: Cow<'static, str>) {
+        self.cause = Some(cause);
+    }
+
     /// Takes note of what the head of an answer says of the room that is left.
     pub fn observe(&self, headers: &HeaderMap) {
-        let live = &self.target.live;
+        let (live, backend) = (&self.target.live, &self.target.inner.backend);
+        backend.trouble.answered(&backend.name, self.taken, Instant::now());
         if signals::is_spilled_over(headers) {
             live.counters.spilled_over.fetch_add(1, Relaxed);
         }
@@ -112,6 +134,7 @@ impl Permit {
             self.target.live.measure(kind, |latency| latency.sample(now.saturating_duration_since(sent), now));
         }
         self.admission.commit(now);
+        self.body = None;
     }
 
     /// Records what the attempt taught. The first call decides, later ones change nothing.
@@ -136,7 +159,14 @@ impl Permit {
             Lesson::Unreachable => {
                 counters.failures.fetch_add(1, Relaxed);
                 self.admission.record(outcome, now);
+                let backend = &self.target.inner.backend;
+                backend.trouble.begin(&backend.name, self.cause.take().unwrap_or("no connection".into()), now);
                 self.neighbours.siblings(&self.target).iter().for_each(|sibling| sibling.live.fail(now));
+            }
+            // Whoever sends something smaller is admitted.
+            Lesson::Wait { quota: true, .. } if self.is_too_large() => {
+                counters.throttled.fetch_add(1, Relaxed);
+                self.admission.settle(Verdict::Neutral, now);
             }
             Lesson::Wait { hint, quota } => {
                 let counter = if quota { &counters.throttled } else { &counters.failures };
@@ -150,6 +180,14 @@ impl Permit {
                 }
             }
         }
+    }
+}
+
+impl Permit {
+    /// Whether the request asks for more than the whole quota of its target.
+    fn is_too_large(&self) -> bool {
+        let (Some(body), Some(limit)) = (&self.body, self.target.token_limit()) else { return false };
+        asked::tokens(body) > limit
     }
 }
 

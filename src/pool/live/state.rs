@@ -125,6 +125,10 @@ impl Live {
         self.load().room.at(now)
     }
 
+    pub(in crate::pool) fn token_limit(&self) -> Option<u64> {
+        self.load().room.token_limit()
+    }
+
     pub(in crate::pool) fn report(&self, signals: &Signals, now: Instant) {
         self.load().room.report(signals, now);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::load::LATENCY_DECAY;
-use super::{CircuitState, Live, RouteKind};
+use super::{CircuitState, Live, RouteKind, Trouble};
 use crate::pool::describe::{BackendKind, Credential, Endpoint, Place, Release};
 
 /// A backend with one of its deployments, or without one for calls that name no model.
@@ -50,6 +50,7 @@ pub(in crate::pool) struct Resource {
     pub(in crate::pool) place: Place,
     pub(in crate::pool) names: Names,
     pub(in crate::pool) in_flight: Arc<AtomicU32>,
+    pub(in crate::pool) trouble: Arc<Trouble>,
 }
 
 /// What a backend serves under any name of an alias, among what all backends serve.
@@ -73,6 +74,7 @@ pub(in crate::pool) struct Served {
     pub(in crate::pool) alias: Arc<str>,
     pub(in crate::pool) model: Box<str>,
     pub(in crate::pool) version: Option<Box<str>>,
+    pub(in crate::pool) tokens_per_minute: Option<u64>,
 }
 
 impl Target {
@@ -200,6 +202,12 @@ impl Target {
     #[must_use]
     pub fn room(&self, now: Instant) -> Option<f64> {
         self.live.room(now)
+    }
+
+    /// The tokens of its quota: what it reported last, else what it was declared with.
+    pub(super) fn token_limit(&self) -> Option<u64> {
+        let declared = || self.inner.deployment.as_ref().and_then(|served| served.tokens_per_minute);
+        self.live.token_limit().or_else(declared)
     }
 
     /// When the target last came back after failures; a wait that it asked for is none.

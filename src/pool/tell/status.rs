@@ -58,6 +58,10 @@ pub struct BackendStatus {
     pub in_flight: u32,
     /// `ok`, `key`, or a sentence that says what is wrong.
     pub identity: String,
+    /// Why no connection can be made, and `None` while there is none to tell of.
+    pub last_error: Option<String>,
+    /// Milliseconds since that began.
+    pub last_error_since_ms: Option<u64>,
     /// In the order of configuration.
     pub deployments: Vec<DeploymentStatus>,
 }
@@ -125,6 +129,7 @@ impl Release {
 impl Resource {
     fn status(&self, table: &Table, explained: &ExplainedBySlot, now: Instant) -> BackendStatus {
         let own = || table.deployed().filter(|target| target.inner.backend.name == self.name);
+        let trouble = self.trouble.report(now);
         BackendStatus {
             name: self.name.to_string(),
             region: self.region.as_deref().map(str::to_owned),
@@ -134,6 +139,8 @@ impl Resource {
             drained: self.weight == 0,
             in_flight: self.in_flight.load(Relaxed),
             identity: self.identity(own().any(|target| target.live.refuses_token(now))),
+            last_error: trouble.as_ref().map(|(cause, _)| cause.clone()),
+            last_error_since_ms: trouble.as_ref().map(|(_, since)| ceil_ms(*since)),
             deployments: own().filter_map(|target| target.status(explained, now)).collect(),
         }
     }

@@ -386,7 +386,8 @@ async fn ten_thousand_requests_at_once_are_counted_to_the_token() {
     let one = |n: u64| {
         let gateway = gateway.clone();
         async move {
-            let streams = if n % 2 == 0 { ",\"stream\":true,\"stream_options\":{\"include_usage\":true}" } else { "" };
+            let streams =
+                if n.is_multiple_of(2) { ",\"stream\":true,\"stream_options\":{\"include_usage\":true}" } else { "" };
             let client = n % 5;
             let body = format!("{{\"user\":\"team-{client}\",\"messages\":[]{streams}}}");
             let request = Request::post(CHAT).header("api-key", format!("key-of-the-team-{client}"));

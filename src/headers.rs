@@ -213,6 +213,13 @@ pub(crate) fn query_parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str
     })
 }
 
+/// A parameter by its value, with the `&` on one side of it.
+pub(crate) fn parameter_at(query: &str, value: &Range<usize>) -> Range<usize> {
+    let start = query[..value.start].rfind('&').unwrap_or(0);
+    let end = if start == 0 { (value.end + 1).min(query.len()) } else { value.end };
+    start..end
+}
+
 fn decoded(text: &str) -> Cow<'_, str> {
     match memchr(b'%', text.as_bytes()) {
         Some(_) => percent_decode_str(text).decode_utf8_lossy(),

@@ -11,7 +11,6 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
-use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::memchr;
@@ -83,14 +82,6 @@ pub const fn scan(operation: Operation) -> Option<NameScan> {
 }
 
 static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
-
-/// Whether these bytes are the name as a JSON string.
-pub(crate) fn is_name(body: &[u8], span: &Range<usize>, name: &str) -> bool {
-    let Some(written) = body.get(span.clone()) else { return false };
-    let plain = written.strip_prefix(b"\"").and_then(|written| written.strip_suffix(b"\""));
-    plain == Some(name.as_bytes()) && !name.contains(['"', '\\'])
-        || serde_json::from_slice::<String>(written).is_ok_and(|written| written == name)
-}
 
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use http::Extensions;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Extensions, Uri};
 
+use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 use crate::pool::Target;
 
@@ -146,6 +149,8 @@ struct Passed {
     layers: u32,
     /// The target in whose form the request is.
     forwarded_to: Option<Target>,
+    /// What inspection has read: the path, and the beginning of the body.
+    read: Option<(PathAndQuery, Bytes)>,
 }
 
 /// Notes that a request comes to a layer.
@@ -166,6 +171,32 @@ pub(crate) fn enter(layer: LayerName, extensions: &mut Extensions) -> Result<(),
 pub(crate) fn note(layer: LayerName, extensions: &mut Extensions) {
     debug_assert_eq!(layer.belongs_above(), 0, "{layer} may be refused");
     extensions.get_or_insert_default::<Passed>().layers |= layer.bit();
+}
+
+/// Notes what was read of a request: places in it are places in these.
+///
+/// The bytes are kept for as long as the extensions are, so that no other body can come to lie where this one did.
+pub(crate) fn read(uri: &Uri, body: &Body, extensions: &mut Extensions) {
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let head = body.head().cloned().unwrap_or_default();
+    extensions.get_or_insert_default::<Passed>().read = Some((path, head));
+}
+
+/// Whether the body is the one that was read, byte for byte, without looking at them.
+pub(crate) fn is_body_as_read(body: &Body, extensions: &Extensions) -> bool {
+    let read = extensions.get::<Passed>().and_then(|passed| passed.read.as_ref());
+    let same = |read: &Bytes, head: &Bytes| read.as_ptr() == head.as_ptr() && read.len() == head.len();
+    match (read, body.head()) {
+        (Some((_, read)), Some(head)) => same(read, head),
+        (Some((_, read)), None) => read.is_empty(),
+        (None, _) => false,
+    }
+}
+
+/// Whether the path is another one than was read.
+pub(crate) fn is_path_changed(uri: &Uri, extensions: &Extensions) -> bool {
+    let read = extensions.get::<Passed>().and_then(|passed| passed.read.as_ref());
+    read.is_some_and(|(path, _)| path.path() != uri.path())
 }
 
 /// Notes that a request has the form which its target takes.

@@ -200,6 +200,13 @@ impl Route {
         self.0.unseen
     }
 
+    /// The same route, by another path.
+    #[must_use]
+    pub(crate) fn by_path_of(mut self, other: &Self) -> Self {
+        Arc::make_mut(&mut self.0).call = other.0.call.clone();
+        self
+    }
+
     /// Which call of the API it is.
     #[must_use]
     pub fn operation(&self) -> Operation {

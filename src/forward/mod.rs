@@ -158,7 +158,11 @@ where
 
 fn prepare(request: &mut Request<Body>, target: &Target, passed: &Passed) -> Result<(), BoxError> {
     shape::normalise(request);
-    let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+    if order::is_path_changed(request.uri(), request.extensions()) {
+        // Places in the path that was read are none in this one.
+        route = route.by_path_of(&Route::parse(request.method(), request.uri())?);
+    }
     let pointed = passed.check(request.headers()).and_then(|()| rewrite::point_at(target, &route, request));
     pointed.map_err(|error| AttemptFailed::new(Outcome::Abandoned, error))?;
     // Below, the path is the target's, which may have a prefix.
@@ -178,6 +182,7 @@ fn strip(request: &mut Request<Body>, passed: &Passed) {
         passed.strip(request.headers_mut());
     }
     request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    fix_length(request);
     if request.body().is_end_stream() {
         // RFC 9110 §8.6: where a method anticipates content, saying nothing is not saying that there is none.
         if matches!(*request.method(), Method::PATCH | Method::POST | Method::PUT) {
@@ -186,5 +191,17 @@ fn strip(request: &mut Request<Body>, passed: &Passed) {
     } else if request.body().as_bytes().is_none() {
         let inner = std::mem::take(request.body_mut());
         *request.body_mut() = Body::new(Trimmed { inner, passed: passed.clone() });
+    }
+}
+
+/// Says how long the body is, where the client said how long the one was that a layer in between has changed.
+fn fix_length(request: &mut Request<Body>) {
+    if !request.headers().contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    match request.body().size_hint().exact() {
+        Some(length) => drop(request.headers_mut().insert(CONTENT_LENGTH, length.into())),
+        None if order::is_body_as_read(request.body(), request.extensions()) => {}
+        None => drop(request.headers_mut().remove(CONTENT_LENGTH)),
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, Uri};
 use smallvec::SmallVec;
 
 use super::rewrite::unfit;
@@ -12,9 +12,10 @@ use crate::azure::media_type::MediaType;
 use crate::azure::operation::{ModelPlace, Operation};
 use crate::azure::request_body::{self, Model, ModelIn, ReadBodyError};
 use crate::body::Body;
+use crate::context::order;
 use crate::context::{Companions, FurtherPlace, NamePlace, Route};
 use crate::error::{Error, ErrorKind};
-use crate::headers::IMAGE_DEPLOYMENT;
+use crate::headers::{IMAGE_DEPLOYMENT, parameter_at, query_parameters};
 
 /// What to put where in a body.
 pub(super) type Edit<'a> = (Range<usize>, Cow<'a, str>);
@@ -28,22 +29,29 @@ pub(super) fn current<'a>(
     request: &Request<Body>,
 ) -> Result<Option<Cow<'a, NamePlace>>, Error> {
     let (body, is_whole) = request.body().in_hand();
-    let name = route.written_name().unwrap_or_default();
-    let is_there = match place {
-        NamePlace::Hint(_) | NamePlace::Query(_) => true,
-        NamePlace::Form(span) => body.get(span.clone()) == Some(name.as_bytes()),
-        NamePlace::Json(span) => further_names::is_name(body, span, name),
-        NamePlace::FormPart => !is_whole && body.starts_with(b"--"),
-        // Nothing stands there by which it could be known again.
-        NamePlace::JsonMember(opening) => {
-            !is_whole && body.get(..opening.at).is_some_and(|before| before.ends_with(b"{"))
-        }
-    };
-    match is_there {
-        true => Ok(Some(Cow::Borrowed(place))),
-        false if is_whole => Ok(search(place, route, request, body)?.map(Cow::Owned)),
-        false => Err(unfit()),
+    match place {
+        NamePlace::Hint(_) | NamePlace::Query(_) => Ok(Some(Cow::Borrowed(place))),
+        _ if order::is_body_as_read(request.body(), request.extensions()) => Ok(Some(Cow::Borrowed(place))),
+        _ if is_whole => Ok(search(place, route, request, body)?.map(Cow::Owned)),
+        // What stands behind the part in hand was not read here.
+        _ => Err(unfit()),
     }
+}
+
+/// The place of the route's own name in the query as it is; other places stay.
+pub(super) fn in_query<'a>(place: &'a NamePlace, route: &Route, uri: &Uri) -> Option<Cow<'a, NamePlace>> {
+    if !matches!(place, NamePlace::Hint(_) | NamePlace::Query(_)) {
+        return Some(Cow::Borrowed(place));
+    }
+    let query = uri.query().unwrap_or_default();
+    let is_name = |name: &str| name.eq_ignore_ascii_case("model") || name.eq_ignore_ascii_case("deployment");
+    let mut named =
+        query_parameters(query).filter(|(name, value, _)| is_name(name) && Some(&**value) == route.written_name());
+    let (.., span) = named.next()?;
+    Some(Cow::Owned(match place {
+        NamePlace::Hint(_) => NamePlace::Hint(parameter_at(query, &span)),
+        _ => NamePlace::Query(span),
+    }))
 }
 
 fn search(place: &NamePlace, route: &Route, request: &Request<Body>, body: &[u8]) -> Result<Option<NamePlace>, Error> {
@@ -108,7 +116,7 @@ pub(super) fn rename_further(route: &Route, request: &mut Request<Body>, edits: 
         return Ok(());
     }
     let (body, is_whole) = request.body().in_hand();
-    if !in_body.iter().all(|(name, span)| further_names::is_name(body, span, name)) {
+    if !order::is_body_as_read(request.body(), request.extensions()) {
         if !is_whole {
             return Err(unfit());
         }

@@ -21,6 +21,8 @@ const COPIED: usize = 64 * 1024;
 pub(super) fn point_at(target: &Target, route: &Route, request: &mut Request<Body>) -> Result<(), Error> {
     let endpoint = target.endpoint();
     let place = target.deployment().and_then(|deployment| route.place_of(deployment));
+    let place = place.and_then(|place| names::in_query(place, route, request.uri()));
+    let place = place.as_deref();
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(endpoint.scheme().clone());
     parts.authority = Some(endpoint.authority().clone());

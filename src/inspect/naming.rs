@@ -1,6 +1,5 @@
 //! What body and query say: the model, and whether the answer will be a stream.
 
-use std::ops::Range;
 use std::sync::LazyLock;
 
 use http::header::CONTENT_TYPE;
@@ -16,7 +15,7 @@ use crate::azure::request_body::{self, BodyScan, Fields, ModelIn, ReadBodyError}
 use crate::body::Body;
 use crate::context::{NamePlace, Route, is_transcription};
 use crate::error::{Error, ErrorKind};
-use crate::headers::query_parameters;
+use crate::headers::{parameter_at, query_parameters};
 
 /// Refuses what two readers could take for two kinds of body, and writes a form's boundary in the one way that all read alike.
 pub(super) fn check_kind(headers: &mut HeaderMap) -> Result<(), Error> {
@@ -187,7 +186,7 @@ fn named_in_query(parts: &Parts, route: Route) -> Result<Route, Error> {
         (Some((_, alias, span)), None) => {
             // Azure takes no name beside this intent.
             let place = if is_transcription(query) {
-                NamePlace::Hint(parameter_at(query, span))
+                NamePlace::Hint(parameter_at(query, &span))
             } else {
                 NamePlace::Query(span)
             };
@@ -197,13 +196,6 @@ fn named_in_query(parts: &Parts, route: Route) -> Result<Route, Error> {
             Err(Error::new(ErrorKind::AmbiguousRequest, "The query names the deployment twice. Name it once."))
         }
     }
-}
-
-/// A parameter by its value, with the `&` on one side of it.
-fn parameter_at(query: &str, value: Range<usize>) -> Range<usize> {
-    let start = query[..value.start].rfind('&').unwrap_or(0);
-    let end = if start == 0 { (value.end + 1).min(query.len()) } else { value.end };
-    start..end
 }
 
 // ===== streaming =====

@@ -144,7 +144,9 @@ impl<S: Service<Request<Body>>> Waiting<S> {
         let (route, body) = further::complete(&self.parts, route, body)?;
         Observation::note_route(&self.parts.extensions, &route);
         self.parts.extensions.insert(route);
-        Ok(self.service.call(Request::from_parts(self.parts, once_above(limit, body))))
+        let body = once_above(limit, body);
+        order::read(&self.parts.uri, &body, &mut self.parts.extensions);
+        Ok(self.service.call(Request::from_parts(self.parts, body)))
     }
 }
 

@@ -98,6 +98,8 @@ struct File {
     field: Field,
     purpose: Purpose,
     has_purpose: bool,
+    /// Whether more than the purpose is of interest.
+    reads_lines: bool,
     /// Whether a file was passed over before its purpose was known.
     is_passed_over: bool,
     value: Vec<u8>,
@@ -137,6 +139,7 @@ impl BatchScan {
     /// The form cannot be read, or has two purposes.
     pub fn of(boundary: &str, body: &[u8]) -> Result<Self, BatchFileError> {
         let mut first = Self::with(boundary, Purpose::Other);
+        first.file.reads_lines = false;
         first.feed(body)?;
         first.finish()?;
         let is_batch = || {
@@ -155,6 +158,7 @@ impl BatchScan {
             field: Field::Other,
             purpose,
             has_purpose: false,
+            reads_lines: true,
             is_passed_over: false,
             value: Vec::new(),
             line: 1,
@@ -248,7 +252,7 @@ impl File {
             self.field = Field::Purpose;
         } else if name.eq_ignore_ascii_case("file") {
             self.is_passed_over |= self.purpose == Purpose::Unknown;
-            if self.purpose == Purpose::Batch {
+            if self.purpose == Purpose::Batch && self.reads_lines {
                 self.field = Field::File;
                 (self.line, self.is_blank, self.taken) = (1, true, 0);
             }

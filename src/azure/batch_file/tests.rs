@@ -40,6 +40,14 @@ fn a_file_that_says_no_purpose_is_what_its_lines_are() {
 }
 
 #[test]
+fn looking_for_the_purpose_reads_no_line() {
+    let part =
+        |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n");
+    let body = format!("{}{}--b--", part("purpose", "batch"), part("file", "not JSON"));
+    assert!(BatchScan::of("b", body.as_bytes()).is_ok() && find("b", body.as_bytes()).is_err());
+}
+
+#[test]
 fn a_purpose_behind_the_file_is_known_of_a_form_that_is_all_there() {
     let body = form("batch", &line("a"));
     assert_eq!(find("b", body.as_bytes()).unwrap().len(), 1);

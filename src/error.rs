@@ -206,6 +206,13 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
+impl Error {
+    /// A call whose body names no deployment, where nobody has one for it.
+    pub(crate) fn no_model() -> Self {
+        Self::new(ErrorKind::InvalidBody, "The body cannot be used: it has no `model`, which names the deployment.")
+    }
+}
+
 impl From<NoTarget> for Error {
     fn from(none: NoTarget) -> Self {
         let (kind, message) = match none.reason {

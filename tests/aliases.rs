@@ -226,7 +226,7 @@ async fn the_message_names_the_problem_and_repeats_nothing() {
         (r#"{"input":"secret"}"#, "it has no `model`"),
         (r#"{"input":"secret"#, "not the JSON it should be"),
     ] {
-        let answer = service.clone().oneshot(post("/openai/v1/responses", JSON, body)).await.unwrap();
+        let answer = service.clone().oneshot(post("/openai/v1/embeddings", JSON, body)).await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
         let answer = answer.into_body().collect().await.unwrap().to_bytes();
         let answer = std::str::from_utf8(&answer).unwrap();

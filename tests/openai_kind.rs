@@ -174,3 +174,25 @@ fn an_endpoint_that_would_say_v1_twice_is_refused() {
     let error = Pool::builder().add_backend(wrong).build().unwrap_err();
     assert_eq!(error.to_string(), "endpoint of backend `b` must not end in /v1, which is put there");
 }
+
+#[tokio::test]
+async fn what_openai_has_a_model_for_needs_none() {
+    let azure = || Backend::new("azure", "https://azure").add_deployment(Deployment::new("gpt-4o"));
+    for (path, body) in [
+        ("responses", r#"{"prompt":{"id":"pmpt_1"}}"#),
+        ("responses/input_tokens", r#"{"input":"x"}"#),
+        ("images/generations", r#"{"prompt":"x"}"#),
+        ("moderations", r#"{"input":"x","model":null}"#),
+        ("videos", r#"{"prompt":"x"}"#),
+    ] {
+        let request = || post(&format!("/openai/v1/{path}"), "application/json", body);
+        let (status, seen) = send([azure(), elsewhere()], request()).await;
+        assert_eq!((status, seen.len()), (StatusCode::OK, 1), "{path}");
+        assert_eq!((&*seen[0].uri, &*seen[0].body), (&*format!("https://elsewhere.example/at/v1/{path}"), body));
+        let (status, seen) = send([azure()], request()).await;
+        assert_eq!((status, seen.len()), (StatusCode::BAD_REQUEST, 0), "Azure has none: {path}");
+    }
+    let named = post("/openai/v1/embeddings", "application/json", r#"{"input":"x"}"#);
+    let (status, seen) = send([elsewhere()], named).await;
+    assert_eq!((status, seen.len()), (StatusCode::BAD_REQUEST, 0), "nobody has one for this");
+}

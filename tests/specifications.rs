@@ -44,7 +44,7 @@ impl Listed {
         match self.model {
             "-" => ModelPlace::Nowhere,
             "body" => ModelPlace::Body,
-            "default" => ModelPlace::Body,
+            "default" => ModelPlace::DefaultBody,
             "hidden" => ModelPlace::Elsewhere,
             "optional" => ModelPlace::OptionalBody,
             "session" => ModelPlace::Session,

@@ -65,6 +65,8 @@ pub enum Repeat {
 pub enum ModelPlace {
     /// As `model` of the body, a JSON object or a form; without it the call is incomplete.
     Body,
+    /// As `model` of the body; without it OpenAI has one, its own or that of a kept prompt, and Azure has none.
+    DefaultBody,
     /// The call uses models that are named in a file, in an object or not at all, or nobody knows whether it does.
     Elsewhere,
     /// The call uses no model, or only goes on with what another call began.

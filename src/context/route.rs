@@ -19,6 +19,7 @@ struct Inner {
     call: Call,
     streaming: bool,
     affinity: Option<u64>,
+    lacks_model: bool,
     repeat: Repeat,
     named: Option<Named>,
     further: Vec<FurtherName>,
@@ -102,6 +103,7 @@ impl Route {
                     call,
                     streaming: false,
                     affinity: None,
+                    lacks_model: false,
                     named: None,
                     further: Vec::new(),
                     unseen: None,
@@ -150,6 +152,18 @@ impl Route {
     pub fn with_affinity(mut self, affinity: u64) -> Self {
         Arc::make_mut(&mut self.0).affinity = Some(affinity);
         self
+    }
+
+    /// The same route, which names no model where only some backends have one for it.
+    #[must_use]
+    pub(crate) fn without_model(mut self) -> Self {
+        Arc::make_mut(&mut self.0).lacks_model = true;
+        self
+    }
+
+    /// Whether it needs a backend that has a model for it: one of OpenAI's own form.
+    pub(crate) fn lacks_model(&self) -> bool {
+        self.0.lacks_model
     }
 
     /// The same route, whose repeat is not safe: the body asks for something that the client can name.

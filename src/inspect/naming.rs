@@ -45,7 +45,7 @@ pub(super) struct NameScan {
 /// What finds the model of a call that names it in its body.
 pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan>, Error> {
     let place = route.model_place();
-    if !matches!(place, ModelPlace::Body | ModelPlace::OptionalBody) {
+    if !matches!(place, ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::OptionalBody) {
         return Ok(None);
     }
     let form = MediaType::of(headers).filter(MediaType::is_form);
@@ -72,7 +72,7 @@ pub(super) fn complete(
     limit: usize,
 ) -> Result<Route, Error> {
     match route.model_place() {
-        place @ (ModelPlace::Body | ModelPlace::OptionalBody | ModelPlace::Session) => {
+        place @ (ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::OptionalBody | ModelPlace::Session) => {
             named_in_body(parts, route, place, body, found, limit)
         }
         ModelPlace::Query => named_in_query(parts, route),
@@ -117,8 +117,9 @@ fn named_in_body(
     let sent_as = boundary.map_or(Some(JSON), media_type::form_with);
     let has_session = boundary.is_none() || is_form || fields.model.is_some();
     let is_agents = fields.refers_to_agent && route.operation() == Operation::Responses;
-    if fields.model.is_none() && !is_agents && place == ModelPlace::Body && route.alias().is_none() {
-        return Err(unreadable_because("it has no `model`, which names the deployment"));
+    let is_unnamed = fields.model.is_none() && !is_agents && route.alias().is_none();
+    if is_unnamed && place == ModelPlace::Body {
+        return Err(Error::no_model());
     }
     let has_place = !is_part || fields.opening.at > 0 && !fields.opening.is_empty;
     if fields.model.is_none() && route.alias().is_some() && !is_form && !has_place {
@@ -126,6 +127,7 @@ fn named_in_body(
     }
     // Nobody behind shall read it as anything else.
     parts.headers.insert(CONTENT_TYPE, sent_as.ok_or_else(|| unreadable_because("its boundary cannot be sent on"))?);
+    let route = if is_unnamed && place == ModelPlace::DefaultBody { route.without_model() } else { route };
     if has_session { Ok(with_fields(route, fields, is_form)) } else { Ok(route) }
 }
 

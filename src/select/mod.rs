@@ -130,7 +130,7 @@ use crate::context::order::{self, LayerName, Missing};
 use crate::context::{Attempts, Companions, FurtherName, FurtherPlace, Route, SocketFrame, Terms};
 use crate::error::{Error, ErrorKind};
 use crate::headers;
-use crate::pool::{Permit, PermitCell, Pool, Strength, Target};
+use crate::pool::{BackendKind, Permit, PermitCell, Pin, Pool, Strength, Target};
 
 /// Chooses the target of each attempt. See the [module docs](self).
 ///
@@ -266,9 +266,30 @@ impl<S, P: Policy> SelectBackend<S, P> {
         request.extensions_mut().insert(companions);
     }
 
+    /// The backends that have a model for a request that names none, among those that it may go to.
+    fn defaulting(&self, route: &Route, terms: &Terms) -> Result<Option<Pin>, Error> {
+        if !route.lacks_model() {
+            return Ok(None);
+        }
+        let mut able = self.pool.compliant(&terms.query(route));
+        able.retain(|target| target.kind() == BackendKind::OpenAi);
+        let required = terms.pin.as_ref().filter(|pin| pin.strength() == Strength::Required);
+        if let Some(pin) = required {
+            able.retain(|target| pin.backends().iter().any(|backend| **backend == *target.backend()));
+        }
+        match able.is_empty() {
+            true => Err(Error::no_model()),
+            false => {
+                Ok(Some(required.cloned().unwrap_or_else(|| Pin::preferred(able.iter().map(Target::backend_name)))))
+            }
+        }
+    }
+
     fn permit(&self, route: &Route, terms: &Terms, attempts: &Attempts) -> Result<Permit, Error> {
         let tried = attempts.tried();
+        let defaulting = self.defaulting(route, terms)?;
         let query = terms.query(route).tried(&tried);
+        let query = if defaulting.is_some() { query.pinned(defaulting.as_ref()) } else { query };
         let repeated = attempts.take_repeat().filter(|target| query.allows(target));
         if let Some(permit) = repeated.and_then(|target| self.pool.acquire_target(&target)) {
             return Ok(permit);
@@ -296,10 +317,12 @@ fn check_inspected(request: &Request<Body>, route: &Route) -> Result<(), Error> 
         return Ok(());
     }
     let may_name = match route.model_place() {
-        ModelPlace::Body | ModelPlace::OptionalBody | ModelPlace::Session => match request.body().as_bytes() {
-            Some(bytes) => MODEL.find(bytes).is_some(),
-            None => !request.body().is_end_stream(),
-        },
+        ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::OptionalBody | ModelPlace::Session => {
+            match request.body().as_bytes() {
+                Some(bytes) => MODEL.find(bytes).is_some(),
+                None => !request.body().is_end_stream(),
+            }
+        }
         ModelPlace::Query => request.uri().query().is_some_and(|query| MODEL.find(query.as_bytes()).is_some()),
         ModelPlace::Elsewhere | ModelPlace::Nowhere | ModelPlace::Path => false,
     };

@@ -16,6 +16,7 @@ mod hostile;
 mod ownership;
 mod pins;
 mod positive;
+mod spoken;
 mod stack;
 #[path = "../support/mod.rs"]
 mod support;

@@ -15,11 +15,13 @@ pub(crate) fn whereabouts(path: &str) -> String {
     };
     let path = row.path.replace("{}", "{id}");
     let place = match row.model {
-        ModelPlace::Body | ModelPlace::OptionalBody => ", with the alias as `model` of the body",
+        ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::OptionalBody => {
+            ", with the alias as `model` of the body"
+        }
         ModelPlace::Session => ", with the alias as `model` of the `session` in the body",
         _ => "",
     };
-    let classic = if row.in_deployment && row.model == ModelPlace::Body {
+    let classic = if row.in_deployment && matches!(row.model, ModelPlace::Body | ModelPlace::DefaultBody) {
         format!(", or, with an `api-version`, `/openai/deployments/{{alias}}/{path}`")
     } else {
         String::new()

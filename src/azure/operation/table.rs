@@ -2,7 +2,7 @@
 //!
 //! Below `/openai/`, `/openai/v1/` and `/openai/deployments/{name}/` stands [`OPENAI`]; beside them, [`FOUNDRY`].
 
-use super::ModelPlace::{Body, Elsewhere, Nowhere, OptionalBody, Session};
+use super::ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, OptionalBody, Session};
 use super::Operation as O;
 use super::{ModelPlace, Operation, Repeat};
 
@@ -26,6 +26,11 @@ impl Row {
     /// A deployment answers, and nothing is kept that a client could name.
     const fn answer(path: &'static str, operation: Operation) -> Self {
         Self { in_deployment: true, ..Self::pure(path, operation, Body) }
+    }
+
+    /// The same, where OpenAI has a model of its own.
+    const fn image(path: &'static str, operation: Operation) -> Self {
+        Self { model: DefaultBody, ..Self::answer(path, operation) }
     }
 
     /// A POST leaves nothing behind that a client could name.
@@ -62,9 +67,9 @@ pub(super) const OPENAI: &[Row] = &[
     Row::answer("chat/completions", O::ChatCompletions),
     Row { in_deployment: true, ..Row::plain("chat/completions/{}", O::ChatCompletions) },
     Row { in_deployment: true, ..Row::plain("chat/completions/{}/messages", O::ChatCompletions) },
-    Row::pure("responses", O::Responses, Body).v1_unversioned(),
+    Row::pure("responses", O::Responses, DefaultBody).v1_unversioned(),
     Row::pure("responses/compact", O::Responses, Body).v1_unversioned(),
-    Row::pure("responses/input_tokens", O::Responses, Body).v1_unversioned(),
+    Row::pure("responses/input_tokens", O::Responses, DefaultBody).v1_unversioned(),
     Row::plain("responses/{}", O::Responses).v1_unversioned(),
     Row::plain("responses/{}/cancel", O::Responses).v1_unversioned(),
     Row::plain("responses/{}/input_items", O::Responses).v1_unversioned(),
@@ -124,12 +129,12 @@ pub(super) const OPENAI: &[Row] = &[
     Row::hidden("fine_tuning/jobs/{}/events", O::FineTuning),
     Row::hidden("fine_tuning/jobs/{}/pause", O::FineTuning),
     Row::hidden("fine_tuning/jobs/{}/resume", O::FineTuning),
-    Row::answer("images/edits", O::ImagesEdits),
-    Row::answer("images/generations", O::ImagesGenerations),
-    Row::answer("images/variations", O::ImagesVariations),
+    Row::image("images/edits", O::ImagesEdits),
+    Row::image("images/generations", O::ImagesGenerations),
+    Row::image("images/variations", O::ImagesVariations),
     Row::hidden("models", O::Models),
     Row::hidden("models/{}", O::Models),
-    Row::pure("moderations", O::Moderations, Body),
+    Row::pure("moderations", O::Moderations, DefaultBody),
     Row::hidden("realtime", O::Realtime),
     // A call begins with the offer alone, or with a form of offer and session.
     Row::new("realtime/calls", O::Realtime, Session),
@@ -185,7 +190,7 @@ pub(super) const OPENAI: &[Row] = &[
     Row::plain("video/generations/{}", O::Videos),
     Row::plain("video/generations/{}/content/thumbnail", O::Videos),
     Row::plain("video/generations/{}/content/video", O::Videos),
-    Row::new("videos", O::Videos, Body),
+    Row::new("videos", O::Videos, DefaultBody),
     // Characters, edits and extensions go on with a video that stands in the body, with its model.
     Row::hidden("videos/characters", O::Videos),
     Row::plain("videos/characters/{}", O::Videos),

@@ -263,17 +263,17 @@ fn everything_else_may_create() {
 
 #[test]
 fn tells_where_a_call_names_its_model() {
-    use ModelPlace::{Body, Elsewhere, Nowhere, OptionalBody, Path, Query, Session};
+    use ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, OptionalBody, Path, Query, Session};
     for (method, path, place) in [
         (Method::POST, "v1/chat/completions", Body),
-        (Method::POST, "v1/images/edits", Body),
+        (Method::POST, "v1/images/edits", DefaultBody),
         (Method::POST, "v1/audio/transcriptions", Body),
-        (Method::POST, "v1/responses", Body),
-        (Method::POST, "responses", Body),
+        (Method::POST, "v1/responses", DefaultBody),
+        (Method::POST, "responses", DefaultBody),
         (Method::POST, "responses/compact", Body),
-        (Method::POST, "v1/responses/input_tokens", Body),
-        (Method::POST, "v1/images/variations", Body),
-        (Method::POST, "v1/moderations", Body),
+        (Method::POST, "v1/responses/input_tokens", DefaultBody),
+        (Method::POST, "v1/images/variations", DefaultBody),
+        (Method::POST, "v1/moderations", DefaultBody),
         (Method::POST, "v1/deployments/d/chat/completions", Body),
         (Method::POST, "v1/realtime/calls/rtc_1/accept", OptionalBody),
         (Method::POST, "v1/realtime/calls/rtc_1/hangup", Nowhere),
@@ -290,12 +290,12 @@ fn tells_where_a_call_names_its_model() {
         (Method::POST, "assistants/asst_1", OptionalBody),
         (Method::POST, "threads/runs", OptionalBody),
         (Method::POST, "threads/thread_1/runs", OptionalBody),
-        (Method::POST, "v1/videos", Body),
+        (Method::POST, "v1/videos", DefaultBody),
         (Method::POST, "deployments/d/chat/completions", Path),
         (Method::POST, "deployments/d/images/edits", Path),
         (Method::GET, "deployments/d/chat/completions", Path),
         (Method::POST, "deployments/d/unknown", Path),
-        (Method::POST, "deployments/d/responses", Body),
+        (Method::POST, "deployments/d/responses", DefaultBody),
         (Method::POST, "deployments/d/threads/thread_1/runs", OptionalBody),
         (Method::POST, "deployments/d/threads", Nowhere),
         (Method::POST, "deployments/d/batches", Elsewhere),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use tower::BoxError;
+use tower_azure_openai::client::Proxy;
 use tower_azure_openai::pool::BearerTokens;
 use tower_azure_openai::reissue::TokenKeeper;
 use tower_azure_openai::reissue::azure::{Identity, Transport};
@@ -15,11 +16,20 @@ use crate::config::backends::TokenSource;
 /// Backends hold the keepers, and this does not: what nobody uses any more ends with the last of its requests.
 #[derive(Clone, Default)]
 pub(crate) struct Identities {
+    proxy: Option<Proxy>,
     transport: Option<Arc<Transport>>,
     keepers: HashMap<(TokenSource, String), Weak<TokenKeeper>>,
 }
 
 impl Identities {
+    /// Fetches through this proxy from now on.
+    pub(crate) fn leave_through(&mut self, proxy: Option<&Proxy>) {
+        if self.proxy.as_ref() != proxy {
+            // What is kept goes another way.
+            *self = Self { proxy: proxy.cloned(), ..Self::default() };
+        }
+    }
+
     /// The keeper of an identity and a scope; a new one begins to fetch its first token.
     pub(crate) fn keeper(&mut self, source: &TokenSource, scope: &str) -> Result<Arc<TokenKeeper>, BoxError> {
         self.keepers.retain(|_, keeper| keeper.strong_count() > 0);
@@ -38,7 +48,11 @@ impl Identities {
         if let Some(transport) = &self.transport {
             return Ok(Arc::clone(transport));
         }
-        Ok(Arc::clone(self.transport.insert(Arc::new(Transport::new()?))))
+        let transport = match &self.proxy {
+            Some(proxy) => Transport::through(proxy.clone())?,
+            None => Transport::new()?,
+        };
+        Ok(Arc::clone(self.transport.insert(Arc::new(transport))))
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tower::BoxError;
-use tower_azure_openai::client::HttpClient;
+use tower_azure_openai::client::{HttpClient, Proxy};
 use tower_azure_openai::context::{Client, EphemeralKeys};
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
 use tower_azure_openai::inspect::InspectLayer;
@@ -156,6 +156,7 @@ struct Connections {
     timeouts: Timeouts,
     aliases: Vec<(String, aliases::Timeouts)>,
     special: Vec<(String, Option<SocketAddr>, Option<Vec<u8>>)>,
+    proxy: Option<Proxy>,
 }
 
 impl Connections {
@@ -168,6 +169,7 @@ impl Connections {
             timeouts: Timeouts { head: Duration::ZERO, write: Duration::ZERO, ..config.timeouts },
             aliases: aliases.collect(),
             special: special.collect(),
+            proxy: config.forward.proxy.clone(),
         }
     }
 }

@@ -72,6 +72,7 @@ pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolB
     let described = config.releases.iter().fold(described, |pool, described| pool.add_release(release(described)));
     let names = config.aliases.iter().flat_map(|alias| alias.also.iter().map(|name| (&alias.name, name)));
     let described = names.fold(described, |pool, (alias, name)| pool.add_alias_name(alias, name));
+    identities.leave_through(config.forward.proxy.as_ref());
     config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described, identities)?)))
 }
 
@@ -212,6 +213,10 @@ pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
         .first_byte_timeout(timeouts.first_byte)
         .answer_timeout(timeouts.answer)
         .idle_timeout(timeouts.idle);
+    let client = match &config.forward.proxy {
+        Some(proxy) => client.proxy(proxy.clone()),
+        None => client,
+    };
     let client = config.aliases.iter().fold(client, |client, alias| client.add_alias(&alias.name, own(alias.timeouts)));
     Ok(special(config).fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
 }

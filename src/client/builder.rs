@@ -1,9 +1,11 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::connector::{Connector, Dial};
+use super::connector::{Connector, Dial, Egress};
 use super::destination::Origin;
+use super::proxy::Proxy;
 use super::tls::{self, Trust};
 use super::{
     ANSWER_TIMEOUT, CONNECT_TIMEOUT, Destination, Exchange, FIRST_BYTE_TIMEOUT, HttpClient, IDLE_TIMEOUT,
@@ -17,6 +19,7 @@ pub struct HttpClientBuilder {
     pub(super) limits: Limits,
     aliases: Vec<(String, AliasTimeouts)>,
     destinations: Vec<Destination>,
+    proxy: Option<Proxy>,
 }
 
 /// How long each step may take.
@@ -83,7 +86,7 @@ impl HttpClientBuilder {
             idle: IDLE_TIMEOUT,
             pool_idle: POOL_IDLE_TIMEOUT,
         };
-        Self { limits, aliases: Vec::new(), destinations: Vec::new() }
+        Self { limits, aliases: Vec::new(), destinations: Vec::new(), proxy: None }
     }
 
     /// How long the name, TCP and TLS may take together: [`CONNECT_TIMEOUT`].
@@ -128,6 +131,14 @@ impl HttpClientBuilder {
         self
     }
 
+    /// Connects through a proxy, but for destinations with an [address](Destination::address) of their own. The time for a
+    /// connection holds for all of it: to the proxy, its word, and TLS through the tunnel. A proxy that cannot be reached or refuses
+    /// makes the destination `Unreachable`; the cause says that it was the proxy.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
     /// Checks the description and makes the client. Reads the system's root certificates, once.
     ///
     /// # Errors
@@ -156,11 +167,16 @@ impl HttpClientBuilder {
             return Err(BuildError(problems));
         }
         let trust = Trust::new(roots).map_err(|_| BuildError(vec!["TLS could not be set up".to_owned()]))?;
-        let dial = Dial::new(addresses, self.limits.connect);
-        let handshakes = Connector::new(dial.clone(), trust.http1_only(), self.limits.connect);
+        let proxy = self.proxy.map(Arc::new);
+        let egress = proxy.clone().map(|proxy| {
+            let trust = Arc::new(trust.http1_only());
+            Egress { proxy, trust, tunnels_all: false }
+        });
+        let dial = Dial::new(addresses, egress, self.limits.connect);
+        let handshakes = Connector::new(dial.for_handshakes(), trust.http1_only(), self.limits.connect);
         let aliases = self.aliases.into_iter().map(|(alias, timeouts)| (alias, self.limits.but(&timeouts))).collect();
         let http = Connector::new(dial, trust, self.limits.connect);
-        Ok(HttpClient(Exchange::new(http, handshakes, self.limits, aliases)))
+        Ok(HttpClient(Exchange::new(http, handshakes, self.limits, aliases).through(proxy)))
     }
 }
 

@@ -20,6 +20,28 @@ pub(super) fn reason(error: &(dyn StdError + 'static)) -> Reason {
     if known.is_empty() { Reason::fixed("for an unknown reason") } else { Reason::new(known.join(": ")) }
 }
 
+/// What kept a proxy from leading to the destination.
+pub(super) fn of_proxy(error: &(dyn StdError + 'static)) -> Reason {
+    if is_exhaustion(error) {
+        return Reason::EXHAUSTED;
+    }
+    // What is wrong with a tunnel is told by its text alone, which is fixed; what is below it may hold names.
+    let text = error.to_string();
+    let mut known: Vec<_> =
+        text.strip_prefix("tunnel error: ").map(|text| text.to_owned().into()).into_iter().collect();
+    known.extend(causes(error).filter_map(describe));
+    match &known[..] {
+        [] => Reason::fixed("the proxy: cannot be reached"),
+        [.., last] if last.starts_with("the proxy: ") => Reason::new(last.clone().into_owned()),
+        _ => Reason::new(format!("the proxy: {}", known.join(": "))),
+    }
+}
+
+/// A proxy that reads whole requests did not take the credentials that it was shown.
+pub(super) fn of_unauthorised() -> AttemptFailed {
+    AttemptFailed::new(Outcome::Unreachable, Reason::fixed("the proxy: proxy authorization required"))
+}
+
 /// An attempt that has no answer.
 pub(super) fn of_send(error: &legacy::Error) -> AttemptFailed {
     if !was_sent(error) && is_exhaustion(error) {

@@ -15,8 +15,8 @@
 //! 5. Of a [`SocketFrame`] only the handshake is sent, and the frame is put on the answer. The [`Handshake`] of a WebSocket gets a connection of its own that speaks nothing but HTTP/1.1. The time for a streamed
 //!    head holds for it, and after a 101, whose extensions hold hyper's `OnUpgrade`, no clock at all.
 //!
-//! No error and no `Debug` holds the name or address of a host. It does not follow redirects, decode bodies, use a proxy or
-//! repeat what was sent.
+//! No error and no `Debug` holds the name or address of a host. It uses the [proxy](HttpClientBuilder::proxy) that it is
+//! given and no other, follows no redirects, decodes no bodies and repeats nothing that was sent.
 //!
 //! ```no_run
 //! use http::Request;
@@ -50,6 +50,22 @@
 //! # }
 //! ```
 //!
+//! Where connections have to leave through a [`Proxy`]:
+//!
+//! ```
+//! use tower_azure_openai::client::{HttpClient, Proxy};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = HttpClient::builder();
+//! let client = match Proxy::from_env()? {
+//!     Some(proxy) => client.proxy(proxy),
+//!     None => client,
+//! };
+//! # let _ = client.build()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! **Order.** A request without a host, and one for a target that has a credential which no
 //! [`ReissueCredentialsLayer`](crate::reissue::ReissueCredentialsLayer) has shown, is not sent: `Abandoned`, caused by
 //! [`Misordered`](crate::ErrorKind::Misordered), which names the layers that are missing.
@@ -60,6 +76,8 @@ mod builder;
 mod connector;
 mod destination;
 mod failure;
+mod link;
+mod proxy;
 mod resolver;
 mod timeouts;
 mod tls;
@@ -76,9 +94,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::uri::Scheme;
+use http::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -89,6 +108,8 @@ use self::builder::Limits;
 pub use self::builder::{AliasTimeouts, BuildError, HttpClientBuilder};
 use self::connector::{Connector, Dial};
 pub use self::destination::Destination;
+use self::proxy::Way;
+pub use self::proxy::{InvalidProxy, Proxy};
 use self::timeouts::{AnswerBody, HeadClock};
 use self::upload::UploadBody;
 use crate::azure::{Outcome, Phase};
@@ -169,6 +190,7 @@ struct Exchange<C> {
     handshakes: legacy::Client<C, UploadBody>,
     limits: Limits,
     aliases: Arc<HashMap<String, Limits>>,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl<C> Exchange<C>
@@ -186,7 +208,17 @@ where
             .http2_keep_alive_interval(HTTP2_PING)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .build(connector);
-        Self { http, handshakes, limits, aliases: Arc::new(aliases) }
+        Self { http, handshakes, limits, aliases: Arc::new(aliases), proxy: None }
+    }
+
+    /// Shows this proxy its credentials with what it gets to read.
+    fn through(self, proxy: Option<Arc<Proxy>>) -> Self {
+        Self { proxy, ..self }
+    }
+
+    /// The way of a request that a proxy reads whole.
+    fn way(&self, uri: &Uri) -> Option<Way> {
+        self.proxy.as_ref().filter(|_| uri.scheme() == Some(&Scheme::HTTP))?.to(uri)
     }
 
     /// The limits that hold for a request: those of the alias that its target serves, or that it names.
@@ -218,11 +250,18 @@ where
         if said.is_some() {
             ask_for_socket(&mut parts);
         }
+        let way = if is_handshake { None } else { self.way(&parts.uri) };
+        if let Some(authorization) = way.as_ref().and_then(Way::authorization) {
+            parts.headers.insert(PROXY_AUTHORIZATION, authorization);
+        }
         let (body, upload) = upload::watch(body);
         let asks = matches!(said, None | Some(SocketFrame::First));
         let answer = asks.then(|| client.request(Request::from_parts(parts, body)));
         let clock = HeadClock::new(upload, phase, limit);
-        ResponseFuture { state: State::Sent { answer, frame, clock, idle: limits.idle, is_handshake } }
+        let is_read_by_proxy = way.is_some();
+        ResponseFuture {
+            state: State::Sent { answer, frame, clock, idle: limits.idle, is_handshake, is_read_by_proxy },
+        }
     }
 }
 
@@ -275,6 +314,7 @@ pin_project! {
             clock: HeadClock,
             idle: Duration,
             is_handshake: bool,
+            is_read_by_proxy: bool,
         },
     }
 }
@@ -289,9 +329,9 @@ impl Future for ResponseFuture {
     type Output = Result<Response<Body>, AttemptFailed>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (answer, frame, clock, idle, is_handshake) = match self.project().state.project() {
-            StateProjection::Sent { answer, frame, clock, idle, is_handshake } => {
-                (answer, frame, clock, *idle, *is_handshake)
+        let (answer, frame, clock, idle, is_handshake, is_read_by_proxy) = match self.project().state.project() {
+            StateProjection::Sent { answer, frame, clock, idle, is_handshake, is_read_by_proxy } => {
+                (answer, frame, clock, *idle, *is_handshake, *is_read_by_proxy)
             }
             StateProjection::Refused { error } => {
                 let error = error.take().map_or_else(polled_again, Into::into);
@@ -304,6 +344,9 @@ impl Future for ResponseFuture {
         };
         let upload = clock.upload();
         Poll::Ready(match result {
+            Ok(answer) if is_read_by_proxy && answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Err(failure::of_unauthorised())
+            }
             Ok(mut answer) => {
                 if let Some(frame) = frame.take() {
                     answer.extensions_mut().insert(frame);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use tower_azure_openai::client::Proxy;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::meter::SilentStreams;
 
@@ -110,6 +111,8 @@ pub(crate) struct FrontDoor {
 pub(crate) struct Forward {
     /// Beside the built-in list; exact names, or prefixes that end in `*`.
     pub(crate) headers: Vec<String>,
+    /// On the way to backends and identity endpoints.
+    pub(crate) proxy: Option<Proxy>,
 }
 
 impl Forward {
@@ -120,8 +123,23 @@ impl Forward {
                 s.findings.problem(place, wrong.to_string());
             }
         }
-        Self { headers: given.into_iter().map(|(_, pattern)| pattern).collect() }
+        Self { headers: given.into_iter().map(|(_, pattern)| pattern).collect(), proxy: proxy(s) }
     }
+}
+
+/// The file has the word on the proxy, and the environment on what is reached without it.
+fn proxy(s: &mut Section<'_>) -> Option<Proxy> {
+    let env = s.findings.sources.env;
+    if !s.has("proxy") {
+        let found = Proxy::from_variables(env).map_err(|wrong| s.problem("proxy", format!("is absent, and {wrong}")));
+        return found.ok().flatten();
+    }
+    let except = || env("NO_PROXY").or_else(|| env("no_proxy")).unwrap_or_default();
+    s.parsed("proxy", |url| match url {
+        "" => Ok(None),
+        _ => Proxy::new(url).map(|proxy| Some(proxy.except(except()))).map_err(|wrong| wrong.to_string()),
+    })
+    .flatten()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

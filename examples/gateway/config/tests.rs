@@ -3,6 +3,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tower_azure_openai::azure::operation::Operation;
+use tower_azure_openai::client::Proxy;
 use tower_azure_openai::meter::SilentStreams;
 
 use super::backends::{Credential, Kind, Processing, TokenSource};
@@ -1164,6 +1165,34 @@ fn headers_of_requests_that_backends_get_are_read() {
 }
 
 #[test]
+fn a_proxy_is_of_the_file_or_of_the_environment() {
+    let load = |text: &str, set: &'static [(&'static str, &'static str)]| {
+        let env = |name: &str| Some(set.iter().find(|(set, _)| *set == name)?.1.to_owned());
+        let read = |_: &Path| Ok(with("# end", text).into_bytes());
+        Config::load(Path::new("g.toml"), &Sources { env: &env, file: &read })
+    };
+    let proxy = |text, set| load(text, set).unwrap().config.forward.proxy;
+    let (none, other) = ("", "[forward]\nproxy = \"http://other.example:3128\"");
+    let set = &[("https_proxy", "http://u:hunter2@p.example:3128"), ("NO_PROXY", "a.example")];
+    assert_eq!(proxy(none, &[]), None);
+    assert_eq!(
+        proxy(none, set),
+        Proxy::from_variables(|name| Some(set.iter().find(|(set, _)| *set == name)?.1.into())).unwrap()
+    );
+    assert_eq!(proxy(other, set), Some(Proxy::new("http://other.example:3128").unwrap().except("a.example")));
+    assert_eq!(proxy("[forward]\nproxy = \"\"", set), None);
+    let wrong = |text, set| lines(&load(text, set).unwrap_err());
+    let found = wrong(none, &[("HTTPS_PROXY", "socks5://u:hunter2@p.example")]);
+    assert_eq!(
+        found,
+        "forward.proxy: is absent, and HTTPS_PROXY is not an HTTP proxy: it must begin with http:// or https://"
+    );
+    let found = wrong("[forward]\nproxy = \"http://u:hunter2@p.example/x\"", &[]);
+    assert_eq!(found, "forward.proxy: must end after host and port");
+    assert!(!format!("{:?}", load(none, set).unwrap().config).contains("hunter2"));
+}
+
+#[test]
 fn origins_are_exact() {
     let origins = |list: &str| valid(&with("# end", &format!("[cors]\norigins = [{list}]"))).config.cors;
     assert_eq!(origins(""), Origins::None);
@@ -1201,7 +1230,6 @@ fn features_that_are_not_built_are_refused_by_name() {
         ("# top", "", &["redis = { url = \"redis://x\" }", "shutdown_delay = \"1s\"", "threads = 1"][..]),
         ("# client", "clients[0].", &["priority = \"high\""]),
         ("# end", "limits.", &["in_flight = 1"]),
-        ("# end", "forward.", &["proxy = \"http://proxy:3128\"", "proxy = \"\""]),
         ("# end", "priority.", &["normal = 0.9", "low = 1.0"]),
         ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"]),
         ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""]),

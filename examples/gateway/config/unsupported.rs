@@ -9,7 +9,6 @@ use super::reader::Section;
 enum Known {
     /// Something that has no default: its presence asks for the feature.
     AnyTable,
-    AnyText,
     Count(u32),
     /// No element.
     List,
@@ -23,7 +22,6 @@ const KEYS: &[(&str, Known)] = &[
     ("threads", Known::Count(0)),
     ("clients[].priority", Known::Text("normal")),
     ("limits.in_flight", Known::Count(0)),
-    ("forward.proxy", Known::AnyText),
     ("priority.normal", Known::Ratio(0.95)),
     ("priority.low", Known::Ratio(0.7)),
     ("capture.sink", Known::Text("off")),
@@ -60,7 +58,6 @@ impl Known {
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
             Self::AnyTable => section.table(key).is_some(),
-            Self::AnyText => section.text(key).is_some(),
             Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
             Self::List => section.texts(key).is_some_and(|list| !list.is_empty()),
             Self::Ratio(default) => section.ratio(key, default).to_bits() != default.to_bits(),

@@ -16,6 +16,7 @@ mod admission;
 mod connections;
 mod cors;
 mod early;
+mod egress;
 mod hygiene;
 mod identity;
 mod leaving;

@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// A token with a thousand group claims is below a tenth of this.
 const LARGEST_ANSWER: usize = 1 << 20;
 
-/// The SDK's transport over [`client::HttpClient`]: no redirects, no proxy, no repeats, answers of at most 1 MiB.
+/// The SDK's transport over [`client::HttpClient`]: no redirects, no repeats, no proxy but [`through`](Self::through) one, answers of at most 1 MiB.
 #[derive(Clone, Debug)]
 pub struct Transport(client::HttpClient);
 
@@ -32,11 +32,22 @@ impl Transport {
     /// # Errors
     /// TLS could not be set up.
     pub fn new() -> Result<Self, client::BuildError> {
-        let client = client::HttpClient::builder()
+        Self::builder().build().map(Self)
+    }
+
+    /// The same through a proxy, which does not lead to the machine's own identity endpoints.
+    ///
+    /// # Errors
+    /// TLS could not be set up.
+    pub fn through(proxy: client::Proxy) -> Result<Self, client::BuildError> {
+        Self::builder().proxy(proxy).build().map(Self)
+    }
+
+    fn builder() -> client::HttpClientBuilder {
+        client::HttpClient::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .answer_timeout(ANSWER_TIMEOUT)
-            .idle_timeout(ANSWER_TIMEOUT);
-        client.build().map(Self)
+            .idle_timeout(ANSWER_TIMEOUT)
     }
 
     /// Over a client that knows more, as a CA or the address of an authority.

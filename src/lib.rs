@@ -77,6 +77,7 @@
 //! | `azure-identity` | tokens from `azure_core` credentials, fetched through the client above |
 //! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
 //! | `decompression` | request bodies in gzip, deflate and zstd, the last with C code; without it they are refused |
+//! | `metrics` | `metrics`: a recorder for Prometheus |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | what a gateway in production wants: all but `testkit` |
 
@@ -104,6 +105,8 @@ mod idle_clock;
 pub mod inspect;
 pub mod limit;
 pub mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod models;
 pub mod observe;
 pub mod ownership;

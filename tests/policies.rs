@@ -195,7 +195,7 @@ mod figures {
         let permit = send_to(&pool, "x", RouteKind::Whole);
         permit.observe(&headers);
         assert_eq!(permit.target().room(Instant::now()), None);
-        assert_eq!(pool.status().backends[0].deployments[0].spilled_over, 1);
+        assert_eq!(pool.status().backends[0].deployments[0].spilled_over_by_azure, 1);
     }
 
     #[tokio::test(start_paused = true)]

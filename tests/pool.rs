@@ -483,7 +483,7 @@ mod status {
                         "deployments": [{
                             "name": "gpt-4o-ptu", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
                             "circuit": "open", "reopens_in_ms": 280, "in_flight": 3,
-                            "requests": 6, "throttled": 1, "failures": 2, "spilled_over": 0,
+                            "requests": 6, "throttled": 1, "failures": 2, "spilled_over_by_azure": 0,
                             "obstacles": ["asked to wait, 280 ms left"]
                         }]
                     },
@@ -493,7 +493,7 @@ mod status {
                         "deployments": [{
                             "name": "gpt-4o", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
                             "circuit": "closed", "reopens_in_ms": null, "in_flight": 0,
-                            "requests": 0, "throttled": 0, "failures": 0, "spilled_over": 0,
+                            "requests": 0, "throttled": 0, "failures": 0, "spilled_over_by_azure": 0,
                             "obstacles": ["drained", "has no identity, and goes last"]
                         }]
                     }

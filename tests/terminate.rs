@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_azure_openai::context::Client;
-use tower_azure_openai::terminate::{Authenticate, ClientRegistry, Form, Presented, TerminateCredentialsLayer};
+use tower_azure_openai::terminate::{
+    Authenticate, ClientRegistry, Form, Presented, TerminateCredentialsLayer, from_fn,
+};
 use tower_azure_openai::{Error, ErrorKind};
 use tower_test::mock;
 
@@ -302,12 +304,12 @@ impl Slow {
 }
 
 impl Authenticate for Slow {
-    type Future = Pin<Box<dyn Future<Output = Option<Client>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Option<Client>, BoxError>> + Send>>;
 
     fn authenticate(&self, _: &Presented) -> Self::Future {
         let (send, receive) = oneshot::channel();
         self.0.lock().expect("no panic inside").push(send);
-        Box::pin(async move { receive.await.ok().flatten() })
+        Box::pin(async move { Ok(receive.await.ok().flatten()) })
     }
 }
 
@@ -387,5 +389,38 @@ fn is_send_and_sync() {
     check::<TerminateCredentialsLayer<ClientRegistry>>();
     check::<Presented>();
     check::<ClientRegistry>();
-    let _: &dyn Authenticate<Future = std::future::Ready<Option<Client>>> = &registry();
+    let _: &dyn Authenticate<Future = std::future::Ready<Result<Option<Client>, BoxError>>> = &registry();
+}
+
+#[tokio::test]
+async fn whoever_cannot_be_looked_up_is_not_unknown() {
+    let looked_up = || {
+        from_fn(|presented| {
+            let secret = presented.secret().to_owned();
+            async move {
+                match &secret[..] {
+                    b"fails" => Err(BoxError::from("the database is down")),
+                    b"known" => Ok(Some(Client::new("a"))),
+                    _ => Ok(None),
+                }
+            }
+        })
+    };
+    let other = |presented: &Presented| (presented.secret() == b"other").then(|| Client::new("b"));
+    let alone = TerminateCredentialsLayer::new(looked_up());
+    let paired = TerminateCredentialsLayer::new((looked_up(), other));
+    let overloaded = Err(ErrorKind::Overloaded);
+    for (query, key, by_one, by_two) in [
+        ("", "known", Ok("a"), Ok("a")),
+        ("", "stranger", Err(ErrorKind::Unauthenticated), Err(ErrorKind::Unauthenticated)),
+        ("", "other", Err(ErrorKind::Unauthenticated), Ok("b")),
+        ("", "fails", overloaded, overloaded),
+        ("?api-key=known", "fails", Ok("a"), Ok("a")),
+        ("?api-key=stranger", "fails", overloaded, overloaded),
+    ] {
+        let asked = || request(query, &[("api-key", key)]);
+        let who = |seen: Seen| seen.map(|seen| id(&seen).unwrap_or_default().to_owned());
+        assert_eq!(who(pass(&alone, asked()).await), by_one.map(str::to_owned), "{query} {key}");
+        assert_eq!(who(pass(&paired, asked()).await), by_two.map(str::to_owned), "{query} {key}, two are asked");
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Door {
     name: &'static str,
     listener: TcpListener,
     places: Arc<Semaphore>,
+    /// Held by every connection that is open.
+    open: Arc<()>,
     /// A descriptor that is given up for a connection when there is no other.
     spare: Option<File>,
     has_spare: bool,
@@ -32,9 +34,15 @@ pub(crate) struct Door {
 
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: Place,
     /// It took the last descriptor, and should give it back soon.
     pub(crate) is_last: bool,
+}
+
+/// A connection's place, for as long as it is open.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _open: Arc<()>,
 }
 
 impl Door {
@@ -55,7 +63,15 @@ impl Door {
     }
 
     fn new(name: &'static str, listener: TcpListener, places: usize, has_spare: bool) -> Self {
-        Self { name, listener, places: Arc::new(Semaphore::new(places)), spare: None, has_spare, told: None }
+        Self {
+            name,
+            listener,
+            places: Arc::new(Semaphore::new(places)),
+            open: Arc::default(),
+            spare: None,
+            has_spare,
+            told: None,
+        }
     }
 
     /// The next connection. Cancelling loses none.
@@ -70,18 +86,29 @@ impl Door {
                 self.spare = File::open("/dev/null").ok();
             }
             match self.listener.accept().await {
-                Ok((stream, _)) => return Accepted::new(stream, place, false),
+                Ok((stream, _)) => return Accepted::new(stream, self.place(place), false),
                 Err(error) => {
                     self.tell(&error);
                     if self.spare.take().is_some()
                         && let Ok(Ok((stream, _))) = timeout(PAUSE, self.listener.accept()).await
                     {
-                        return Accepted::new(stream, place, true);
+                        return Accepted::new(stream, self.place(place), true);
                     }
                     sleep(PAUSE).await;
                 }
             }
         }
+    }
+
+    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
+        Place { _permit: permit, _open: self.open.clone() }
+    }
+
+    /// Counts the connections that are open, whenever it is called.
+    pub(crate) fn count(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let open = Arc::downgrade(&self.open);
+        // One is the door's own.
+        move || open.strong_count().saturating_sub(1)
     }
 
     fn tell(&mut self, error: &std::io::Error) {
@@ -93,7 +120,7 @@ impl Door {
 }
 
 impl Accepted {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit, is_last: bool) -> Self {
+    fn new(stream: TcpStream, place: Place, is_last: bool) -> Self {
         let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 6);
         let set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
         if let Err(error) = set {

@@ -11,9 +11,10 @@ use subtle::ConstantTimeEq;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::health::Health;
 use tower_azure_openai::meter::Ledger;
+use tower_azure_openai::metrics::MetricsRecorder;
 
 use crate::config::Config;
-use crate::usage;
+use crate::{metrics, usage};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -21,6 +22,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub(crate) struct Admin {
     health: Health,
     ledger: Ledger,
+    metrics: MetricsRecorder,
     /// In lower case.
     hosts: Vec<String>,
     /// The digest of what must be shown.
@@ -28,9 +30,15 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    pub(crate) fn new(config: &Config, health: Health, ledger: Ledger) -> Self {
+    pub(crate) fn new(config: &Config, health: Health, ledger: Ledger, metrics: MetricsRecorder) -> Self {
         let token = config.admin_token.as_ref().map(|token| Sha256::digest(token.expose()).into());
-        Self { health, ledger, hosts: config.admin_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(), token }
+        Self {
+            health,
+            ledger,
+            metrics,
+            hosts: config.admin_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            token,
+        }
     }
 
     pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
@@ -53,6 +61,9 @@ impl Admin {
             let mut answer = refuse(StatusCode::UNAUTHORIZED, "admin_token is asked for, as a bearer token\n");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
+        }
+        if path == metrics::PATH {
+            return metrics::answer(&self.metrics, request);
         }
         if path == usage::PATH {
             return usage::answer(&self.ledger, request.method(), request.uri().query().unwrap_or_default());

@@ -14,6 +14,7 @@ mod demo;
 mod identities;
 mod kept;
 mod live;
+mod metrics;
 mod output;
 mod patience;
 mod reloads;

@@ -43,6 +43,11 @@ pub(crate) fn cut(text: &str) -> &str {
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
+/// Lines of the log that nobody took.
+pub(crate) fn dropped() -> u64 {
+    STDERR.queue.dropped.load(Relaxed)
+}
+
 /// Gives what was written a moment to reach its readers.
 pub(crate) fn finish() {
     for output in [&STDOUT, &STDERR] {

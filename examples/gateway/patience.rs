@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::answer::Held;
+
+use crate::accept::Place;
 
 /// Between requests; longer than front ends of Azure keep a connection for.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -157,11 +158,11 @@ pub(crate) struct Patient<I> {
     io: I,
     vigil: Arc<Vigil>,
     stalled: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl<I> Patient<I> {
-    pub(crate) fn new(io: I, vigil: Arc<Vigil>, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(io: I, vigil: Arc<Vigil>, place: Place) -> Self {
         Self { io, vigil, stalled: None, _place: place }
     }
 

@@ -28,12 +28,12 @@ use crate::answer::Watched;
 use crate::config::tls::Tls;
 use crate::config::{Config, Problems};
 use crate::connection::{self, Terms};
-use crate::output;
 use crate::patience::{Patience, Running, Vigil};
 use crate::reloads::Reloads;
 use crate::usage;
 use crate::websockets::{Shown, WebSockets};
 use crate::wiring::Wired;
+use crate::{metrics, output};
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
 pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<(), BoxError> {
@@ -77,6 +77,11 @@ pub(crate) async fn serve(
 
     let (stop, stopping) = watch::channel(());
     let mut door = Door::for_clients(listener, config.limits.connections);
+    metrics::tell(&wired.metrics, &config, &wired.kept);
+    let connections = door.count();
+    wired.metrics.add_gauge("gateway_connections", "Connections of clients that are open", move || {
+        vec![(vec![], connections() as f64)]
+    });
     let (mut reloads, mut latest) = (Reloads::of(file), None);
     loop {
         tokio::select! {
@@ -130,6 +135,8 @@ fn reload(
     }
     let health = front.current.load().health.with_pool(wired.pool.clone());
     let health = usage::tell(health, &config, &wired.kept);
+    wired.metrics.set_pool(wired.pool.clone());
+    metrics::tell(&wired.metrics, &config, &wired.kept);
     front.current.store(Arc::new(Current::new(&config, &wired, health)));
     front.websockets.end_unknown(latest, &config);
     tracing::info!("the configuration was reloaded");
@@ -181,7 +188,7 @@ impl Current {
     fn new(config: &Config, wired: &Wired, health: Health) -> Self {
         Self {
             gateway: wired.gateway.clone(),
-            admin: Admin::new(config, health.clone(), wired.kept.ledger()),
+            admin: Admin::new(config, health.clone(), wired.kept.ledger(), wired.metrics.clone()),
             health,
             observe: wired.observe.clone(),
             patience: Patience { head: config.timeouts.head, write: config.timeouts.write },

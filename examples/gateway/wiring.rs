@@ -13,6 +13,7 @@ use tower_azure_openai::failover;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::front_door::FrontDoorLayer;
 use tower_azure_openai::gateway::{self, Gateway};
+use tower_azure_openai::metrics::MetricsRecorder;
 use tower_azure_openai::observe::ObserveLayer;
 use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{
@@ -41,6 +42,7 @@ use crate::kept::Kept;
 pub(crate) struct Wired {
     pub(crate) gateway: Gateway,
     pub(crate) observe: ObserveLayer,
+    pub(crate) metrics: MetricsRecorder,
     pub(crate) pool: Pool,
     pub(crate) kept: Kept,
     identities: Identities,
@@ -57,9 +59,11 @@ impl Wired {
             Some(before) => before.pool.successor(description)?,
             None => description.build()?,
         };
-        let observe = ObserveLayer::new().add_recorder(AccessLog).backend_headers(config.telemetry.backend_header);
+        let metrics = before.map_or_else(|| MetricsRecorder::new(pool.clone()), |before| before.metrics.clone());
+        let observe = ObserveLayer::new().add_recorder(AccessLog).add_recorder(metrics.clone());
+        let observe = observe.backend_headers(config.telemetry.backend_header);
         let gateway = gateway(config, pool.clone(), &kept, observe.clone())?;
-        Ok(Self { gateway, observe, pool, kept, identities })
+        Ok(Self { gateway, observe, metrics, pool, kept, identities })
     }
 }
 

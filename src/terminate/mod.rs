@@ -66,8 +66,8 @@
 //! [`without_clients`](TerminateCredentialsLayer::without_clients) may stand anywhere above selection.
 //!
 //! # Errors
-//! [`AmbiguousRequest`](crate::ErrorKind::AmbiguousRequest), [`Unauthenticated`](crate::ErrorKind::Unauthenticated), and those
-//! of the service below.
+//! [`AmbiguousRequest`](crate::ErrorKind::AmbiguousRequest), [`Unauthenticated`](crate::ErrorKind::Unauthenticated),
+//! [`Overloaded`](crate::ErrorKind::Overloaded) when a strategy fails, and those of the service below.
 //!
 //! # Cancellation
 //! Dropping the future drops what the strategy is doing, or the request below.
@@ -80,7 +80,7 @@ mod presented;
 mod registry;
 mod service;
 
-pub use self::authenticate::{Authenticate, FirstOf, Maybe};
+pub use self::authenticate::{Authenticate, FirstOf, FromFn, Maybe, from_fn};
 pub use self::layer::TerminateCredentialsLayer;
 pub use self::presented::{Form, Presented};
 pub use self::registry::{ClientRegistry, ClientRegistryBuilder, KeyDigest, ParseDigestError, RegistryError};

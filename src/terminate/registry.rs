@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
+use tower::BoxError;
 
 use super::{Authenticate, Presented};
 use crate::context::Client;
@@ -48,10 +49,10 @@ impl ClientRegistry {
 }
 
 impl Authenticate for ClientRegistry {
-    type Future = Ready<Option<Client>>;
+    type Future = Ready<Result<Option<Client>, BoxError>>;
 
     fn authenticate(&self, presented: &Presented) -> Self::Future {
-        ready(self.find(presented.secret()))
+        ready(Ok(self.find(presented.secret())))
     }
 }
 

@@ -3,6 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::Request;
 use pin_project_lite::pin_project;
@@ -13,7 +14,7 @@ use super::Authenticate;
 use super::presented::{self, Credentials};
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, Observation, opens_session};
-use crate::error::{Error, ErrorKind, polled_again};
+use crate::error::{Chain, Error, ErrorKind, polled_again};
 use crate::headers::strip_credentials;
 
 /// Who is it? See the [module docs](super).
@@ -58,7 +59,7 @@ where
                 strip(&mut request);
                 let next = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, next);
-                Waiting { authenticator, ephemeral, credentials, service, request }.ask_next()
+                Waiting { authenticator, ephemeral, credentials, has_failed: false, service, request }.ask_next()
             }
             Err(error) => State::Refused { error: Some(error) },
         };
@@ -86,6 +87,12 @@ fn unauthenticated() -> Error {
         ErrorKind::Unauthenticated,
         "Access denied due to missing or invalid credential. Send a key of this gateway as `api-key` or `Authorization: Bearer`.",
     )
+}
+
+/// The client is told that waiting helps, which a 401 denies.
+fn undecided() -> Error {
+    Error::new(ErrorKind::Overloaded, "The gateway cannot find out now who calls. Wait as the headers say.")
+        .with_retry_after(Duration::from_secs(1))
 }
 
 impl<A, S: Clone> Clone for TerminateCredentials<A, S> {
@@ -128,6 +135,8 @@ struct Waiting<A, S, B> {
     /// `None` where no ephemeral key is of use.
     ephemeral: Option<EphemeralKeys>,
     credentials: Credentials,
+    /// Whether it could not be said of a credential whose it is.
+    has_failed: bool,
     service: S,
     request: Request<B>,
 }
@@ -139,7 +148,8 @@ where
 {
     fn ask_next(mut self) -> State<A::Future, S::Future, Self> {
         let Some(presented) = self.credentials.next() else {
-            return State::Refused { error: Some(unauthenticated()) };
+            let error = if self.has_failed { undecided() } else { unauthenticated() };
+            return State::Refused { error: Some(error) };
         };
         let key = self.ephemeral.as_ref().and_then(|keys| presented.ephemeral(keys));
         match key.and_then(|key| Some((key.client().cloned()?, key))) {
@@ -174,9 +184,14 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Asking { asked, waiting } => {
                     let client = ready!(asked.poll(cx));
-                    waiting.take().map(|waiting| match client {
-                        Some(client) => State::Called { future: waiting.call(client) },
-                        None => waiting.ask_next(),
+                    waiting.take().map(|mut waiting| match client {
+                        Ok(Some(client)) => State::Called { future: waiting.call(client) },
+                        Ok(None) => waiting.ask_next(),
+                        Err(error) => {
+                            tracing::warn!(error = %Chain(error.as_ref()), "who calls cannot be found out");
+                            waiting.has_failed = true;
+                            waiting.ask_next()
+                        }
                     })
                 }
                 StateProjection::Called { future } => return future.poll(cx).map_err(Into::into),

@@ -24,6 +24,7 @@ mod lifecycle;
 mod live;
 mod malformed;
 mod memory;
+mod metrics;
 mod outages;
 mod output;
 mod process;

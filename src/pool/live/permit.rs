@@ -118,7 +118,7 @@ impl Permit {
         let (live, backend) = (&self.target.live, &self.target.inner.backend);
         backend.trouble.answered(&backend.name, self.taken, Instant::now());
         if signals::is_spilled_over(headers) {
-            live.counters.spilled_over.fetch_add(1, Relaxed);
+            live.counters.spilled_over_by_azure.fetch_add(1, Relaxed);
         }
         let signals = Signals::read(headers);
         if !signals.is_empty() {

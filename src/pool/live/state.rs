@@ -54,7 +54,7 @@ pub(in crate::pool) struct Counters {
     pub(in crate::pool) requests: AtomicU64,
     pub(in crate::pool) throttled: AtomicU64,
     pub(in crate::pool) failures: AtomicU64,
-    pub(in crate::pool) spilled_over: AtomicU64,
+    pub(in crate::pool) spilled_over_by_azure: AtomicU64,
 }
 
 #[derive(Debug)]

@@ -91,7 +91,7 @@ pub struct DeploymentStatus {
     /// Failures among them: 5xx, timeouts, broken and refused connections.
     pub failures: u64,
     /// Answers among them that Azure itself had another deployment of the resource give.
-    pub spilled_over: u64,
+    pub spilled_over_by_azure: u64,
     /// What stands between it and the next request for the alias, a client's own demands aside, in the words of
     /// [`Pool::explain`](crate::pool::Pool::explain); empty for a candidate.
     pub obstacles: Vec<String>,
@@ -173,7 +173,7 @@ impl Target {
             requests: live.counters.requests.load(Relaxed),
             throttled: live.counters.throttled.load(Relaxed),
             failures: live.counters.failures.load(Relaxed),
-            spilled_over: live.counters.spilled_over.load(Relaxed),
+            spilled_over_by_azure: live.counters.spilled_over_by_azure.load(Relaxed),
             obstacles: match explained.get(&self.slot()) {
                 Some(explained) => explained.obstacles().iter().map(Obstacle::to_string).collect(),
                 None => vec![Obstacle::OtherRelease.to_string()],

@@ -74,6 +74,8 @@ pub use self::callers::Caller;
 use self::callers::Callers;
 pub use self::keys::KeySet;
 use self::token::{Rules, Token};
+use tower::BoxError;
+
 use super::{Authenticate, Presented};
 use crate::context::Client;
 use crate::pool::BoxFuture;
@@ -124,8 +126,7 @@ impl Authenticate for Entra {
         }
         let inner = self.0.clone();
         ResponseFuture(State::Seeking(Box::pin(async move {
-            let key = inner.keys.seek(token.key_id()).await?;
-            inner.identify(&token, &key)
+            inner.keys.seek(token.key_id()).await.and_then(|key| inner.identify(&token, &key))
         })))
     }
 }
@@ -164,12 +165,12 @@ enum State {
 }
 
 impl Future for ResponseFuture {
-    type Output = Option<Client>;
+    type Output = Result<Option<Client>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Done(client) => Poll::Ready(client.take()),
-            State::Seeking(future) => future.as_mut().poll(cx),
+            State::Done(client) => Poll::Ready(Ok(client.take())),
+            State::Seeking(future) => future.as_mut().poll(cx).map(Ok),
         }
     }
 }

@@ -6,7 +6,7 @@ use tower::BoxError;
 
 use crate::azure::{Outcome, envelope};
 use crate::body::Body;
-use crate::context::{ClassifyError, DefaultClassify, exhausted, is_exhaustion, wait};
+use crate::context::{Attempt, ClassifyError, DefaultClassify, exhausted, is_exhaustion, wait};
 use crate::error::{Chain, Error, ErrorKind};
 
 /// The answer that an error stands for.
@@ -23,7 +23,7 @@ pub(crate) fn to_error(error: &BoxError) -> Response<Body> {
 /// The answer to a request on which the layers are in a wrong order. Whoever stands above reads from it that no backend is to blame.
 pub(crate) fn to_misordered(cause: &Error) -> Response<Body> {
     let mut answer = to_cause(cause);
-    answer.extensions_mut().insert(Outcome::Abandoned);
+    Attempt::of_mut(answer.extensions_mut()).outcome = Some(Outcome::Abandoned);
     answer
 }
 

@@ -21,7 +21,7 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::{self, CircuitBreakerLayer};
-use tower_azure_openai::context::AttemptFailed;
+use tower_azure_openai::context::{Attempt, AttemptFailed};
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool, PoolBuilder, Target};
 use tower_azure_openai::respond::RespondLayer;
@@ -168,7 +168,7 @@ async fn no_request_until_the_hint_has_passed_then_traffic_at_once() {
         (answer.status(), &answer.headers()["retry-after-ms"]),
         (StatusCode::TOO_MANY_REQUESTS, &"300".parse().unwrap())
     );
-    assert_eq!(answer.extensions().get(), Some(&Outcome::Throttled { hint: Some(ms(300)) }));
+    assert_eq!(Attempt::of(&answer).outcome, Some(Outcome::Throttled { hint: Some(ms(300)) }));
     backend.now(|_| ok());
 
     advance(ms(299)).await;
@@ -482,7 +482,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     assert_pending!(request.poll());
     advance(circuit::REFUSED_BODY_TIME).await;
     let answer = assert_ready_ok!(request.poll());
-    assert_eq!(answer.extensions().get(), Some(&Outcome::Throttled { hint: None }));
+    assert_eq!(Attempt::of(&answer).outcome, Some(Outcome::Throttled { hint: None }));
     assert_eq!(in_flight(&pool), 2);
     drop(answer);
     assert_eq!(in_flight(&pool), 0);
@@ -509,7 +509,7 @@ async fn the_body_of_a_404_decides_what_it_means() {
     let backend =
         Scripted::new(|_| with(404, &[], r#"{"error":{"code":"DeploymentNotFound","message":"Not there."}}"#));
     let gateway = backend.behind(&pool);
-    let outcome = async || send(&gateway, "a").await.unwrap().extensions().get::<Outcome>().copied().unwrap();
+    let outcome = async || Attempt::of(&send(&gateway, "a").await.unwrap()).outcome.unwrap();
     assert_eq!(outcome().await, Outcome::DeploymentMissing);
     backend.now(|_| with(404, &[], r#"{"error":{"code":"404","message":"Resource not found"}}"#));
     assert_eq!(outcome().await, Outcome::ClientFault);
@@ -690,7 +690,7 @@ async fn without_a_permit_requests_pass_unwatched() {
     let mut service = CircuitBreakerLayer::adopting().layer_on(service);
     for _ in 0..10 {
         let answer = service.call(Request::new(Body::empty())).await.unwrap();
-        assert_eq!(answer.extensions().get(), Some(&Outcome::Throttled { hint: Some(ms(300)) }));
+        assert_eq!(Attempt::of(&answer).outcome, Some(Outcome::Throttled { hint: Some(ms(300)) }));
     }
 }
 

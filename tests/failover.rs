@@ -15,7 +15,7 @@ use tokio::time::{Instant, advance};
 use tower::{BoxError, Layer as _, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::context::{AttemptFailed, Attempts, Client, FreshCredential};
+use tower_azure_openai::context::{Attempt, AttemptFailed, Attempts, Client};
 use tower_azure_openai::failover::{Condition, FailoverLayer, RetryBudget};
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
@@ -684,7 +684,7 @@ mod same_target {
     fn refused(fresh: bool) -> Result<Response<Body>, BoxError> {
         let mut answer = answer(401);
         if fresh {
-            answer.extensions_mut().insert(FreshCredential);
+            Attempt::of_mut(answer.extensions_mut()).has_fresh_credential = true;
         }
         Ok(answer)
     }
@@ -934,7 +934,7 @@ mod extensions {
         let answer = service.oneshot(chat()).await.unwrap();
         let target = answer.extensions().get::<tower_azure_openai::pool::Target>().unwrap();
         assert_eq!(target.backend(), "b1");
-        assert_eq!(answer.extensions().get::<Outcome>(), Some(&Outcome::Success));
+        assert_eq!(Attempt::of(&answer).outcome, Some(Outcome::Success));
         assert!(answer.into_body().collect().await.is_ok());
     }
 }

@@ -10,7 +10,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower::{BoxError, Service};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::context::{AttemptFailed, FreshCredential};
+use tower_azure_openai::context::{Attempt, AttemptFailed};
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, BearerTokens, BoxFuture, Credential, Deployment, Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
@@ -157,10 +157,10 @@ async fn a_401_to_a_token_says_whether_a_repeat_makes_sense() {
     let stale = Tokens { has_another: false, ..TOKEN };
     for (target, fresh) in [(bearer(TOKEN), true), (bearer(stale), false), (key(), false)] {
         let (_, answer) = exchange(inbound(Some(target)), unauthorized()).await;
-        assert_eq!(answer.unwrap().extensions().get::<FreshCredential>().is_some(), fresh);
+        assert_eq!(Attempt::of(&answer.unwrap()).has_fresh_credential, fresh);
     }
     let (_, answer) = exchange(inbound(Some(bearer(TOKEN))), ok()).await;
-    assert!(answer.unwrap().extensions().get::<FreshCredential>().is_none());
+    assert!(!Attempt::of(&answer.unwrap()).has_fresh_credential);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
-use tower_azure_openai::context::{AttemptFailed, InPreamble};
+use tower_azure_openai::context::{Attempt, AttemptFailed};
 use tower_azure_openai::failover::{Condition, FailoverLayer};
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
@@ -417,7 +417,7 @@ mod an_error_before_content {
             let answer = alone(StreamCommitLayer::new(), sse(chunked(stream.clone())), chat()).await.unwrap();
             assert_eq!(answer.status(), status, "{stream:?}");
             assert_eq!(answer.headers()["content-type"], "application/json");
-            assert!(answer.extensions().get::<InPreamble>().is_some());
+            assert!(Attempt::of(&answer).is_in_preamble);
             let body = json(answer).await;
             assert_eq!(body["error"]["code"], code, "{stream:?}");
             assert!(body["error"]["message"].is_string() && body["error"]["type"].is_string());
@@ -545,7 +545,7 @@ async fn keeps_the_readiness_contract() {
 /// What came of a stream: status, whether it was marked, bytes.
 async fn seen(layer: &StreamCommitLayer, chunks: Vec<Bytes>) -> (StatusCode, bool, Bytes) {
     let answer = alone(layer.clone(), sse(chunked(chunks)), chat()).await.unwrap();
-    (answer.status(), answer.extensions().get::<InPreamble>().is_some(), bytes(answer).await)
+    (answer.status(), Attempt::of(&answer).is_in_preamble, bytes(answer).await)
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use super::ResponseBody;
 use super::body::Events;
 use crate::azure::Outcome;
 use crate::body::Body;
-use crate::context::{AttemptFailed, ClassifyError, of_body, of_head};
+use crate::context::{Attempt, AttemptFailed, ClassifyError, of_body, of_head};
 use crate::error::{Error, polled_again};
 use crate::pool::{BoxFuture, BreakerPermit, Permit};
 
@@ -158,7 +158,7 @@ fn settle(
         }
     }
     let (mut answer, outcome) = read?;
-    answer.extensions_mut().insert(outcome);
+    Attempt::of_mut(answer.extensions_mut()).outcome = Some(outcome);
     let classify = classify.ok_or_else(polled_again)?;
     let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     let events = watch.as_ref().and_then(|_| Events::of(&answer, closes));

@@ -12,11 +12,11 @@
 //!    what it stands for: a rate limit opens the circuit for its hint. The events reach the client unchanged. A stream of chat,
 //!    completions, responses or a run that ends without its
 //!    [closing event](crate::azure::stream_event) is a failure too, however clean its end looks.
-//! 4. The `Outcome` is put on the answer. An error of the service below becomes
+//! 4. The `Outcome` is put on the answer, in its [`Attempt`](crate::context::Attempt). An error of the service below becomes
 //!    [`AttemptFailed`](crate::context::AttemptFailed) with the outcome that [`ClassifyError`] reads from it.
 //! 5. The permit, and with it the place in flight, is held until the body has ended.
 //!
-//! What opens a circuit, for how long, and how it closes again stands with [`Circuit`](crate::pool::Circuit). This layer
+//! What opens a circuit, for how long, and how it closes again stands with [`CircuitConfig`]. This layer
 //! repeats nothing.
 //!
 //! ```

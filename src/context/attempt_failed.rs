@@ -4,35 +4,49 @@ use std::{fmt, io};
 
 use tower::BoxError;
 
-use super::Reason;
+use super::{Attempt, Reason};
 use crate::azure::Outcome;
 use crate::error::causes;
+use crate::pool::Target;
 
 /// An attempt that ended without an answer, and what that means.
 #[derive(Debug)]
 pub struct AttemptFailed {
+    attempt: Attempt,
     outcome: Outcome,
     source: BoxError,
-    in_preamble: bool,
 }
 
 impl AttemptFailed {
     /// An outcome and the error that showed it.
     pub fn new(outcome: Outcome, source: impl Into<BoxError>) -> Self {
-        Self { outcome, source: source.into(), in_preamble: false }
+        Self { attempt: Attempt { outcome: Some(outcome), ..Attempt::default() }, outcome, source: source.into() }
     }
 
-    /// The same, between the head of a stream and its first content: see [`InPreamble`](super::InPreamble).
+    /// The same, between the head of a stream and its first content: see [`Attempt::is_in_preamble`].
     #[must_use]
     pub const fn in_preamble(mut self) -> Self {
-        self.in_preamble = true;
+        self.attempt.is_in_preamble = true;
         self
+    }
+
+    /// The same, at a target.
+    #[must_use]
+    pub fn at(mut self, target: Target) -> Self {
+        self.attempt.target = Some(target);
+        self
+    }
+
+    /// All that is known of the attempt.
+    #[must_use]
+    pub const fn attempt(&self) -> &Attempt {
+        &self.attempt
     }
 
     /// Whether it ended between the head of a stream and its first content.
     #[must_use]
     pub const fn is_in_preamble(&self) -> bool {
-        self.in_preamble
+        self.attempt.is_in_preamble
     }
 
     /// Why, in words that name no host: errors of others may hold an address, so that only their kinds are told.

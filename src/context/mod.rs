@@ -13,18 +13,17 @@
 //! | [`Attempts`] | failover, or selection | failover, selection |
 //! | [`Target`](crate::pool::Target) | selection | forwarding, credential re-issue; also on the answer |
 //! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
-//! | [`Outcome`](crate::azure::Outcome) | the circuit breaker, on the answer, unless re-issue knew it better | failover |
-//! | [`FreshCredential`] | credential re-issue, on the answer | failover |
 //! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
 //! | [`SocketFrame`], on the answer [`RewrittenFrame`] | WebSocket pass-through; the HTTP client | the HTTP client; WebSocket pass-through |
 //! | [`SocketEvents`], on the answer | the HTTP client | WebSocket pass-through, which tells them; the circuit breaker, sticky sessions |
 //! | [`Spending`] | client limits, or whoever else wants to know | metering, which fills it |
 //! | [`Observation`], [`RequestId`] | observation, on top of everything | termination, inspection and each attempt, which tell it what they know |
-//! | [`InPreamble`] | stream commit, on the answer | failover |
+//! | [`Attempt`] | on the answer: selection, the circuit breaker, stream commit, credential re-issue, each what it alone knows | failover |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one
 //! request may go: they hold beside the client's and beside what the request's headers say.
 
+mod attempt;
 mod attempt_failed;
 mod attempts;
 mod base_path;
@@ -53,6 +52,7 @@ mod spending;
 mod terms;
 pub(crate) mod wait;
 
+pub use self::attempt::Attempt;
 pub use self::attempt_failed::AttemptFailed;
 pub use self::attempts::Attempts;
 pub use self::base_path::{BasePath, InvalidBasePath};
@@ -81,18 +81,7 @@ pub use self::socket_frame::{RewrittenFrame, SocketFrame};
 pub use self::spending::{Spending, Spent, UsageSource};
 pub(crate) use self::terms::Terms;
 
-/// On a 401 answer: a token other than the refused one is in hand, so that one repeat on the same target makes sense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FreshCredential;
-
 /// On a request: the handshake of a WebSocket that may be passed through. Its answer 101 is the beginning of a connection, not
 /// the end of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake;
-
-/// On an answer: it stands for an error that came inside a stream which had begun with 200, before its first content.
-///
-/// Unlike a real 429, an error that comes so late does not prove that nothing was done: what the stream had announced, a run or
-/// a response, may exist. An attempt that was cut there says so by [`AttemptFailed::is_in_preamble`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InPreamble;

@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use http::Response;
 
-use super::AttemptFailed;
+use super::{Attempt, AttemptFailed};
 use crate::azure::Outcome;
 use crate::azure::outcome::HeadVerdict;
 use crate::body::{Body, Collected};
@@ -15,8 +15,8 @@ pub const REFUSED_BODY_TIME: Duration = Duration::from_millis(100);
 
 /// What the head of an answer means, if the head decides, or what is known of it already.
 pub(crate) fn of_head<B>(answer: &Response<B>) -> Option<Outcome> {
-    if let Some(known) = answer.extensions().get::<Outcome>() {
-        return Some(*known);
+    if let Some(known) = answer.extensions().get::<Attempt>().and_then(|attempt| attempt.outcome) {
+        return Some(known);
     }
     match Outcome::of_head(answer.status(), answer.headers(), SystemTime::now()) {
         HeadVerdict::Known(outcome) => Some(outcome),

@@ -22,8 +22,7 @@ use crate::azure::operation::Repeat;
 use crate::body::{Body, Collected};
 use crate::context::order::{self, LayerName, Missing};
 use crate::context::{
-    AttemptFailed, Attempts, FreshCredential, InPreamble, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, of_body,
-    of_head,
+    Attempt, AttemptFailed, Attempts, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, of_body, of_head,
 };
 use crate::error::{Error, ErrorKind, causes};
 use crate::pool::{Strength, Target, TargetSet};
@@ -53,20 +52,18 @@ where
     let mut ending = Ending::new(terms.query(&route), &route, &attempts);
     let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
     loop {
-        let sent = attempts.sent();
-        let (answer, outcome, in_preamble) = match send(&mut service, request, &config).await {
+        let (answer, outcome, attempt) = match send(&mut service, request, &config).await {
             Ok((answer, outcome)) => {
-                let in_preamble = answer.extensions().get::<InPreamble>().is_some();
-                (Some(answer), outcome, in_preamble)
+                let attempt = Attempt::of(&answer);
+                (Some(answer), outcome, attempt)
             }
             Err(error) => match meaning(error, &config) {
                 Meaning::NothingLeft(error) => return ending.give_up(Some(error)),
-                Meaning::Outcome { outcome, in_preamble } => (None, outcome, in_preamble),
+                Meaning::Outcome { outcome, attempt } => (None, outcome, attempt),
                 Meaning::Pass(error) => return Err(error),
             },
         };
-        let selected = attempts.sent() > sent;
-        tracing::debug!(target = ?attempts.last().filter(|_| selected), ?outcome, "attempt");
+        tracing::debug!(target = ?attempt.target, ?outcome, "attempt");
 
         let Some(replay) = &replay else {
             if !is_collected && (outcome.is_refusal() || outcome.is_failure()) {
@@ -77,12 +74,12 @@ where
         let holds_parent = terms.pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
         let (answer, orphan) = match answer {
             Some(answer) if holds_parent && !waited_for_parent && answer.status() == StatusCode::BAD_REQUEST => {
-                let (answer, orphan) = Box::pin(misses_parent(answer)).await?;
-                (Some(answer), orphan)
+                let (answer, is_missed) = Box::pin(misses_parent(answer)).await?;
+                (Some(answer), attempt.target.clone().filter(|_| is_missed))
             }
             answer => (answer, None),
         };
-        let again = answer.as_ref().and_then(|answer| repeat_target(answer, &mut refreshed));
+        let again = repeat_target(&attempt, &mut refreshed);
         if let Some(target) = orphan {
             waited_for_parent = true;
             Box::pin(sleep(PARENT_PAUSE)).await;
@@ -91,11 +88,11 @@ where
             attempts.repeat_on(target);
         } else {
             // A refusal that comes after a stream has announced something does not prove that nothing was done.
-            let may_repeat = outcome.is_refusal() && !in_preamble || route.repeat() == Repeat::Safe;
-            if !may_repeat || !config.on.hold(outcome, in_preamble) {
+            let may_repeat = outcome.is_refusal() && !attempt.is_in_preamble || route.repeat() == Repeat::Safe;
+            if !may_repeat || !config.on.hold(outcome, attempt.is_in_preamble) {
                 return ending.pass(answer, outcome);
             }
-            let costs = !(outcome.is_refusal() && selected);
+            let costs = !(outcome.is_refusal() && attempt.target.is_some());
             failures += u32::from(costs);
             Box::pin(ending.keep(answer, outcome)).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
@@ -151,7 +148,7 @@ enum Meaning {
     /// No target is left to try.
     NothingLeft(Error),
     /// An attempt ended so.
-    Outcome { outcome: Outcome, in_preamble: bool },
+    Outcome { outcome: Outcome, attempt: Attempt },
     /// Not about a target at all.
     Pass(BoxError),
 }
@@ -177,27 +174,27 @@ fn meaning(error: BoxError, config: &Config) -> Meaning {
             Some(upload) => upload.without_source().into(),
             None => error,
         }),
-        outcome => Meaning::Outcome { outcome, in_preamble: is_in_preamble(error.as_ref()) },
+        outcome => Meaning::Outcome { outcome, attempt: attempt_of(error.as_ref()) },
     }
 }
 
-fn is_in_preamble(error: &(dyn StdError + 'static)) -> bool {
-    causes(error).find_map(|cause| cause.downcast_ref()).is_some_and(AttemptFailed::is_in_preamble)
+fn attempt_of(error: &(dyn StdError + 'static)) -> Attempt {
+    let failed = causes(error).find_map(|cause| cause.downcast_ref::<AttemptFailed>());
+    failed.map(AttemptFailed::attempt).cloned().unwrap_or_default()
 }
 
 /// The target that refused a token, if another token is in hand and this is the first time.
-fn repeat_target(answer: &Response<Body>, refreshed: &mut TargetSet) -> Option<Target> {
-    answer.extensions().get::<FreshCredential>()?;
-    let target = answer.extensions().get::<Target>()?;
+fn repeat_target(attempt: &Attempt, refreshed: &mut TargetSet) -> Option<Target> {
+    let target = attempt.target.as_ref().filter(|_| attempt.has_fresh_credential)?;
     refreshed.insert(target).then(|| target.clone())
 }
 
 /// How long the backend that holds a response is given to find it.
 const PARENT_PAUSE: Duration = Duration::from_millis(250);
 
-/// The target that does not find the response that its request goes on from, though it made it: for a moment after a streamed
-/// answer that happens.
-async fn misses_parent(answer: Response<Body>) -> Result<(Response<Body>, Option<Target>), BoxError> {
+/// Tells whether the target does not find the response that its request goes on from, though it made it: for a moment after a
+/// streamed answer that happens.
+async fn misses_parent(answer: Response<Body>) -> Result<(Response<Body>, bool), BoxError> {
     let (parts, body) = answer.into_parts();
     let collected = body.collect_up_to(REFUSED_BODY, REFUSED_BODY_TIME).await;
     let collected = collected.map_err(|error| AttemptFailed::new(Outcome::Reset, error))?;
@@ -207,8 +204,7 @@ async fn misses_parent(answer: Response<Body>) -> Result<(Response<Body>, Option
         }
         Collected::Partial(_) => false,
     };
-    let target = parts.extensions.get::<Target>().filter(|_| is_missed).cloned();
-    Ok((Response::from_parts(parts, collected.into()), target))
+    Ok((Response::from_parts(parts, collected.into()), is_missed))
 }
 
 /// A request that can be sent again, because its body is in hand.

@@ -9,7 +9,7 @@ use tower::BoxError;
 use crate::azure::Outcome;
 use crate::azure::operation::Repeat;
 use crate::body::Body;
-use crate::context::{Attempts, InPreamble, Route, keep, wait};
+use crate::context::{Attempt, Attempts, Route, keep, wait};
 use crate::error::{Error, ErrorKind};
 use crate::pool::Query;
 
@@ -80,7 +80,7 @@ impl<'a> Ending<'a> {
                     (None, None) => {}
                 }
             }
-            let in_preamble = answer.extensions().get::<InPreamble>().is_some();
+            let in_preamble = Attempt::of(&answer).is_in_preamble;
             if may_have_created(self.route, outcome, in_preamble) {
                 wait::forbid_repeat(answer.headers_mut());
             }

@@ -13,7 +13,7 @@
 //! 4. Everything else goes straight to the client, other 4xx among it. So does any outcome that
 //!    [`on`](FailoverLayer::on) leaves out.
 //! 5. After a 401, when a token other than the refused one is in hand
-//!    ([`FreshCredential`](crate::context::FreshCredential)), the same target is asked once more. That costs nothing either.
+//!    ([`Attempt::has_fresh_credential`](crate::context::Attempt::has_fresh_credential)), the same target is asked once more. That costs nothing either.
 //!    So is a backend that a required [`Pin`](crate::pool::Pin) names and that answers `previous_response_not_found`: a moment
 //!    later, since right after a streamed answer it may not find that answer yet.
 //! 6. When nothing is left to try the client gets a real answer if there was one: a 429 before any other, else the latest; else

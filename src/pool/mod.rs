@@ -53,10 +53,8 @@ pub use self::describe::{
 pub(crate) use self::find::rendezvous;
 pub use self::find::{Pin, Pool, Query, Strength};
 pub(crate) use self::live::ceil_ms;
-pub use self::live::{
-    Breaker, BreakerPermit, Circuit, CircuitState, NoTarget, NoTargetReason, Permit, PermitCell, RouteKind, Target,
-    TargetSet, Ticket, Verdict, load,
-};
+pub(crate) use self::live::{Breaker, BreakerPermit};
+pub use self::live::{CircuitState, NoTarget, NoTargetReason, Permit, PermitCell, RouteKind, Target, TargetSet, load};
 pub use self::tell::{BackendStatus, DeploymentStatus, Explained, Explanation, Obstacle, PoolStatus, ReleaseStatus};
 
 use self::describe::Checked;

@@ -11,7 +11,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use crate::azure::Outcome;
-use crate::context::{AttemptFailed, FreshCredential};
+use crate::context::{Attempt, AttemptFailed};
 use crate::error::{Error, polled_again};
 use crate::pool::{BearerTokens, BoxFuture, Target};
 
@@ -59,7 +59,7 @@ impl Way {
     fn explain<B>(&self, answer: &mut Response<B>) {
         let is_refusal = matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if is_refusal && self.is_clients {
-            answer.extensions_mut().insert(Outcome::ClientFault);
+            Attempt::of_mut(answer.extensions_mut()).outcome = Some(Outcome::ClientFault);
         }
     }
 }
@@ -133,7 +133,7 @@ where
                     let fresh = ready!(wait.as_mut().poll(cx));
                     let Some((mut answer, target)) = answer.take() else { return again() };
                     if fresh {
-                        answer.extensions_mut().insert(FreshCredential);
+                        Attempt::of_mut(answer.extensions_mut()).has_fresh_credential = true;
                     } else {
                         target.refuse_token();
                     }

@@ -4,7 +4,7 @@
 //! 2. Then the target's one credential is added: `api-key`, or `Authorization: Bearer`, which also carries the key of a backend
 //!    that is [not of Azure](BackendKind::OpenAi). A token that is valid is there without waiting; otherwise the request waits
 //!    for the fetch that all share.
-//! 3. After a 401 to a token another one is asked for. When there is one, [`FreshCredential`] on the answer tells failover
+//! 3. After a 401 to a token another one is asked for. When there is one, [`Attempt::has_fresh_credential`] on the answer tells failover
 //!    that one repeat on the same target makes sense; when there is none, the target counts as without identity
 //!    ([`Target::refuse_token`]) until it takes a token.
 //! 4. A target with [`Credential::pass_through`] is shown the token of the [`Client`], and nothing when it has none. Its 401
@@ -82,7 +82,7 @@ pub use self::keeper::{
 use crate::azure::Outcome;
 use crate::context::order::{self, LayerName, Missing};
 #[cfg(doc)]
-use crate::context::{AttemptFailed, FreshCredential};
+use crate::context::{Attempt, AttemptFailed};
 use crate::context::{Client, ClientToken, EphemeralKey};
 use crate::error::{Error, ErrorKind};
 use crate::headers;

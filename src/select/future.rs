@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::ResponseBody;
-use crate::context::{Route, Terms, wait};
+use crate::context::{Attempt, AttemptFailed, ClassifyError, DefaultClassify, Route, Terms, wait};
 use crate::error::{Error, polled_again};
 use crate::pool::{PermitCell, Pool, Target};
 
@@ -53,6 +53,7 @@ impl<F> ResponseFuture<F> {
 impl Sent {
     fn answered<B: HttpBody>(&self, mut answer: Response<B>) -> Response<ResponseBody<B>> {
         answer.extensions_mut().insert(self.target.clone());
+        Attempt::of_mut(answer.extensions_mut()).target = Some(self.target.clone());
         // The circuit breaker below has taken it, if there is one.
         let permit = self.cell.take();
         // Without one the pool has learned nothing, and the backend knows better.
@@ -68,7 +69,22 @@ impl Sent {
     }
 }
 
-/// Whoever still holds the request holds no place with it.
+impl Sent {
+    /// Says of a failed attempt where it was. What is no attempt, such as an upload that failed, stays what it is.
+    fn failed(&self, error: BoxError) -> BoxError {
+        let error = match error.downcast::<AttemptFailed>() {
+            Ok(failed) => return failed.at(self.target.clone()).into(),
+            Err(error) => error,
+        };
+        if Error::find(error.as_ref()).is_some() {
+            return error;
+        }
+        let outcome = DefaultClassify.classify(error.as_ref());
+        AttemptFailed::new(outcome, error).at(self.target.clone()).into()
+    }
+}
+
+/// Gives the place back for whoever still holds the request.
 impl Drop for Sent {
     fn drop(&mut self) {
         drop(self.cell.take());
@@ -87,7 +103,7 @@ where
         match self.project().state.project() {
             StateProjected::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
             StateProjected::Sent { future, sent } => {
-                let answer = ready!(future.poll(cx)).map_err(Into::into)?;
+                let answer = ready!(future.poll(cx)).map_err(|error| sent.failed(error.into()))?;
                 Poll::Ready(Ok(sent.answered(answer)))
             }
         }

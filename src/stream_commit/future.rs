@@ -21,7 +21,7 @@ use crate::azure::Outcome;
 use crate::azure::sse;
 use crate::azure::stream_event::{HeadHint, StreamError};
 use crate::body::Body;
-use crate::context::{AttemptFailed, ClassifyError, DefaultClassify, InPreamble};
+use crate::context::{Attempt, AttemptFailed, ClassifyError, DefaultClassify};
 use crate::error::polled_again;
 use crate::pool::ceil_ms;
 
@@ -149,8 +149,8 @@ impl Held {
             Verdict::Refuse(error) => refuse(self.head, &error),
             Verdict::Nothing if self.plan.begins => {
                 tracing::debug!("a stream ended without having delivered anything");
-                self.head.extensions.insert(InPreamble);
-                self.head.extensions.insert(Outcome::Unfinished);
+                let attempt = Attempt::of_mut(&mut self.head.extensions);
+                (attempt.is_in_preamble, attempt.outcome) = (true, Some(Outcome::Unfinished));
                 Response::from_parts(self.head, Body::prefixed(self.preamble.into_bytes(), self.body))
             }
             Verdict::Commit | Verdict::Nothing => {
@@ -186,7 +186,7 @@ fn broken(error: BoxError) -> AttemptFailed {
 fn refuse(mut head: Parts, error: &StreamError) -> Response<Body> {
     tracing::debug!(status = %error.status(), "a stream was refused in its preamble");
     head.status = error.status();
-    head.extensions.insert(InPreamble);
+    Attempt::of_mut(&mut head.extensions).is_in_preamble = true;
     for framing in [CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING] {
         head.headers.remove(framing);
     }

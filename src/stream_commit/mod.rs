@@ -21,7 +21,7 @@
 //!    and without its [closing event](crate::azure::stream_event): the answer stays as it came, marked with
 //!    [`Outcome::Unfinished`]. `[DONE]` alone closes nothing that had begun. An answer that is only read again (not `POST`)
 //!    may have nothing left to tell, and passes.
-//! 7. All three are marked as of the preamble ([`InPreamble`], [`AttemptFailed::is_in_preamble`]), because an error this late proves
+//! 7. All three are marked as of the preamble ([`Attempt::is_in_preamble`]), because an error this late proves
 //!    nothing: [failover](crate::failover) sends the request on where a repeat is safe and nowhere else, since what the stream
 //!    announced (a run, a stored response) may exist on the first backend.
 //!
@@ -95,7 +95,7 @@ use crate::body::Body;
 use crate::context::Route;
 use crate::context::order::{self, LayerName};
 #[cfg(doc)]
-use crate::context::{AttemptFailed, InPreamble};
+use crate::context::{Attempt, AttemptFailed};
 
 /// How many events are held.
 pub const PREAMBLE_EVENTS: usize = 64;

@@ -2,7 +2,23 @@
 
 use std::time::Duration;
 
-/// When circuits open, for how long, and how they close again.
+/// Bounds of the circuits of a pool: when they open, for how long, and how they close again.
+///
+/// | state | meaning | left when |
+/// |---|---|---|
+/// | closed | traffic flows | a 429 (or any answer with a wait hint) opens it for the hint; failures open it |
+/// | open | no request at all | its time is over: then closed, or half-open where it is not known that the target is well |
+/// | half-open | one request, and one more after each [`probe_interval`](Self::probe_interval) while none has failed | the first success closes it, a failure opens it again: for twice as long as before, or for a second when there was no connection |
+///
+/// A 429 is an order to wait, not a failure: it enters no ratio, no run and no back-off. After a hint that was obeyed in
+/// full the circuit is simply closed, because the backend itself said when.
+///
+/// The states are those of Nygard's circuit breaker ("Release It!"), with a run and a windowed ratio as in most of its descendants;
+/// that an order to wait opens for exactly its time and counts for nothing else is particular to quotas.
+///
+/// A target that fails each request with probability p opens by its run of n after (p⁻ⁿ − 1) / (1 − p) requests on average: with
+/// the default of 5, after 62 at one in two, and after a hundred thousand at one in ten. So the run notices outages within five
+/// requests, the ratio notices what fails more often than not, and neither minds a few errors.
 ///
 /// Building a pool checks that the values make sense together. No circuit opens for longer than `max_open` at a time, whatever
 /// `default_open` says.

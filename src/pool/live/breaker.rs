@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::permit::Admission;
-use super::{CircuitState, Live, NoTarget, NoTargetReason, Spread};
+use super::{Live, NoTarget, NoTargetReason, Spread};
 use crate::azure::Outcome;
 use crate::pool::describe::CircuitConfig;
 
@@ -13,7 +13,7 @@ use crate::pool::describe::CircuitConfig;
 ///
 /// There is nobody else to go to, so a run of 5xx answers opens it like any other failures.
 #[derive(Clone, Debug)]
-pub struct Breaker(Arc<Shared>);
+pub(crate) struct Breaker(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -23,7 +23,7 @@ struct Shared {
 
 impl Breaker {
     /// A closed circuit; `name` appears in the log line of each transition.
-    pub fn new(name: impl Into<String>, config: CircuitConfig) -> Self {
+    pub(crate) fn new(name: impl Into<String>, config: CircuitConfig) -> Self {
         let live = Live::new(name.into(), Instant::now(), config);
         Self(Arc::new(Shared { live, spread: Spread::default() }))
     }
@@ -32,15 +32,9 @@ impl Breaker {
     ///
     /// # Errors
     /// The circuit refuses; says for how long.
-    pub fn acquire(&self) -> Result<BreakerPermit, NoTarget> {
+    pub(crate) fn acquire(&self) -> Result<BreakerPermit, NoTarget> {
         let now = Instant::now();
         Admission::take(&self.0.live, now).map(BreakerPermit).ok_or_else(|| self.why_not(now))
-    }
-
-    /// The state now.
-    #[must_use]
-    pub fn state(&self) -> CircuitState {
-        self.0.live.state(Instant::now())
     }
 
     fn why_not(&self, now: Instant) -> NoTarget {
@@ -52,16 +46,16 @@ impl Breaker {
 /// The admission of a [`Breaker`]. Dropped without a verdict it teaches nothing.
 #[derive(Debug)]
 #[must_use = "dropping a permit gives its place back"]
-pub struct BreakerPermit(Admission);
+pub(crate) struct BreakerPermit(Admission);
 
 impl BreakerPermit {
     /// The answer belongs to the client now: a probe's place is free, its verdict still to come.
-    pub fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         self.0.commit(Instant::now());
     }
 
     /// Records what the attempt taught. The first call decides, later ones change nothing.
-    pub fn record(&mut self, outcome: &Outcome) {
+    pub(crate) fn record(&mut self, outcome: &Outcome) {
         self.0.record(outcome, Instant::now());
     }
 }

@@ -14,7 +14,7 @@ const UNREACHED_PAUSE: Duration = Duration::from_secs(1);
 /// What an attempt taught about its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub(in crate::pool) enum Verdict {
     /// The target failed. With `may_open: false` it is counted but opens nothing.
     Failure {
         /// Whether this failure may open the circuit.
@@ -65,7 +65,7 @@ impl CircuitState {
 /// Proof of an admission, handed back with the verdict.
 #[derive(Debug)]
 #[must_use = "an admission without a verdict must be recorded as neutral"]
-pub struct Ticket {
+pub(in crate::pool) struct Ticket {
     generation: u64,
     probe: bool,
 }
@@ -77,29 +77,13 @@ impl Ticket {
     }
 }
 
-/// The circuit of one target: a pure state machine over the time it is given.
-///
-/// | state | meaning | left when |
-/// |---|---|---|
-/// | closed | traffic flows | a 429 (or any answer with a wait hint) opens it for the hint; failures open it |
-/// | open | no request at all | its time is over: then closed, or half-open where it is not known that the target is well |
-/// | half-open | one request, and one more after each [`CircuitConfig::probe_interval`] while none has failed | the first success closes it, a failure opens it again: for twice as long as before, or for a second when there was no connection |
-///
-/// A 429 is an order to wait, not a failure: it enters no ratio, no run and no back-off. After a hint that was obeyed in
-/// full the circuit is simply closed, because the backend itself said when.
-///
-/// The states are those of Nygard's circuit breaker ("Release It!"), with a run and a windowed ratio as in most of its descendants;
-/// that an order to wait opens for exactly its time and counts for nothing else is particular to quotas.
-///
-/// A target that fails each request with probability p opens by its run of n after (p⁻ⁿ − 1) / (1 − p) requests on average: with
-/// the default of 5, after 62 at one in two, and after a hundred thousand at one in ten. So the run notices outages within five
-/// requests, the ratio notices what fails more often than not, and neither minds a few errors.
+/// The circuit of one target: a pure state machine over the time it is given. [`CircuitConfig`] says when it changes.
 ///
 /// The two ideas that make it safe under concurrency are *tickets* and *places*. Every admission gives a [`Ticket`] of the
 /// current generation, and a trip starts a new one: an answer to a request that was sent before the trip changes nothing,
 /// except that a wait it asks for is always obeyed. A probe holds a place that is given back when it ends without a verdict.
 #[derive(Debug)]
-pub struct Circuit {
+pub(in crate::pool) struct Circuit {
     config: CircuitConfig,
     state: State,
     /// Opened by failures, and no success seen since.
@@ -140,8 +124,7 @@ pub(in crate::pool) enum Failure {
 
 impl Circuit {
     /// A closed circuit.
-    #[must_use]
-    pub fn new(config: CircuitConfig) -> Self {
+    pub(in crate::pool) fn new(config: CircuitConfig) -> Self {
         Self {
             config,
             state: State::Closed,
@@ -157,7 +140,7 @@ impl Circuit {
     }
 
     /// Takes other bounds from now on; what is open stays open until its time.
-    pub fn configure(&mut self, config: CircuitConfig) {
+    pub(in crate::pool) fn configure(&mut self, config: CircuitConfig) {
         if self.config.window != config.window {
             self.window = Window::new(config.window);
         }
@@ -165,8 +148,7 @@ impl Circuit {
     }
 
     /// The state at `now`.
-    #[must_use]
-    pub fn state(&self, now: Instant) -> CircuitState {
+    pub(in crate::pool) fn state(&self, now: Instant) -> CircuitState {
         match self.settled(now) {
             State::Closed => CircuitState::Closed,
             State::HalfOpen { .. } => CircuitState::HalfOpen,
@@ -175,8 +157,7 @@ impl Circuit {
     }
 
     /// The first moment at which a request is admitted; `None` while the circuit is closed.
-    #[must_use]
-    pub const fn admits_at(&self) -> Option<Instant> {
+    pub(in crate::pool) const fn admits_at(&self) -> Option<Instant> {
         match self.state {
             State::Closed => None,
             State::HalfOpen { next, .. } => Some(next),
@@ -191,26 +172,23 @@ impl Circuit {
     }
 
     /// Whether [`admit`](Self::admit) would say yes.
-    #[must_use]
-    pub fn admits(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn admits(&self, now: Instant) -> bool {
         self.admits_at().is_none_or(|at| at <= now)
     }
 
     /// Whether requests are refused because the backend asked to wait, rather than failed: until its time is over, and while
     /// a probe finds out whether it is.
-    #[must_use]
-    pub fn is_throttled(&self, now: Instant) -> bool {
+    pub(in crate::pool) fn is_throttled(&self, now: Instant) -> bool {
         !self.admits(now) && !self.failing
     }
 
     /// When it last closed after failures, rather than after a wait that the backend asked for.
-    #[must_use]
-    pub const fn recovered_at(&self) -> Option<Instant> {
+    pub(in crate::pool) const fn recovered_at(&self) -> Option<Instant> {
         self.recovered_at
     }
 
     /// Takes a place for one request, or `None` while the circuit refuses.
-    pub fn admit(&mut self, now: Instant) -> Option<Ticket> {
+    pub(in crate::pool) fn admit(&mut self, now: Instant) -> Option<Ticket> {
         self.settle(now);
         let probe = match &mut self.state {
             State::Closed => false,
@@ -236,7 +214,7 @@ impl Circuit {
     }
 
     /// Frees the place of a probe whose answer belongs to the client now; its verdict is still to come.
-    pub fn commit(&mut self, ticket: &mut Ticket, now: Instant) {
+    pub(in crate::pool) fn commit(&mut self, ticket: &mut Ticket, now: Instant) {
         if std::mem::take(&mut ticket.probe) && ticket.generation == self.generation {
             self.free_place(now);
         }
@@ -245,7 +223,7 @@ impl Circuit {
     /// Learns from the one outcome of an attempt.
     // The ticket is consumed: one admission, one verdict.
     #[expect(clippy::needless_pass_by_value)]
-    pub fn record(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
+    pub(in crate::pool) fn record(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
         self.settle(now);
         let current = ticket.generation == self.generation;
         match verdict {
@@ -259,7 +237,7 @@ impl Circuit {
     }
 
     /// Opens for `hint`, or keeps an open circuit open for longer. Never shortens.
-    pub fn throttle(&mut self, hint: Option<Duration>, now: Instant) {
+    pub(in crate::pool) fn throttle(&mut self, hint: Option<Duration>, now: Instant) {
         self.settle(now);
         let asked = hint.unwrap_or(self.config.default_open.min(self.config.max_open));
         let cut = asked > self.config.max_open;

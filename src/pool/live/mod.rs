@@ -14,8 +14,8 @@ mod window;
 
 use std::time::Duration;
 
-pub use self::breaker::{Breaker, BreakerPermit};
-pub use self::circuit::{Circuit, CircuitState, Ticket, Verdict};
+pub(crate) use self::breaker::{Breaker, BreakerPermit};
+pub use self::circuit::CircuitState;
 pub use self::load::RouteKind;
 pub use self::no_target::{NoTarget, NoTargetReason};
 pub(in crate::pool) use self::permit::Neighbours;

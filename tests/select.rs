@@ -23,7 +23,7 @@ use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
-use tower_azure_openai::context::{Attempts, Client, Route};
+use tower_azure_openai::context::{AttemptFailed, Attempts, Client, Route};
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{
@@ -813,7 +813,10 @@ mod holding {
             .layer(SelectBackendLayer::new(pool.clone()))
             .layer(ForwardLayer::new())
             .service(broken);
-        assert_eq!(service.oneshot(chat("a")).await.unwrap_err().to_string(), "broken");
+        let error = service.oneshot(chat("a")).await.unwrap_err();
+        let failed = error.downcast_ref::<AttemptFailed>().unwrap();
+        assert_eq!(failed.source().unwrap().to_string(), "broken");
+        assert_eq!(failed.attempt().target.as_ref().map(Target::backend), Some("east"));
         assert_eq!(in_flight(&pool), 0);
     }
 }

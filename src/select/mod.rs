@@ -86,7 +86,7 @@
 //!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and
 //! this one has none, 429 when somebody is merely throttled or full, or the pinned backend cannot serve, else 503; the path's own
-//! errors. Errors of the service below pass.
+//! errors. An error of the service below becomes an [`AttemptFailed`](crate::context::AttemptFailed) that names the target, unless it is one of the gateway's own.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 

@@ -239,7 +239,7 @@ async fn an_error_that_comes_over_a_socket_teaches_the_circuit() {
         let mut socket = open(&url, KEY).await;
         say(&mut socket, &create("gpt-4o")).await;
         hear(&mut socket).await;
-        say_events(&mut socket, &[event.clone()]).await;
+        say_events(&mut socket, std::slice::from_ref(&event)).await;
         let deployment = &pool.status().backends[0].deployments[0];
         assert_eq!((deployment.circuit, deployment.failures), (state, 0), "{event}");
     }

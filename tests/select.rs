@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;

@@ -70,7 +70,7 @@ impl Client {
     /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases, each by its own
     /// operation: batches, fine-tuning, evals, realtime calls, what goes on with a video, deleting a model, runs with an assistant's
     /// own model ([`Threads`](Operation::Threads)), agents ([`Responses`](Operation::Responses)).
-    /// [`Other`](Operation::Other) stands for unknown paths, and opens nothing else. Default: none.
+    /// [`Other`](Operation::Other) opens unknown paths and all of these but batches, fine-tuning and evals. Default: none.
     pub fn operations(self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.with(|inner| inner.operations = operations.into_iter().collect())
     }
@@ -152,7 +152,9 @@ impl Client {
     /// Whether the client may make a call of which nobody can see which models it uses.
     #[must_use]
     pub fn may_call(&self, operation: Operation) -> bool {
-        !self.is_restricted() || self.0.operations.contains(&operation)
+        let opens = |operation| self.0.operations.contains(&operation);
+        let is_apart = matches!(operation, Operation::Batches | Operation::Evals | Operation::FineTuning);
+        !self.is_restricted() || opens(operation) || !is_apart && opens(Operation::Other)
     }
 
     /// What it demands of every backend.

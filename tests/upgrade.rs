@@ -418,6 +418,26 @@ mod ending {
     }
 
     #[tokio::test]
+    async fn with_a_reason_when_the_gateway_leaves() {
+        let (east, server) = simulated("east").await;
+        let front = Front::of(&[("east", server.url())]).await;
+        let (mut standing, _) = front.open(V1, &[]).await;
+        is_echoed(&mut standing, Message::text("hello")).await;
+        // These have not said yet what they are for.
+        let (mut silent, _) = front.open("/openai/v1/responses", &[]).await;
+        front.connections.close(&"leaving ä".repeat(20));
+        for socket in [&mut standing, &mut silent] {
+            let Message::Close(Some(frame)) = next(socket).await.unwrap().unwrap() else { panic!("a closing frame") };
+            assert_eq!(frame.code, CloseCode::Away);
+            assert!(frame.reason.starts_with("leaving ä") && frame.reason.len() <= 123, "{}", frame.reason);
+            assert!(next(socket).await.is_none());
+        }
+        front.becomes_idle().await;
+        soon("the end at the backend", east.wait_until_idle()).await;
+        assert_eq!(front.failures(), 0);
+    }
+
+    #[tokio::test]
     async fn is_waited_for() {
         let (_east, server) = simulated("east").await;
         let front = Front::of(&[("east", server.url())]).await;

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_rustls::TlsAcceptor;
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_azure_openai::body::Body;
@@ -83,6 +83,7 @@ pub(crate) async fn serve(
         vec![(vec![], connections() as f64)]
     });
     let (mut reloads, mut latest) = (Reloads::of(file), None);
+    let mut closing = None;
     loop {
         tokio::select! {
             accepted = door.accept() => front.accept(accepted, stopping.clone()),
@@ -92,21 +93,29 @@ pub(crate) async fn serve(
                     (wired, latest) = (next, Some(read));
                 }
             }
-            _ = signals.interrupt.recv() => break,
-            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => if front.is_told_to_close(&mut closing) { break },
+            _ = signals.terminate.recv() => if front.is_told_to_close(&mut closing) { break },
+            () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => break,
         }
     }
     drop((door, stopping));
     let current = front.current.load_full();
-    current.health.start_draining();
     tracing::info!("stopping: running requests are finished");
+    let sockets = wired.kept.upgrade().connections();
     let finished = async {
         stop.send_replace(());
         stop.closed().await;
-        wired.kept.upgrade().connections().closed().await;
+        sockets.closed().await;
     };
-    if timeout(current.shutdown_grace, finished).await.is_err() {
-        tracing::warn!("shutdown_grace is over: what still runs is cut off");
+    let parting = async {
+        sleep(current.shutdown_grace / 2).await;
+        sockets.close("The gateway is being stopped. Connect again.");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = finished => {}
+        () = parting => {}
+        () = sleep(current.shutdown_grace) => tracing::warn!("shutdown_grace is over: what still runs is cut off"),
     }
     Ok(())
 }
@@ -180,6 +189,7 @@ struct Current {
     observe: ObserveLayer,
     patience: Patience,
     request_head: usize,
+    shutdown_delay: Duration,
     shutdown_grace: Duration,
     tls: Option<TlsAcceptor>,
 }
@@ -193,6 +203,7 @@ impl Current {
             observe: wired.observe.clone(),
             patience: Patience { head: config.timeouts.head, write: config.timeouts.write },
             request_head: config.limits.request_head,
+            shutdown_delay: config.shutdown_delay,
             shutdown_grace: config.shutdown_grace,
             tls: config.tls.clone().map(|Tls(config)| config.into()),
         }
@@ -217,6 +228,19 @@ struct Front {
 }
 
 impl Front {
+    /// What a signal to stop means: the end of accepting, at once or after `shutdown_delay`, in which front ends may notice that this
+    /// process is not ready any more. A second signal does not wait.
+    fn is_told_to_close(&self, closing: &mut Option<Instant>) -> bool {
+        let current = self.current.load();
+        current.health.start_draining();
+        if closing.is_some() || current.shutdown_delay.is_zero() {
+            return true;
+        }
+        tracing::info!("stopping: connections are accepted for shutdown_delay more");
+        *closing = Some(Instant::now() + current.shutdown_delay);
+        false
+    }
+
     fn accept(&self, accepted: Accepted, stopping: watch::Receiver<()>) {
         let (front, current) = (self.clone(), self.current.load());
         let terms = current.terms(stopping);

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::both::both;
+use super::both::{CLOSING_TIME, both};
 use super::calls::{Calls, IntoAnswer};
 use super::connections::Open;
 use super::future::Accepted;
@@ -63,8 +66,15 @@ where
     pub(super) async fn open(self, client: OnUpgrade, open: Open) {
         let Ok(client) = client.await else { return };
         let mut client = socket::of_client(client).await;
-        let ended = match opening::open(&self.calls, self.speech, self.patience, &mut client).await {
-            Ok(Some(backend)) => self.carry(&mut client, backend).await,
+        let opened = {
+            let opening = pin!(opening::open(&self.calls, self.speech, self.patience, &mut client));
+            match select(opening, pin!(open.parting())).await {
+                Either::Left((opened, _)) => opened,
+                Either::Right((reason, _)) => Err(End::Parting(reason)),
+            }
+        };
+        let ended = match opened {
+            Ok(Some(backend)) => self.carry(&mut client, backend, &open).await,
             Ok(None) => Ok(()),
             Err(end) => Err(end),
         };
@@ -80,7 +90,7 @@ where
         let ended = match connection.await {
             Ok(backend) => {
                 let socket = socket::of_backend(backend).await;
-                self.carry(&mut client, Backend { socket, name, guard }).await
+                self.carry(&mut client, Backend { socket, name, guard }, &open).await
             }
             Err(_) => Err(no_socket()),
         };
@@ -88,14 +98,22 @@ where
         drop(open);
     }
 
-    async fn carry(&self, client: &mut Socket, backend: Backend) -> Result<(), End> {
+    async fn carry(&self, client: &mut Socket, backend: Backend, open: &Open) -> Result<(), End> {
         let ((to_client, from_client), (to_backend, from_backend)) = (client.split(), backend.socket.split());
         let shared =
             Shared { to_client: Mutex::new(to_client), guard: Mutex::new(backend.guard), backend: backend.name };
         let ended = {
             let up = pin!(self.say(from_client, to_backend, &shared));
             let down = pin!(hand_on(from_backend, &shared));
-            both(up, down).await
+            let farewell = pin!(async {
+                let close = refusal::close(CloseCode::Away, &open.parting().await);
+                send(&mut *shared.to_client.lock().await, close).await
+            });
+            match select(pin!(both(up, down)), farewell).await {
+                Either::Left((ended, _)) => ended,
+                // A client that does not answer is left.
+                Either::Right((_, carried)) => timeout(CLOSING_TIME, carried).await.unwrap_or(Ok(())),
+            }
         };
         // A refusal comes between two responses and breaks none of them off.
         if !matches!(ended, Err(End::Broken(_))) {
@@ -178,6 +196,7 @@ async fn hand_on(mut from: SplitStream<Socket>, shared: &Shared<'_>) -> Result<(
 async fn finish(mut client: Socket, ended: Result<(), End>) {
     match ended {
         Ok(()) => {}
+        Err(End::Parting(reason)) => refusal::part(&mut client, &reason).await,
         Err(End::Refused(answer)) => refusal::send(&mut client, *answer).await,
         Err(End::Broken(error)) => tracing::debug!(error = %Chain(error.as_ref()), "websocket"),
     }

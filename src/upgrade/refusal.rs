@@ -1,5 +1,6 @@
 //! Answers as events of a WebSocket.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::{SinkExt, StreamExt};
@@ -25,6 +26,8 @@ use crate::error::{Error, ErrorKind};
 /// Why a socket ends before both sides have ended it.
 pub(super) enum End {
     Broken(BoxError),
+    /// The gateway leaves, for this reason.
+    Parting(Arc<str>),
     /// The client gets the answer as an event.
     Refused(Box<Response<Body>>),
 }
@@ -56,12 +59,25 @@ pub(super) fn no_socket() -> End {
 pub(super) async fn send(client: &mut Socket, answer: Response<Body>) {
     let status = answer.status();
     let event = Message::text(event(answer).await.to_string());
-    let close = Message::Close(Some(CloseFrame { code: close_code(status), reason: "".into() }));
+    say(client, [event, close(close_code(status), "")]).await;
+}
+
+/// Tells the client that the gateway leaves, and ends the socket.
+pub(super) async fn part(client: &mut Socket, reason: &str) {
+    say(client, [close(CloseCode::Away, reason)]).await;
+}
+
+pub(super) fn close(code: CloseCode, reason: &str) -> Message {
+    Message::Close(Some(CloseFrame { code, reason: reason.into() }))
+}
+
+async fn say(client: &mut Socket, last: impl IntoIterator<Item = Message>) {
     let said = async {
-        client.send(event).await?;
-        client.send(close).await?;
+        for message in last {
+            client.send(message).await?;
+        }
         while client.next().await.is_some_and(|message| message.is_ok()) {}
-        Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+        Ok::<_, SocketError>(())
     };
     // A client that has left is told nothing.
     drop(timeout(CLOSING_TIME, said).await);

@@ -64,6 +64,8 @@ pub(crate) struct Config {
     /// `None`: plain http.
     pub(crate) tls: Option<Tls>,
     pub(crate) authentication: Authentication,
+    /// For which connections are still accepted once the process is told to stop.
+    pub(crate) shutdown_delay: Duration,
     pub(crate) shutdown_grace: Duration,
     /// Where this gateway runs.
     pub(crate) region: Option<String>,
@@ -154,6 +156,7 @@ impl Config {
             admin_token: admin_token(s),
             tls: s.given_section("tls", Tls::read).flatten(),
             authentication: authentication(s),
+            shutdown_delay: s.duration("shutdown_delay", Duration::ZERO),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
             region: s.name("region"),
             base_path: s.parsed("base_path", base_path).flatten(),

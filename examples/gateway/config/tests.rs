@@ -1227,7 +1227,7 @@ fn origins_are_exact() {
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["redis = { url = \"redis://x\" }", "shutdown_delay = \"1s\"", "threads = 1"][..]),
+        ("# top", "", &["redis = { url = \"redis://x\" }", "threads = 1"][..]),
         ("# client", "clients[0].", &["priority = \"high\""]),
         ("# end", "limits.", &["in_flight = 1"]),
         ("# end", "priority.", &["normal = 0.9", "low = 1.0"]),

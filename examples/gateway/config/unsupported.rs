@@ -18,7 +18,6 @@ enum Known {
 
 /// The keys without positions.
 const KEYS: &[(&str, Known)] = &[
-    ("shutdown_delay", Known::Text("0s")),
     ("threads", Known::Count(0)),
     ("clients[].priority", Known::Text("normal")),
     ("limits.in_flight", Known::Count(0)),

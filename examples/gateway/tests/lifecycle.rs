@@ -75,6 +75,22 @@ async fn a_running_request_is_finished_before_the_end() {
 }
 
 #[tokio::test]
+async fn front_ends_have_shutdown_delay_to_notice() {
+    let (_east, server) = serve("east").await;
+    let backends = process::backends(&[("east", &server.url())]);
+    let head = format!("shutdown_delay = \"1h\"\n{LISTEN}");
+    let mut gateway = Gateway::start(&[&head, &*backends, &process::client(KEY)].concat()).await;
+    let admin = gateway.admin().await;
+    gateway.signal("TERM").await;
+    gateway.stderr.line(&["shutdown_delay"]).await;
+    assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
+    drop(TcpStream::connect(authority(&gateway.url)).await.unwrap());
+    assert_eq!(chat(&gateway.url, KEY).await.status, 200, "requests are served to the end");
+    gateway.signal("TERM").await;
+    assert_eq!(gateway.ended().await.code(), Some(0), "a second signal does not wait");
+}
+
+#[tokio::test]
 async fn what_outlives_the_grace_is_cut_off() {
     for signal in ["TERM", "INT"] {
         let (east, server) = serve("east").await;

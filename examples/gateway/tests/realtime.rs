@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::Fault;
 
@@ -118,6 +119,8 @@ async fn are_cut_when_the_grace_is_over() {
     gateway.signal("TERM").await;
     assert_eq!(gateway.ended().await.code(), Some(0));
     gateway.stderr.line(&["shutdown_grace is over"]).await;
+    let Message::Close(Some(told)) = next(&mut socket).await.unwrap().unwrap() else { panic!("no close frame") };
+    assert_eq!((told.code, told.reason.contains("stopped")), (CloseCode::Away, true), "it was told why before");
     assert!(next(&mut socket).await.is_none_or(|message| message.is_err()));
     soon("the end at the backend", east.wait_until_idle()).await;
 }

@@ -16,6 +16,12 @@
 //!    [`AttemptFailed`](crate::context::AttemptFailed) with the outcome that [`ClassifyError`] reads from it.
 //! 5. The permit, and with it the place in flight, is held until the body has ended.
 //!
+//! **What one request can bring about.** An unknown outcome never opens the last target of an alias that still admits. A 429 to a
+//! request that asks for more than the whole quota, as the target reported it or
+//! [was declared](crate::pool::Deployment::tokens_per_minute), opens nothing. Where no quota is known, such a request opens the
+//! circuit of every target that it is sent to for as long as each asks, at most [`CircuitConfig::max_open`]: declare quotas where
+//! clients do not trust one another. What this process itself has run out of is nobody's failure.
+//!
 //! What opens a circuit, for how long, and how it closes again stands with [`CircuitConfig`]. This layer
 //! repeats nothing.
 //!

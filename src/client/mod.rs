@@ -11,9 +11,12 @@
 //! 4. Every failure, also one of an answer's body, is an [`AttemptFailed`] that says what it means: `Unreachable` when
 //!    nothing was sent (name, TCP, TLS, connect timeout), `TimedOut`, `Reset` when it broke after that, and `Abandoned` when
 //!    the request's own body failed; the cause of that is in the chain of sources.
-//!
-//! 5. Of a [`SocketFrame`] only the handshake is sent, and the frame is put on the answer. The [`Handshake`] of a WebSocket gets a connection of its own that speaks nothing but HTTP/1.1. The time for a streamed
-//!    head holds for it, and after a 101, whose extensions hold hyper's `OnUpgrade`, no clock at all.
+//! 5. Of a [`SocketFrame`] only the handshake is sent, and the frame is put on the answer. The [`Handshake`] of a WebSocket gets a
+//!    connection of its own that speaks nothing but HTTP/1.1. The time for a streamed head holds for it, and after a 101, whose
+//!    extensions hold hyper's `OnUpgrade`, no clock at all.
+//! 6. Names are looked up on threads of the client's own, sixteen at most, and once at a time for each host, within the time to
+//!    connect. Want of file descriptors, local ports or memory is `Abandoned` with
+//!    [`Overloaded`](crate::ErrorKind::Overloaded) in its chain, and one line a second at WARN.
 //!
 //! No error and no `Debug` holds the name or address of a host. It uses the [proxy](HttpClientBuilder::proxy) that it is
 //! given and no other, follows no redirects, decodes no bodies and repeats nothing that was sent.

@@ -5,7 +5,7 @@
 //! | [`PROBE`] | 200, or 503 when no backend could serve; empty body, no credential needed |
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200, or 503 when no backend could serve or while [draining](Health::start_draining) |
-//! | `/status` | [`PoolStatus`](crate::pool::PoolStatus) as JSON |
+//! | `/status` | [`PoolStatus`] as JSON |
 //!
 //! GET and HEAD only. Anything else is 404, or 405 on these paths. The pool is ready while any backend could serve: one that
 //! is down, drained or without identity is unable, one that is merely throttled is able.

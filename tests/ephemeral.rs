@@ -244,11 +244,13 @@ async fn the_clients_own_bounds_hold() {
     let before = estate.count();
     let socket = presenting(Request::get(format!("{SOCKET}?model=gpt-4o")), &key);
     assert_eq!(estate.status(socket.body(Body::empty()).unwrap()).await, StatusCode::FORBIDDEN);
-    for (uri, content_type) in
-        [(format!("{CALLS}&model=gpt-4o"), "application/sdp"), (CALLS.to_owned(), "multipart/form-data; boundary=b")]
-    {
+    let form = "--b\r\nContent-Disposition: form-data; name=\"sdp\"\r\n\r\nv=0\r\n--b--\r\n";
+    for (uri, content_type, body) in [
+        (format!("{CALLS}&model=gpt-4o"), "application/sdp", "v=0"),
+        (CALLS.to_owned(), "multipart/form-data; boundary=b", form),
+    ] {
         let request = presenting(Request::post(&uri), &key).header(CONTENT_TYPE, content_type);
-        assert_eq!(estate.status(request.body(Body::from("v=0")).unwrap()).await, StatusCode::FORBIDDEN, "{uri}");
+        assert_eq!(estate.status(request.body(Body::from(body)).unwrap()).await, StatusCode::FORBIDDEN, "{uri}");
     }
     let own = Request::post(CALLS).header("api-key", "key-a").header(CONTENT_TYPE, "application/sdp");
     assert_eq!(

@@ -197,6 +197,11 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         (ModelPlace::Query, None) if names_later(request) => Ok(()),
         // An assistant's own model, say, may be any.
         (_, None) if client.may_call(route.operation()) => Ok(()),
+        // Nobody else may do without it but where a backend has a model of its own for it, which may be any.
+        (_, None) if route.lacks_model() => Err(Error::new(
+            ErrorKind::InvalidBody,
+            "`model` is missing in the body. This client may use certain deployments only: name one of them.",
+        )),
         (_, None) => Err(not_opened(&route, "this call does not say which it uses; name it as `model`")),
     }
 }

@@ -42,21 +42,29 @@ const EXPOSED: [&str; 18] = [
 
 type Finish = fn(Response<Body>) -> Response<Body>;
 
-/// Answers preflights before anybody is asked for a key, and lets the pages of these origins read every answer.
-pub(crate) fn layer(origins: &Origins) -> Option<(MapResponseLayer<Finish>, CorsLayer)> {
+/// Answers preflights before anybody is asked for a key, and lets the pages of these origins read every answer. Where there are none,
+/// a preflight is told that nothing is allowed, and no other answer changes.
+pub(crate) fn layer(origins: &Origins) -> (MapResponseLayer<Finish>, CorsLayer) {
+    let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+    let cors = CorsLayer::new().allow_methods(methods);
     let origins = match origins {
-        Origins::Any => AllowOrigin::any(),
-        Origins::None => return None,
-        Origins::These(origins) => AllowOrigin::list(origins.iter().cloned()),
+        Origins::Any => Some(AllowOrigin::any()),
+        Origins::None => None,
+        Origins::These(origins) => Some(AllowOrigin::list(origins.iter().cloned())),
     };
-    let exposed = EXPOSED.map(HeaderName::from_static).into_iter().chain([LOCATION, RETRY_AFTER]);
-    let cors = CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(exposed.collect::<Vec<_>>())
-        .max_age(MAX_AGE);
-    Some((MapResponseLayer::new(without_content as Finish), cors))
+    let (cors, finish) = match origins {
+        None => (cors.vary([]), allowing_nothing as Finish),
+        Some(origins) => {
+            let exposed = EXPOSED.map(HeaderName::from_static).into_iter().chain([LOCATION, RETRY_AFTER]);
+            let cors = cors
+                .allow_origin(origins)
+                .allow_headers(AllowHeaders::mirror_request())
+                .expose_headers(exposed.collect::<Vec<_>>())
+                .max_age(MAX_AGE);
+            (cors, without_content as Finish)
+        }
+    };
+    (MapResponseLayer::new(finish), cors)
 }
 
 /// Of the answers that pass here only one to a preflight says which methods are allowed.
@@ -64,6 +72,13 @@ fn without_content(mut answer: Response<Body>) -> Response<Body> {
     if answer.headers().contains_key(ACCESS_CONTROL_ALLOW_METHODS) {
         *answer.status_mut() = StatusCode::NO_CONTENT;
     }
+    answer
+}
+
+/// An answer to a preflight that says of no method that it may be used.
+fn allowing_nothing(answer: Response<Body>) -> Response<Body> {
+    let mut answer = without_content(answer);
+    answer.headers_mut().remove(ACCESS_CONTROL_ALLOW_METHODS);
     answer
 }
 

@@ -4,7 +4,7 @@ use http::header::HOST;
 use http::{Request, Version};
 use tower::BoxError;
 use tower::filter::FilterLayer;
-use tower::util::{Either, MapRequestLayer, option_layer};
+use tower::util::{Either, MapRequestLayer};
 use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{AliasTimeouts, Destination, HttpClient};
@@ -95,7 +95,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> R
     let failover = &config.failover;
     Ok(gateway::builder(pool.clone(), terminate)
         .observe(observe)
-        .around_answers(option_layer(cors::layer(&config.cors)))
+        .around_answers(cors::layer(&config.cors))
         // A path that is not the API's is nobody's business: 404 before anybody is asked for a key.
         .before_clients((
             FilterLayer::new(cors::websockets(&config.cors)),

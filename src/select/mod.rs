@@ -3,7 +3,7 @@
 //! 1. The [`Route`] is taken from the extensions, or read from the path.
 //! 2. Eligible is who serves the alias, meets the constraints of the client and those that the request has among its extensions
 //!    ([`Constraints`](crate::pool::Constraints), checked before anything else and never relaxed), is not drained, whose circuit
-//!    admits, who was not tried for this request, and who is below its `max_in_flight`; with a [`Pin`](crate::pool::Pin), only
+//!    admits, who was not tried for this request, and who is below its `max_in_flight`; with a [`Pin`], only
 //!    the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over while
 //!    anybody else is eligible; one that is shown the client's own token serves only clients that have one. Where the request
 //!    names [further aliases](Route::further_aliases), its backend must serve them too; a name that no backend of the pool serves,

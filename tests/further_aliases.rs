@@ -391,6 +391,27 @@ async fn a_batch_file_that_cannot_be_used_is_refused_with_the_number_of_its_line
     assert_eq!(status, StatusCode::OK);
 }
 
+#[tokio::test]
+async fn a_batch_file_may_name_what_there_is_on_its_resource() {
+    let held = || Some(Client::new("held").allow(["chat"]).deployment("chat-a", "chat").deployment("img-a", "img"));
+    for (lines, status) in [
+        (&["chat-a", "chat-a"][..], StatusCode::OK),
+        (&["chat-a", "img-a"], StatusCode::FORBIDDEN),
+        (&["chat-a", "chat-b"], StatusCode::FORBIDDEN),
+    ] {
+        let (seen_status, seen) = send(held(), upload("batch", lines), false).await;
+        assert_eq!(seen_status, status, "{lines:?}");
+        if let Some(seen) = seen.first() {
+            let own = format!("chat-{}", seen.backend);
+            let expected = upload("batch", &[&*own; 2]).into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(seen.body, expected, "at {}", seen.backend);
+        }
+    }
+    let chat = Request::post("/openai/v1/chat/completions").header(CONTENT_TYPE, "application/json");
+    let chat = chat.body(Body::from(r#"{"model":"chat-a","messages":[]}"#)).unwrap();
+    assert_eq!(send(held(), chat, false).await.0, StatusCode::FORBIDDEN, "it is a name nowhere else");
+}
+
 /// Forwards to the one backend, with a layer of the embedder between inspection and selection.
 async fn changed_between(body: &Value, change: fn(&mut Value) -> String) -> Value {
     let pool = {

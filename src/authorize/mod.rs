@@ -164,7 +164,7 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
     if !images.map(HeaderValue::to_str).all(|alias| alias.is_ok_and(|alias| client.may_use(alias))) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment for images."));
     }
-    if let Some(further) = route.further_names().iter().find(|further| !client.may_use(&further.name)) {
+    if let Some(further) = route.further_names().iter().find(|further| !further.is_allowed(client)) {
         return Err(Error::new(ErrorKind::AliasNotAllowed, further.said("This client may not use a deployment that")));
     }
     if request.method() == Method::POST && !names_in_query(request.uri()).all(|alias| client.may_use(&alias)) {

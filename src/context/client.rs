@@ -27,6 +27,8 @@ struct Inner {
     id: Arc<str>,
     allow: Option<BTreeSet<Box<str>>>,
     routes: BTreeMap<Box<str>, Box<str>>,
+    /// Names of deployments, and the aliases as which lines of files are understood that have them.
+    deployments: BTreeMap<Box<str>, Box<str>>,
     operations: Vec<Operation>,
     constraints: Constraints,
     limits: Limits,
@@ -39,6 +41,7 @@ impl Client {
             id: id.into(),
             allow: None,
             routes: BTreeMap::new(),
+            deployments: BTreeMap::new(),
             operations: Vec::new(),
             constraints: Constraints::default(),
             limits: Limits::NONE,
@@ -65,6 +68,12 @@ impl Client {
     /// ```
     pub fn route(self, alias: impl Into<Box<str>>, stands_for: impl Into<Box<str>>) -> Self {
         self.with(|inner| drop(inner.routes.insert(alias.into(), stands_for.into())))
+    }
+
+    /// In the lines of a batch file, the name of this deployment stands for the alias: such files may be older than the gateway, and
+    /// name what there is on their resource. Nowhere else is it a name.
+    pub fn deployment(self, deployment: impl Into<Box<str>>, alias: impl Into<Box<str>>) -> Self {
+        self.with(|inner| drop(inner.deployments.insert(deployment.into(), alias.into())))
     }
 
     /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases, each by its own
@@ -136,6 +145,16 @@ impl Client {
     #[must_use]
     pub fn resolve<'a>(&'a self, alias: &'a str) -> &'a str {
         self.0.routes.get(alias).map_or(alias, |stands_for| stands_for)
+    }
+
+    /// Whether it may use what a line of a file names.
+    pub(crate) fn may_use_in_lines(&self, name: &str) -> bool {
+        self.may_use(name) || self.0.deployments.get(name).is_some_and(|alias| self.may_use(alias))
+    }
+
+    /// The alias of the pool that a name in a line of a file stands for.
+    pub(crate) fn resolve_in_lines<'a>(&'a self, name: &'a str) -> &'a str {
+        self.resolve(self.0.deployments.get(name).map_or(name, |alias| alias))
     }
 
     /// The names of this client that stand for others.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use http::{Extensions, Method, Uri};
 
-use super::{SocketFrame, shape};
+use super::{Client, SocketFrame, shape};
 use crate::azure::operation::{self, Call, ModelPlace, Operation, Repeat, Surface};
 use crate::azure::request_body::Opening;
 use crate::error::{Error, ErrorKind};
@@ -45,6 +45,23 @@ pub(crate) struct FurtherName {
 }
 
 impl FurtherName {
+    /// Whether a client may use what is named.
+    pub(crate) fn is_allowed(&self, client: &Client) -> bool {
+        match self.place {
+            FurtherPlace::Lines(_) => client.may_use_in_lines(&self.name),
+            FurtherPlace::ImageHeader | FurtherPlace::Json(_) => client.may_use(&self.name),
+        }
+    }
+
+    /// The alias of the pool that a client means by it.
+    pub(crate) fn alias_of<'a>(&'a self, client: Option<&'a Client>) -> &'a str {
+        match (client, &self.place) {
+            (None, _) => &self.name,
+            (Some(client), FurtherPlace::Lines(_)) => client.resolve_in_lines(&self.name),
+            (Some(client), FurtherPlace::ImageHeader | FurtherPlace::Json(_)) => client.resolve(&self.name),
+        }
+    }
+
     /// A sentence about who names it.
     pub(crate) fn said(&self, of: &str) -> String {
         match &self.place {

@@ -51,7 +51,7 @@ impl Terms {
 fn beside(extensions: &Extensions) -> Vec<Box<str>> {
     let Some(route) = extensions.get::<Route>() else { return Vec::new() };
     let client = extensions.get::<Client>();
-    route.further_aliases().map(|name| client.map_or(name, |client| client.resolve(name)).into()).collect()
+    route.further_names().iter().map(|further| further.alias_of(client).into()).collect()
 }
 
 /// Of a request of which no more is known.

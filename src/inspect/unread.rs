@@ -48,7 +48,7 @@ impl Scan {
                 if scan.is_unread() {
                     return Err(purpose_too_late());
                 }
-                match scan.take_names().iter().find(|named| !client.may_use(&named.name)) {
+                match scan.take_names().iter().find(|named| !client.may_use_in_lines(&named.name)) {
                     Some(named) => Err(Error::new(
                         ErrorKind::AliasNotAllowed,
                         format!("This client may not use a deployment that line {} of the file names.", named.line),

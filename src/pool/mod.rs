@@ -44,7 +44,7 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-#[cfg(any(feature = "azure-identity", feature = "entra"))]
+#[cfg(any(feature = "azure-identity", feature = "client", feature = "entra"))]
 pub(crate) use self::describe::is_loopback;
 pub use self::describe::{
     Backend, BackendKind, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment,

@@ -259,7 +259,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
         if is_unread {
             let (pool, target, client) = (self.pool.clone(), target.clone(), terms.client.clone());
             companions = companions.with_late(move |name| {
-                let alias = client.as_ref().map_or(name, |client| client.resolve(name));
+                let alias = client.as_ref().map_or(name, |client| client.resolve_in_lines(name));
                 pool.target_at(target.backend(), alias)
             });
         }

@@ -18,6 +18,6 @@ pub use self::constraints::{Constraints, Processing};
 pub use self::credential::{BearerTokens, BoxFuture, Credential};
 pub use self::deployment::Deployment;
 pub use self::endpoint::Endpoint;
-#[cfg(any(feature = "azure-identity", feature = "entra"))]
+#[cfg(any(feature = "azure-identity", feature = "client", feature = "entra"))]
 pub(crate) use self::endpoint::is_loopback;
 pub use self::release::Release;

@@ -860,12 +860,13 @@ mod encodings {
 
         #[test]
         fn any_body_in_any_pieces_comes_out_as_it_was(
+            opening in proptest::option::of(Just(b'{')),
             body in proptest::collection::vec(any::<u8>(), 1..5_000),
             repeated in 1_usize..40,
             piece in 1_usize..5_000,
             coding in proptest::sample::select(vec!["gzip", "deflate", "zstd"]),
         ) {
-            let body = body.repeat(repeated);
+            let body = [opening.into_iter().collect(), body].concat().repeat(repeated);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let read = runtime.block_on(async {
                 let whole = encoded(coding, &body).await;

@@ -2,12 +2,13 @@
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
+use serde::de::IgnoredAny;
 
 use super::naming::unreadable;
 use super::unread::{self, Scan};
 use crate::azure::batch_file::{self, BatchFileError, BatchScan, Named};
 use crate::azure::media_type::MediaType;
-use crate::azure::operation::Operation;
+use crate::azure::operation::{ModelPlace, Operation};
 use crate::azure::request_body::Model;
 use crate::azure::{further_names, source};
 use crate::body::Body;
@@ -108,13 +109,22 @@ fn in_json(route: &Route, body: Body, held: Option<&Client>, further: &mut Vec<F
         return Err(Error::new(ErrorKind::InvalidBody, "The body cannot be used: not a JSON object."));
     }
     if is_whole {
-        add(route, further_names::find(route.operation(), bytes).map_err(|error| unreadable(&error))?, further);
+        match further_names::find(route.operation(), bytes) {
+            Ok(found) => add(route, found, further),
+            // Below a deployment in the path nobody needs it: its backend says best what is wrong with it.
+            Err(_) if held.is_none() && route.model_place() == ModelPlace::Path && !is_json(bytes) => {}
+            Err(error) => return Err(unreadable(&error)),
+        }
         return Ok(body);
     }
     let Some(mut scan) = further_names::scan(route.operation()) else { return Ok(body) };
     scan.feed(bytes).map_err(|error| unreadable(&error))?;
     add(route, scan.names().cloned().collect(), further);
     Ok(unread::watch(body, Scan::json(scan), held))
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
 }
 
 /// Adds what was found, but for the alias itself.

@@ -17,6 +17,9 @@ const TELL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Descriptors for what is no connection of a client or to a backend.
 const RESERVED: usize = 32;
+/// How many of them are given up for probes when there are no others. One that is free again may be taken by a connection to a backend
+/// before it is back here.
+const SPARE: usize = 8;
 /// Connections to the admin listener.
 const ADMIN: usize = 64;
 
@@ -26,8 +29,8 @@ pub(crate) struct Door {
     places: Arc<Semaphore>,
     /// Held by every connection that is open.
     open: Arc<()>,
-    /// A descriptor that is given up for a connection when there is no other.
-    spare: Option<File>,
+    /// Descriptors that are given up for connections when there are no others.
+    spare: Vec<File>,
     has_spare: bool,
     told: Option<Instant>,
 }
@@ -68,7 +71,7 @@ impl Door {
             listener,
             places: Arc::new(Semaphore::new(places)),
             open: Arc::default(),
-            spare: None,
+            spare: Vec::new(),
             has_spare,
             told: None,
         }
@@ -82,14 +85,17 @@ impl Door {
             }
         };
         loop {
-            if self.has_spare && self.spare.is_none() {
-                self.spare = File::open("/dev/null").ok();
+            while self.has_spare
+                && self.spare.len() < SPARE
+                && let Ok(file) = File::open("/dev/null")
+            {
+                self.spare.push(file);
             }
             match self.listener.accept().await {
                 Ok((stream, _)) => return Accepted::new(stream, self.place(place), false),
                 Err(error) => {
                     self.tell(&error);
-                    if self.spare.take().is_some()
+                    if self.spare.pop().is_some()
                         && let Ok(Ok((stream, _))) = timeout(PAUSE, self.listener.accept()).await
                     {
                         return Accepted::new(stream, self.place(place), true);

@@ -252,8 +252,9 @@ fn destination(backend: &backends::Backend) -> Destination {
 
 fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
     let keys = config.clients.iter().flat_map(|described| described.keys.iter().map(move |key| (described, key)));
+    let names = own_names(config);
     let registry = keys.fold(ClientRegistry::builder(), |registry, (described, key)| {
-        registry.add_key_sha256(known_client(config, described), key.0)
+        registry.add_key_sha256(known_client(described, &names), key.0)
     });
     Ok(registry.build()?)
 }
@@ -264,9 +265,10 @@ fn entra(config: &Config, kept: &Kept) -> Result<Option<Entra>, BoxError> {
     for audience in &described.audience {
         entra = entra.add_audience(audience);
     }
+    let names = own_names(config);
     for client in &config.clients {
         if let Some(described) = &client.entra {
-            entra = entra.add_client(caller(described), known_client(config, client));
+            entra = entra.add_client(caller(described), known_client(client, &names));
         }
     }
     Ok(Some(entra.build()?))
@@ -281,24 +283,26 @@ fn caller(described: &config::entra::Caller) -> Caller {
 }
 
 pub(crate) fn clients(config: &Config) -> Vec<Client> {
-    config.clients.iter().map(|described| known_client(config, described)).collect()
+    let names = own_names(config);
+    config.clients.iter().map(|described| known_client(described, &names)).collect()
 }
 
 /// Names of deployments that are no aliases and serve one alias only, with that alias.
-fn own_names(config: &Config) -> impl Iterator<Item = (&str, &str)> {
+fn own_names(config: &Config) -> Vec<(&str, &str)> {
     let all = || config.backends.iter().flat_map(|backend| &backend.deployments);
-    let is_alias = move |name: &str| {
+    let is_alias = |name: &str| {
         let is_further =
             config.aliases.iter().any(|alias| alias.name == name || alias.also.iter().any(|also| also == name));
         is_further || all().any(|deployment| deployment.alias == name)
     };
-    let is_clear = move |name: &str, alias: &str| all().all(|other| other.name != name || other.alias == alias);
+    let is_clear = |name: &str, alias: &str| all().all(|other| other.name != name || other.alias == alias);
     all()
         .map(|deployment| (deployment.name.as_str(), deployment.alias.as_str()))
-        .filter(move |(name, alias)| !is_alias(name) && is_clear(name, alias))
+        .filter(|(name, alias)| !is_alias(name) && is_clear(name, alias))
+        .collect()
 }
 
-fn known_client(config: &Config, described: &config::clients::Client) -> Client {
+fn known_client(described: &config::clients::Client, names: &[(&str, &str)]) -> Client {
     let mut client = Client::new(described.id.as_str());
     if let Some(allow) = &described.allow {
         client = client.allow(allow.iter().map(String::as_str));
@@ -306,7 +310,7 @@ fn known_client(config: &Config, described: &config::clients::Client) -> Client 
     for (alias, stands_for) in &described.route {
         client = client.route(alias.as_str(), stands_for.as_str());
     }
-    for (deployment, alias) in own_names(config) {
+    for &(deployment, alias) in names {
         client = client.deployment(deployment, alias);
     }
     client = client.operations(described.operations.iter().copied()).limits(described.limits);

@@ -58,7 +58,6 @@ pub mod conformance;
 mod body;
 mod bucket;
 mod day;
-mod future;
 mod headers;
 mod layer;
 mod memory;
@@ -67,8 +66,8 @@ mod service;
 mod store;
 
 pub use self::body::ResponseBody;
-pub use self::future::ResponseFuture;
 pub use self::layer::{ClientLimitLayer, STORE_TIME, Unavailable};
 pub use self::memory::MemoryLimits;
 pub use self::service::ClientLimit;
 pub use self::store::{Balance, Decision, Left, Limit, LimitFuture, LimitStore, Reservation};
+pub use crate::refusable::WorkingFuture as ResponseFuture;

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,7 +12,6 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::body::{Account, ResponseBody};
-use super::future::ResponseFuture;
 use super::headers;
 use super::layer::{STORE_TIME, Settings, Unavailable};
 use super::store::{Decision, Limit};
@@ -22,6 +20,7 @@ use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Limits, Route, SocketFrame, Spending};
 use crate::error::{Chain, Error, ErrorKind};
+use crate::refusable::WorkingFuture;
 
 /// Holds each client to its limits. See the [module docs](super).
 #[derive(Clone)]
@@ -40,7 +39,7 @@ where
 {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = ResponseFuture<S::Future>;
+    type Future = WorkingFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -48,17 +47,17 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if let Err(misplaced) = order::enter(LayerName::Limit, request.extensions_mut()) {
-            return ResponseFuture::limited(ready(Err(misplaced.into())));
+            return WorkingFuture::refused(misplaced);
         }
         let limits = request.extensions().get().map(Client::limited_to).unwrap_or_default();
         let is_free = request.extensions().get() == Some(&SocketFrame::Settings);
         if limits.is_none() || is_free {
-            return ResponseFuture::passing(self.inner.call(request));
+            return WorkingFuture::passing(self.inner.call(request));
         }
         // The service that was polled ready takes the request; its clone has to become ready first.
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
-        ResponseFuture::limited(serve(inner, request, limits, self.settings.clone()))
+        WorkingFuture::working(serve(inner, request, limits, self.settings.clone()))
     }
 }
 

@@ -15,11 +15,9 @@ use tower::{BoxError, Service, ServiceBuilder, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Route;
-use tower_azure_openai::pool::{
-    Backend, CircuitConfig, Constraints, Deployment, Pool, Processing, Query, Target, TargetSet,
-};
+use tower_azure_openai::pool::{Backend, CircuitConfig, Constraints, Deployment, Pool, Processing, Query, TargetSet};
 use tower_azure_openai::select::{
-    BUSY, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+    BUSY, Choice, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
 
 const ALIAS: &str = "gpt-4o";
@@ -45,8 +43,8 @@ fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-fn fewest_in_flight(_: &Route, eligible: &[&Target]) -> usize {
-    let fewest = eligible.iter().enumerate().min_by_key(|(_, target)| target.in_flight());
+fn fewest_in_flight(choice: &Choice<'_>) -> usize {
+    let fewest = choice.candidates().iter().enumerate().min_by_key(|(_, target)| target.in_flight());
     fewest.map_or(0, |(index, _)| index)
 }
 
@@ -61,7 +59,8 @@ fn measure<P: Policy>(
     for case in Case::all() {
         let pool = case.pool()?;
         let chosen_by = new();
-        let acquire = || pool.acquire(&Query::new(Some(ALIAS)), |eligible| chosen_by.choose(&route, eligible));
+        let acquire =
+            || pool.acquire(&Query::new(Some(ALIAS)), |eligible| chosen_by.choose(&Choice::new(&route, eligible)));
         let _held: Vec<_> = (0..in_flight).map(|_| acquire()).collect();
         criterion.bench_function(&format!("pool/{policy}/{case}"), |bencher| {
             bencher.iter(|| acquire().is_ok());
@@ -97,7 +96,7 @@ fn measure_demands(criterion: &mut Criterion) -> Result<(), BoxError> {
             [("constrained", constrained), ("constrained, second attempt", constrained.tried(&tried))]
         {
             criterion.bench_function(&format!("pool/{demand}/{case}"), |bencher| {
-                bencher.iter(|| pool.acquire(&query, |eligible| policy.choose(&route, eligible)).is_ok());
+                bencher.iter(|| pool.acquire(&query, |eligible| policy.choose(&Choice::new(&route, eligible))).is_ok());
             });
         }
     }

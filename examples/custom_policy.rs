@@ -1,6 +1,6 @@
 //! A policy of your own, and its tests.
 //!
-//! A policy is a closure over the route and the eligible targets that returns an index. This one is for a provisioned backend
+//! A policy is a function over a `Choice` (route, client, eligible targets) that returns an index. This one is for a provisioned backend
 //! and a metered one of the same priority: the provisioned backend has paid for itself, so it gets all requests until it is
 //! busy with [`BUSY`] of them; from then on whoever has fewer gets the next.
 //!
@@ -17,19 +17,19 @@ use http_body_util::BodyExt;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::CircuitBreakerLayer;
-use tower_azure_openai::context::Route;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 use tower_azure_openai::respond::RespondLayer;
-use tower_azure_openai::select::SelectBackendLayer;
+use tower_azure_openai::select::{Choice, SelectBackendLayer};
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment};
 
 /// So many requests at once make the provisioned backend busy.
 const BUSY: u32 = 3;
 
 /// The policy.
-fn prefer_provisioned(_: &Route, eligible: &[&Target]) -> usize {
+fn prefer_provisioned(choice: &Choice<'_>) -> usize {
+    let eligible = choice.candidates();
     let idle = |target: &&Target| target.backend() == "ptu" && target.in_flight() < BUSY;
     let fewest = || (0..eligible.len()).min_by_key(|i| eligible[*i].in_flight());
     eligible.iter().position(idle).or_else(fewest).unwrap_or(0)

@@ -19,7 +19,8 @@ use tower_azure_openai::pool::{
     TargetSet,
 };
 use tower_azure_openai::select::{
-    BUSY, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+    BUSY, Choice, LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
+    from_fn,
 };
 
 #[path = "support/policies.rs"]
@@ -54,7 +55,7 @@ const fn ms(ms: u64) -> Duration {
 
 /// Sends one request where the policy wants it.
 fn send(pool: &Pool, policy: &impl Policy, route: &Route) -> Result<Permit, NoTarget> {
-    let mut permit = pool.acquire(&Query::new(Some(ALIAS)), |eligible| policy.choose(route, eligible))?;
+    let mut permit = pool.acquire(&Query::new(Some(ALIAS)), |eligible| policy.choose(&Choice::new(route, eligible)))?;
     permit.sent(route.kind());
     Ok(permit)
 }
@@ -412,7 +413,7 @@ mod prompt_cache {
 
     #[tokio::test(start_paused = true)]
     async fn without_affinity_another_policy_chooses() {
-        let (pool, policy) = (three(), PromptCache::or_else(|_: &Route, _: &[&Target]| 2));
+        let (pool, policy) = (three(), PromptCache::or_else(from_fn(|_| 2)));
         assert_eq!(shares(&pool, &policy, &route(), 10)["z"], 10);
     }
 }
@@ -470,8 +471,8 @@ mod slow_start {
         let pool = pool(["x", "y", "z"].map(serving));
         recover(&pool, "x").await;
         let boxed: Box<dyn Policy> = Box::new(Weighted::default());
-        let first = |_: &Route, _: &[&Target]| 0;
-        let last = |_: &Route, _: &[&Target]| usize::MAX;
+        let first = from_fn(|_| 0);
+        let last = from_fn(|choice| choice.candidates().len() - 1);
         assert!(shares(&pool, &SlowStart::new(boxed, WINDOW).seed(4), &route(), 300)["x"] < 30);
         assert!(shares(&pool, &SlowStart::new(first, WINDOW).seed(5), &route(), 300)["x"] < 60);
         assert_eq!(shares(&pool, &SlowStart::new(last, WINDOW).seed(6), &route(), 300)["z"], 300);
@@ -581,10 +582,10 @@ mod prompts {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_else_has_the_body_read() {
-        let unread = |route: &Route, _: &[&Target]| {
-            assert_eq!(route.affinity(), None);
+        let unread = from_fn(|choice| {
+            assert_eq!(choice.route().affinity(), None);
             0
-        };
+        });
         served_by(unread, [with_key("a")]).await;
     }
 }
@@ -694,8 +695,8 @@ mod any_run_of_events {
     }
 
     pub(crate) fn policies() -> Vec<(&'static str, Box<dyn Policy>)> {
-        let out_of_range: Box<dyn Policy> = Box::new(|_: &Route, _: &[&Target]| usize::MAX);
-        every::policies().into_iter().chain([("out of range", out_of_range)]).collect()
+        let last: Box<dyn Policy> = Box::new(from_fn(|choice| choice.candidates().len() - 1));
+        every::policies().into_iter().chain([("a closure", last)]).collect()
     }
 
     struct World {
@@ -772,7 +773,10 @@ mod any_run_of_events {
                 query = query.constraints(&us);
             }
             let route = route().with_affinity(affinity);
-            let Ok(mut permit) = self.pool.acquire(&query, |eligible| policy.choose(&route, eligible)) else { return };
+            let Ok(mut permit) = self.pool.acquire(&query, |eligible| policy.choose(&Choice::new(&route, eligible)))
+            else {
+                return;
+            };
             permit.sent(route.kind());
             let name = permit.target().backend().to_owned();
             let chosen = NAMES.iter().position(|known| *known == name).unwrap();
@@ -822,7 +826,7 @@ mod any_run_of_events {
             for absent in absences {
                 let eligible: Vec<_> =
                     targets.iter().enumerate().filter(|(i, _)| *i == 0 || absent >> i & 1 == 0).map(|(_, t)| t).collect();
-                let chosen = policy.choose(&route(), &eligible);
+                let chosen = policy.choose(&Choice::new(&route(), &eligible));
                 waited = if chosen == 0 { 0 } else { waited + 1 };
                 prop_assert!(waited <= patience, "the first of {weights:?} waits, whoever else comes and goes");
             }

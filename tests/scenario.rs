@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tower::ServiceBuilder;
-use tower_azure_openai::context::Route;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
-use tower_azure_openai::pool::Target;
 use tower_azure_openai::respond::RespondLayer;
-use tower_azure_openai::select::{LeastLoad, LowestLatency, PromptCache, RoundRobin, SelectBackendLayer, SlowStart};
+use tower_azure_openai::select::{
+    LeastLoad, LowestLatency, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, from_fn,
+};
 use tower_azure_openai::testkit::scenario::{
     Backend, Baseline, Deployment, Latency, Report, Scenario, Sdk, Tokens, Traffic, Weather,
 };
@@ -177,7 +177,7 @@ fn two(length: Duration) -> Scenario {
 
 #[test]
 fn a_policy_may_be_a_closure_and_its_choices_are_seen() {
-    let report = two(s(20)).run(|_: &Route, eligible: &[&Target]| eligible.len() - 1);
+    let report = two(s(20)).run(from_fn(|choice| choice.candidates().len() - 1));
     assert_eq!((report.target("a").attempts, report.target("b").served), (0, 99), "{report}");
     assert_eq!(report.requests.offered, 99);
     assert_eq!(report.attempts.per_request, 1.0);

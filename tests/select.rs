@@ -31,7 +31,7 @@ use tower_azure_openai::pool::{
     Backend, Constraints, Deployment, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target, TargetSet,
 };
 use tower_azure_openai::respond::RespondLayer;
-use tower_azure_openai::select::{Policy, RoundRobin, SelectBackendLayer, Weighted};
+use tower_azure_openai::select::{Choice, Policy, RoundRobin, SelectBackendLayer, Weighted, from_fn};
 use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
 use tower_azure_openai::{Error, ErrorKind};
 use tower_test::mock;
@@ -252,11 +252,11 @@ mod choosing {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let policy = {
             let seen = seen.clone();
-            move |route: &Route, eligible: &[&Target]| {
-                let names: Vec<_> = eligible.iter().map(|target| target.backend().to_owned()).collect();
-                seen.lock().unwrap().push((route.alias().map(str::to_owned), names));
+            from_fn(move |choice| {
+                let names: Vec<_> = choice.candidates().iter().map(|target| target.backend().to_owned()).collect();
+                seen.lock().unwrap().push((choice.route().alias().map(str::to_owned), names));
                 1
-            }
+            })
         };
         let gateway = served(SelectBackendLayer::new(pool).with_policy(policy));
         assert_eq!(choice(&gateway, "a").await, "y");
@@ -265,11 +265,27 @@ mod choosing {
     }
 
     #[tokio::test]
-    async fn an_index_out_of_range_stands_for_the_last() {
+    #[cfg_attr(debug_assertions, should_panic(expected = "the policy chose index 2 among 2 candidates"))]
+    async fn an_index_out_of_range_is_a_defect_and_stands_for_the_last() {
         let pool = pool([serving("x", ["a"]), serving("y", ["a"])]);
-        let boxed: Box<dyn Policy> = Box::new(|_: &Route, _: &[&Target]| usize::MAX);
+        let boxed: Box<dyn Policy> = Box::new(from_fn(|choice| choice.candidates().len()));
         let gateway = served(SelectBackendLayer::new(pool).with_policy(boxed));
         assert_eq!(choices(&gateway, "a", 2).await, ["y", "y"]);
+    }
+
+    #[tokio::test]
+    async fn a_policy_is_told_who_asks() {
+        fn first_for_team_a(choice: &Choice<'_>) -> usize {
+            usize::from(choice.client().map(Client::id) != Some("team-a"))
+        }
+        let pool = pool([serving("x", ["a"]), serving("y", ["a"])]);
+        let gateway = served(SelectBackendLayer::new(pool).with_policy(first_for_team_a));
+        for (client, backend) in [(Some("team-a"), "x"), (Some("team-b"), "y"), (None, "y")] {
+            let mut request = chat("a");
+            client.map(|id| request.extensions_mut().insert(Client::new(id)));
+            let answer = answer(&gateway, request).await;
+            assert_eq!(answer.extensions().get::<Target>().map(Target::backend), Some(backend), "for {client:?}");
+        }
     }
 
     #[tokio::test]
@@ -407,7 +423,7 @@ proptest! {
         let (mut held, mut ended) = (Vec::new(), ended.iter().cycle());
         let behind = (2..=weights.len()).map(|k| 1.0 / k as f64).sum::<f64>() + 1e-9;
         for n in 1..=total * rounds {
-            let permit = pool.acquire(&Query::new(Some("m")), |eligible| policy.choose(&route, eligible)).unwrap();
+            let permit = pool.acquire(&Query::new(Some("m")), |eligible| policy.choose(&Choice::new(&route, eligible))).unwrap();
             chosen[names.iter().position(|name| name == permit.target().backend()).unwrap()] += 1;
             for (count, weight) in chosen.iter().zip(&weights) {
                 let share = f64::from(n) * f64::from(*weight) / f64::from(total);
@@ -432,7 +448,8 @@ proptest! {
         let mut waited = [0_u32; 4];
         for absent in absent {
             let eligible: Vec<_> = targets.iter().enumerate().filter(|(i, _)| *i != absent).collect();
-            let index = policy.choose(&route, &eligible.iter().map(|(_, target)| *target).collect::<Vec<_>>());
+            let candidates: Vec<_> = eligible.iter().map(|(_, target)| *target).collect();
+            let index = policy.choose(&Choice::new(&route, &candidates));
             let chosen = eligible[index].0;
             eligible.iter().for_each(|(i, _)| waited[*i] += 1);
             prop_assert!(waited.iter().all(|waited| *waited <= 4), "nobody waits longer than one round: {waited:?}");

@@ -50,8 +50,8 @@ pub use self::describe::{
     Backend, BackendKind, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment,
     Endpoint, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder, Processing, Release,
 };
-pub(crate) use self::find::rendezvous;
 pub use self::find::{Pin, Pool, Query, Strength};
+pub(crate) use self::find::{in_range, rendezvous};
 pub(crate) use self::live::ceil_ms;
 pub(crate) use self::live::{Breaker, BreakerPermit};
 pub use self::live::{CircuitState, NoTarget, NoTargetReason, Permit, PermitCell, RouteKind, Target, TargetSet, load};

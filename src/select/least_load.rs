@@ -1,8 +1,7 @@
 use tokio::time::Instant;
 
-use super::Policy;
 use super::random::Random;
-use crate::context::Route;
+use super::{Choice, Policy};
 use crate::pool::{RouteKind, Target};
 
 /// Costs that differ by less than this share of the larger one are equal: answers of one target differ by more than that.
@@ -35,7 +34,8 @@ impl LeastLoad {
 }
 
 impl Policy for LeastLoad {
-    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
+    fn choose(&self, choice: &Choice<'_>) -> usize {
+        let (route, eligible) = (choice.route(), choice.candidates());
         let Some(mean) = Weights::of(eligible) else { return 0 };
         let (first, second) = mean.draw_two(eligible, &self.random);
         let now = Instant::now();

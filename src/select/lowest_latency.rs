@@ -1,6 +1,5 @@
-use super::Policy;
 use super::random::Random;
-use crate::context::Route;
+use super::{Choice, Policy};
 use crate::pool::Target;
 
 /// One in so many choices tries whoever might have become the fastest.
@@ -33,8 +32,8 @@ impl LowestLatency {
 }
 
 impl Policy for LowestLatency {
-    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
-        let kind = route.kind();
+    fn choose(&self, choice: &Choice<'_>) -> usize {
+        let (kind, eligible) = (choice.route().kind(), choice.candidates());
         let is_new = |target: &&Target| target.last_latency(kind).is_infinite() && target.in_flight() == 0;
         if let Some(new) = eligible.iter().position(is_new) {
             new

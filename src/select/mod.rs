@@ -47,14 +47,16 @@
 //! # }
 //! ```
 //!
-//! A policy of your own is a closure over the route and the eligible targets; it returns an index:
+//! A policy of your own is a closure over a [`Choice`], which knows the route, the client and the eligible targets; it returns an
+//! index into these:
 //!
 //! ```
-//! # use tower_azure_openai::{context::Route, pool::{Pool, Target}, select::SelectBackendLayer};
+//! # use tower_azure_openai::{pool::Pool, select::{self, SelectBackendLayer}};
 //! # fn layer(pool: Pool) {
-//! let fewest_first = |_: &Route, eligible: &[&Target]| {
+//! let fewest_first = select::from_fn(|choice| {
+//!     let eligible = choice.candidates();
 //!     (0..eligible.len()).min_by_key(|i| eligible[*i].in_flight()).unwrap_or(0)
-//! };
+//! });
 //! let layer = SelectBackendLayer::new(pool).with_policy(fewest_first);
 //! # drop(layer);
 //! # }
@@ -119,7 +121,7 @@ pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
 pub use self::least_load::LeastLoad;
 pub use self::lowest_latency::LowestLatency;
-pub use self::policy::Policy;
+pub use self::policy::{Choice, FromFn, Policy, from_fn};
 pub use self::prompt_cache::{BUSY, PromptCache};
 pub use self::round_robin::RoundRobin;
 pub use self::slow_start::SlowStart;
@@ -294,7 +296,8 @@ impl<S, P: Policy> SelectBackend<S, P> {
         if let Some(permit) = repeated.and_then(|target| self.pool.acquire_target(&target)) {
             return Ok(permit);
         }
-        let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(route, eligible));
+        let choice = Choice::new(route, &[]).with_client(terms.client.as_ref());
+        let acquired = self.pool.acquire(&query, |eligible| self.policy.choose(&choice.with_candidates(eligible)));
         acquired.map_err(|none| {
             tracing::debug!(reason = ?none.reason, targets = %self.pool.explain_query(&query), "no target");
             none.into()

@@ -1,10 +1,9 @@
-use super::{LeastLoad, Policy};
-use crate::context::Route;
+use super::{Choice, LeastLoad, Policy};
 use crate::pool::{Target, rendezvous};
 
 /// Requests with a common prompt go to a common target, where its cache is warm.
 ///
-/// The [affinity](Route::affinity) of the route decides, by weighted rendezvous hashing: each target draws a number from its own
+/// The [affinity](crate::context::Route::affinity) of the route decides, by weighted rendezvous hashing: each target draws a number from its own
 /// name and the affinity, and the highest one wins. A target that comes or goes moves only its own share; every process draws the
 /// same numbers (Thaler and Ravishankar, "Using name-based mappings to increase hit rates"). A target scores `weight / −ln(1 −
 /// u)` for its draw `u`: the reciprocal is exponentially distributed with the weight as its rate, and the smallest of such
@@ -18,7 +17,7 @@ use crate::pool::{Target, rendezvous};
 /// them would cost caches and spare nobody.
 ///
 /// The layer reads the affinity from the prompts of chats, completions and responses whose body is in hand, as it is below
-/// [inspection](crate::inspect); or it is put on the [`Route`] above. A route without affinity is for another policy:
+/// [inspection](crate::inspect); or it is put on the [`Route`](crate::context::Route) above. A route without affinity is for another policy:
 /// [`LeastLoad`] by default.
 #[derive(Debug)]
 pub struct PromptCache<P = LeastLoad> {
@@ -52,8 +51,9 @@ impl Default for PromptCache {
 }
 
 impl<P: Policy> Policy for PromptCache<P> {
-    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
-        let Some(key) = route.affinity() else { return self.otherwise.choose(route, eligible) };
+    fn choose(&self, choice: &Choice<'_>) -> usize {
+        let Some(key) = choice.route().affinity() else { return self.otherwise.choose(choice) };
+        let eligible = choice.candidates();
         let [home, next] = two_highest(key, eligible, |_| true);
         let Some(home) = home.filter(|home| eligible[*home].in_flight() >= BUSY) else { return home.unwrap_or(0) };
         let limit = self.limit(eligible);

@@ -1,8 +1,7 @@
 use std::sync::{Mutex, PoisonError};
 
-use super::Policy;
 use super::policy::slot;
-use crate::context::Route;
+use super::{Choice, Policy};
 use crate::pool::Target;
 
 /// In rotation: whoever was chosen longest ago is next.
@@ -22,11 +21,11 @@ struct Chosen {
 }
 
 impl Policy for RoundRobin {
-    fn choose(&self, _: &Route, eligible: &[&Target]) -> usize {
+    fn choose(&self, choice: &Choice<'_>) -> usize {
         let mut chosen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = chosen.last.as_slice();
         let age = |target: &&Target| last.get(target.slot()).copied().unwrap_or_default();
-        let next = eligible.iter().enumerate().min_by_key(|(_, target)| age(target));
+        let next = choice.candidates().iter().enumerate().min_by_key(|(_, target)| age(target));
         let Some((index, target)) = next else { return 0 };
         chosen.choices += 1;
         let now = chosen.choices;

@@ -2,10 +2,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Policy;
 use super::random::Random;
-use crate::context::Route;
-use crate::pool::Target;
+use super::{Choice, Policy};
+use crate::pool::{Target, in_range};
 
 /// The share that a target begins with.
 const LEAST: f64 = 0.1;
@@ -48,11 +47,11 @@ impl<P> SlowStart<P> {
 }
 
 impl<P: Policy> Policy for SlowStart<P> {
-    fn choose(&self, route: &Route, eligible: &[&Target]) -> usize {
-        let first = self.policy.choose(route, eligible);
-        match eligible.get(first) {
-            Some(target) if eligible.len() > 1 && self.holds_back(target) => {
-                self.among_others(first, route, eligible).unwrap_or(first)
+    fn choose(&self, choice: &Choice<'_>) -> usize {
+        let (first, candidates) = (self.policy.choose(choice), choice.candidates());
+        match candidates.get(first) {
+            Some(target) if candidates.len() > 1 && self.holds_back(target) => {
+                self.among_others(first, choice).unwrap_or(first)
             }
             _ => first,
         }
@@ -65,13 +64,17 @@ impl<P: Policy> Policy for SlowStart<P> {
 
 impl<P: Policy> SlowStart<P> {
     #[cold]
-    fn among_others(&self, first: usize, route: &Route, eligible: &[&Target]) -> Option<usize> {
-        let (mut targets, mut indexes) = (eligible.to_vec(), (0..eligible.len()).collect::<Vec<_>>());
+    fn among_others(&self, first: usize, choice: &Choice<'_>) -> Option<usize> {
+        let mut targets = choice.candidates().to_vec();
+        let mut indexes: Vec<_> = (0..targets.len()).collect();
         let mut held = first;
         loop {
             targets.remove(held);
             indexes.remove(held);
-            held = self.policy.choose(route, &targets).min(targets.len().checked_sub(1)?);
+            if targets.is_empty() {
+                return None;
+            }
+            held = in_range(self.policy.choose(&choice.with_candidates(&targets)), targets.len());
             if !self.holds_back(targets[held]) {
                 return Some(indexes[held]);
             }

@@ -1,9 +1,7 @@
 use std::sync::{Mutex, PoisonError};
 
-use super::Policy;
 use super::policy::slot;
-use crate::context::Route;
-use crate::pool::Target;
+use super::{Choice, Policy};
 
 /// By weight, evenly spread: smooth weighted round robin.
 ///
@@ -21,7 +19,8 @@ use crate::pool::Target;
 pub struct Weighted(Mutex<Vec<i64>>);
 
 impl Policy for Weighted {
-    fn choose(&self, _: &Route, eligible: &[&Target]) -> usize {
+    fn choose(&self, choice: &Choice<'_>) -> usize {
+        let eligible = choice.candidates();
         let mut scores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let scores = &mut *scores;
         let (mut best, mut total) = ((0, i64::MIN), 0);

@@ -17,5 +17,6 @@ pub use self::pin::{Pin, Strength};
 pub use self::pool::Pool;
 pub(in crate::pool) use self::pool::Shared;
 pub use self::query::Query;
+pub(crate) use self::select::in_range;
 pub(in crate::pool) use self::survey::Surveyed;
 pub(in crate::pool) use self::table::Table;

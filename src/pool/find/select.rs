@@ -23,7 +23,8 @@ impl Pool {
     /// One whose token is not at hand, or that refused it, is passed over like one that is down; only when nobody else could
     /// take the request is it chosen all the same, for the first token may be on its way.
     ///
-    /// `choose` gets at least one candidate and returns an index into them; one out of range stands for the last. Losing
+    /// `choose` gets at least one candidate and returns an index into them; one out of range is a defect of the caller: debug
+    /// builds panic, others take the last. Losing
     /// the last place of a target to another request between the two is not an error: the choice is made again.
     ///
     /// # Errors
@@ -69,7 +70,7 @@ impl Pool {
         for tier in group.tiers() {
             let mut candidates = filter.eligible(tier);
             while !candidates.is_empty() {
-                let chosen = (choice.choose)(&candidates).min(candidates.len() - 1);
+                let chosen = in_range((choice.choose)(&candidates), candidates.len());
                 // Asking the chosen one alone keeps tokens out of the loop over all targets.
                 if !choice.last_resort && !candidates[chosen].admits_identity(view.now) {
                     candidates.retain(|target| target.has_identity(view.now));
@@ -129,4 +130,10 @@ impl Pool {
     pub(in crate::pool) fn view<'a>(&self, query: &'a Query<'a>) -> View<'a> {
         View::new(query, query.reach(), self.0.epoch, Instant::now())
     }
+}
+
+/// An index that a policy returned, among so many candidates, of which there is at least one.
+pub(crate) fn in_range(index: usize, candidates: usize) -> usize {
+    debug_assert!(index < candidates, "the policy chose index {index} among {candidates} candidates");
+    index.min(candidates - 1)
 }

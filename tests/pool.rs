@@ -124,7 +124,7 @@ mod building {
         let all = problems(described([serving("east", "a"), serving("east", "b")]));
         assert_eq!(all, ["backend `east` is there twice"]);
         let all = problems(described([serving("east", "a").add_deployment(Deployment::new("a"))]));
-        assert_eq!(all, ["deployment `a` of backend `east` is there twice"]);
+        assert_eq!(all, ["deployment `a` of backend `east` is there twice for one alias"]);
         let shared = pool([serving("east", "a"), serving("west", "a")]);
         assert_eq!(shared.targets("a").len(), 2, "two backends may each have a deployment of one name");
     }
@@ -294,6 +294,84 @@ fn debug_shows_no_key_and_no_hostname() {
     ];
     for shown in shown {
         assert!(!shown.contains(HOST) && !shown.contains(KEY), "{shown}");
+    }
+}
+
+mod several_aliases_of_one_deployment {
+    use super::*;
+
+    fn shared() -> PoolBuilder {
+        let d = || Deployment::new("d");
+        let east = backend("east").add_deployment(d().alias("gpt-4o")).add_deployment(d().alias("gpt-4o-2024-08-06"));
+        described([east, serving("west", "gpt-4o")])
+    }
+
+    #[test]
+    fn each_finds_it() {
+        let pool = shared().build().unwrap();
+        assert_eq!(take(&pool, "gpt-4o-2024-08-06").unwrap().target().deployment(), Some("d"));
+        assert_eq!(pool.targets("gpt-4o").len(), 2);
+        assert_eq!(pool.target_at("east", "gpt-4o").unwrap().alias(), Some("gpt-4o"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_wait_when_one_was_throttled() {
+        let pool = shared().build().unwrap();
+        let mut permit = take_on(&pool, "east", Some("d"));
+        permit.record(&Outcome::Throttled { hint: Some(Duration::from_secs(7)) });
+        let error = take(&pool, "gpt-4o-2024-08-06").unwrap_err();
+        assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(take(&pool, "gpt-4o").unwrap().target().backend(), "west");
+        let circuits: Vec<_> = pool.status().backends[0].deployments.iter().map(|d| d.circuit).collect();
+        assert_eq!(circuits, ["open", "open"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_under_one_do_not_close_it_for_another_that_has_nobody_else() {
+        let pool = shared().build().unwrap();
+        let east = pool.target_at("east", "gpt-4o").unwrap();
+        for _ in 0..20 {
+            pool.acquire_target(&east)
+                .unwrap()
+                .record(&Outcome::ServerFailed { status: StatusCode::BAD_GATEWAY, hint: None });
+        }
+        assert_eq!(take(&pool, "gpt-4o-2024-08-06").unwrap().target().backend(), "east");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_cannot_be_reached_fails_once_for_all() {
+        let mut config = CircuitConfig::default();
+        config.consecutive_failures = 2;
+        let east = serving("east", "other").add_deployment(Deployment::new("d").alias("a"));
+        let pool = described([east.add_deployment(Deployment::new("d").alias("b"))]).circuit(config).build().unwrap();
+        let other = pool.target_at("east", "other").unwrap();
+        pool.acquire_target(&other).unwrap().record(&Outcome::Unreachable);
+        assert!(take(&pool, "a").is_ok() && take(&pool, "b").is_ok(), "one failure is one, under however many names");
+        pool.acquire_target(&other).unwrap().record(&Outcome::Unreachable);
+        assert!(take(&pool, "a").is_err() && take(&pool, "b").is_err());
+    }
+
+    #[test]
+    fn what_is_done_counts_once_and_is_kept() {
+        let pool = shared().build().unwrap();
+        let permit = take(&pool, "gpt-4o-2024-08-06").unwrap();
+        assert_eq!(pool.target_at("east", "gpt-4o").unwrap().in_flight(), 1);
+        assert_eq!(pool.status().backends[0].in_flight, 1);
+        pool.replace(shared()).unwrap();
+        for served in &pool.status().backends[0].deployments {
+            assert_eq!((served.in_flight, served.requests), (1, 1), "{}", served.alias);
+        }
+        drop(permit);
+        assert_eq!(pool.target_at("east", "gpt-4o-2024-08-06").unwrap().in_flight(), 0);
+    }
+
+    #[test]
+    fn the_status_says_of_each_alias_what_stands_before_it() {
+        let east = backend("east").add_deployment(Deployment::new("d").alias("a"));
+        let east = east.add_deployment(Deployment::new("d").alias("b").priority(1));
+        let status = described([east, serving("west", "b")]).build().unwrap().status();
+        let obstacles: Vec<_> = status.backends[0].deployments.iter().map(|d| d.obstacles.len()).collect();
+        assert_eq!(obstacles, [0, 1], "west comes first for b alone: {status:?}");
     }
 }
 

@@ -72,7 +72,9 @@ impl Asker {
         let credential = self.credential(backend).await;
         let is_shown = matches!(credential, Found::Fine(_));
         rows.push(row("credential", credential));
-        for deployment in &backend.deployments {
+        let asked =
+            |at: usize| backend.deployments[..at].iter().any(|other| other.name == backend.deployments[at].name);
+        for (_, deployment) in backend.deployments.iter().enumerate().filter(|(at, _)| !asked(*at)) {
             let targets = self.pool.targets(&deployment.alias);
             let target = targets.iter().find(|target| {
                 target.backend() == backend.name && target.deployment() == Some(deployment.name.as_str())

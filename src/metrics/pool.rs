@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::recorder::Samples;
 use crate::pool::PoolStatus;
 
-/// State and requests by deployment. One that serves several aliases counts for the sum of them, and stands as its worst circuit.
+/// State and requests by deployment. One that serves several aliases says the same for each of them.
 #[derive(Default)]
 struct OfDeployment {
     circuit: u8,
@@ -16,9 +16,9 @@ pub(super) fn gauges(status: &PoolStatus) -> [(&'static str, &'static str, Sampl
     let mut deployments = BTreeMap::<(&str, &str), OfDeployment>::new();
     for backend in &status.backends {
         for served in &backend.deployments {
-            let sums = deployments.entry((&backend.name, &served.name)).or_default();
-            sums.circuit = sums.circuit.max(circuit(served.circuit));
-            sums.in_flight += served.in_flight;
+            let of = deployments.entry((&backend.name, &served.name)).or_default();
+            of.circuit = circuit(served.circuit);
+            of.in_flight = served.in_flight;
         }
     }
     let by_deployment = |read: fn(&OfDeployment) -> f64| -> Samples {

@@ -32,9 +32,15 @@ fn duplicate_names(config: &Config, findings: &Findings<'_>) {
     each_once(findings, backends.clone().map(|(at, backend)| (format!("backends[{at}].name"), &*backend.name)));
     each_once(findings, clients.map(|(at, client)| (format!("clients[{at}].id"), &*client.id)));
     for (at, backend) in backends {
-        let deployments = backend.deployments.iter().enumerate();
-        let place = |of| format!("backends[{at}].deployments[{of}].name");
-        each_once(findings, deployments.map(|(of, deployment)| (place(of), &*deployment.name)));
+        for (of, deployment) in backend.deployments.iter().enumerate() {
+            let is_same = |other: &Deployment| other.name == deployment.name && other.alias == deployment.alias;
+            let first = backend.deployments[..of].iter().position(is_same);
+            if let Some(first) = first.filter(|_| !deployment.name.is_empty()) {
+                let (place, alias) = (format!("backends[{at}].deployments[{of}].name"), &deployment.alias);
+                let text = format!("{:?} is already backends[{at}].deployments[{first}].name", deployment.name);
+                findings.problem(place, format!("{text}, for the same alias {alias:?}"));
+            }
+        }
     }
 }
 

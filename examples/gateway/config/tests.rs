@@ -443,7 +443,7 @@ fn names_are_unique_and_printable() {
         (
             "# deployment",
             &deployment("m"),
-            "backends[0].deployments[1].name: \"m\" is already backends[0].deployments[0].name",
+            "backends[0].deployments[1].name: \"m\" is already backends[0].deployments[0].name, for the same alias \"m\"",
         ),
         ("# end", &client("c", "key-of-a-client-1"), "clients[1].id: \"c\" is already clients[0].id"),
         ("# end", &client("d", "key-of-a-client-0"), "clients[1].key: is also a key of clients[0]"),

@@ -181,9 +181,9 @@ impl Problems {
             }
             let mut deployments = HashSet::new();
             for deployment in &backend.deployments {
-                if !deployments.insert(&deployment.name) {
+                if !deployments.insert((&deployment.name, deployment.alias_name())) {
                     let name = format_args!("deployment `{}` of backend `{}`", deployment.name, backend.name);
-                    self.add(name, "is there twice");
+                    self.add(name, "is there twice for one alias");
                 }
             }
         }

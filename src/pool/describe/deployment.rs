@@ -1,6 +1,7 @@
 //! What a backend serves, as its owner describes it.
 
-/// A named model on a backend.
+/// A named model on a backend. One that serves several aliases is described once for each: it has one circuit, and one count of
+/// what it is doing, whatever it is called.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Deployment {

@@ -49,11 +49,14 @@ impl Neighbours for Shared {
     fn with_others_admitting(&self, target: &Target, now: Instant, then: &mut dyn FnMut(bool)) {
         let _alone = self.changing();
         let (table, since) = (self.table.load(), Live::since(self.epoch, now));
-        let others = table.group(target.alias()).is_some_and(|group| {
-            let admits = |other: &Target| !other.is_drained() && other.live.admits(since);
-            group.targets().any(|other| other != target && other.shares_release_with(target) && admits(other))
-        });
-        then(others);
+        let admits = |other: &Target| !other.is_drained() && other.live.admits(since);
+        let has_others = |target: &Target| {
+            table.group(target.alias()).is_some_and(|group| {
+                group.targets().any(|other| other != target && other.shares_release_with(target) && admits(other))
+            })
+        };
+        // A deployment closes for all aliases that it serves.
+        then(has_others(target) && table.deployed().filter(|twin| *twin == target).all(has_others));
     }
 
     fn siblings(&self, target: &Target) -> Vec<Target> {

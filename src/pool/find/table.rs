@@ -10,7 +10,7 @@ use crate::azure::stable_hash;
 use crate::pool::describe::{
     Backend, Checked, CircuitConfig, Credential, Deployment, Endpoint, Place, PoolBuilder, Release,
 };
-use crate::pool::live::{Inner, Live, Names, Resource, Served, Target};
+use crate::pool::live::{Inner, Live, Names, Resource, Served, Target, TargetSet};
 
 /// Everything but what RFC 3986 calls unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -145,8 +145,7 @@ impl Table {
     /// Arranges a description; what `before` knew of a target that stays is kept.
     pub(in crate::pool) fn build(checked: Checked, epoch: Instant, before: Option<&Self>) -> Self {
         let Checked { description, endpoints } = checked;
-        let mut maker =
-            Maker { epoch, circuit: description.circuit, before, next_slot: before.map_or(0, |table| table.next_slot) };
+        let mut maker = Maker::new(epoch, description.circuit, before);
         let pairs: Vec<_> = description.backends.iter().zip(endpoints).collect();
         let all: Arc<HashSet<_>> =
             Arc::new(description.backends.iter().flat_map(|backend| description.names_at(backend)).collect());
@@ -216,9 +215,11 @@ impl Table {
         aliases
     }
 
-    /// Owned, so that a circuit can be changed while the table is replaced.
+    /// One target of each deployment, however many aliases it serves. Owned, so that a circuit can be changed while the table is
+    /// replaced.
     pub(super) fn others(&self, mut keep: impl FnMut(&Target) -> bool) -> Vec<Target> {
-        self.targets.iter().filter(|target| keep(target)).cloned().collect()
+        let mut listed = TargetSet::default();
+        self.targets.iter().filter(|target| keep(target) && listed.insert(target)).cloned().collect()
     }
 
     fn find(&self, backend: &Backend, endpoint: &Endpoint, deployment: Option<&str>) -> Option<&Target> {
@@ -231,14 +232,24 @@ impl Table {
     }
 }
 
+/// What stays with a target while descriptions change, and its slot.
+type Kept = (u32, Arc<Live>);
+
 struct Maker<'a> {
     epoch: Instant,
     circuit: CircuitConfig,
     before: Option<&'a Table>,
     next_slot: u32,
+    /// What a deployment has learned belongs to all aliases under which its backend has it.
+    made: HashMap<(Arc<str>, Option<String>), Kept>,
 }
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
+    fn new(epoch: Instant, circuit: CircuitConfig, before: Option<&'a Table>) -> Self {
+        let next_slot = before.map_or(0, |table| table.next_slot);
+        Self { epoch, circuit, before, next_slot, made: HashMap::new() }
+    }
+
     fn resource(&self, backend: &Backend, endpoint: Endpoint, names: Names) -> Arc<Resource> {
         let known = self.before.and_then(|table| table.find(backend, &endpoint, None));
         let (in_flight, trouble) = match known.map(|target| &target.inner.backend) {
@@ -262,14 +273,7 @@ impl Maker<'_> {
 
     fn target(&mut self, backend: &Backend, resource: &Arc<Resource>, deployment: Option<&Deployment>) -> Target {
         let name = deployment.map(|d| d.name.as_str());
-        let known = self.before.and_then(|table| table.find(backend, &resource.endpoint, name));
-        let (slot, live) = match known {
-            Some(target) => {
-                target.live.configure(self.circuit, Instant::now());
-                (target.slot, target.live.clone())
-            }
-            None => self.fresh(backend, name),
-        };
+        let (slot, live) = self.live(backend, resource, name);
         let weight = deployment.and_then(|d| d.weight).unwrap_or(backend.weight);
         let identity = stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]);
         let inner = Inner {
@@ -295,7 +299,24 @@ impl Maker<'_> {
         Target::new(live, slot, identity, weight, inner)
     }
 
-    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> (u32, Arc<Live>) {
+    fn live(&mut self, backend: &Backend, resource: &Resource, deployment: Option<&str>) -> Kept {
+        let key = (resource.name.clone(), deployment.map(str::to_owned));
+        if let Some(made) = self.made.get(&key) {
+            return made.clone();
+        }
+        let known = self.before.and_then(|table| table.find(backend, &resource.endpoint, deployment));
+        let made = match known {
+            Some(target) => {
+                target.live.configure(self.circuit, Instant::now());
+                (target.slot, target.live.clone())
+            }
+            None => self.fresh(backend, deployment),
+        };
+        self.made.insert(key, made.clone());
+        made
+    }
+
+    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> Kept {
         let slot = self.next_slot;
         self.next_slot += 1;
         let name = deployment.map_or_else(|| backend.name.clone(), |name| format!("{}/{name}", backend.name));

@@ -1,6 +1,7 @@
 //! A snapshot of the pool for people and probes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
@@ -102,13 +103,14 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         let (table, now) = (self.0.table.load(), Instant::now());
-        let mut explained = ExplainedBySlot::new();
+        let mut explained = ExplainedByAlias::new();
         for alias in table.aliases() {
             // Whether clients have tokens is a matter of theirs.
             let query = Query::new(Some(&alias)).has_token(true);
             let view = self.view(&query);
-            let alias = self.survey_alias(&table, view).into_iter();
-            explained.extend(alias.map(|surveyed| (surveyed.0.slot(), Explained::new(view, surveyed))));
+            for surveyed in self.survey_alias(&table, view) {
+                explained.insert((surveyed.0.slot(), alias.clone()), Explained::new(view, surveyed));
+            }
         }
         let backends = table.resources.iter().map(|resource| resource.status(&table, &explained, now)).collect();
         let releases = table.description.releases.iter().map(Release::status).collect();
@@ -116,8 +118,8 @@ impl Pool {
     }
 }
 
-/// By the slot of the target.
-type ExplainedBySlot = HashMap<usize, Explained>;
+/// By the slot of the target and the alias that it serves.
+type ExplainedByAlias = HashMap<(usize, Arc<str>), Explained>;
 
 impl Release {
     fn status(&self) -> ReleaseStatus {
@@ -127,7 +129,7 @@ impl Release {
 }
 
 impl Resource {
-    fn status(&self, table: &Table, explained: &ExplainedBySlot, now: Instant) -> BackendStatus {
+    fn status(&self, table: &Table, explained: &ExplainedByAlias, now: Instant) -> BackendStatus {
         let own = || table.deployed().filter(|target| target.inner.backend.name == self.name);
         let trouble = self.trouble.report(now);
         BackendStatus {
@@ -155,7 +157,7 @@ impl Resource {
 }
 
 impl Target {
-    fn status(&self, explained: &ExplainedBySlot, now: Instant) -> Option<DeploymentStatus> {
+    fn status(&self, explained: &ExplainedByAlias, now: Instant) -> Option<DeploymentStatus> {
         let (served, live) = (self.inner.deployment.as_ref()?, &self.live);
         let state = live.state(now);
         let reopens_in_ms = match state {
@@ -174,7 +176,7 @@ impl Target {
             throttled: live.counters.throttled.load(Relaxed),
             failures: live.counters.failures.load(Relaxed),
             spilled_over_by_azure: live.counters.spilled_over_by_azure.load(Relaxed),
-            obstacles: match explained.get(&self.slot()) {
+            obstacles: match explained.get(&(self.slot(), served.alias.clone())) {
                 Some(explained) => explained.obstacles().iter().map(Obstacle::to_string).collect(),
                 None => vec![Obstacle::OtherRelease.to_string()],
             },

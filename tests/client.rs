@@ -28,7 +28,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 use tower::{BoxError, ServiceExt};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::client::{Destination, HttpClient};
+use tower_azure_openai::client::{Destination, HttpClient, INTERIM_HEADS};
 use tower_azure_openai::context::{AttemptFailed, Handshake};
 use tower_azure_openai::{Error, ErrorKind};
 
@@ -295,6 +295,34 @@ async fn a_failed_upload_is_told_apart_over_http2_too() {
         assert_eq!(failed.outcome(), Outcome::Abandoned);
         assert_eq!(Error::find(&failed).unwrap().message(), "gone");
     }
+}
+
+/// Interim heads, and after them an answer.
+async fn talks(heads: usize, head: String) -> SocketAddr {
+    let (listener, address) = listen().await;
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        read_head(&mut tcp).await;
+        // The client may have heard enough before the end.
+        drop(tcp.write_all(head.repeat(heads).as_bytes()).await);
+        drop(tcp.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await);
+        read_head(&mut tcp).await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn heads_that_do_not_count_are_heard_for_a_while_and_not_for_ever() {
+    let processing = "HTTP/1.1 102 Processing\r\n\r\n".to_owned();
+    let large = format!("HTTP/1.1 103 Early Hints\r\nlink: <{}>\r\n\r\n", "x".repeat(300 << 10));
+    for (heads, head) in [(1, &processing), (INTERIM_HEADS as usize, &processing), (20, &large)] {
+        let url = format!("http://{}/", talks(heads, head.clone()).await);
+        assert_eq!(client().oneshot(post(url, "{}")).await.unwrap().status(), 200, "{heads}");
+    }
+    let url = format!("http://{}/", talks(2_000_000, processing).await);
+    let failed = client().oneshot(post(url, "{}")).await.unwrap_err();
+    assert_eq!(failed.outcome(), Outcome::Reset);
+    assert!(shown(&failed).contains("1xx"), "{}", shown(&failed));
 }
 
 #[test]

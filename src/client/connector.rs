@@ -13,13 +13,17 @@ use hyper::rt;
 use hyper_rustls::{DefaultServerNameResolver, HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tower::util::MapResponse;
 use tower::{BoxError, ServiceExt};
 use tower_service::Service;
 
 use super::destination::Origin;
 use super::failure;
 use super::link::Link;
+use super::pace::Paced;
 use super::proxy::{Proxy, Way};
 use super::resolver::Resolver;
 use super::tls::Trust;
@@ -77,10 +81,12 @@ where
 /// A connection to the host of a URI, to where it is really found, or to a proxy that leads there.
 #[derive(Clone)]
 pub(super) struct Dial {
-    tcp: HttpConnector<Resolver>,
+    tcp: Tcp,
     addresses: Arc<HashMap<Origin, Uri>>,
     egress: Option<Egress>,
 }
+
+type Tcp = MapResponse<HttpConnector<Resolver>, fn(TokioIo<TcpStream>) -> TokioIo<Paced>>;
 
 /// The way out through a proxy.
 #[derive(Clone)]
@@ -104,7 +110,7 @@ impl Dial {
         tcp.set_keepalive(Some(KEEP_ALIVE));
         tcp.set_keepalive_interval(Some(KEEP_ALIVE_INTERVAL));
         tcp.set_keepalive_retries(Some(KEEP_ALIVE_PROBES));
-        Self { tcp, addresses: Arc::new(addresses), egress }
+        Self { tcp: MapResponse::new(tcp, Paced::new), addresses: Arc::new(addresses), egress }
     }
 
     /// For connections of WebSockets.

@@ -56,6 +56,11 @@ pub(super) fn of_body(error: &hyper::Error) -> AttemptFailed {
     AttemptFailed::new(Outcome::Reset, reason(error))
 }
 
+/// An attempt that was told again and again that its answer would come.
+pub(super) fn of_interim_heads() -> AttemptFailed {
+    AttemptFailed::new(Outcome::Reset, Reason::fixed("too many heads of 1xx before an answer"))
+}
+
 /// An attempt or a body that took too long.
 pub(super) fn of_timeout(phase: Phase) -> AttemptFailed {
     AttemptFailed::new(

@@ -8,12 +8,13 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use super::pace::Paced;
 
 /// What leads to the destination, or to a proxy that is told with every request where it goes.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) io: MaybeHttpsStream<TokioIo<TcpStream>>,
+    pub(super) io: MaybeHttpsStream<TokioIo<Paced>>,
     /// The proxy wants whole URLs (RFC 9112 §3.2.2).
     pub(super) needs_whole_urls: bool,
 }

@@ -17,6 +17,8 @@
 //! 6. Names are looked up on threads of the client's own, sixteen at most, and once at a time for each host, within the time to
 //!    connect. Want of file descriptors, local ports or memory is `Abandoned` with
 //!    [`Overloaded`](crate::ErrorKind::Overloaded) in its chain, and one line a second at WARN.
+//! 7. A backend that talks without an end keeps nobody waiting: a connection reads [`TURN`] bytes, then it is the turn of others. More
+//!    than [`INTERIM_HEADS`] heads of 1xx before an answer of HTTP/1.1 are a `Reset`.
 //!
 //! No error and no `Debug` holds the name or address of a host. It uses the [proxy](HttpClientBuilder::proxy) that it is
 //! given and no other, follows no redirects, decodes no bodies and repeats nothing that was sent.
@@ -79,7 +81,9 @@ mod builder;
 mod connector;
 mod destination;
 mod failure;
+mod interim;
 mod link;
+mod pace;
 mod proxy;
 mod resolver;
 mod timeouts;
@@ -132,6 +136,10 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a connection that is not used is kept. Azure's load balancers forget one after four minutes, in silence.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bytes that a connection reads at most before other work of its thread is done.
+pub const TURN: usize = 512 << 10;
+/// Heads of 1xx that may come before an answer: more than one in each second of [`ANSWER_TIMEOUT`].
+pub const INTERIM_HEADS: u32 = 1000;
 
 const HTTP2_PING: Duration = Duration::from_secs(30);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -259,8 +267,10 @@ where
         }
         let (body, upload) = upload::watch(body);
         let asks = matches!(said, None | Some(SocketFrame::First));
-        let answer = asks.then(|| client.request(Request::from_parts(parts, body)));
-        let clock = HeadClock::new(upload, phase, limit);
+        let mut request = Request::from_parts(parts, body);
+        let interim = interim::watch(&mut request);
+        let answer = asks.then(|| client.request(request));
+        let clock = HeadClock::new(upload, interim, phase, limit);
         let is_read_by_proxy = way.is_some();
         ResponseFuture {
             state: State::Sent { answer, frame, clock, idle: limits.idle, is_handshake, is_read_by_proxy },

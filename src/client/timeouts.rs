@@ -12,16 +12,18 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::failure;
+use super::interim::Interim;
 use super::upload::Upload;
 use crate::azure::Phase;
 use crate::context::AttemptFailed;
 use crate::idle_clock::{IdleClock, after};
 
 pin_project! {
-    /// Ends an attempt whose answer has no head in time, counted from the end of the upload.
+    /// Ends an attempt whose answer has no head in time, counted from the end of the upload, or too many that do not count.
     #[derive(Debug)]
     pub(super) struct HeadClock {
         upload: Upload,
+        interim: Interim,
         phase: Phase,
         limit: Duration,
         #[pin]
@@ -30,13 +32,16 @@ pin_project! {
 }
 
 impl HeadClock {
-    pub(super) const fn new(upload: Upload, phase: Phase, limit: Duration) -> Self {
-        Self { upload, phase, limit, timer: None }
+    pub(super) const fn new(upload: Upload, interim: Interim, phase: Phase, limit: Duration) -> Self {
+        Self { upload, interim, phase, limit, timer: None }
     }
 
-    /// Resolves when the attempt has failed: by its upload, or by taking too long.
+    /// Resolves when the attempt has failed: by its upload, by taking too long, or by talk without an end.
     pub(super) fn poll_failure(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AttemptFailed> {
         let mut this = self.project();
+        if this.interim.poll_exceeded(cx).is_ready() {
+            return Poll::Ready(failure::of_interim_heads());
+        }
         if this.timer.is_none() {
             if let Err(failed) = ready!(this.upload.poll_sent(cx)) {
                 return Poll::Ready(failed);

@@ -2,15 +2,20 @@
 //!
 //! Layers hand bodies to one another as [`Body`]. Making a `Body` of a `Body` is free, so a body that passes ten layers is
 //! boxed at most once. A body made of [`Bytes`] is cheap to repeat: see [`Body::try_clone`].
+//!
+//! It is `Send` and `Sync`, whatever it is made of, and a stream of its data on demand ([`Body::into_data_stream`]), so that any
+//! HTTP client can send it.
 
 use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 use tower::BoxError;
@@ -22,7 +27,7 @@ enum Kind {
     Bytes(Bytes),
     /// What is in hand, and what is still to come.
     Prefixed(Box<(Bytes, Body)>),
-    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+    Stream(Exclusive),
 }
 
 impl Body {
@@ -36,7 +41,7 @@ impl Body {
         if let Some(same) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
             return same.take().unwrap_or_default();
         }
-        body.map_or_else(Self::empty, |body| Self(Kind::Stream(Box::pin(ErasedError { body }))))
+        body.map_or_else(Self::empty, |body| Self(Kind::Stream(Exclusive::new(ErasedError { body }))))
     }
 
     /// A body without content.
@@ -112,6 +117,11 @@ impl Body {
             }
         }
         Ok(Collected::Partial(Self::prefixed(read.into_bytes(), self)))
+    }
+
+    /// Turns the body into a stream of its data, without its trailers.
+    pub const fn into_data_stream(self) -> DataStream {
+        DataStream(self)
     }
 
     /// `prefix`, then what is left of `rest`. It can be read only once.
@@ -200,7 +210,7 @@ impl HttpBody for Body {
             Kind::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Prefixed(parts) if parts.0.is_empty() => Pin::new(&mut parts.1).poll_frame(cx),
             Kind::Prefixed(parts) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut parts.0))))),
-            Kind::Stream(stream) => stream.as_mut().poll_frame(cx),
+            Kind::Stream(stream) => stream.body().poll_frame(cx),
         }
     }
 
@@ -208,7 +218,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Bytes(bytes) => bytes.is_empty(),
             Kind::Prefixed(parts) => parts.0.is_empty() && parts.1.is_end_stream(),
-            Kind::Stream(stream) => stream.is_end_stream(),
+            Kind::Stream(stream) => stream.lock().is_end_stream(),
         }
     }
 
@@ -216,7 +226,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Prefixed(parts) => after(parts.0.len() as u64, &parts.1.size_hint()),
-            Kind::Stream(stream) => stream.size_hint(),
+            Kind::Stream(stream) => stream.lock().size_hint(),
         }
     }
 }
@@ -272,6 +282,51 @@ fn after(read: u64, rest: &SizeHint) -> SizeHint {
     hint
 }
 
+// ===== impl DataStream =====
+
+/// The data of a [`Body`], in the pieces in which it comes; made by [`Body::into_data_stream`].
+#[derive(Debug)]
+#[must_use = "streams do nothing unless polled"]
+pub struct DataStream(Body);
+
+impl Stream for DataStream {
+    type Item = Result<Bytes, BoxError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match ready!(Pin::new(&mut self.0).poll_frame(cx)).transpose()? {
+                None => return Poll::Ready(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+// ===== impl Exclusive =====
+
+type Boxed = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
+
+/// A body that need not be `Sync`: a lock makes it so, which reading it through `&mut` never takes.
+struct Exclusive(Mutex<Boxed>);
+
+impl Exclusive {
+    fn new(body: impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static) -> Self {
+        Self(Mutex::new(Box::pin(body)))
+    }
+
+    fn body(&mut self) -> Pin<&mut (dyn HttpBody<Data = Bytes, Error = BoxError> + Send)> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Boxed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 // ===== impl ErasedError =====
 
 pin_project_lite::pin_project! {
@@ -305,6 +360,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{StreamExt, TryStreamExt};
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
@@ -356,8 +412,31 @@ mod tests {
     }
 
     #[test]
-    fn is_send() {
-        fn assert_send<T: Send>() {}
-        assert_send::<Body>();
+    fn is_send_and_sync_whatever_it_is_made_of() {
+        fn assert_send_and_sync<T: Send + Sync>(_: &T) {}
+        let not_sync = std::cell::Cell::new("a");
+        let chunks =
+            futures_util::stream::once(async move { Ok::<_, BoxError>(Frame::data(Bytes::from(not_sync.get()))) });
+        let body = Body::new(StreamBody::new(chunks));
+        assert_send_and_sync(&body);
+        assert_send_and_sync(&body.into_data_stream());
+    }
+
+    #[tokio::test]
+    async fn a_data_stream_gives_the_data_in_its_pieces_and_no_trailers() {
+        let trailers = Frame::trailers(http::HeaderMap::new());
+        let frames = [Frame::data(Bytes::from("b")), trailers, Frame::data(Bytes::from("c"))];
+        let rest = Body::new(StreamBody::new(futures_util::stream::iter(frames.map(Ok::<_, BoxError>))));
+        let pieces: Vec<_> = Body::prefixed(Bytes::from("a"), rest).into_data_stream().try_collect().await.unwrap();
+        assert_eq!(pieces, ["a", "b", "c"]);
+        assert_eq!(Body::empty().into_data_stream().count().await, 0, "no piece of nothing");
+    }
+
+    #[tokio::test]
+    async fn a_data_stream_ends_with_the_error_of_its_body() {
+        let frames = [Ok(Frame::data(Bytes::from("a"))), Err(BoxError::from("cut"))];
+        let mut stream = Body::new(StreamBody::new(futures_util::stream::iter(frames))).into_data_stream();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "a");
+        assert_eq!(stream.next().await.unwrap().unwrap_err().to_string(), "cut");
     }
 }

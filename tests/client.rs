@@ -157,6 +157,21 @@ async fn connections_are_reused() {
 }
 
 #[tokio::test]
+async fn any_body_of_bytes_is_sent() {
+    let server = server(None).await;
+    let (client, url) = (client(), format!("http://{}/", server.address));
+    let whole = Request::post(&url).body("text".to_owned()).unwrap();
+    let full = Request::post(&url).body(Full::new(Bytes::from("text"))).unwrap();
+    let pieces = ["te", "xt"].map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece))));
+    let stream = Request::post(&url).body(StreamBody::new(futures_util::stream::iter(pieces))).unwrap();
+    for answer in
+        [client.clone().oneshot(whole).await, client.clone().oneshot(full).await, client.oneshot(stream).await]
+    {
+        assert_eq!(answer.unwrap().into_body().collect().await.unwrap().to_bytes(), "text");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_connection_is_unreachable() {
     let (listener, address) = listen().await;
     drop(listener);

@@ -20,6 +20,8 @@
 //! 7. A backend that talks without an end keeps nobody waiting: a connection reads [`TURN`] bytes, then it is the turn of others. More
 //!    than [`INTERIM_HEADS`] heads of 1xx before an answer of HTTP/1.1 are a `Reset`.
 //!
+//! It takes requests with any body of [`Bytes`](bytes::Bytes).
+//!
 //! No error and no `Debug` holds the name or address of a host. It uses the [proxy](HttpClientBuilder::proxy) that it is
 //! given and no other, follows no redirects, decodes no bodies and repeats nothing that was sent.
 //!
@@ -101,14 +103,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body as HttpBody;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pin_project_lite::pin_project;
+use tower::BoxError;
 use tower_service::Service;
 
 use self::builder::Limits;
@@ -155,7 +160,11 @@ impl HttpClient {
     }
 }
 
-impl Service<Request<Body>> for HttpClient {
+impl<B> Service<Request<B>> for HttpClient
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     type Response = Response<Body>;
     type Error = AttemptFailed;
     type Future = ResponseFuture;
@@ -165,7 +174,8 @@ impl Service<Request<Body>> for HttpClient {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let request = request.map(Body::new);
         match check(&request) {
             Ok(()) => self.0.send(request),
             Err(error) => ResponseFuture::refused(error),

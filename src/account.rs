@@ -45,6 +45,11 @@ impl Account {
         self.ledger().in_use
     }
 
+    /// From 0 to 1; an account that never holds anything is not full.
+    pub(crate) fn share_in_use(&self) -> f64 {
+        if self.0.capacity == 0 { 0.0 } else { self.in_use() as f64 / self.0.capacity as f64 }
+    }
+
     /// A reservation of nothing yet, for a client; requests without one are one client.
     pub(crate) fn open(&self, client: Option<&str>) -> Reservation {
         let client = self.0.digest.hash_one(client);

@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! Outermost first: observe, respond, front door, upgrade, terminate credentials, inspect, check the api-version, authorise, hold
+//! Outermost first: observe, respond, front door, upgrade, terminate credentials, shed, inspect, check the api-version, authorise, hold
 //! to limits, meter, list models, guard ownership, keep sessions, fail over, select, circuit breaker, stream commit, forward, re-issue credentials.
 //! Each has a setter that takes the same layer with other settings. Layers of your own have places:
 //!
@@ -70,6 +70,7 @@ use crate::reissue::ReissueCredentialsLayer;
 use crate::respond::{DrainLayer, RespondLayer};
 use crate::select::{RoundRobin, SelectBackendLayer};
 use crate::session::StickySessionLayer;
+use crate::shed::ShedLayer;
 use crate::stream_commit::StreamCommitLayer;
 
 /// WebSockets need the feature `client`; without it they are not forwarded.
@@ -96,6 +97,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
             observe: ObserveLayer::new(),
             upgrade: DefaultUpgrade::new(),
             front_door: None,
+            shed: ShedLayer::new(),
             inspect: InspectLayer::new(),
             api_version: None,
             authorize: AuthorizeLayer::new().require_client(),
@@ -131,6 +133,7 @@ struct Usual {
     observe: ObserveLayer,
     upgrade: DefaultUpgrade,
     front_door: Option<FrontDoorLayer>,
+    shed: ShedLayer,
     inspect: InspectLayer,
     api_version: Option<ApiVersionLayer>,
     authorize: AuthorizeLayer,
@@ -196,6 +199,12 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
     /// Checks that requests came through Azure Front Door, before anybody is asked for a key.
     pub fn front_door(mut self, layer: impl Into<Option<FrontDoorLayer>>) -> Self {
         self.usual.front_door = layer.into();
+        self
+    }
+
+    /// Refuses lower priorities first while room runs out.
+    pub fn shed(mut self, layer: ShedLayer) -> Self {
+        self.usual.shed = layer;
         self
     }
 
@@ -274,8 +283,17 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
 
 type Optional<L> = Either<L, Identity>;
 type Front<R, B> = (ObserveLayer, DrainLayer, R, RespondLayer, Optional<FrontDoorLayer>, B, DefaultUpgrade);
-type Admission<T, A> =
-    (T, InspectLayer, A, Optional<ApiVersionLayer>, AuthorizeLayer, ClientLimitLayer, MeterUsageLayer, ListModelsLayer);
+type Admission<T, A> = (
+    T,
+    ShedLayer,
+    InspectLayer,
+    A,
+    Optional<ApiVersionLayer>,
+    AuthorizeLayer,
+    ClientLimitLayer,
+    MeterUsageLayer,
+    ListModelsLayer,
+);
 type Attempts<P, N> = (
     Optional<OwnershipLayer>,
     Optional<StickySessionLayer>,
@@ -317,6 +335,7 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
         );
         let admission = (
             self.terminate,
+            usual.shed,
             usual.inspect,
             self.after_inspection,
             optional(usual.api_version),

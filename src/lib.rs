@@ -9,6 +9,7 @@
 //!   │  upgrade     carries an accepted WebSocket until it ends (feature `client`)
 //!   │  front_door  optional: did it come through our own Azure Front Door?
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
+//!   │  shed        refuses lower priorities while the process runs out of room
 //!   │  inspect     what is asked for? collects the body, inserts Route
 //!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
@@ -54,9 +55,10 @@
 //! |---|---|
 //! | [`respond`] below [`failover`] | answers where failover and discovery must see errors |
 //! | `upgrade` below [`inspect`] or [`authorize`] | frames that nobody inspects or allows |
-//! | [`terminate`] below [`inspect`] or [`authorize`] | strangers, who are held to nothing |
+//! | [`terminate`] below [`shed`], [`inspect`] or [`authorize`] | strangers, who are held to nothing |
 //! | [`front_door`], [`terminate`], [`inspect`], [`api_version`] below [`models`] or [`session`] | answers and searches for whoever asks |
 //! | [`inspect`] below [`api_version`] or [`authorize`] | a path with its prefix, an alias that nobody has read |
+//! | [`shed`] below [`inspect`] | memory spent on what is refused for want of it |
 //! | [`inspect`] left out | a deployment in the body that is neither chosen nor rewritten, bodies that cannot be repeated |
 //! | [`authorize`] below [`session`] or [`failover`], [`ownership`] below [`session`] | searches for what the client may not use |
 //! | [`ownership`] without [`session`] below | objects of which nobody remembers who made them |
@@ -116,6 +118,7 @@ pub mod reissue;
 pub mod respond;
 pub mod select;
 pub mod session;
+pub mod shed;
 pub mod stream_commit;
 pub mod terminate;
 #[cfg(feature = "testkit")]

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tower::BoxError;
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::pool::{
     Backend, BearerTokens, BoxFuture, Constraints, Credential, Deployment, Explanation, NoTargetReason, Obstacle, Pin,
-    Pool, Processing, Query, Release, Target, TargetSet,
+    Pool, Priority, Processing, Query, Release, Target, TargetSet, Thresholds,
 };
 
 const ALIAS: &str = "a";
@@ -57,7 +57,7 @@ struct Described {
 
 fn described() -> impl Strategy<Value = Described> {
     let place = (0..3_usize, prop::bool::weighted(0.2));
-    let rank = (0..2_u32, prop::sample::select(vec![0_u32, 1, 1, 2]), prop::sample::select(vec![0_u32, 0, 1]));
+    let rank = (0..2_u32, prop::sample::select(vec![0_u32, 1, 1, 2]), prop::sample::select(vec![0_u32, 0, 1, 3]));
     let rest = (prop::sample::select(vec![0_usize, 0, 0, 1, 2]), vec(0..2_usize, 0..3), any::<bool>(), any::<bool>());
     (place, rank, rest).prop_map(|((geography, is_global), (priority, weight, max_in_flight), rest)| {
         let (credential, versions, serves_beside, is_near) = rest;
@@ -105,7 +105,8 @@ impl Described {
 /// `None` where the description is none, such as one in which nobody serves a release.
 fn pool(described: &[Described]) -> Option<Pool> {
     let backends = NAMES.iter().zip(described).map(|(name, described)| described.backend(name));
-    let mut builder = backends.fold(Pool::builder(), |builder, backend| builder.add_backend(backend)).region("near");
+    let builder = backends.fold(Pool::builder(), |builder, backend| builder.add_backend(backend)).region("near");
+    let mut builder = builder.thresholds(Thresholds::OFF.normal(0.9).low(0.5));
     let served: BTreeSet<_> = described.iter().flat_map(|described| &described.versions).collect();
     if served.len() > 1 {
         for version in VERSIONS {
@@ -125,6 +126,7 @@ struct Asked {
     has_beside: bool,
     client: u8,
     tried: Vec<prop::sample::Index>,
+    priority: Priority,
     pin: Option<(u8, Vec<usize>)>,
 }
 
@@ -133,10 +135,12 @@ fn asked() -> impl Strategy<Value = Asked> {
     let who =
         (prop::bool::weighted(0.8), place.clone(), any::<bool>(), place, any::<bool>(), prop::bool::weighted(0.3));
     let pin = prop::option::of((0..3_u8, vec(0..4_usize, 1..4)));
-    (who, any::<u8>(), vec(any::<prop::sample::Index>(), 0..2), pin).prop_map(|(who, client, tried, pin)| {
-        let (has_alias, geography, is_regional, narrowed, has_token, has_beside) = who;
-        Asked { has_alias, geography, is_regional, narrowed, has_token, has_beside, client, tried, pin }
-    })
+    (who, any::<u8>(), vec(any::<prop::sample::Index>(), 0..2), prop::sample::select(&Priority::ALL[..]), pin).prop_map(
+        |(who, client, tried, priority, pin)| {
+            let (has_alias, geography, is_regional, narrowed, has_token, has_beside) = who;
+            Asked { has_alias, geography, is_regional, narrowed, has_token, has_beside, client, tried, priority, pin }
+        },
+    )
 }
 
 fn pinned((strength, backends): &(u8, Vec<usize>)) -> Pin {
@@ -170,14 +174,23 @@ fn reason(explanation: &Explanation, pin: Option<&Pin>) -> NoTargetReason {
     if shown.is_empty() {
         return NoTargetReason::TokenMissing;
     }
-    let is_waited_for =
-        |obstacle: &Obstacle| matches!(obstacle, Obstacle::Open { throttled: true, .. } | Obstacle::Full { .. });
+    let is_waited_for = |obstacle: &Obstacle| {
+        matches!(obstacle, Obstacle::Open { throttled: true, .. } | Obstacle::Full { .. } | Obstacle::Reserved { .. })
+    };
     let able = |obstacles: &&&[Obstacle]| !obstacles.contains(&Obstacle::Drained);
     match shown.iter().filter(able).any(|obstacles| obstacles.iter().any(is_waited_for)) {
         true => NoTargetReason::Throttled,
         false if is_bound_to_one => NoTargetReason::Pinned,
         false => NoTargetReason::Down,
     }
+}
+
+/// What a provisioned deployment says of itself.
+fn utilization(used: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(
+        http::HeaderName::from_static("azure-openai-deployment-utilization"),
+        HeaderValue::from_static(used),
+    )])
 }
 
 fn obstacles<'a>(explanation: &'a Explanation, target: &Target) -> &'a [Obstacle] {
@@ -190,7 +203,7 @@ proptest! {
     #[test]
     fn selection_refusals_and_explanations_agree(
         described in vec(described(), 1..=4),
-        events in vec((any::<prop::sample::Index>(), 0..7_u8), 0..16),
+        events in vec((any::<prop::sample::Index>(), 0..9_u8), 0..16),
         asked in asked(),
         index in any::<prop::sample::Index>(),
     ) {
@@ -211,6 +224,8 @@ proptest! {
                     1 => held.push(permit),
                     2 => permit.record(&Outcome::Throttled { hint: Some(Duration::from_secs(7)) }),
                     3 => permit.record(&Outcome::Success),
+                    7 => permit.observe(&utilization("60%")),
+                    8 => permit.observe(&utilization("97.5")),
                     _ => {
                         permit.record(&Outcome::Unreachable);
                         while let Some(mut permit) = pool.acquire_target(target) {
@@ -241,6 +256,7 @@ proptest! {
             .client(&client)
             .beside(&beside)
             .tried(&tried)
+            .priority(asked.priority)
             .pinned(pin.as_ref());
 
         let explanation = pool.explain_query(&query);
@@ -284,4 +300,52 @@ proptest! {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_busy_target_is_for_higher_priorities() {
+    let backend = |name: &str| Backend::new(name, format!("https://{name}.example"));
+    let pool = Pool::builder()
+        .add_backend(backend("ptu").add_deployment(Deployment::new(ALIAS)))
+        .add_backend(backend("paygo").priority(1).max_in_flight(10).add_deployment(Deployment::new(ALIAS)))
+        .thresholds(Thresholds::OFF.normal(0.95).low(0.7))
+        .build()
+        .unwrap();
+    let take = |priority| pool.acquire(&Query::new(Some(ALIAS)).priority(priority), |_| 0);
+    let chosen = |priority| take(priority).unwrap().target().backend().to_owned();
+    assert!(Priority::ALL.iter().all(|priority| chosen(*priority) == "ptu"), "nothing is known of it");
+    for (used, expected) in [
+        ("69.9%", ["ptu", "ptu", "ptu"]),
+        ("70%", ["paygo", "ptu", "ptu"]),
+        ("95", ["paygo", "paygo", "ptu"]),
+        ("140%", ["paygo", "paygo", "ptu"]),
+    ] {
+        take(Priority::High).unwrap().observe(&utilization(used));
+        assert_eq!(Priority::ALL.map(chosen), expected, "{used}");
+    }
+    let mut held = Vec::new();
+    for (priority, places) in [(Priority::Low, 7), (Priority::Normal, 3)] {
+        held.extend((0..places).map(|_| take(priority).unwrap()));
+        let none = take(priority).unwrap_err();
+        assert_eq!(none.reason, NoTargetReason::Throttled);
+        assert_eq!(none.retry_after, Some(Duration::from_secs(1)));
+    }
+    assert_eq!(chosen(Priority::High), "ptu");
+    let low = pool.explain_query(&Query::new(Some(ALIAS)).priority(Priority::Low)).to_string();
+    assert!(low.contains("ptu/a    priority 0  no: 100 % used, and the rest is left to higher priorities"), "{low}");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(chosen(Priority::Low), "ptu", "an old report refuses nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_at_once_share_the_places_of_their_class() {
+    let backend = Backend::new("w", "https://w.example").max_in_flight(50).add_deployment(Deployment::new(ALIAS));
+    let pool = Pool::builder().add_backend(backend).thresholds(Thresholds::OFF.low(0.7)).build().unwrap();
+    let ask = |_| {
+        let pool = pool.clone();
+        std::thread::spawn(move || pool.acquire(&Query::new(Some(ALIAS)).priority(Priority::Low), |_| 0).ok())
+    };
+    let threads: Vec<_> = (0..100).map(ask).collect();
+    let held: Vec<_> = threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(held.len(), 35);
 }

@@ -14,6 +14,7 @@ use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::limit::{ClientLimitLayer, MemoryLimits};
 use tower_azure_openai::meter::{Ledger, MeterUsageLayer};
 use tower_azure_openai::session::{MemoryStore, SessionCookie};
+use tower_azure_openai::shed::ShedLayer;
 use tower_azure_openai::terminate::entra::KeySet;
 use tower_azure_openai::upgrade::UpgradeLayer;
 
@@ -28,6 +29,8 @@ pub(crate) struct Kept {
     keys: Option<Made<String, KeySet>>,
     /// By its replay memory.
     inspect: Made<usize, InspectLayer>,
+    /// What is in progress, whatever the limit.
+    in_flight: ShedLayer,
     /// By its budget.
     failover: Made<f64, FailoverLayer>,
     upgrade: UpgradeLayer,
@@ -63,6 +66,7 @@ impl Kept {
             inspect: Made::or_before(before.map(|before| &before.inspect), config.failover.replay_memory, |bytes| {
                 Ok(InspectLayer::new().replay_memory(*bytes))
             })?,
+            in_flight: before.map_or_else(ShedLayer::new, |before| before.in_flight.clone()),
             failover: Made::or_before(before.map(|before| &before.failover), config.failover.budget, |ratio| {
                 Ok(FailoverLayer::new().budget(RetryBudget::new(*ratio)))
             })?,
@@ -92,6 +96,12 @@ impl Kept {
     /// With its account, and defaults otherwise.
     pub(crate) fn inspect(&self) -> InspectLayer {
         self.inspect.it.clone()
+    }
+
+    /// With its counts and the account of collected bodies, and without a limit.
+    pub(crate) fn shed(&self) -> ShedLayer {
+        let inspect = self.inspect();
+        self.in_flight.clone().watch(move || inspect.replay_memory_share())
     }
 
     /// With its budget, and defaults otherwise.

@@ -6,6 +6,7 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::limit::{Balance, Left, Limit};
 use tower_azure_openai::metrics::{Exposition, MetricsRecorder, Samples};
+use tower_azure_openai::pool::Priority;
 
 use crate::config::Config;
 use crate::kept::Kept;
@@ -47,6 +48,11 @@ pub(crate) fn tell(metrics: &MetricsRecorder, config: &Config, kept: &Kept) {
     });
     metrics.add_counter("gateway_log_dropped", "Lines of the log that nobody took", || {
         vec![(vec![], output::dropped() as f64)]
+    });
+    let shed = kept.shed();
+    metrics.add_counter("gateway_shed", "Requests that were refused because the gateway was nearly full", move || {
+        let of = |priority: Priority| (vec![("priority", priority.as_str().to_owned())], shed.shed(priority) as f64);
+        Priority::ALL.map(of).to_vec()
     });
     let inspect = kept.inspect();
     metrics.add_gauge("gateway_replay_memory_bytes", "What collected request bodies hold", move || {

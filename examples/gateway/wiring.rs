@@ -17,7 +17,7 @@ use tower_azure_openai::metrics::MetricsRecorder;
 use tower_azure_openai::observe::ObserveLayer;
 use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{
-    self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Release,
+    self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Priority, Release, Thresholds,
 };
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
@@ -69,7 +69,7 @@ impl Wired {
 
 /// The description of the pool that a configuration asks for.
 pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolBuilder, BoxError> {
-    let mut described = Pool::builder().circuit(circuit(&config.circuit));
+    let mut described = Pool::builder().circuit(circuit(&config.circuit)).thresholds(thresholds(config));
     if let Some(region) = &config.region {
         described = described.region(region);
     }
@@ -105,6 +105,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> R
         ))
         .upgrade(kept.upgrade())
         .front_door(front_door(config))
+        .shed(kept.shed().in_flight(config.limits.in_flight))
         .inspect(
             kept.inspect()
                 .request_body(config.limits.request_body as u64)
@@ -121,6 +122,24 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> R
         .stream_commit(stream_commit(&config.stream))
         .forward(ForwardLayer::new().headers(config.forward.headers.iter().map(String::as_str))?)
         .build(kept.client()))
+}
+
+/// The defaults leave nothing to a class that nobody is in.
+fn thresholds(config: &Config) -> Thresholds {
+    let named = config.clients.iter().map(|client| client.priority).max();
+    let highest = match config.authentication {
+        Authentication::Clients => named.unwrap_or_default(),
+        Authentication::None => Priority::Normal,
+    };
+    let (given, default) = (config.priority, behaviour::Thresholds::DEFAULT);
+    let share = |given: f64, default: f64, class| {
+        if highest > class || given.to_bits() != default.to_bits() { given } else { 1.0 }
+    };
+    Thresholds::OFF.normal(share(given.normal, default.normal, Priority::Normal)).low(share(
+        given.low,
+        default.low,
+        Priority::Low,
+    ))
 }
 
 fn front_door(config: &Config) -> Option<FrontDoorLayer> {
@@ -313,7 +332,8 @@ fn known_client(described: &config::clients::Client, names: &[(&str, &str)]) -> 
     for &(deployment, alias) in names {
         client = client.deployment(deployment, alias);
     }
-    client = client.operations(described.operations.iter().copied()).limits(described.limits);
+    client =
+        client.operations(described.operations.iter().copied()).limits(described.limits).priority(described.priority);
     if let Some(geography) = &described.geography {
         client = client.geography(geography.as_str());
     }

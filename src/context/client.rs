@@ -8,7 +8,7 @@ use http::header::InvalidHeaderValue;
 
 use super::Limits;
 use crate::azure::operation::Operation;
-use crate::pool::{Constraints, Processing};
+use crate::pool::{Constraints, Priority, Processing};
 
 /// Who calls, and what it may do. Cheap to clone.
 ///
@@ -32,6 +32,7 @@ struct Inner {
     operations: Vec<Operation>,
     constraints: Constraints,
     limits: Limits,
+    priority: Priority,
 }
 
 impl Client {
@@ -45,6 +46,7 @@ impl Client {
             operations: Vec::new(),
             constraints: Constraints::default(),
             limits: Limits::NONE,
+            priority: Priority::default(),
         };
         Self(Arc::new(inner), None)
     }
@@ -99,6 +101,11 @@ impl Client {
         self.with(|inner| inner.limits = limits)
     }
 
+    /// Who gives way to whom when there is not room for all. Default: [`Priority::Normal`].
+    pub fn priority(self, priority: Priority) -> Self {
+        self.with(|inner| inner.priority = priority)
+    }
+
     /// The token by which it was known, for backends with [`Credential::pass_through`]. Whoever identifies clients by tokens
     /// adds it for the request at hand; a key is none.
     ///
@@ -128,6 +135,12 @@ impl Client {
     /// What it may use, at most.
     pub fn limited_to(&self) -> Limits {
         self.0.limits
+    }
+
+    /// Its priority, which a single request may lower.
+    #[must_use]
+    pub fn own_priority(&self) -> Priority {
+        self.0.priority
     }
 
     /// The aliases that the client may use, if it is held to a list.

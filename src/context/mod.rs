@@ -8,6 +8,7 @@
 //! | [`EphemeralKey`] | credential termination | authorisation, sticky sessions, credential re-issue |
 //! | [`Route`] | inspection, or derived from the path by whoever needs it first | every layer below |
 //! | [`Constraints`](crate::pool::Constraints) | inspection, from the request's headers | whoever chooses: sticky sessions, failover, selection, the list of models |
+//! | [`Priority`](crate::pool::Priority) | inspection or shedding, from the request's headers | shedding and whoever chooses: the lower of it and the client's counts |
 //! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
 //! | [`Session`] | sticky sessions | whoever chooses |
 //! | [`Attempts`] | failover, or selection | failover, selection |
@@ -39,6 +40,7 @@ mod observation;
 mod observe;
 pub(crate) mod order;
 mod owner;
+pub(crate) mod priority;
 mod reason;
 mod record;
 mod recorder;
@@ -68,6 +70,7 @@ pub use self::observation::{AttemptRecord, Observation};
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::owner::Owner;
+pub use self::priority::PRIORITY_HEADER;
 pub(crate) use self::reason::Reason;
 pub use self::record::{Ending, Record};
 pub use self::recorder::{FromFn, Recorder, from_fn};

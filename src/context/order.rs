@@ -20,6 +20,7 @@ pub(crate) enum LayerName {
     Terminate,
     /// Credential termination that asks nobody.
     Strip,
+    Shed,
     Inspect,
     ApiVersion,
     Authorize,
@@ -38,16 +39,17 @@ pub(crate) enum LayerName {
 
 use LayerName::{
     ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, Inspect, Limit, Meter, Models, Ownership, Reissue,
-    Respond, Select, Session, StreamCommit, Strip, Terminate, Upgrade,
+    Respond, Select, Session, Shed, StreamCommit, Strip, Terminate, Upgrade,
 };
 
 /// Every layer, by its number.
-const LAYERS: [LayerName; 19] = [
+const LAYERS: [LayerName; 20] = [
     Respond,
     Upgrade,
     FrontDoor,
     Terminate,
     Strip,
+    Shed,
     Inspect,
     ApiVersion,
     Authorize,
@@ -92,8 +94,10 @@ impl LayerName {
             Upgrade => set(&[Inspect, ApiVersion, Authorize]) | ACTING,
             FrontDoor => ACTING,
             // Who is not known yet is held to nothing; below itself, nobody is found.
-            Terminate => set(&[Terminate, Strip, Inspect, Authorize]) | ACTING,
+            Terminate => set(&[Terminate, Strip, Shed, Inspect, Authorize]) | ACTING,
             Strip => ATTEMPT,
+            // What is refused for want of room must not have cost any, and counts once.
+            Shed => set(&[Shed, Inspect]) | ACTING,
             // The path has its prefix, and the body was not read.
             Inspect => set(&[ApiVersion, Authorize]) | ACTING,
             ApiVersion => ACTING,
@@ -125,6 +129,7 @@ impl fmt::Display for LayerName {
             Upgrade => "UpgradeLayer",
             FrontDoor => "FrontDoorLayer",
             Terminate | Strip => "TerminateCredentialsLayer",
+            Shed => "ShedLayer",
             Inspect => "InspectLayer",
             ApiVersion => "ApiVersionLayer",
             Authorize => "AuthorizeLayer",

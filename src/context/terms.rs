@@ -1,7 +1,7 @@
 use http::Extensions;
 
-use super::{Client, Route, Session};
-use crate::pool::{Constraints, Pin, Query};
+use super::{Client, Route, Session, priority};
+use crate::pool::{Constraints, Pin, Priority, Query};
 
 /// What the extensions of a request say of where it may go. Whoever chooses among targets asks through this, so that nothing
 /// of it is forgotten.
@@ -13,6 +13,7 @@ pub(crate) struct Terms {
     narrowed: Option<Constraints>,
     /// The further aliases that the request names, as the pool knows them.
     beside: Vec<Box<str>>,
+    priority: Priority,
 }
 
 impl Terms {
@@ -23,6 +24,7 @@ impl Terms {
             pin: extensions.get().cloned(),
             narrowed: extensions.get().cloned(),
             beside: beside(extensions),
+            priority: priority::of(extensions),
         }
     }
 
@@ -40,8 +42,9 @@ impl Terms {
 
     /// What any request for an alias asks of its target, by the name that the client uses.
     pub(crate) fn query_for<'a>(&'a self, alias: Option<&'a str>) -> Query<'a> {
-        let Some(client) = &self.client else { return Query::new(alias).narrowed(self.narrowed.as_ref()) };
-        Query::new(alias.map(|alias| client.resolve(alias)))
+        let asked = |alias| Query::new(alias).priority(self.priority);
+        let Some(client) = &self.client else { return asked(alias).narrowed(self.narrowed.as_ref()) };
+        asked(alias.map(|alias| client.resolve(alias)))
             .constraints(client.constraints())
             .narrowed(self.narrowed.as_ref())
             .has_token(client.token().is_some())
@@ -57,6 +60,7 @@ fn beside(extensions: &Extensions) -> Vec<Box<str>> {
 /// Of a request of which no more is known.
 impl From<Option<&Client>> for Terms {
     fn from(client: Option<&Client>) -> Self {
-        Self { client: client.cloned(), ..Self::default() }
+        let priority = client.map(Client::own_priority).unwrap_or_default();
+        Self { client: client.cloned(), priority, ..Self::default() }
     }
 }

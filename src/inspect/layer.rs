@@ -70,6 +70,12 @@ impl InspectLayer {
         self
     }
 
+    /// Which part of what they may hold together collected bodies hold at this moment, from 0 to 1.
+    #[must_use]
+    pub fn replay_memory_share(&self) -> f64 {
+        self.0.account.share_in_use()
+    }
+
     /// What collected bodies hold at this moment, in bytes.
     #[must_use]
     pub fn replay_memory_in_use(&self) -> usize {

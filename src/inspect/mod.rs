@@ -5,7 +5,8 @@
 //! 2. [`GEOGRAPHY_HEADER`] and [`PROCESSING_HEADER`] narrow, for this request, where it may go: they become
 //!    [`Constraints`](crate::pool::Constraints) in the extensions, which hold beside the client's, and beside those that are there
 //!    already. One geography, or a list of the scopes that are accepted; each header once. What nobody meets is refused as an
-//!    alias that nobody serves is. Both headers end here.
+//!    alias that nobody serves is. [`PRIORITY_HEADER`](crate::context::PRIORITY_HEADER) becomes a [`Priority`](crate::pool::Priority) there,
+//!    below the client's own or without effect. These headers end here.
 //! 3. A body above `request_body` is refused, at once when its length is known in front.
 //!    One in gzip, deflate or zstd is decoded (feature `decompression`), and the bounds hold for what comes out, too; what
 //!    decoding holds is paid for from the client's share. Another encoding is refused.

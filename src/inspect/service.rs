@@ -18,7 +18,7 @@ use super::upload::{self, Upload};
 use super::{decode, further, naming, narrowing};
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::context::{Client, Observation, Route, shape};
+use crate::context::{Client, Observation, Route, priority, shape};
 use crate::error::{Error, ErrorKind, polled_again};
 
 /// What is asked for? See the [module docs](super).
@@ -71,6 +71,7 @@ impl<S> Inspect<S> {
             return Err(Error::new(ErrorKind::AmbiguousRequest, "The request names two hosts. Send one."));
         }
         narrowing::take(parts)?;
+        priority::take(&mut parts.headers, &mut parts.extensions)?;
         naming::check_kind(&mut parts.headers)?;
         let scan = naming::scan(&parts.headers, &route)?;
         let Settings { request_body, replay_limit, ref account, request_timeout, .. } = self.settings;

@@ -30,6 +30,10 @@
 //! # }
 //! ```
 //!
+//! Where there is not room for all, what is left of a target that is much used goes to those of higher [`Priority`]: [`Thresholds`]
+//! say from which [utilization](Target::utilization) on. Nothing is queued. Whoever finds all that is left reserved is told so as
+//! if the targets were full.
+//!
 //! Who may see a request is a matter of [`Constraints`], those of its client and those of the request itself. Whoever does not
 //! comply with both is, for this request, not there: not chosen, not pinned, not asked for objects, not waited for.
 
@@ -48,7 +52,7 @@ use tokio::time::Instant;
 pub(crate) use self::describe::is_loopback;
 pub use self::describe::{
     Backend, BackendKind, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment,
-    Endpoint, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder, Processing, Release,
+    Endpoint, MAX_PRIORITY, MAX_WEIGHT, PoolBuilder, Priority, Processing, Release, Thresholds,
 };
 pub use self::find::{Pin, Pool, Query, Strength};
 pub(crate) use self::find::{in_range, rendezvous};

@@ -163,6 +163,23 @@ pub(crate) struct Limits {
     pub(crate) request_head: usize,
     /// At least one.
     pub(crate) connections: usize,
+    /// 0 is unlimited.
+    pub(crate) in_flight: usize,
+}
+
+/// Up to which utilization each class uses a target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Thresholds {
+    pub(crate) normal: f64,
+    pub(crate) low: f64,
+}
+
+impl Thresholds {
+    pub(crate) const DEFAULT: Self = Self { normal: 0.95, low: 0.7 };
+
+    pub(super) fn read(s: &mut Section<'_>) -> Self {
+        Self { normal: s.ratio("normal", Self::DEFAULT.normal), low: s.ratio("low", Self::DEFAULT.low) }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -303,7 +320,8 @@ impl Limits {
             s.problem("request_head", "must be \"8KiB\" or more");
         }
         let connections = s.integer("connections", 1..=u32::MAX).unwrap_or(10_000);
-        Self { request_body, request_head, connections: connections as usize }
+        let in_flight = s.integer("in_flight", 0..=u32::MAX).unwrap_or(0);
+        Self { request_body, request_head, connections: connections as usize, in_flight: in_flight as usize }
     }
 }
 

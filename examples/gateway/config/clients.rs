@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tower_azure_openai::azure::operation::Operation;
 use tower_azure_openai::context::Limits;
+use tower_azure_openai::pool::Priority;
 
 use super::backends::Processing;
 use super::entra::Caller;
@@ -43,6 +44,7 @@ pub(crate) struct Client {
     /// Processing scopes that it accepts; `None` is all.
     pub(crate) processing: Option<Vec<Processing>>,
     pub(crate) limits: Limits,
+    pub(crate) priority: Priority,
 }
 
 pub(super) fn read(s: &mut Section<'_>) -> Vec<Client> {
@@ -71,6 +73,7 @@ impl Client {
             geography: s.name("geography"),
             processing: s.choices("processing", Processing::VOCABULARY),
             limits: limits(s),
+            priority: s.choice("priority", &Priority::ALL.map(|each| (each.as_str(), each))).unwrap_or_default(),
         }
     }
 }

@@ -31,7 +31,8 @@ use std::time::Duration;
 use aliases::Alias;
 use backends::Backend;
 use behaviour::{
-    ApiVersion, Circuit, Failover, Forward, FrontDoor, Limits, Selection, Stream, Telemetry, Timeouts, Usage,
+    ApiVersion, Circuit, Failover, Forward, FrontDoor, Limits, Selection, Stream, Telemetry, Thresholds, Timeouts,
+    Usage,
 };
 use clients::Client;
 use cors::Origins;
@@ -90,6 +91,7 @@ pub(crate) struct Config {
     pub(crate) cors: Origins,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    pub(crate) priority: Thresholds,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -177,6 +179,7 @@ impl Config {
             cors: s.section("cors", Origins::read),
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
+            priority: s.section("priority", Thresholds::read),
             telemetry: s.section("telemetry", Telemetry::read),
         }
     }

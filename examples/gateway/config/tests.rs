@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tower_azure_openai::azure::operation::Operation;
 use tower_azure_openai::client::Proxy;
 use tower_azure_openai::meter::SilentStreams;
+use tower_azure_openai::pool::Priority;
 
 use super::backends::{Credential, Kind, Processing, TokenSource};
 use super::behaviour::{Condition, LogFormat, Policy};
@@ -165,6 +166,10 @@ idle = "38s"
 request_body = "41KiB"
 request_head = "42KiB"
 connections = 43
+in_flight = 44
+[priority]
+normal = 0.45
+low = 0.46
 [api_version]
 allow = ["v1", "v2"]
 default = "v3"
@@ -177,8 +182,10 @@ backend_header = true
 "#;
     let top = "listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:2\"\nshutdown_grace = \"3s\"";
     let text = with("# backend", backend).replace("# end", rest).replace("# top", top);
-    let config =
-        valid(&text.replace("# client", "geography = \"g\"\nprocessing = [\"global\"]\nallow = [\"m\"]")).config;
+    let config = valid(
+        &text.replace("# client", "priority = \"high\"\ngeography = \"g\"\nprocessing = [\"global\"]\nallow = [\"m\"]"),
+    )
+    .config;
     let seconds = Duration::from_secs;
 
     let admin = config.admin.map(|admin| admin.port());
@@ -194,7 +201,7 @@ backend_header = true
 
     let c = &config.clients[0];
     assert_eq!((&*c.id, c.geography.as_deref(), c.allow.as_deref()), ("c", Some("g"), Some(&["m".to_owned()][..])));
-    assert_eq!(c.processing.as_deref(), Some(&[Processing::Global][..]));
+    assert_eq!((c.processing.as_deref(), c.priority), (Some(&[Processing::Global][..]), Priority::High));
 
     let Failover { attempts, replay_limit, replay_memory, budget, on } = config.failover;
     assert_eq!((attempts, replay_limit, replay_memory, budget), (11, 12, 13, 0.14));
@@ -217,7 +224,9 @@ backend_header = true
     let own = config.aliases[0].timeouts;
     assert_eq!([own.first_byte, own.answer, own.idle], [36, 37, 38].map(|s| Some(seconds(s))));
 
-    let Limits { request_body, request_head, connections } = config.limits;
+    assert_eq!((config.priority.normal, config.priority.low), (0.45, 0.46));
+    let Limits { request_body, request_head, connections, in_flight } = config.limits;
+    assert_eq!(in_flight, 44);
     assert_eq!((request_body, request_head, connections), (41 << 10, 42 << 10, 43));
 
     let (ApiVersion { allow, default }, FrontDoor { ids }) = (config.api_version, config.front_door);
@@ -383,6 +392,12 @@ fn numbers_durations_and_sizes_stay_in_range() {
         ("# end", "[failover]\nbudget = -0.1", "failover.budget: must be a number from 0 to 1"),
         ("# end", "[failover]\nbudget = nan", "failover.budget: must be a number from 0 to 1"),
         ("# end", "[failover]\nbudget = inf", "failover.budget: must be a number from 0 to 1"),
+        ("# end", "[priority]\nlow = 1.5", "priority.low: must be a number from 0 to 1"),
+        (
+            "# client",
+            "priority = \"urgent\"",
+            "clients[0].priority: \"urgent\" is unknown, must be \"low\", \"normal\" or \"high\"",
+        ),
         ("# end", "[circuit]\nfailure_ratio = 2", "circuit.failure_ratio: must be a number from 0 to 1"),
         ("# end", "[circuit]\nfailure_ratio = 1.0001", "circuit.failure_ratio: must be a number from 0 to 1"),
         ("# end", "[circuit]\nconsecutive_failures = 0", "circuit.consecutive_failures: must be from 1 to 4294967295"),
@@ -1228,9 +1243,6 @@ fn origins_are_exact() {
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
         ("# top", "", &["redis = { url = \"redis://x\" }", "threads = 1"][..]),
-        ("# client", "clients[0].", &["priority = \"high\""]),
-        ("# end", "limits.", &["in_flight = 1"]),
-        ("# end", "priority.", &["normal = 0.9", "low = 1.0"]),
         ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"]),
         ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""]),
         ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),

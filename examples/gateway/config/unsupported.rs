@@ -19,10 +19,6 @@ enum Known {
 /// The keys without positions.
 const KEYS: &[(&str, Known)] = &[
     ("threads", Known::Count(0)),
-    ("clients[].priority", Known::Text("normal")),
-    ("limits.in_flight", Known::Count(0)),
-    ("priority.normal", Known::Ratio(0.95)),
-    ("priority.low", Known::Ratio(0.7)),
     ("capture.sink", Known::Text("off")),
     ("capture.directory", Known::Text("")),
     ("capture.clients", Known::List),

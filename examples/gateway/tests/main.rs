@@ -27,6 +27,7 @@ mod memory;
 mod metrics;
 mod outages;
 mod output;
+mod priorities;
 mod process;
 mod realtime;
 mod releases;

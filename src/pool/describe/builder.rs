@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Backend, BackendKind, CircuitConfig, Deployment, Endpoint, Release};
+use super::{Backend, BackendKind, CircuitConfig, Deployment, Endpoint, Release, Thresholds};
 #[cfg(doc)]
 use crate::pool::Pool;
 
@@ -23,6 +23,7 @@ pub struct PoolBuilder {
     pub(in crate::pool) releases: Vec<Release>,
     /// Aliases with further names of theirs.
     pub(in crate::pool) names: Vec<(String, String)>,
+    pub(in crate::pool) thresholds: Thresholds,
 }
 
 impl PoolBuilder {
@@ -67,6 +68,12 @@ impl PoolBuilder {
         self
     }
 
+    /// How far each priority uses a target. Default: [`Thresholds::OFF`].
+    pub const fn thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.thresholds = thresholds;
+        self
+    }
+
     /// Every name under which clients may ask for what a backend serves.
     pub(in crate::pool) fn names_at<'a>(&'a self, backend: &'a Backend) -> impl Iterator<Item = Arc<str>> + use<'a> {
         backend.deployments.iter().map(Deployment::alias_name).flat_map(|alias| {
@@ -88,6 +95,9 @@ impl PoolBuilder {
         }
         if let Some((field, why)) = self.circuit.problem() {
             problems.add(format_args!("circuit.{field}"), why);
+        }
+        if let Some((field, why)) = self.thresholds.problem() {
+            problems.add(format_args!("thresholds.{field}"), why);
         }
         if problems.0.is_empty() { Ok(Checked { description: self, endpoints }) } else { Err(BuildError(problems.0)) }
     }

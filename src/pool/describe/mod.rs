@@ -7,6 +7,7 @@ mod constraints;
 mod credential;
 mod deployment;
 mod endpoint;
+mod priority;
 mod release;
 
 pub use self::backend::{Backend, BackendKind};
@@ -20,4 +21,5 @@ pub use self::deployment::Deployment;
 pub use self::endpoint::Endpoint;
 #[cfg(any(feature = "azure-identity", feature = "client", feature = "entra"))]
 pub(crate) use self::endpoint::is_loopback;
+pub use self::priority::{Priority, Thresholds};
 pub use self::release::Release;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Query;
+use crate::pool::describe::Thresholds;
 use crate::pool::live::{Live, Target};
 
 /// One thing that stands between a query and a target; the weightiest first.
@@ -39,6 +40,8 @@ pub(in crate::pool) enum Barrier {
     Throttled,
     /// Its backend has as many requests in flight as it may.
     Full,
+    /// What is left of it is for higher priorities.
+    Reserved,
     /// The request was sent there before.
     Tried,
     /// Others come first.
@@ -46,7 +49,7 @@ pub(in crate::pool) enum Barrier {
 }
 
 impl Barrier {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::NotServed,
         Self::OtherRelease,
         Self::Residency,
@@ -59,6 +62,7 @@ impl Barrier {
         Self::Failing,
         Self::Throttled,
         Self::Full,
+        Self::Reserved,
         Self::Tried,
         Self::Behind,
     ];
@@ -71,7 +75,7 @@ impl Barrier {
     pub(super) const UNABLE: [Self; 6] =
         [Self::Residency, Self::Narrowed, Self::NotBeside, Self::TokenMissing, Self::PinnedElsewhere, Self::Drained];
     /// Those for which it is worth waiting.
-    pub(super) const WAITED_FOR: [Self; 2] = [Self::Throttled, Self::Full];
+    pub(super) const WAITED_FOR: [Self; 3] = [Self::Throttled, Self::Full, Self::Reserved];
     /// Those that are left where all that can be prepared was, the circuit and the identity aside.
     pub(super) const UNPREPARED: [Self; 7] = [
         Self::Residency,
@@ -152,11 +156,14 @@ pub(in crate::pool) struct View<'a> {
     pub(super) scope: Scope<'a>,
     pub(in crate::pool) now: Instant,
     pub(in crate::pool) since_epoch: u64,
+    /// From which utilization on a target is left to others.
+    pub(in crate::pool) threshold: Option<f64>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(query: &'a Query<'a>, scope: Scope<'a>, epoch: Instant, now: Instant) -> Self {
-        Self { query, scope, now, since_epoch: Live::since(epoch, now) }
+    pub(super) fn new(query: &'a Query<'a>, thresholds: &Thresholds, epoch: Instant, now: Instant) -> Self {
+        let threshold = thresholds.of(query.priority);
+        Self { query, scope: query.reach(), now, since_epoch: Live::since(epoch, now), threshold }
     }
 
     pub(super) fn within(self, scope: Scope<'a>) -> Self {
@@ -173,6 +180,7 @@ impl<'a> View<'a> {
             Barrier::Failing => !target.live.admits(self.since_epoch) && !target.live.is_throttled(self.now),
             Barrier::Throttled => !target.live.admits(self.since_epoch) && target.live.is_throttled(self.now),
             Barrier::Full => target.is_full(),
+            Barrier::Reserved => target.is_reserved(self.threshold, self.since_epoch),
             Barrier::Tried => self.query.tried.is_some_and(|tried| tried.contains(target)),
             Barrier::Residency | Barrier::Narrowed | Barrier::NotBeside | Barrier::TokenMissing => {
                 self.query.is_barred(barrier, target)

@@ -39,6 +39,7 @@ impl<'a> Filter<'a> {
         };
         target.live.admits(view.since_epoch)
             && (self.any && seat.is_plain() || !view.is_barred(Barrier::Tried, target) && in_place())
+            && (view.threshold.is_none() || !view.is_barred(Barrier::Reserved, target))
     }
 
     /// Apart, so that what is asked of most targets is inlined into the loop over all.

@@ -4,11 +4,11 @@ use std::fmt;
 
 use super::barriers::{Barrier, Scope};
 use super::{Pin, Strength};
-use crate::pool::describe::{Constraints, Place};
+use crate::pool::describe::{Constraints, Place, Priority};
 use crate::pool::live::{Target, TargetSet};
 
 /// What a request asks of its target.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Query<'a> {
     /// The alias that must be served; `None` for a call that names no model.
     pub(in crate::pool) alias: Option<&'a str>,
@@ -27,6 +27,14 @@ pub struct Query<'a> {
     pub(in crate::pool) beside: &'a [Box<str>],
     /// Where the state is that the request refers to.
     pub(in crate::pool) pin: Option<&'a Pin>,
+    /// Whether it leaves what is scarce to others.
+    pub(in crate::pool) priority: Priority,
+}
+
+impl Default for Query<'_> {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 /// Nothing of what may come from headers.
@@ -45,7 +53,17 @@ impl<'a> Query<'a> {
     /// Targets of an alias, or any backend for a call that names no model.
     #[must_use]
     pub fn new(alias: Option<&'a str>) -> Self {
-        Self { alias, ..Self::default() }
+        Self {
+            alias,
+            constraints: None,
+            narrowed: None,
+            tried: None,
+            has_token: false,
+            client: None,
+            beside: &[],
+            pin: None,
+            priority: Priority::High,
+        }
     }
 
     /// Only targets that comply with these.
@@ -87,6 +105,14 @@ impl<'a> Query<'a> {
     #[must_use]
     pub const fn pinned(mut self, pin: Option<&'a Pin>) -> Self {
         self.pin = pin;
+        self
+    }
+
+    /// Leaves to higher priorities what they are to have by the pool's [`Thresholds`](crate::pool::Thresholds). Default:
+    /// [`High`](Priority::High), which leaves nothing to anybody.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 

@@ -9,7 +9,7 @@ use super::filter::Filter;
 use super::table::Group;
 use crate::pool::live::{NoTarget, NoTargetReason, Target};
 
-/// How soon a target that is full, or without identity, is worth asking for again: nobody can know when that ends.
+/// How soon a target that is full, reserved or without identity is worth asking for again: nobody can know when that ends.
 const UNCERTAIN_RETRY: Duration = Duration::from_secs(1);
 
 impl<'a> View<'a> {
@@ -92,7 +92,7 @@ impl<'a> View<'a> {
     fn soonest(&self, group: &Group, barriers: &[(&Target, Barriers)], probe_interval: Duration) -> Option<Duration> {
         let able = barriers.iter().filter(|(_, barriers)| !barriers.has_any(&Barrier::UNABLE));
         let waits = able.map(|(target, barriers)| {
-            let is_uncertain = barriers.has_any(&[Barrier::Full, Barrier::NoIdentity]);
+            let is_uncertain = barriers.has_any(&[Barrier::Full, Barrier::NoIdentity, Barrier::Reserved]);
             target.live.admits_in(self.since_epoch).max(if is_uncertain { UNCERTAIN_RETRY } else { Duration::ZERO })
         });
         let soonest = waits.min();

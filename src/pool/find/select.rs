@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::barriers::{Barrier, View};
 use super::filter::Filter;
-use super::table::Group;
+use super::table::{Group, Table};
 use super::{Pool, Query};
 use crate::pool::live::{NoTarget, Permit, Target};
 
@@ -30,7 +30,8 @@ impl Pool {
     /// # Errors
     /// No target is eligible.
     pub fn acquire(&self, query: &Query<'_>, mut choose: impl FnMut(&[&Target]) -> usize) -> Result<Permit, NoTarget> {
-        let (table, view) = (self.0.table.load(), self.view(query));
+        let table = self.0.table.load();
+        let view = self.view(&table, query);
         let group = self.group_of(&table, query).ok_or(NoTarget::not_served())?;
         let mut choice = Choice { choose: &mut choose, last_resort: false, passed_over: false };
         let mut permit = view.first(group, |view| self.take(group, view, &mut choice));
@@ -54,10 +55,10 @@ impl Pool {
         if !due(latest) || down.iter().any(|(target, _)| admits_soon(target)) {
             return None;
         }
-        let is_free = |target: &Target| view.is_clear(&[Barrier::Tried, Barrier::Full], target);
+        let is_free = |target: &Target| view.is_clear(&[Barrier::Tried, Barrier::Full, Barrier::Reserved], target);
         let free = down.iter().filter(|(target, _)| is_free(target));
         let (target, _) = free.min_by_key(|(_, failed_at)| *failed_at)?;
-        Permit::take_early(&self.0, target, view.now)
+        Permit::take_early(&self.0, target, view.threshold, view.now)
     }
 
     fn take<F: FnMut(&[&Target]) -> usize>(
@@ -77,7 +78,7 @@ impl Pool {
                     choice.passed_over = true;
                     continue;
                 }
-                let permit = Permit::take(&self.0, candidates[chosen], view.now);
+                let permit = Permit::take(&self.0, candidates[chosen], view.threshold, view.now);
                 if permit.is_some() {
                     return permit;
                 }
@@ -90,7 +91,8 @@ impl Pool {
     /// Whether [`acquire`](Self::acquire) would find a target now.
     #[must_use]
     pub fn has_eligible(&self, query: &Query<'_>) -> bool {
-        let (table, view) = (self.0.table.load(), self.view(query));
+        let table = self.0.table.load();
+        let view = self.view(&table, query);
         self.known_group_of(&table, query).is_some_and(|group| view.first_open(group).is_some())
     }
 
@@ -106,19 +108,21 @@ impl Pool {
     /// Takes the permit of one target, if its circuit and its limit allow it.
     #[must_use]
     pub fn acquire_target(&self, target: &Target) -> Option<Permit> {
-        Permit::take(&self.0, target, Instant::now())
+        Permit::take(&self.0, target, None, Instant::now())
     }
 
     /// Why a request would find no target, and how long until one that may serve it admits one, whatever was tried.
     #[must_use]
     pub fn outlook(&self, query: &Query<'_>) -> NoTarget {
-        let (table, view) = (self.0.table.load(), self.view(query));
+        let table = self.0.table.load();
+        let view = self.view(&table, query);
         self.known_group_of(&table, query).map_or(NoTarget::not_served(), |group| self.why_not(group, view))
     }
 
     /// What a request waits for that only a target can serve which was not tried and cannot be now; `None` when there is no such.
     pub(crate) fn outlook_of_untried(&self, query: &Query<'_>) -> Option<NoTarget> {
-        let (table, view) = (self.0.table.load(), self.view(query));
+        let table = self.0.table.load();
+        let view = self.view(&table, query);
         view.of_untried(self.known_group_of(&table, query)?)
     }
 
@@ -127,8 +131,8 @@ impl Pool {
     }
 
     /// All that a query can see now.
-    pub(in crate::pool) fn view<'a>(&self, query: &'a Query<'a>) -> View<'a> {
-        View::new(query, query.reach(), self.0.epoch, Instant::now())
+    pub(in crate::pool) fn view<'a>(&self, table: &Table, query: &'a Query<'a>) -> View<'a> {
+        View::new(query, &table.description.thresholds, self.0.epoch, Instant::now())
     }
 }
 

@@ -138,6 +138,11 @@ impl Room {
         }
     }
 
+    /// What is used, and until when that is believed.
+    pub(in crate::pool) fn used(&self) -> Option<(f64, Instant)> {
+        self.report.map(|(room, reported)| (1.0 - room, reported + SIGNAL_LIFETIME))
+    }
+
     /// The tokens that there are in all, as they were last reported.
     pub(in crate::pool) const fn token_limit(&self) -> Option<u64> {
         self.token_limit

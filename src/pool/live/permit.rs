@@ -46,32 +46,35 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Takes a place in flight, then the circuit's admission.
+    /// Takes a place in flight, of those below the threshold, then the circuit's admission.
     pub(in crate::pool) fn take(
         neighbours: &Arc<impl Neighbours + 'static>,
         target: &Target,
+        threshold: Option<f64>,
         now: Instant,
     ) -> Option<Self> {
-        Self::take_place(neighbours, target, now, || Admission::take(&target.live, now))
+        Self::take_place(neighbours, target, threshold, now, || Admission::take(&target.live, now))
     }
 
     /// The same for a probe before its time.
     pub(in crate::pool) fn take_early(
         neighbours: &Arc<impl Neighbours + 'static>,
         target: &Target,
+        threshold: Option<f64>,
         now: Instant,
     ) -> Option<Self> {
-        Self::take_place(neighbours, target, now, || Admission::take_early(&target.live, now))
+        Self::take_place(neighbours, target, threshold, now, || Admission::take_early(&target.live, now))
     }
 
     fn take_place(
         neighbours: &Arc<impl Neighbours + 'static>,
         target: &Target,
+        threshold: Option<f64>,
         now: Instant,
         admit: impl FnOnce() -> Option<Admission>,
     ) -> Option<Self> {
         let backend = &target.inner.backend;
-        let max = if target.inner.max_in_flight == 0 { u32::MAX } else { target.inner.max_in_flight };
+        let max = target.places(threshold);
         backend.in_flight.fetch_update(AcqRel, Relaxed, |n| (n < max).then(|| n + 1)).ok()?;
         let Some(admission) = admit() else {
             backend.in_flight.fetch_sub(1, AcqRel);

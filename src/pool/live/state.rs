@@ -25,6 +25,7 @@ pub(in crate::pool) struct Live {
     circuit: Mutex<Watched>,
     load: Mutex<Load>,
     glance: Glance,
+    used: Used,
     /// When the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is accepted.
     refused: AtomicU64,
     pub(in crate::pool) counters: Counters,
@@ -41,6 +42,15 @@ struct Glance {
     /// Seconds and ranks of the latencies, as the bits of floating-point numbers.
     latency: [(AtomicU64, AtomicU64); 2],
     in_flight: AtomicU32,
+}
+
+/// How much of the target is used by its own report, for reading without a lock.
+#[derive(Debug, Default)]
+struct Used {
+    /// The bits of a floating-point number from 0 to 1.
+    share: AtomicU64,
+    /// Until when the report is believed, in nanoseconds since `epoch`.
+    until: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -73,6 +83,7 @@ impl Live {
             circuit: Mutex::new(Watched { circuit: Circuit::new(config), seen: CircuitState::Closed.as_str() }),
             load: Mutex::new(Load { latency: [latency; 2], room: Room::default() }),
             glance: Glance::default(),
+            used: Used::default(),
             refused: AtomicU64::new(0),
             counters: Counters::default(),
         };
@@ -130,7 +141,20 @@ impl Live {
     }
 
     pub(in crate::pool) fn report(&self, signals: &Signals, now: Instant) {
-        self.load().room.report(signals, now);
+        let mut load = self.load();
+        load.room.report(signals, now);
+        // While the figures are locked, as those of latencies.
+        if let Some((share, until)) = load.room.used() {
+            self.used.share.store(share.to_bits(), Relaxed);
+            self.used.until.store(Self::since(self.epoch, until), Relaxed);
+        }
+    }
+
+    /// How much of it is used by its own report; `None` when that is too old.
+    #[inline]
+    pub(in crate::pool) fn told_utilization(&self, since_epoch: u64) -> Option<f64> {
+        let is_believed = self.used.until.load(Relaxed) > since_epoch;
+        is_believed.then(|| f64::from_bits(self.used.share.load(Relaxed)))
     }
 
     pub(in crate::pool) fn measure(&self, kind: RouteKind, measure: impl FnOnce(&mut Latency)) {

@@ -12,6 +12,9 @@ use super::load::LATENCY_DECAY;
 use super::{CircuitState, Live, RouteKind, Trouble};
 use crate::pool::describe::{BackendKind, Credential, Endpoint, Place, Release};
 
+/// Less than any part of a place that is meant.
+const ROUNDING: f64 = 1e-6;
+
 /// A backend with one of its deployments, or without one for calls that name no model.
 ///
 /// Cheap to clone. Selection puts it into the extensions of the attempt and of the answer.
@@ -204,6 +207,16 @@ impl Target {
         self.live.room(now)
     }
 
+    /// How much of it is used, from 0 to 1: by its own report within [`SIGNAL_LIFETIME`](crate::pool::load::SIGNAL_LIFETIME), or as
+    /// requests in flight of those that its backend may have, whichever is more; `None` when neither is known.
+    #[must_use]
+    pub fn utilization(&self, now: Instant) -> Option<f64> {
+        let told = self.live.told_utilization(Live::since(self.live.epoch(), now));
+        let max = f64::from(self.inner.max_in_flight);
+        let in_flight = (max > 0.0).then(|| f64::from(self.inner.backend.in_flight.load(Relaxed)) / max);
+        [told, in_flight].into_iter().flatten().reduce(f64::max)
+    }
+
     /// The tokens of its quota: what it reported last, else what it was declared with.
     pub(super) fn token_limit(&self) -> Option<u64> {
         let declared = || self.inner.deployment.as_ref().and_then(|served| served.tokens_per_minute);
@@ -268,6 +281,23 @@ impl Target {
     pub(in crate::pool) fn is_full(&self) -> bool {
         let max = self.inner.max_in_flight;
         max > 0 && self.inner.backend.in_flight.load(Relaxed) >= max
+    }
+
+    /// How many places its backend has for requests that leave what lies above a utilization to others.
+    pub(in crate::pool) fn places(&self, threshold: Option<f64>) -> u32 {
+        match (self.inner.max_in_flight, threshold) {
+            (0, _) => u32::MAX,
+            (max, None) => max,
+            // The share of a place that is not there would be lost to rounding.
+            (max, Some(threshold)) => (f64::from(max) * threshold - ROUNDING).ceil().max(0.0) as u32,
+        }
+    }
+
+    /// Whether it is used so much that the rest is left to others.
+    pub(in crate::pool) fn is_reserved(&self, threshold: Option<f64>, since_epoch: u64) -> bool {
+        let Some(share) = threshold else { return false };
+        let is_told = self.live.told_utilization(since_epoch).is_some_and(|used| used >= share);
+        is_told || self.inner.backend.in_flight.load(Relaxed) >= self.places(threshold)
     }
 
     pub(in crate::pool) fn is_down(&self, now: Instant) -> bool {

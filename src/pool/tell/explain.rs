@@ -97,6 +97,11 @@ pub enum Obstacle {
         /// Where it may.
         is: Processing,
     },
+    /// What is left of it is for requests of higher [priority](crate::pool::Priority).
+    Reserved {
+        /// How much of it is used.
+        percent: u32,
+    },
     /// It is shown the client's own token, and the client has none.
     TokenMissing,
     /// The request was sent there before.
@@ -147,7 +152,8 @@ impl Pool {
     /// Says for every target why a request would, or would not, be given to it now.
     #[must_use]
     pub fn explain_query(&self, query: &Query<'_>) -> Explanation {
-        let (table, view) = (self.0.table.load(), self.view(query));
+        let table = self.0.table.load();
+        let view = self.view(&table, query);
         let targets = self.survey(&table, view).into_iter().map(|surveyed| Explained::new(view, surveyed)).collect();
         Explanation { alias: query.alias.map(Into::into), targets }
     }
@@ -178,10 +184,16 @@ fn obstacles(barrier: Barrier, view: View<'_>, target: &Target) -> Vec<Obstacle>
         Barrier::NotServed => Obstacle::NotServed,
         Barrier::OtherRelease => Obstacle::OtherRelease,
         Barrier::PinnedElsewhere => Obstacle::PinnedElsewhere,
+        Barrier::Reserved => Obstacle::Reserved { percent: percent(view, target) },
         Barrier::Residency => return view.query.constraints.map_or_else(Vec::new, |c| violations(c, target.place())),
         Barrier::TokenMissing => Obstacle::TokenMissing,
         Barrier::Tried => Obstacle::Tried,
     }]
+}
+
+/// Whole per cent of the target that are used.
+fn percent(view: View<'_>, target: &Target) -> u32 {
+    (target.utilization(view.now).unwrap_or(1.0) * 100.0).round() as u32
 }
 
 fn violations(constraints: &Constraints, place: &Place) -> Vec<Obstacle> {
@@ -233,6 +245,7 @@ impl fmt::Display for Obstacle {
             Self::PinnedElsewhere => f.write_str("the state is elsewhere"),
             Self::Probing { wait } => write!(f, "being probed, {} ms until the next", ceil_ms(*wait)),
             Self::Processing { is } => write!(f, "processing is {}, which the client does not accept", is.as_str()),
+            Self::Reserved { percent } => write!(f, "{percent} % used, and the rest is left to higher priorities"),
             Self::TokenMissing => f.write_str("takes tokens of clients, and this one has none"),
             Self::Tried => f.write_str("tried already"),
         }

@@ -107,7 +107,7 @@ impl Pool {
         for alias in table.aliases() {
             // Whether clients have tokens is a matter of theirs.
             let query = Query::new(Some(&alias)).has_token(true);
-            let view = self.view(&query);
+            let view = self.view(&table, &query);
             for surveyed in self.survey_alias(&table, view) {
                 explained.insert((surveyed.0.slot(), alias.clone()), Explained::new(view, surveyed));
             }

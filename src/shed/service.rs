@@ -1,0 +1,156 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::WAIT;
+use super::layer::{Place, ShedLayer};
+use crate::context::order::{self, LayerName};
+use crate::context::{SocketFrame, priority};
+use crate::error::{Error, ErrorKind, polled_again};
+use crate::pool::Priority;
+
+/// Refuses requests of lower priority while room runs out. See the [module docs](super).
+#[derive(Clone, Debug)]
+pub struct Shed<S> {
+    pub(super) inner: S,
+    pub(super) layer: ShedLayer,
+}
+
+impl<S> Shed<S> {
+    /// `None` for what needs no place.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<Place>, Error> {
+        order::enter(LayerName::Shed, request.extensions_mut())?;
+        let mut headers = std::mem::take(request.headers_mut());
+        let taken = priority::take(&mut headers, request.extensions_mut());
+        *request.headers_mut() = headers;
+        taken?;
+        if request.extensions().get() == Some(&SocketFrame::Settings) {
+            return Ok(None);
+        }
+        let priority = priority::of(request.extensions());
+        self.layer.admit(priority).map(Some).ok_or_else(|| refusal(priority))
+    }
+}
+
+fn refusal(priority: Priority) -> Error {
+    let message = match priority {
+        Priority::High => "The gateway has as many requests in progress as it may. Wait as the headers say.",
+        Priority::Normal | Priority::Low => {
+            "The gateway is nearly full, and what room is left is for requests of higher priority. Wait as the headers say."
+        }
+    };
+    Error::new(ErrorKind::Overloaded, message).with_retry_after(WAIT)
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Shed<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+    ResBody: HttpBody,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let state = match self.admit(&mut request) {
+            Ok(place) => State::Called { future: self.inner.call(request), place },
+            Err(error) => State::Refused { error: Some(error) },
+        };
+        ResponseFuture { state }
+    }
+}
+
+pin_project! {
+    /// The future of [`Shed`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjection]
+    enum State<F> {
+        Called { #[pin] future: F, place: Option<Place> },
+        Refused { error: Option<Error> },
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: HttpBody,
+    E: Into<BoxError>,
+{
+    type Output = Result<Response<ResponseBody<B>>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Called { future, place } => {
+                let answer = ready!(future.poll(cx)).map_err(|error| {
+                    drop(place.take());
+                    error.into()
+                })?;
+                // The body of an answer that switches protocols is empty, and lasts as long as the connection.
+                let lasts = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+                let place = place.take();
+                Poll::Ready(Ok(answer.map(|body| ResponseBody::new(body, place, lasts))))
+            }
+            StateProjection::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
+        }
+    }
+}
+
+pin_project! {
+    /// The body of an answer that came through [`Shed`]: holds the request's place until it ends.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        inner: B,
+        place: Option<Place>,
+    }
+}
+
+impl<B: HttpBody> ResponseBody<B> {
+    fn new(inner: B, place: Option<Place>, lasts: bool) -> Self {
+        // Servers need not ask a body for more once it says that it has ended.
+        let place = place.filter(|_| lasts || !inner.is_end_stream());
+        Self { inner, place }
+    }
+}
+
+impl<B: HttpBody> HttpBody for ResponseBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
+            drop(this.place.take());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.place.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

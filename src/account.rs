@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+/// What is held together by default: 256 MiB.
+pub const REPLAY_MEMORY: usize = 256 << 20;
 /// Bodies up to this size have the whole account: 64 KiB.
 pub const SMALL_BODY: usize = 64 << 10;
 /// One part in this many of an account, and of each client's share of it, is kept for small bodies.
@@ -17,9 +19,9 @@ pub const CLIENT_SHARE: usize = 2;
 /// What a reservation grows by ahead of a body: one part in this many of what has arrived.
 const AHEAD: usize = 2;
 
-/// The account itself. Clones share it.
+/// Memory that bodies and messages in hand hold together. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Account(Arc<Inner>);
+pub struct Account(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -36,12 +38,22 @@ struct Ledger {
     clients: HashMap<u64, usize>,
 }
 
+impl Default for Account {
+    fn default() -> Self {
+        Self::new(REPLAY_MEMORY)
+    }
+}
+
 impl Account {
-    pub(crate) fn new(capacity: usize) -> Self {
+    /// Nothing is held yet, of this many bytes.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
         Self(Arc::new(Inner { capacity, digest: RandomState::new(), ledger: Mutex::default() }))
     }
 
-    pub(crate) fn in_use(&self) -> usize {
+    /// What is held at this moment, in bytes.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
         self.ledger().in_use
     }
 

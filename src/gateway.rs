@@ -183,7 +183,8 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
 
 /// The usual layers with other settings.
 impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
-    /// Forwards WebSockets with this, so that it can be asked for its connections.
+    /// Forwards WebSockets with this, so that it can be asked for its connections. Their messages are charged to the account of
+    /// inspection.
     #[cfg(feature = "client")]
     pub fn upgrade(mut self, layer: crate::upgrade::UpgradeLayer) -> Self {
         self.usual.upgrade = layer;
@@ -324,6 +325,10 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
             + 'static,
     {
         let usual = self.usual;
+        #[cfg(feature = "client")]
+        let upgrade = usual.upgrade.account(usual.inspect.account());
+        #[cfg(not(feature = "client"))]
+        let upgrade = usual.upgrade;
         let front = (
             usual.observe,
             DrainLayer::new(),
@@ -331,7 +336,7 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
             RespondLayer::new(),
             optional(usual.front_door),
             self.before_clients,
-            usual.upgrade,
+            upgrade,
         );
         let admission = (
             self.terminate,

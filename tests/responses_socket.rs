@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tower::ServiceExt;
 use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::gateway;
+use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::upgrade::UpgradeLayer;
@@ -51,9 +53,14 @@ fn backend(name: &str, url: String, priority: u32) -> Backend {
 }
 
 async fn front(pool: Pool, client: Client) -> (String, UpgradeLayer) {
-    let upgrade = UpgradeLayer::new();
     let clients = ClientRegistry::builder().add_key(client, KEY).build().unwrap();
+    front_with(pool, clients, InspectLayer::new()).await
+}
+
+async fn front_with(pool: Pool, clients: ClientRegistry, inspect: InspectLayer) -> (String, UpgradeLayer) {
+    let upgrade = UpgradeLayer::new();
     let gateway = gateway::builder(pool, TerminateCredentialsLayer::new(clients))
+        .inspect(inspect)
         .upgrade(upgrade.clone())
         .build(HttpClient::builder().build().unwrap());
     let url = serve(move |request: Request<Incoming>| {
@@ -243,4 +250,61 @@ async fn an_error_that_comes_over_a_socket_teaches_the_circuit() {
         let deployment = &pool.status().backends[0].deployments[0];
         assert_eq!((deployment.circuit, deployment.failures), (state, 0), "{event}");
     }
+}
+
+/// A part of a text of which more will come.
+fn part(bytes: usize, is_first: bool) -> Message {
+    let code = if is_first { Data::Text } else { Data::Continue };
+    Message::Frame(Frame::message(vec![b' '; bytes], OpCode::Data(code), false))
+}
+
+async fn becomes(what: &str, is_so: impl Fn() -> bool) {
+    soon(what, async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Before the first frame and after it, whole or in parts, with pings in between.
+#[tokio::test]
+async fn what_is_held_of_messages_is_charged_to_the_client() {
+    let heard = Heard::default();
+    let pool = Pool::builder().add_backend(backend("east", heard.serve().await, 0)).build().unwrap();
+    let (one, other) = ("key-of-one-client", "key-of-another-client");
+    let clients = ClientRegistry::builder().add_key(Client::new("one"), one).add_key(Client::new("other"), other);
+    let inspect = InspectLayer::new().replay_memory(1 << 20);
+    let account = inspect.account();
+    let (url, upgrade) = front_with(pool, clients.build().unwrap(), inspect).await;
+
+    let mut first = open(&url, one).await;
+    first.send(part(200 << 10, true)).await.unwrap();
+    first.send(Message::Ping("are you there".into())).await.unwrap();
+    assert!(matches!(next(&mut first).await, Some(Ok(Message::Pong(_)))));
+    becomes("a charge", || account.in_use() >= 200 << 10).await;
+
+    let mut second = open(&url, one).await;
+    say(&mut second, &create("gpt-4o")).await;
+    assert_eq!(hear(&mut second).await, create("east-4o"));
+    second.send(part(100 << 10, true)).await.unwrap();
+    second.send(part(100 << 10, false)).await.unwrap();
+    becomes("a charge", || account.in_use() >= 400 << 10).await;
+    second.send(part(100 << 10, false)).await.unwrap();
+    let (status, code, error, close) = refused(&mut second).await;
+    assert_eq!((status, code.as_str(), close), (503, "overloaded", CloseCode::Again));
+    assert!(error["retry_after_ms"].is_u64(), "{error}");
+    drop(second);
+
+    let mut third = open(&url, other).await;
+    let mut long = create("gpt-4o");
+    long["input"] = "x".repeat(150 << 10).into();
+    for _ in 0..5 {
+        say(&mut third, &long).await;
+        assert_eq!(hear(&mut third).await["input"], long["input"], "half of it is for others");
+    }
+    becomes("what has gone on is given back", || account.in_use() < 400 << 10).await;
+    drop((first, third));
+    soon("the end of all", upgrade.connections().closed()).await;
+    assert_eq!(account.in_use(), 0);
 }

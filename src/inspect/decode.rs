@@ -3,10 +3,9 @@
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 
-use super::upload;
 use crate::account::Reservation;
 use crate::body::Body;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, no_room};
 
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +68,7 @@ pub(super) fn decode(
     }
     headers.remove(CONTENT_LENGTH);
     if !reservation.cover(coding.window()) {
-        return Err(upload::full());
+        return Err(no_room());
     }
     Ok(reader::decoded(body, coding, reservation, limit))
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::{Inspect, REPLAY_LIMIT, REPLAY_MEMORY, REQUEST_BODY, REQUEST_TIMEOUT};
+use super::{Inspect, REPLAY_LIMIT, REQUEST_BODY, REQUEST_TIMEOUT};
 use crate::account::Account;
 use crate::context::BasePath;
 
@@ -29,7 +29,7 @@ impl InspectLayer {
         Self(Settings {
             request_body: REQUEST_BODY,
             replay_limit: REPLAY_LIMIT,
-            account: Account::new(REPLAY_MEMORY),
+            account: Account::default(),
             request_timeout: REQUEST_TIMEOUT,
             base_path: None,
         })
@@ -47,7 +47,7 @@ impl InspectLayer {
         self
     }
 
-    /// What all collected bodies hold together, in bytes. Default: [`REPLAY_MEMORY`].
+    /// What all collected bodies hold together, in bytes. Default: [`REPLAY_MEMORY`](super::REPLAY_MEMORY).
     ///
     /// This opens a new account: call it before the layer is cloned.
     pub fn replay_memory(mut self, bytes: usize) -> Self {
@@ -76,7 +76,13 @@ impl InspectLayer {
         self.0.account.share_in_use()
     }
 
-    /// What collected bodies hold at this moment, in bytes.
+    /// What collected bodies are charged to, for others whose memory shall be bounded together with theirs.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.0.account.clone()
+    }
+
+    /// What is charged to the account at this moment, in bytes.
     #[must_use]
     pub fn replay_memory_in_use(&self) -> usize {
         self.0.account.in_use()

@@ -155,13 +155,11 @@ use std::time::Duration;
 pub use self::layer::InspectLayer;
 pub use self::narrowing::{GEOGRAPHY_HEADER, PROCESSING_HEADER};
 pub use self::service::{Inspect, ResponseFuture};
-pub use crate::account::{CLIENT_SHARE, SMALL_BODY, SMALL_SHARE};
+pub use crate::account::{Account, CLIENT_SHARE, REPLAY_MEMORY, SMALL_BODY, SMALL_SHARE};
 
 /// The largest body that is accepted by default: 600 MiB, for files of 512 MB.
 pub const REQUEST_BODY: u64 = 600 << 20;
 /// The largest body that is collected by default: 32 MiB.
 pub const REPLAY_LIMIT: usize = 32 << 20;
-/// What all collected bodies hold together by default: 256 MiB.
-pub const REPLAY_MEMORY: usize = 256 << 20;
 /// How long a body may take by default: 60 s.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use crate::azure::operation::{ModelPlace, Operation};
 use crate::azure::request_body::{self, BodyScan, Fields, ModelIn, ReadBodyError};
 use crate::body::Body;
 use crate::context::{NamePlace, Route, is_transcription};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, no_room};
 use crate::headers::{parameter_at, query_parameters};
 
 /// Refuses what two readers could take for two kinds of body, and writes a form's boundary in the one way that all read alike.
@@ -123,7 +123,7 @@ fn named_in_body(
     }
     let has_place = !is_part || fields.opening.at > 0 && !fields.opening.is_empty;
     if fields.model.is_none() && route.alias().is_some() && !is_form && !has_place {
-        return Err(upload::full());
+        return Err(no_room());
     }
     // Nobody behind shall read it as anything else.
     parts.headers.insert(CONTENT_TYPE, sent_as.ok_or_else(|| unreadable_because("its boundary cannot be sent on"))?);

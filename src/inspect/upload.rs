@@ -13,10 +13,7 @@ use tower::BoxError;
 
 use crate::azure::request_body::ReadBodyError;
 use crate::body::Body;
-use crate::error::{Error, ErrorKind};
-
-/// How long a client is told to wait while all replay memory is in use.
-const BUSY: Duration = Duration::from_secs(1);
+use crate::error::{Error, ErrorKind, no_room};
 
 /// The body as the client sends it.
 pub(super) struct Upload {
@@ -73,7 +70,7 @@ pub(super) fn unnamed(needed: usize, share: usize) -> Error {
             ),
         );
     }
-    full()
+    no_room()
 }
 
 /// The rest of a streamed body names a model, after its beginning was sent on as one that names none.
@@ -94,12 +91,7 @@ pub(super) fn not_collected(body: &Body, limit: usize) -> Error {
             format!("The body names the deployment, so it must be read: send at most {limit} bytes."),
         );
     }
-    full()
-}
-
-pub(super) fn full() -> Error {
-    Error::new(ErrorKind::Overloaded, "The gateway holds as many requests as it can. Wait as the headers say.")
-        .with_retry_after(BUSY)
+    no_room()
 }
 
 fn late() -> Error {

@@ -14,11 +14,13 @@ use tower_service::Service;
 
 use super::LONGEST_FRAME;
 use super::guard::Guard;
+use super::held::Payer;
 use super::refusal::{End, no_socket};
 use super::socket::{BUFFER, text};
+use crate::account::Account;
 use crate::answer;
 use crate::body::{Body, Collected};
-use crate::context::{Handshake, RewrittenFrame, Route, SocketFrame};
+use crate::context::{Handshake, Observation, RewrittenFrame, Route, SocketFrame};
 use crate::headers;
 use crate::pool::{Pin, Target};
 
@@ -29,6 +31,7 @@ const AT_HAND: Duration = Duration::from_secs(10);
 pub(super) struct Calls<S> {
     service: S,
     head: Parts,
+    pub(super) payer: Payer,
 }
 
 /// What a call down the stack came to.
@@ -43,11 +46,12 @@ pub(super) struct Granted {
 }
 
 impl<S> Calls<S> {
-    pub(super) fn new(service: S, mut head: Parts) -> Self {
+    pub(super) fn new(service: S, mut head: Parts, account: Account) -> Self {
+        let observation = head.extensions.get_or_insert_default::<Observation>().clone();
         head.extensions.remove::<Route>();
         head.extensions.insert(Handshake);
         head.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-        Self { service, head }
+        Self { service, head, payer: Payer { account, observation } }
     }
 
     /// The handshake, without anything that the client said.

@@ -23,12 +23,15 @@ use super::calls::{Calls, IntoAnswer};
 use super::connections::Open;
 use super::future::Accepted;
 use super::guard::Guard;
+use super::held::{Held, Part};
 use super::opening;
 use super::refusal::{self, End, no_socket};
 use super::socket::{self, Socket, send};
 use super::speech::Speech;
+use crate::account::Account;
+use crate::answer;
 use crate::body::Body;
-use crate::error::{Chain, ErrorKind};
+use crate::error::{Chain, ErrorKind, no_room};
 
 /// What a client says on one socket, and the stack that it is said to.
 pub(super) struct Frames<S> {
@@ -58,14 +61,14 @@ where
     S::Response: IntoAnswer,
     S::Error: Into<BoxError>,
 {
-    pub(super) fn new(service: S, head: Parts, speech: Speech, patience: Duration) -> Self {
-        Self { calls: Calls::new(service, head), speech, patience }
+    pub(super) fn new(service: S, head: Parts, account: Account, speech: Speech, patience: Duration) -> Self {
+        Self { calls: Calls::new(service, head, account), speech, patience }
     }
 
     /// Finds the backend of a client that was accepted, and carries the socket until it ends.
     pub(super) async fn open(self, client: OnUpgrade, open: Open) {
         let Ok(client) = client.await else { return };
-        let mut client = socket::of_client(client).await;
+        let mut client = socket::of_client(client, &self.calls.payer).await;
         let opened = {
             let opening = pin!(opening::open(&self.calls, self.speech, self.patience, &mut client));
             match select(opening, pin!(open.parting())).await {
@@ -86,10 +89,10 @@ where
     pub(super) async fn join(self, client: OnUpgrade, accepted: Accepted, open: Open) {
         let Accepted { connection, backend: name, guard } = accepted;
         let Ok(client) = client.await else { return };
-        let mut client = socket::of_client(client).await;
+        let mut client = socket::of_client(client, &self.calls.payer).await;
         let ended = match connection.await {
             Ok(backend) => {
-                let socket = socket::of_backend(backend).await;
+                let socket = socket::of_backend(backend, &self.calls.payer).await;
                 self.carry(&mut client, Backend { socket, name, guard }, &open).await
             }
             Err(_) => Err(no_socket()),
@@ -99,12 +102,13 @@ where
     }
 
     async fn carry(&self, client: &mut Socket, backend: Backend, open: &Open) -> Result<(), End> {
+        let (of_client, of_backend) = (client.get_ref().held(), backend.socket.get_ref().held());
         let ((to_client, from_client), (to_backend, from_backend)) = (client.split(), backend.socket.split());
         let shared =
             Shared { to_client: Mutex::new(to_client), guard: Mutex::new(backend.guard), backend: backend.name };
         let ended = {
-            let up = pin!(self.say(from_client, to_backend, &shared));
-            let down = pin!(hand_on(from_backend, &shared));
+            let up = pin!(self.say(from_client, of_client, to_backend, &shared));
+            let down = pin!(hand_on(from_backend, of_backend, &shared));
             let farewell = pin!(async {
                 let close = refusal::close(CloseCode::Away, &open.parting().await);
                 send(&mut *shared.to_client.lock().await, close).await
@@ -116,7 +120,7 @@ where
             }
         };
         // A refusal comes between two responses and breaks none of them off.
-        if !matches!(ended, Err(End::Broken(_))) {
+        if !matches!(ended, Err(End::Broken(_) | End::Full)) {
             shared.guard.into_inner().end().await;
         }
         ended
@@ -126,20 +130,31 @@ where
     async fn say(
         &self,
         mut from: SplitStream<&mut Socket>,
+        held: Held,
         mut to: SplitSink<Socket, Message>,
         shared: &Shared<'_>,
     ) -> Result<(), End> {
         while let Some(message) = from.next().await {
-            let message = match message.map_err(End::of_client)? {
-                Message::Text(said) if self.speech.asks(said.as_bytes()) => self.judged(said.into(), shared).await?,
-                Message::Binary(said) if self.speech.asks(&said) => self.judged(said, shared).await?,
+            let message = message.map_err(End::of_client)?;
+            let part = Part::of(&message);
+            let message = match message {
+                Message::Text(said) if self.speech.asks(said.as_bytes()) => {
+                    // From here on inspection pays for it.
+                    held.gone(part);
+                    self.judged(said.into(), shared).await?
+                }
+                Message::Binary(said) if self.speech.asks(&said) => {
+                    held.gone(part);
+                    self.judged(said, shared).await?
+                }
                 // A pong answers here; the other hop must not look idle to whoever watches it.
-                Message::Pong(_) | Message::Frame(_) => continue,
+                Message::Pong(_) | Message::Frame(_) => None,
                 message => Some(message),
             };
             if let Some(message) = message {
                 send(&mut to, message).await?;
             }
+            held.gone(part);
         }
         // A side that cannot be told any more has ended as well.
         drop(to.close().await);
@@ -179,15 +194,17 @@ where
 }
 
 /// What the backend says, to the client, once those have heard it who learn from it.
-async fn hand_on(mut from: SplitStream<Socket>, shared: &Shared<'_>) -> Result<(), End> {
+async fn hand_on(mut from: SplitStream<Socket>, held: Held, shared: &Shared<'_>) -> Result<(), End> {
     while let Some(message) = from.next().await {
-        let message = message.map_err(End::broken)?;
-        match &message {
-            Message::Pong(_) | Message::Frame(_) => continue,
-            Message::Text(said) => shared.guard.lock().await.tell(said.as_bytes()).await,
-            _ => {}
+        let message = message.map_err(End::of_backend)?;
+        let part = Part::of(&message);
+        if let Message::Text(said) = &message {
+            shared.guard.lock().await.tell(said.as_bytes()).await;
         }
-        send(&mut *shared.to_client.lock().await, message).await?;
+        if !matches!(message, Message::Pong(_) | Message::Frame(_)) {
+            send(&mut *shared.to_client.lock().await, message).await?;
+        }
+        held.gone(part);
     }
     drop(shared.to_client.lock().await.close().await);
     Ok(())
@@ -196,6 +213,7 @@ async fn hand_on(mut from: SplitStream<Socket>, shared: &Shared<'_>) -> Result<(
 async fn finish(mut client: Socket, ended: Result<(), End>) {
     match ended {
         Ok(()) => {}
+        Err(End::Full) => refusal::send(&mut client, answer::to_error(&no_room().into())).await,
         Err(End::Parting(reason)) => refusal::part(&mut client, &reason).await,
         Err(End::Refused(answer)) => refusal::send(&mut client, *answer).await,
         Err(End::Broken(error)) => tracing::debug!(error = %Chain(error.as_ref()), "websocket"),

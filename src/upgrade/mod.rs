@@ -35,7 +35,8 @@
 //!
 //! No clock runs on a connection that stands: `connect` and `first_byte` of the client hold for the handshake. A client that
 //! vanished without a word is noticed when something is sent to it. A message is held whole before it is sent on: up to
-//! [`LONGEST_FRAME`] of a client's, 64 MiB of a backend's. HTTP/2 and its extended CONNECT are not supported.
+//! [`LONGEST_FRAME`] of a client's, 64 MiB of a backend's. Above 8 KiB it is [charged](UpgradeLayer::account) to the client by what
+//! has arrived of it; what finds no room ends the socket: an `error` event `overloaded`, and 1013. HTTP/2 and its extended CONNECT are not supported.
 //!
 //! It belongs directly under [`RespondLayer`](crate::respond::RespondLayer), above whatever holds something for the time of a
 //! request. Both ends must be hyper's: a server that serves connections *with upgrades*, and a client that leaves `OnUpgrade` on
@@ -108,6 +109,7 @@ mod connections;
 mod frames;
 mod future;
 mod guard;
+mod held;
 mod opening;
 mod refusal;
 mod socket;
@@ -134,10 +136,11 @@ use self::frames::Frames;
 use self::future::Carry;
 pub use self::future::ResponseFuture;
 use self::speech::Speech;
+use crate::account::Account;
 use crate::azure::operation::Operation;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::context::{Handshake, Route, is_transcription};
+use crate::context::{Handshake, Observation, Route, is_transcription};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{self, query_parameters};
 
@@ -147,6 +150,7 @@ use crate::headers::{self, query_parameters};
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct UpgradeLayer {
+    account: Account,
     connections: Connections,
     first_frame: Option<Duration>,
 }
@@ -170,6 +174,14 @@ impl UpgradeLayer {
     /// How long the first frame of a socket for responses may take. Default: [`FIRST_FRAME_TIME`].
     pub const fn first_frame_time(mut self, limit: Duration) -> Self {
         self.first_frame = Some(limit);
+        self
+    }
+
+    /// What messages are charged to, as long as they have not gone on: that of
+    /// [inspection](crate::inspect::InspectLayer::account), say. Default: one of its own, of
+    /// [`REPLAY_MEMORY`](crate::inspect::REPLAY_MEMORY).
+    pub fn account(mut self, account: Account) -> Self {
+        self.account = account;
         self
     }
 
@@ -228,6 +240,8 @@ where
                 Err(error) => ResponseFuture::refused(error),
             },
             Ok(Taken::Passed(client)) => {
+                // Both need to know who calls, which layers below find out.
+                request.extensions_mut().get_or_insert_default::<Observation>();
                 let carry = self.carry(&request, client);
                 ResponseFuture::called(self.inner.call(request), Some(carry))
             }
@@ -250,7 +264,8 @@ where
         let answer = grant(&head.headers)?;
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        let frames = Frames::new(ready, head, speech, self.layer.first_frame.unwrap_or(FIRST_FRAME_TIME));
+        let patience = self.layer.first_frame.unwrap_or(FIRST_FRAME_TIME);
+        let frames = Frames::new(ready, head, self.layer.account.clone(), speech, patience);
         tokio::spawn(frames.open(client, self.layer.connections.enter()));
         Ok(answer)
     }
@@ -261,7 +276,8 @@ where
         (head.method, head.uri) = (request.method().clone(), request.uri().clone());
         (head.headers, head.extensions) = (request.headers().clone(), request.extensions().clone());
         // Frames need a service that was not polled ready for this request.
-        let frames = Frames::new(self.inner.clone(), head, Speech::Realtime, FIRST_FRAME_TIME);
+        let frames =
+            Frames::new(self.inner.clone(), head, self.layer.account.clone(), Speech::Realtime, FIRST_FRAME_TIME);
         let connections = self.layer.connections.clone();
         Box::new(move |accepted| {
             tokio::spawn(frames.join(client, accepted, connections.enter()));

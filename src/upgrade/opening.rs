@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::asked;
 use super::calls::{Calls, Granted, IntoAnswer};
 use super::frames::Backend;
+use super::held::{Part, Payer};
 use super::refusal::{End, no_socket};
 use super::socket::{self, Socket};
 use super::speech::Speech;
@@ -40,8 +41,8 @@ where
         let mut call = pin!(calls.call(calls.of_frame(SocketFrame::First, body)));
         // Nothing is read from a client that nobody knows: its frame is the body, asked for by whoever reads bodies.
         match select(call.as_mut(), wanted.asked).await {
-            Either::Left((granted, _)) => return connect(granted?, None).await,
-            Either::Right((Err(_), _)) => return connect(call.await?, None).await,
+            Either::Left((granted, _)) => return connect(granted?, None, &calls.payer).await,
+            Either::Right((Err(_), _)) => return connect(call.await?, None, &calls.payer).await,
             Either::Right((Ok(()), _)) => match (timeout(patience, next_frame(client)).await, speech) {
                 (Err(_), Speech::Responses) => {
                     return Err(End::refused(ErrorKind::RequestTimeout, "No frame arrived in time."));
@@ -52,7 +53,7 @@ where
                     if speech == Speech::Responses || speech.asks(content(&frame)) {
                         // Whoever asked may have gone on without it.
                         drop(wanted.give.send(into_content(frame)));
-                        return connect(call.await?, None).await;
+                        return connect(call.await?, None, &calls.payer).await;
                     }
                     Some(frame)
                 }
@@ -60,13 +61,13 @@ where
         }
     };
     // A session that names no model begins without one.
-    connect(calls.call(calls.handshake()).await?, unnamed).await
+    connect(calls.call(calls.handshake()).await?, unnamed, &calls.payer).await
 }
 
-async fn connect(granted: Granted, unnamed: Option<Message>) -> Result<Option<Backend>, End> {
+async fn connect(granted: Granted, unnamed: Option<Message>, payer: &Payer) -> Result<Option<Backend>, End> {
     let Granted { frame, backend, guard, accepted } = granted;
     let accepted = accepted.ok_or_else(no_socket)?.await.map_err(|_| no_socket())?;
-    let mut socket = socket::of_backend(accepted).await;
+    let mut socket = socket::of_backend(accepted, payer).await;
     if let Some(first) = frame.or(unnamed) {
         socket::send(&mut socket, first).await?;
     }
@@ -74,8 +75,11 @@ async fn connect(granted: Granted, unnamed: Option<Message>) -> Result<Option<Ba
 }
 
 async fn next_frame(client: &mut Socket) -> Result<Option<Message>, End> {
+    let held = client.get_ref().held();
     while let Some(message) = client.next().await {
-        match message.map_err(End::of_client)? {
+        let message = message.map_err(End::of_client)?;
+        held.gone(Part::of(&message));
+        match message {
             message @ (Message::Text(_) | Message::Binary(_)) => return Ok(Some(message)),
             Message::Close(_) | Message::Frame(_) | Message::Ping(_) | Message::Pong(_) => {}
         }

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tower::BoxError;
 
 use super::CLOSING_TIME;
+use super::held::NoRoom;
 use super::socket::Socket;
 use crate::answer;
 use crate::azure::envelope;
@@ -26,6 +27,8 @@ use crate::error::{Error, ErrorKind};
 /// Why a socket ends before both sides have ended it.
 pub(super) enum End {
     Broken(BoxError),
+    /// What is said finds no room in the account.
+    Full,
     /// The gateway leaves, for this reason.
     Parting(Arc<str>),
     /// The client gets the answer as an event.
@@ -42,8 +45,12 @@ impl End {
             SocketError::Capacity(_) => {
                 Self::refused(ErrorKind::RequestTooLarge, "The frame is above the size limit of this gateway.")
             }
-            error => Self::broken(error),
+            error => Self::of_backend(error),
         }
+    }
+
+    pub(super) fn of_backend(error: SocketError) -> Self {
+        if NoRoom::is(&error) { Self::Full } else { Self::broken(error) }
     }
 
     pub(super) fn refused(kind: ErrorKind, message: &'static str) -> Self {

@@ -2,7 +2,7 @@
 """Soak of the full gateway: everything that misbehaves, for an hour, and nothing may grow.
 
     cargo build --release
-    python3 tests/soak/soak.py                      # an hour; --minutes 5 for a look
+    python3 tests/soak/soak.py                      # an hour; --minutes 5 for a look, --pace 0.2 where others need the machine
 
 Around the gateway run, all the time and all at once: clients that behave, clients that say nothing or half a head, readers that
 take nothing, clients and WebSockets that vanish, a reload every minute, a reader of the log that stalls, and two backends of three
@@ -308,18 +308,18 @@ def judge(rows, rest, idle, gateway):
         wrong.append(f"of {asked} requests of clients that behave only {served} got 200")
     return wrong
 
-async def main(program, minutes):
+async def main(program, minutes, pace):
     backends = [Backend("steady"), Backend("east"), Backend("west")]
     for backend in backends:
         await backend.start()
     with tempfile.TemporaryDirectory(prefix="soak") as directory:
         gateway = Gateway(program, backends, directory)
         try:
-            return await run(gateway, backends, minutes)
+            return await run(gateway, backends, minutes, pace)
         finally:
             gateway.process.kill()
 
-async def run(gateway, backends, minutes):
+async def run(gateway, backends, minutes, pace):
     while True:
         try:
             if (await ask(gateway.admin, "GET", "/livez"))[0] == 200:
@@ -329,7 +329,7 @@ async def run(gateway, backends, minutes):
     started, rows = time.monotonic(), []
     idle = await sample(gateway, started, [], "before")
     crowd = [(behaves, 12, 0.2), (is_silent, 60, 0.5), (reads_nothing, 8, 0.5), (vanishes, 6, 0.2), (socket_vanishes, 6, 0.3)]
-    tasks = [forever(one, gateway.port, pause) for one, number, pause in crowd for _ in range(number)]
+    tasks = [forever(one, gateway.port, pause / pace) for one, number, pause in crowd for _ in range(number)]
     tasks += [backend.flap() for backend in backends[1:]] + [log_reader(gateway), reloads(gateway)]
     tasks = [asyncio.create_task(task) for task in tasks]
     while time.monotonic() - started < minutes * 60:
@@ -366,6 +366,7 @@ def newest():
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--minutes", type=float, default=60)
+    arguments.add_argument("--pace", type=float, default=1, help="how often clients come, beside the usual")
     arguments.add_argument("--gateway", default=None, help="another program than the newest release build")
     given = arguments.parse_args()
-    sys.exit(asyncio.run(main(given.gateway or newest(), given.minutes)))
+    sys.exit(asyncio.run(main(given.gateway or newest(), given.minutes, given.pace)))

@@ -24,7 +24,7 @@ mod json;
 mod scan;
 
 pub(crate) use self::form::parts;
-pub(super) use self::form::{FormReader, Piece};
+pub(super) use self::form::{FormReader, Piece, each_field};
 pub use self::form::{find_field, read_form, read_form_with};
 pub use self::scan::BodyScan;
 

@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{Method, Request, Uri};
 use memchr::memchr2_iter;
 use memchr::memmem::Finder;
 
 use super::learning;
+use crate::azure::media_type::MediaType;
 use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, Sealed, is_plain};
 use crate::azure::operation::Operation;
 use crate::body::Body;
@@ -213,7 +213,12 @@ fn references(request: &Request<Body>, route: &Route) -> References {
     let (headers, operation) = (request.headers(), route.operation());
     let is_offer = operation == Operation::Realtime && is_sdp(headers);
     let (bytes, is_whole) = request.body().in_hand();
-    if bytes.is_empty() || is_multipart(headers) || is_offer || !may_refer(operation, bytes) {
+    if let Some(form) = MediaType::of(headers).filter(MediaType::is_multipart) {
+        return form
+            .boundary()
+            .map_or_else(|_| References::default(), |boundary| References::read_form(operation, boundary, bytes));
+    }
+    if bytes.is_empty() || is_offer || !may_refer(operation, bytes) {
         return References::default();
     }
     match is_whole {
@@ -244,12 +249,6 @@ fn may_refer(operation: Operation, body: &[u8]) -> bool {
             || memchr2_iter(b'_', b'\\', body).any(|at| word(at, b"id") || word(at, b"u00"))
             || STORE.find(body).is_some()
             || AUDIO.find(body).is_some())
-}
-
-fn is_multipart(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = content_type.and_then(|value| value.trim_start().split_once('/'));
-    kind.is_some_and(|(kind, _)| kind.eq_ignore_ascii_case("multipart"))
 }
 
 /// The query of the calls that read objects: the client's own version of the API, if it is nothing but that.

@@ -57,9 +57,12 @@ pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan
     Ok(Some(NameScan { body, is_optional }))
 }
 
-/// Whether ids of objects can stand in the body: no form has a place for one.
+/// Whether ids of objects can stand in the body.
 pub(super) fn may_refer(headers: &HeaderMap, route: &Route) -> bool {
-    References::are_defined_for(route.operation()) && !MediaType::of(headers).is_some_and(|kind| kind.is_form())
+    if MediaType::of(headers).is_some_and(|kind| kind.is_form()) {
+        return References::are_in_forms_of(route.operation());
+    }
+    References::are_defined_for(route.operation())
 }
 
 /// Completes a route with what body and query say, and the headers with what the body was read as. `found` is what was seen of

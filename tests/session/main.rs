@@ -10,6 +10,7 @@ mod cookies;
 mod discovery;
 mod estate;
 mod families;
+mod forms;
 mod heads;
 mod homes;
 mod hostile;

@@ -1,7 +1,8 @@
 //! Where ids stand in the bodies of requests: a positive list by kind of call.
 //!
 //! Made from the specifications of `OpenAI` (`openai-openapi`, and the types that `openai-python` generates from it) and of
-//! Azure OpenAI (`azure-rest-api-specs`, the Assistants of both versions). What is not listed is the client's own: `metadata`,
+//! Azure OpenAI (`azure-rest-api-specs`, the Assistants of both versions). The fields of a form are places like the members of JSON.
+//! What is not listed is the client's own: `metadata`,
 //! `client_metadata`, the arguments and parameters of functions, the items of an evaluation, fields that nobody knows.
 
 use std::sync::LazyLock;
@@ -42,6 +43,7 @@ const VECTOR_STORE: Holds = Holds::Id(Family::VectorStore);
 static PLACES: &[(&[Operation], Rows)] = &[
     // A voice of one's own, for what is read aloud.
     (&[Operation::AudioSpeech], &[("voice.id", VOICE)]),
+    (&[Operation::AudioVoices], &[("consent", Holds::Id(Family::VoiceConsent))]),
     (&[Operation::Assistants], &[("file_ids[]", FILE), ("tool_resources", Holds::Part(TOOL_RESOURCES))]),
     (&[Operation::Batches], &[("input_file_id", FILE)]),
     (
@@ -188,6 +190,21 @@ impl Node {
     pub(super) fn member(&self, key: &str) -> Option<&Self> {
         let known = self.members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, node)| node);
         known.or(self.every.as_deref())
+    }
+
+    /// What the field of a form leads to, by a name such as `video[id]`, `files[0][file_id]` or `file_ids[]`.
+    pub(super) fn field(&self, name: &str) -> Option<&Self> {
+        let (first, rest) = name.split_at(name.find('[').unwrap_or(name.len()));
+        let steps = rest.split('[').skip(1).map(|step| step.strip_suffix(']'));
+        steps.into_iter().try_fold(self.member(first)?, |node, step| match step? {
+            element if element.bytes().all(|byte| byte.is_ascii_digit()) => node.elements.as_deref(),
+            member => node.member(member),
+        })
+    }
+
+    /// Whether anything inside of it is a place.
+    pub(super) fn leads_on(&self) -> bool {
+        !self.members.is_empty() || self.every.is_some() || self.elements.is_some()
     }
 
     fn add(&mut self, rows: Rows) {

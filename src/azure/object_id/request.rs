@@ -10,6 +10,7 @@ use super::json::{Key, Read, Value, Walk, skip};
 use super::places::{Holds, Node, places};
 use super::{Family, MAX_LEN, ObjectId, Sealed};
 use crate::azure::operation::Operation;
+use crate::azure::request_body::each_field;
 
 /// How many ids of a body are read.
 pub const MAX_REFERENCES: usize = 512;
@@ -70,6 +71,28 @@ impl References {
         found
     }
 
+    /// Reads the form of a call, whose fields are the members of its JSON: `video[id]` stands for `id` in `video`, `file_ids[]` for an
+    /// element, and a field may hold JSON. What stands before the place at which the form was cut, or can no longer be read,
+    /// counts.
+    #[must_use]
+    pub fn read_form(operation: Operation, boundary: &str, body: &[u8]) -> Self {
+        let mut found = Self::default();
+        if let (true, Some(root)) = (Self::are_in_forms_of(operation), places(operation)) {
+            let _cut = each_field(boundary, body, |name, value| {
+                if let Some(node) = root.field(name) {
+                    found.field(node, value);
+                }
+            });
+        }
+        found
+    }
+
+    /// Whether a call can be made with a form that has places for ids.
+    #[must_use]
+    pub const fn are_in_forms_of(operation: Operation) -> bool {
+        matches!(operation, Operation::AudioVoices | Operation::Containers | Operation::Realtime | Operation::Videos)
+    }
+
     /// Whether a call has places for ids in its body at all.
     #[must_use]
     pub fn are_defined_for(operation: Operation) -> bool {
@@ -122,6 +145,20 @@ impl References {
         static NOWHERE: Node = Node::NONE;
         let node = places(operation).unwrap_or(&NOWHERE);
         Value(Walker { found: self, node }).deserialize(json)
+    }
+
+    fn field(&mut self, node: &Node, value: &[u8]) {
+        if !self.wants(node.holds) {
+            return;
+        }
+        let walker = Walker { found: &mut *self, node };
+        // A file that stands there instead is no JSON, and is not read beyond its first bytes.
+        if node.leads_on() && Value(walker).deserialize(&mut Deserializer::from_slice(value)).is_ok() {
+            return;
+        }
+        if let Ok(text) = std::str::from_utf8(value.trim_ascii()) {
+            Walker { found: self, node: node.elements.as_deref().unwrap_or(node) }.text(text);
+        }
     }
 
     fn refer(&mut self, family: Family, text: &str) {

@@ -237,25 +237,61 @@ impl FormReader {
 /// # Errors
 /// As [`read_form`]; the field stands twice, or in another case.
 pub fn find_field(boundary: &str, body: &[u8], field: &'static str) -> Result<Option<Range<usize>>, ReadBodyError> {
-    let (mut reader, mut found, mut is_it) = (FormReader::new(boundary), None, false);
-    let mut start = None;
-    reader.feed(body, |piece| {
-        match piece {
-            Piece::Field(name) => {
-                is_it = name == field;
-                if name.eq_ignore_ascii_case(field) && (!is_it || found.is_some()) {
-                    return Err(ReadBodyError::new(format!("`{field}` stands in the form twice, or in another case")));
-                }
-                start = None;
-            }
-            Piece::Value(at, _) => drop(start.get_or_insert(at)),
-            Piece::End(end) if is_it => found = Some(start.unwrap_or(end)..end),
-            Piece::End(_) => {}
+    let mut found = None;
+    let mut reader = FieldReader::default();
+    let mut form = FormReader::new(boundary);
+    form.feed(body, |piece| {
+        if let Piece::Field(name) = &piece
+            && name.eq_ignore_ascii_case(field)
+            && (*name != field || found.is_some())
+        {
+            return Err(ReadBodyError::new(format!("`{field}` stands in the form twice, or in another case")));
+        }
+        if let Some((_, value)) = reader.take(&piece).filter(|(name, _)| name == field) {
+            found = Some(value);
         }
         Ok::<_, ReadBodyError>(())
     })?;
-    reader.finish()?;
+    form.finish()?;
     Ok(found)
+}
+
+/// Gives `take` the name and the value of each field, up to where the form was cut or cannot be read.
+///
+/// # Errors
+/// As [`read_form`], but that fields may stand twice.
+pub(in crate::azure) fn each_field(
+    boundary: &str,
+    body: &[u8],
+    mut take: impl FnMut(&str, &[u8]),
+) -> Result<(), ReadBodyError> {
+    let (mut form, mut reader) = (FormReader::new(boundary), FieldReader::default());
+    form.feed(body, |piece| {
+        if let Some((name, value)) = reader.take(&piece) {
+            take(&name, body.get(value).unwrap_or_default());
+        }
+        Ok::<_, ReadBodyError>(())
+    })?;
+    form.finish()
+}
+
+/// The fields of a form that is all there, put together from its pieces.
+#[derive(Default)]
+struct FieldReader {
+    name: String,
+    start: Option<usize>,
+}
+
+impl FieldReader {
+    /// The field that ends with this piece, and where its value stands.
+    fn take(&mut self, piece: &Piece<'_>) -> Option<(String, Range<usize>)> {
+        match piece {
+            Piece::Field(name) => (self.name, self.start) = ((*name).to_owned(), None),
+            Piece::Value(at, _) => drop(self.start.get_or_insert(*at)),
+            Piece::End(end) => return Some((std::mem::take(&mut self.name), self.start.unwrap_or(*end)..*end)),
+        }
+        None
+    }
 }
 
 /// The fields of a form by which a gateway decides, as they arrive.

@@ -11,11 +11,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
-use std::sync::LazyLock;
-
-use memchr::memchr;
-use memchr::memmem::{self, Finder};
-
+use super::json_text::may_have_word;
 use super::operation::Operation;
 use super::request_body::{Model, ReadBodyError, session_part};
 
@@ -23,6 +19,7 @@ mod scan;
 mod ways;
 
 pub use self::scan::NameScan;
+use self::ways::Way;
 pub(super) use self::ways::{LINE, PURPOSE};
 
 /// More than anybody has a use for.
@@ -51,14 +48,12 @@ pub const fn may_name(operation: Operation) -> bool {
 ///
 /// # Errors
 /// A member on the way to a name stands twice, or in another case; a name is neither a string nor `null`; there are more than 32;
-/// the body is not the JSON that it begins to be.
+/// the body is not the JSON that it begins to be. What stands on the way in another case is seen in any body, so that it is never
+/// passed on to a backend that would read it.
 pub fn find(operation: Operation, body: &[u8]) -> Result<Vec<Model>, ReadBodyError> {
     let ways = ways::of(operation);
-    // Most bodies do not have the words at all, plain or with an escape in them, which is much quicker to see than to read.
-    let has_word = |word: &str| memmem::find(body, word.as_bytes()).is_some();
-    // A zero stands in texts of other encodings, which some readers see through.
-    let is_plain = || memchr(0, body).is_none() && ESCAPE.find(body).is_none();
-    if ways.is_empty() || !ways.iter().any(|way| has_word(way.word())) && is_plain() {
+    let words: Vec<_> = ways.iter().map(Way::word).collect();
+    if words.is_empty() || !may_have_word(body, &words) {
         return Ok(Vec::new());
     }
     let mut scan = NameScan::new(ways);
@@ -80,8 +75,6 @@ pub fn find_session(boundary: Option<&str>, body: &[u8]) -> Result<Vec<Model>, R
 pub const fn scan(operation: Operation) -> Option<NameScan> {
     if may_name(operation) { Some(NameScan::new(ways::of(operation))) } else { None }
 }
-
-static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,10 @@
-//! A JSON string that is read as it arrives, of which no more is kept than anybody reads.
+//! A JSON string that is read as it arrives, of which no more is kept than anybody reads; and words that a body may have as one.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr_iter};
 
 use super::request_body::ReadBodyError;
 
@@ -56,4 +60,41 @@ impl Text {
 
 pub(super) fn not_json() -> ReadBodyError {
     ReadBodyError::new("not the JSON it should be")
+}
+
+/// Whether a body may have one of these words as a string, in any case. `OpenAI` itself refuses a key in another case ("Unrecognized
+/// request argument"), while the readers of Go and .NET, in which servers of its kind are written, take it for the same.
+/// Most bodies have none, which is much quicker to see than to parse.
+pub(crate) fn may_have_word(body: &[u8], words: &[&str]) -> bool {
+    let begins = |at: usize, word: &str| {
+        let end = at + 1 + word.len();
+        body.get(end) == Some(&b'"') && body[at + 1..end].eq_ignore_ascii_case(word.as_bytes())
+    };
+    // A letter may be written as an escape, and a zero stands in texts of other encodings, which some readers see through.
+    memchr_iter(b'"', body).any(|at| words.iter().any(|word| begins(at, word)))
+        || memchr(0, body).is_some()
+        || ESCAPE.find(body).is_some()
+}
+
+static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_seen_in_any_case_and_spelling() {
+        for body in [
+            r#"{"store":true}"#,
+            r#"{"STORE" : true}"#,
+            r#"{"x":[{"audIo":1}]}"#,
+            r#"{"\u0073tore":true}"#,
+            "{\0\"\0s\0t\0o\0r\0e\0\"\0:\0\x31\0}\0",
+        ] {
+            assert!(may_have_word(body.as_bytes(), &["store", "audio"]), "{body}");
+        }
+        for body in ["", "\"", "\"stor", "\"store", r#"{"stored":true,"x":"restore"}"#, r#"{"xstore":1,"s":"\n"}"#] {
+            assert!(!may_have_word(body.as_bytes(), &["store", "audio"]), "{body}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub mod envelope;
 pub mod estimate;
 pub mod further_names;
 pub mod hint;
-mod json_text;
+pub(crate) mod json_text;
 pub mod media_type;
 pub mod object_id;
 pub mod operation;

@@ -1,12 +1,10 @@
 //! What a request is about: which objects it refers to, and whether it makes or lists any.
 
-use std::sync::LazyLock;
-
 use http::{Method, Request, Uri};
 use memchr::memchr2_iter;
-use memchr::memmem::Finder;
 
 use super::learning;
+use crate::azure::json_text::may_have_word;
 use crate::azure::media_type::MediaType;
 use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, Sealed, is_plain};
 use crate::azure::operation::Operation;
@@ -235,20 +233,16 @@ const fn extent(references: &References) -> Extent {
     }
 }
 
-static STORE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"store\""));
-static AUDIO: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"audio\""));
-
 /// Whether a body is worth reading. Most calls without state name no object at all, which is much quicker to see than to parse.
 fn may_refer(operation: Operation, body: &[u8]) -> bool {
     let seldom = matches!(operation, Operation::ChatCompletions | Operation::ImagesEdits);
-    // `file_id` and the like, `"store"`, `"audio"`, and any escape by which they could be spelled.
+    // `file_id` and the like, and any escape by which they could be spelled.
     let word =
         |at: usize, word: &[u8]| body.get(at + 1..at + 1 + word.len()).is_some_and(|b| b.eq_ignore_ascii_case(word));
     References::are_defined_for(operation)
         && (!seldom
             || memchr2_iter(b'_', b'\\', body).any(|at| word(at, b"id") || word(at, b"u00"))
-            || STORE.find(body).is_some()
-            || AUDIO.find(body).is_some())
+            || may_have_word(body, &["store", "audio"]))
 }
 
 /// The query of the calls that read objects: the client's own version of the API, if it is nothing but that.

@@ -1,13 +1,11 @@
 //! What body and query say: the model, and whether the answer will be a stream.
 
-use std::sync::LazyLock;
-
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, request::Parts};
-use memchr::memmem::Finder;
 
 use super::upload;
 use crate::azure::further_names;
+use crate::azure::json_text::may_have_word;
 use crate::azure::media_type::{self, MediaType};
 use crate::azure::object_id::References;
 use crate::azure::operation::{ModelPlace, Operation};
@@ -219,13 +217,9 @@ fn query_asks_for_stream(parts: &Parts) -> bool {
     query_parameters(parts.uri.query().unwrap_or_default()).any(|(name, value, _)| name == "stream" && value == "true")
 }
 
-static STREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"stream\""));
-static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
-
 fn body_asks_for_stream(body: &Body) -> bool {
     let Some(bytes) = body.as_bytes() else { return false };
-    // Most bodies do not have the word at all, plain or with an escape in it, which is much quicker to see than to parse.
-    [&STREAM, &ESCAPE].iter().any(|word| word.find(bytes).is_some())
+    may_have_word(bytes, &["stream"])
         && request_body::read_json(bytes, ModelIn::Object).is_ok_and(|fields| fields.streams)
 }
 

@@ -342,7 +342,7 @@ impl NameScan {
             index += 1;
             let is_typed = index > frame.before && frame.typed & bit(found.way) != 0;
             let wanted = ways[found.way].before(depth);
-            !is_typed || matches!(wanted, Some(Step::EachOfType(kind)) if frame.kind.as_deref() == Some(kind))
+            !is_typed || matches!(wanted, Some(Step::EachOfType(kind)) if frame.kind.as_deref().is_some_and(|said| said.eq_ignore_ascii_case(kind)))
         });
     }
 

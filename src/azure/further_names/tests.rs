@@ -58,6 +58,7 @@ fn names_stand_where_the_operation_defines_them() {
             r#"{"data_source":{"type":"responses","model":"a","sampling_params":{"tools":[{"type":"image_generation","model":"b"}]}}}"#,
             &["a", "b"],
         ),
+        (Operation::Responses, r#"{"tools":[{"type":"Image_Generation","model":"a"}]}"#, &["a"]),
         (
             Operation::FineTuning,
             r#"{"grader":{"type":"multi","model":"a","graders":{"model":"b","y":{"graders":[{"z":{"model":"c"}}]}}}}"#,
@@ -116,6 +117,8 @@ fn what_two_readers_could_read_differently_is_refused() {
         r#"{"tools":[{"type":"image_generation","type":"web_search","model":"y"}]}"#,
         r#"{"tools":[{"type":"image_generation","model":"x","MODEL":"y"}]}"#,
         r#"{"moderation":{"model":7}}"#,
+        r#"{"Moderation":{"model":"m"}}"#,
+        r#"{"input":"a \"picture\"","TOOLS":[{"type":"Image_Generation","model":"m"}]}"#,
         r#"{"tools":[{"type":"image_generation","model":"x"},]}"#,
         r#"{"tools":[{"type":"image_generation" "model":"x"}]}"#,
         r#"{"tools":[{"type":"image_generation","model":"x"}]}{"tools":[]}"#,

@@ -5,7 +5,6 @@
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,11 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use tower_azure_openai::azure::Outcome;
@@ -25,26 +20,9 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient, Proxy};
 use tower_azure_openai::context::{AttemptFailed, Handshake};
 
-/// A certificate for one name, which is its own root.
-fn tls(name: &str) -> (TlsAcceptor, String) {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    (TlsAcceptor::from(Arc::new(config)), certificate.pem())
-}
-
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
-}
+#[path = "support/middleman.rs"]
+mod middleman;
+use middleman::{AUTHORIZATION, Does, Middleman, listen, tls};
 
 /// A server that tells the protocol.
 async fn backend(tls: Option<TlsAcceptor>) -> SocketAddr {
@@ -75,73 +53,8 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     drop(auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await);
 }
 
-/// What a proxy does once it has read a head.
-#[derive(Clone)]
-enum Does {
-    LeadTo(SocketAddr),
-    Say(&'static str),
-    Wait,
-}
-
-/// A proxy, and the heads that it has read.
-struct Middleman {
-    address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
-impl Middleman {
-    async fn new(does: Does) -> Self {
-        Self::with(does, None).await
-    }
-
-    async fn with(does: Does, tls: Option<TlsAcceptor>) -> Self {
-        let (listener, address) = listen().await;
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&heads);
-        tokio::spawn(async move {
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                let (does, seen, tls) = (does.clone(), Arc::clone(&seen), tls.clone());
-                tokio::spawn(async move {
-                    match tls {
-                        None => mediate(tcp, does, &seen).await,
-                        Some(tls) => mediate(tls.accept(tcp).await.unwrap(), does, &seen).await,
-                    }
-                });
-            }
-        });
-        Self { address, heads }
-    }
-
-    fn url(&self) -> String {
-        format!("http://user:hunter2@{}", self.address)
-    }
-
-    fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
-    }
-
-    fn client(&self) -> HttpClient {
-        HttpClient::builder().proxy(Proxy::new(self.url()).unwrap()).build().unwrap()
-    }
-}
-
-async fn mediate(mut stream: impl AsyncRead + AsyncWrite + Unpin, does: Does, seen: &Mutex<Vec<String>>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let Ok(byte) = stream.read_u8().await else { return };
-        head.push(byte);
-    }
-    seen.lock().unwrap().push(String::from_utf8(head).unwrap());
-    match does {
-        Does::LeadTo(address) => {
-            stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
-            let mut there = TcpStream::connect(address).await.unwrap();
-            drop(copy_bidirectional(&mut stream, &mut there).await);
-        }
-        Does::Say(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
-        Does::Wait => std::future::pending().await,
-    }
+fn through(proxy: &Middleman) -> HttpClient {
+    HttpClient::builder().proxy(Proxy::new(proxy.url()).unwrap()).build().unwrap()
 }
 
 async fn get(client: HttpClient, url: &str) -> Result<String, AttemptFailed> {
@@ -155,8 +68,6 @@ fn shown(error: &(dyn StdError + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| (*error).source());
     chain.map(|error| format!("{error} {error:?}\n")).collect()
 }
-
-const AUTHORIZATION: &str = "Basic dXNlcjpodW50ZXIy";
 
 #[tokio::test]
 async fn https_goes_through_a_tunnel() {
@@ -201,7 +112,7 @@ async fn a_proxy_that_does_not_lead_there_is_named_as_the_cause() {
         Does::Say(""),
     ] {
         let proxy = Middleman::new(does).await;
-        let failed = get(proxy.client(), "https://contoso.example/").await.unwrap_err();
+        let failed = get(through(&proxy), "https://contoso.example/").await.unwrap_err();
         assert_eq!(failed.outcome(), Outcome::Unreachable);
         let shown = shown(&failed);
         assert!(shown.contains("the proxy: "), "{shown}");
@@ -236,13 +147,13 @@ async fn the_time_for_a_connection_holds_for_the_tunnel() {
 #[tokio::test]
 async fn plain_http_is_read_by_the_proxy() {
     let proxy = Middleman::new(Does::Say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")).await;
-    assert_eq!(get(proxy.client(), "http://contoso.example/path?query").await.unwrap(), "hi");
+    assert_eq!(get(through(&proxy), "http://contoso.example/path?query").await.unwrap(), "hi");
     let head = proxy.heads().remove(0);
     assert!(head.starts_with("GET http://contoso.example/path?query HTTP/1.1\r\n"), "{head}");
     assert!(head.to_ascii_lowercase().contains(&format!("proxy-authorization: {AUTHORIZATION}").to_ascii_lowercase()));
 
     let refuses = Middleman::new(Does::Say("HTTP/1.1 407 Who\r\ncontent-length: 0\r\n\r\n")).await;
-    let failed = get(refuses.client(), "http://contoso.example/").await.unwrap_err();
+    let failed = get(through(&refuses), "http://contoso.example/").await.unwrap_err();
     assert_eq!(failed.outcome(), Outcome::Unreachable);
     assert!(shown(&failed).contains("the proxy: "), "{}", shown(&failed));
 }
@@ -252,7 +163,7 @@ async fn a_websocket_has_a_tunnel_in_plain_http_too() {
     let proxy = Middleman::new(Does::Say("HTTP/1.1 502 Bad Gateway\r\n\r\n")).await;
     let mut request = Request::get("http://contoso.example/openai/realtime").body(Body::empty()).unwrap();
     request.extensions_mut().insert(Handshake);
-    let failed = proxy.client().oneshot(request).await.unwrap_err();
+    let failed = through(&proxy).oneshot(request).await.unwrap_err();
     assert_eq!(failed.outcome(), Outcome::Unreachable);
     assert!(proxy.heads()[0].starts_with("CONNECT contoso.example:80 HTTP/1.1\r\n"), "{:?}", proxy.heads());
 }
@@ -262,7 +173,7 @@ async fn loopback_and_addresses_of_their_own_are_reached_directly() {
     let there = backend(None).await;
     let proxy = Middleman::new(Does::Say("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")).await;
     let direct = |proxy: &Middleman| HttpClient::builder().proxy(Proxy::new(proxy.url()).unwrap());
-    assert_eq!(get(proxy.client(), &format!("http://{there}/")).await.unwrap(), "HTTP/1.1");
+    assert_eq!(get(through(&proxy), &format!("http://{there}/")).await.unwrap(), "HTTP/1.1");
     let private = Destination::new("http://contoso.example").address(there.to_string());
     let client = direct(&proxy).add_destination(private).build().unwrap();
     assert_eq!(get(client, "http://contoso.example/").await.unwrap(), "HTTP/1.1");

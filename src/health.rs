@@ -5,7 +5,7 @@
 //! | [`PROBE`] | 200, or 503 when no backend could serve; empty body, no credential needed |
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200, or 503 when no backend could serve or while [draining](Health::start_draining) |
-//! | `/status` | [`PoolStatus`] as JSON |
+//! | `/status` | [`PoolStatus`] as JSON, with `draining`; `ready` is as `/readyz` has it |
 //!
 //! GET and HEAD only. Anything else is 404, or 405 on these paths. The pool is ready while any backend could serve: one that
 //! is down, drained or without identity is unable, one that is merely throttled is able.
@@ -82,12 +82,28 @@ impl Health {
 
     fn status(&self) -> Option<Vec<u8>> {
         let sections = self.sections.iter().map(|(name, tell)| (*name, tell())).collect();
-        serde_json::to_vec_pretty(&Status { pool: self.pool.status(), sections }).ok()
+        let draining = self.is_draining();
+        let mut pool = self.pool.status();
+        pool.ready &= !draining;
+        serde_json::to_vec_pretty(&Status { draining, pool, sections }).ok()
     }
 
-    /// From now on `/readyz` says 503, so that nothing new is sent here.
+    /// From now on `/readyz` says 503 and the status that this process is not ready, so that nothing new is sent here.
     pub fn start_draining(&self) {
         self.draining.store(true, Relaxed);
+    }
+
+    /// Takes [`start_draining`](Self::start_draining) back.
+    pub fn end_draining(&self) {
+        self.draining.store(false, Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.pool.is_ready() && !self.is_draining()
     }
 
     /// The answer to a request for one of the paths.
@@ -97,7 +113,7 @@ impl Health {
         let (status, body) = match path {
             PROBE => (able(self.pool.is_ready()), None),
             "/livez" => (StatusCode::OK, None),
-            "/readyz" => (able(self.pool.is_ready() && !self.draining.load(Relaxed)), None),
+            "/readyz" => (able(self.is_ready()), None),
             "/status" => (StatusCode::OK, self.status()),
             _ => (StatusCode::NOT_FOUND, None),
         };
@@ -117,6 +133,7 @@ impl Health {
 /// The pool's status, with members of others behind it.
 #[derive(Serialize)]
 struct Status {
+    draining: bool,
     #[serde(flatten)]
     pool: PoolStatus,
     #[serde(flatten)]

@@ -23,6 +23,15 @@ async fn the_health_of_another_pool_drains_together_with_the_first() {
     let status = after.answer(&Method::GET, "/status").into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&status).contains("\"west\""));
 
-    before.start_draining();
-    assert_eq!(ready(&after), StatusCode::SERVICE_UNAVAILABLE);
+    for (is_draining, status) in [(true, StatusCode::SERVICE_UNAVAILABLE), (false, StatusCode::OK)] {
+        if is_draining {
+            before.start_draining()
+        } else {
+            before.end_draining()
+        }
+        assert_eq!(ready(&after), status);
+        let status = after.answer(&Method::GET, "/status").into_body().collect().await.unwrap().to_bytes();
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        assert_eq!((&status["ready"], &status["draining"]), (&(!is_draining).into(), &is_draining.into()));
+    }
 }

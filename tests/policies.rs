@@ -389,6 +389,7 @@ mod prompt_cache {
         for (was, is) in before.iter().zip(&without) {
             assert!(was == is || was == "y", "{was} moved to {is}");
         }
+        pool.undrain("y").unwrap();
         pool.set_weight("y", 3).unwrap();
         let heavier = homes(&pool, 3_000);
         for (was, is) in before.iter().zip(&heavier) {

@@ -13,8 +13,9 @@ use tokio::time::advance;
 use tower::BoxError;
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::pool::{
-    Backend, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment, MAX_PRIORITY,
-    MAX_WEIGHT, NoTarget, NoTargetReason, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target, TargetSet,
+    Backend, BackendStatus, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment,
+    MAX_PRIORITY, MAX_WEIGHT, NoTarget, NoTargetReason, Permit, PermitCell, Pool, PoolBuilder, Processing, Query,
+    RouteKind, Target, TargetSet,
 };
 
 const HOST: &str = "contoso-secret-host.example";
@@ -455,7 +456,7 @@ mod changing {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drained_backend_gets_nothing_new_until_it_has_a_weight_again() {
+    async fn a_drained_backend_gets_nothing_new_until_that_is_taken_back() {
         let pool = pool([serving("east", "a"), serving("west", "a").priority(1)]);
         let held = take(&pool, "a").unwrap();
         assert_eq!(held.target().backend(), "east");
@@ -468,9 +469,42 @@ mod changing {
         let none = take(&pool, "a").unwrap_err();
         assert_eq!((none.reason, none.retry_after), (NoTargetReason::Down, None));
         pool.set_weight("east", 5).unwrap();
+        assert!(take(&pool, "a").is_err(), "a weight is no reason to send something to what was drained");
+        pool.undrain("east").unwrap();
         assert_eq!(take(&pool, "a").unwrap().target().weight(), 5);
         drop(held);
         assert!(pool.status().backends.iter().all(|b| b.in_flight == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_beside_a_description_outlives_it() {
+        let both = || described([serving("east", "a").weight(3), serving("west", "a").priority(1)]);
+        let pool = both().build().unwrap();
+        pool.set_weight("east", 7).unwrap();
+        pool.drain("west").unwrap();
+        let told = |pool: &Pool| {
+            let of = |b: &BackendStatus| (b.name.clone(), b.weight, b.weight_override, b.configured_weight, b.drained);
+            pool.status().backends.iter().map(of).collect::<Vec<_>>()
+        };
+        let is = [("east".into(), 7, Some(7), 3, false), ("west".into(), 1, None, 1, true)];
+        assert_eq!(told(&pool), is);
+        pool.replace(both()).unwrap();
+        assert_eq!(told(&pool), is);
+        let next = pool.successor(described([serving("east", "a")])).unwrap();
+        assert_eq!(told(&next), [("east".into(), 7, Some(7), 1, false)]);
+        let next = next.successor(both()).unwrap();
+        assert_eq!(told(&next), is, "also of what was away for a while");
+
+        next.reset_weight("east").unwrap();
+        next.undrain("west").unwrap();
+        let is = [("east".into(), 3, None, 3, false), ("west".into(), 1, None, 1, false)];
+        assert_eq!(told(&next), is);
+        next.set_weight("east", 0).unwrap();
+        next.undrain("east").unwrap();
+        assert_eq!(told(&next)[0], ("east".into(), 0, Some(0), 3, true), "without weight it still gets nothing");
+        for result in [next.undrain("north"), next.reset_weight("north"), next.set_weight("north", 1)] {
+            assert_eq!(result.unwrap_err().to_string(), "backend `north` is not in the pool");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -557,20 +591,22 @@ mod status {
                 "backends": [
                     {
                         "name": "ptu-eastus", "region": "eastus", "geography": "us", "priority": 0, "weight": 1,
-                        "drained": false, "in_flight": 3, "identity": "key", "last_error": null, "last_error_since_ms": null,
+                        "override": null, "configured_weight": 1, "drained": false, "in_flight": 3, "identity": "key", "last_error": null, "last_error_since_ms": null,
                         "deployments": [{
                             "name": "gpt-4o-ptu", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
-                            "circuit": "open", "reopens_in_ms": 280, "in_flight": 3,
+                            "priority": 0, "weight": 1, "circuit": "open", "reopens_in_ms": 280, "in_flight": 3,
+                            "max_in_flight": null, "utilization": null, "first_content_ms": { "p50": null, "p95": null },
                             "requests": 6, "throttled": 1, "failures": 2, "spilled_over_by_azure": 0,
                             "obstacles": ["asked to wait, 280 ms left"]
                         }]
                     },
                     {
-                        "name": "paygo", "region": null, "geography": null, "priority": 1, "weight": 0,
-                        "drained": true, "in_flight": 0, "identity": "ok", "last_error": null, "last_error_since_ms": null,
+                        "name": "paygo", "region": null, "geography": null, "priority": 1, "weight": 4,
+                        "override": null, "configured_weight": 4, "drained": true, "in_flight": 0, "identity": "ok", "last_error": null, "last_error_since_ms": null,
                         "deployments": [{
                             "name": "gpt-4o", "alias": "gpt-4o", "model": "gpt-4o", "version": "2024-08-06",
-                            "circuit": "closed", "reopens_in_ms": null, "in_flight": 0,
+                            "priority": 1, "weight": 4, "circuit": "closed", "reopens_in_ms": null, "in_flight": 0,
+                            "max_in_flight": null, "utilization": null, "first_content_ms": { "p50": null, "p95": null },
                             "requests": 0, "throttled": 0, "failures": 0, "spilled_over_by_azure": 0,
                             "obstacles": ["drained", "has no identity, and goes last"]
                         }]
@@ -579,6 +615,47 @@ mod status {
             })
         );
         drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tells_how_long_answers_take_to_begin_and_how_much_is_used() {
+        let pool = pool([serving("east", "a").max_in_flight(4)]);
+        let deployment = || pool.status().backends[0].deployments[0].clone();
+        for seconds in 1..=20 {
+            let mut permit = take(&pool, "a").unwrap();
+            permit.sent(RouteKind::Streamed);
+            advance(Duration::from_secs(seconds)).await;
+            permit.commit();
+            assert_eq!((deployment().utilization, deployment().max_in_flight), (Some(0.25), Some(4)));
+        }
+        let figures = deployment().first_content_ms;
+        assert_eq!((figures.p50, figures.p95), (Some(10_000), Some(19_000)));
+        advance(Duration::from_secs(601)).await;
+        assert_eq!((deployment().first_content_ms.p50, deployment().utilization), (None, Some(0.0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_circuit_is_closed_by_hand_whatever_opened_it() {
+        let pool = pool([serving("east", "a"), serving("west", "b")]);
+        let mut stale = take_on(&pool, "east", Some("a"));
+        for (outcome, times) in [(throttled(60_000), 1), (Outcome::Unreachable, 5)] {
+            fail(&pool, "east", Some("a"), outcome, times);
+            assert_eq!(state(&pool, "east", "a"), "open");
+            pool.close_circuit("east", "a").unwrap();
+            assert_eq!(state(&pool, "east", "a"), "closed");
+            assert!(take(&pool, "a").is_ok());
+        }
+        fail(&pool, "east", Some("a"), Outcome::Unreachable, 4);
+        pool.close_circuit("east", "a").unwrap();
+        stale.record(&Outcome::Unreachable);
+        fail(&pool, "east", Some("a"), Outcome::Unreachable, 4);
+        assert_eq!(state(&pool, "east", "a"), "closed", "what was sent before is forgotten");
+        fail(&pool, "east", Some("a"), Outcome::Unreachable, 1);
+        assert_eq!(state(&pool, "east", "a"), "open", "it opens again like any other");
+
+        let error = pool.close_circuit("east", "b").unwrap_err();
+        assert_eq!(error.to_string(), "backend `east` has no deployment `b` in the pool");
+        assert_eq!(pool.close_circuit("north", "a").unwrap_err().to_string(), "backend `north` is not in the pool");
     }
 
     #[tokio::test(start_paused = true)]
@@ -606,7 +683,7 @@ mod status {
         pool.drain("west").unwrap();
         assert!(!pool.is_ready() && !pool.status().ready, "drained is unable");
 
-        pool.set_weight("west", 1).unwrap();
+        pool.undrain("west").unwrap();
         advance(Duration::from_secs(5)).await;
         fail(&pool, "west", Some("a"), Outcome::Unreachable, 5);
         assert!(!pool.is_ready(), "down is unable");

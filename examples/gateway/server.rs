@@ -23,7 +23,7 @@ use tower_azure_openai::health::{Health, PROBE};
 use tower_azure_openai::observe::ObserveLayer;
 
 use crate::accept::{Accepted, Door};
-use crate::admin::Admin;
+use crate::admin::{Admin, Steered, Steering};
 use crate::answer::Watched;
 use crate::config::tls::Tls;
 use crate::config::{Config, Problems};
@@ -60,9 +60,11 @@ pub(crate) async fn serve(
     let mut signals = Signals::new()?;
     let mut wired = Wired::new(&config, None)?;
     let health = usage::tell(Health::new(wired.pool.clone()), &config, &wired.kept);
+    let (steering, mut wanted) = Steering::new(wired.pool.clone(), health.clone());
     let front = Front {
-        current: Arc::new(ArcSwap::from_pointee(Current::new(&config, &wired, health))),
+        current: Arc::new(ArcSwap::from_pointee(Current::new(&config, &wired, health, &steering))),
         websockets: WebSockets::default(),
+        steering,
     };
 
     let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -87,11 +89,13 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = door.accept() => front.accept(accepted, stopping.clone()),
-            _ = signals.reload.recv() => reloads.begin(),
-            read = reloads.next() => {
-                if let Some((next, read)) = reload(read, &config, latest.as_ref().unwrap_or(&config), &wired, &front) {
-                    (wired, latest) = (next, Some(read));
-                }
+            _ = signals.reload.recv() => reloads.begin(None),
+            Some(reloaded) = wanted.recv() => reloads.begin(Some(reloaded)),
+            (read, waiting) = reloads.next() => {
+                let done = reload(read, &config, latest.as_ref().unwrap_or(&config), &wired, &front);
+                let told = done.map(|(next, read)| (wired, latest) = (next, Some(read)));
+                // Whoever asked may have left.
+                waiting.into_iter().for_each(|reloaded| drop(reloaded.send(told.clone())));
             }
             _ = signals.interrupt.recv() => if front.is_told_to_close(&mut closing) { break },
             _ = signals.terminate.recv() => if front.is_told_to_close(&mut closing) { break },
@@ -127,18 +131,18 @@ fn reload(
     latest: &Config,
     before: &Wired,
     front: &Front,
-) -> Option<(Wired, Config)> {
-    let config = match read {
-        Ok(config) => config,
-        Err(problems) => {
-            output::complain(&problems.to_string());
-            tracing::error!("the configuration was not reloaded: it has problems");
-            return None;
-        }
-    };
-    let wired = Wired::new(&config, Some(before))
-        .map_err(|error| tracing::error!(%error, "the configuration was not reloaded"))
-        .ok()?;
+) -> Result<(Wired, Config), String> {
+    let config = read.map_err(|problems| {
+        let problems = problems.to_string();
+        output::complain(&problems);
+        tracing::error!("the configuration was not reloaded: it has problems");
+        problems
+    })?;
+    let mut steered = front.steering.current();
+    let wired = Wired::new(&config, Some(before)).map_err(|error| {
+        tracing::error!(%error, "the configuration was not reloaded");
+        format!("{error}\n")
+    })?;
     for key in fixed_at_start(started_with, &config) {
         tracing::warn!(key, "changes with a restart only");
     }
@@ -146,10 +150,11 @@ fn reload(
     let health = usage::tell(health, &config, &wired.kept);
     wired.metrics.set_pool(wired.pool.clone());
     metrics::tell(&wired.metrics, &config, &wired.kept);
-    front.current.store(Arc::new(Current::new(&config, &wired, health)));
+    *steered = Steered { pool: wired.pool.clone(), health: health.clone() };
+    front.current.store(Arc::new(Current::new(&config, &wired, health, &front.steering)));
     front.websockets.end_unknown(latest, &config);
     tracing::info!("the configuration was reloaded");
-    Some((wired, config))
+    Ok((wired, config))
 }
 
 /// Keys that a reload cannot change, and that differ.
@@ -195,10 +200,10 @@ struct Current {
 }
 
 impl Current {
-    fn new(config: &Config, wired: &Wired, health: Health) -> Self {
+    fn new(config: &Config, wired: &Wired, health: Health, steering: &Steering) -> Self {
         Self {
             gateway: wired.gateway.clone(),
-            admin: Admin::new(config, health.clone(), wired.kept.ledger(), wired.metrics.clone()),
+            admin: Admin::new(config, steering.clone(), wired.kept.ledger(), wired.metrics.clone()),
             health,
             observe: wired.observe.clone(),
             patience: Patience { head: config.timeouts.head, write: config.timeouts.write },
@@ -225,6 +230,7 @@ impl Current {
 struct Front {
     current: Arc<ArcSwap<Current>>,
     websockets: WebSockets,
+    steering: Steering,
 }
 
 impl Front {
@@ -232,7 +238,7 @@ impl Front {
     /// process is not ready any more. A second signal does not wait.
     fn is_told_to_close(&self, closing: &mut Option<Instant>) -> bool {
         let current = self.current.load();
-        current.health.start_draining();
+        self.steering.stop();
         if closing.is_some() || current.shutdown_delay.is_zero() {
             return true;
         }
@@ -287,10 +293,12 @@ async fn serve_admin(mut door: Door, front: Front) {
         (terms.tls, terms.request_head) = (None, 64 * 1024);
         let service = |vigil: Arc<Vigil>| {
             service_fn(move |request: Request<Incoming>| {
-                let running = vigil.request();
-                let answer = front.current.load().admin.answer(&request);
-                drop(running);
-                async { Ok::<_, Infallible>(answer) }
+                let (running, current) = (vigil.request(), front.current.load_full());
+                async move {
+                    let answer = current.admin.answer(request).await;
+                    drop(running);
+                    Ok::<_, Infallible>(answer)
+                }
             })
         };
         tokio::spawn(connection::serve(accepted, terms, service));

@@ -59,9 +59,11 @@ pub(crate) use self::find::{in_range, rendezvous};
 pub(crate) use self::live::ceil_ms;
 pub(crate) use self::live::{Breaker, BreakerPermit};
 pub use self::live::{CircuitState, NoTarget, NoTargetReason, Permit, PermitCell, RouteKind, Target, TargetSet, load};
-pub use self::tell::{BackendStatus, DeploymentStatus, Explained, Explanation, Obstacle, PoolStatus, ReleaseStatus};
+pub use self::tell::{
+    BackendStatus, DeploymentStatus, Explained, Explanation, FirstContent, Obstacle, PoolStatus, ReleaseStatus,
+};
 
-use self::describe::Checked;
+use self::describe::{Checked, Override};
 use self::find::{Shared, Table};
 
 impl PoolBuilder {
@@ -118,16 +120,27 @@ impl Pool {
         Ok(Self(Arc::new(Shared { epoch, table, changing, draws: AtomicU64::new(0), spread: <_>::default() })))
     }
 
-    /// Gives a backend another share inside its priority group; 0 drains it.
+    /// Gives a backend another share inside its priority group than its description says; 0 sends nothing new there. Deployments
+    /// with a weight of their own keep it.
+    ///
+    /// Holds, as all that is said of a backend beside its description, through [`replace`](Self::replace) and for a
+    /// [`successor`](Self::successor), also while the backend is not described.
     ///
     /// # Errors
     /// No backend has that name, or the weight is out of range; then nothing has changed.
     pub fn set_weight(&self, backend: &str, weight: u32) -> Result<(), BuildError> {
-        let _changing = self.changing();
-        let mut description = self.0.table.load().description.clone();
-        let found = description.backends.iter_mut().find(|described| described.name == backend);
-        found.ok_or_else(|| BuildError::no_backend(backend))?.weight = weight;
-        self.rebuild(description)
+        if weight > MAX_WEIGHT {
+            return Err(BuildError::weight_above_max(backend));
+        }
+        self.tell(backend, |told| told.weight = Some(weight))
+    }
+
+    /// Gives a backend the share back that its description says.
+    ///
+    /// # Errors
+    /// No backend has that name.
+    pub fn reset_weight(&self, backend: &str) -> Result<(), BuildError> {
+        self.tell(backend, |told| told.weight = None)
     }
 
     /// Gives a release another share of the clients of its alias; 0 is none.
@@ -143,12 +156,38 @@ impl Pool {
         self.rebuild(description)
     }
 
-    /// Sends nothing new to a backend; what runs there finishes. [`set_weight`](Self::set_weight) brings it back.
+    /// Sends nothing new to a backend until [`undrain`](Self::undrain); what runs there finishes, and state that it holds stays
+    /// reachable. As with [`set_weight`](Self::set_weight), another description changes nothing of it.
     ///
     /// # Errors
     /// No backend has that name.
     pub fn drain(&self, backend: &str) -> Result<(), BuildError> {
-        self.set_weight(backend, 0)
+        self.tell(backend, |told| told.is_drained = true)
+    }
+
+    /// Takes [`drain`](Self::drain) back. A backend without weight still gets nothing.
+    ///
+    /// # Errors
+    /// No backend has that name.
+    pub fn undrain(&self, backend: &str) -> Result<(), BuildError> {
+        self.tell(backend, |told| told.is_drained = false)
+    }
+
+    /// Closes the circuit of a deployment, for somebody who knows that it is well. Requests that are under way teach it nothing any
+    /// more; the next ones do.
+    ///
+    /// # Errors
+    /// No backend has that name, or it has no such deployment.
+    pub fn close_circuit(&self, backend: &str, deployment: &str) -> Result<(), BuildError> {
+        let table = self.0.table.load();
+        let mut own = table.deployed().filter(|target| target.backend() == backend).peekable();
+        if own.peek().is_none() {
+            return Err(BuildError::no_backend(backend));
+        }
+        let found = own.find(|target| target.deployment() == Some(deployment));
+        let target = found.ok_or_else(|| BuildError::no_deployment(backend, deployment))?;
+        target.live.close(Instant::now());
+        Ok(())
     }
 
     /// Whether any backend could serve: not drained, with a usable identity, and not down. A throttled one could.
@@ -192,12 +231,29 @@ impl Pool {
         self.0.table.load().resources.iter().map(|resource| resource.name.clone()).collect()
     }
 
+    fn tell(&self, backend: &str, change: impl FnOnce(&mut Override)) -> Result<(), BuildError> {
+        let _changing = self.changing();
+        let mut description = self.0.table.load().description.clone();
+        if !description.backends.iter().any(|described| described.name == backend) {
+            return Err(BuildError::no_backend(backend));
+        }
+        description.overrides.change(backend, change);
+        self.0.table.store(Arc::new(self.arranged(description)?));
+        Ok(())
+    }
+
     fn rebuild(&self, description: PoolBuilder) -> Result<(), BuildError> {
         self.0.table.store(Arc::new(self.rebuilt(description)?));
         Ok(())
     }
 
-    fn rebuilt(&self, description: PoolBuilder) -> Result<Table, BuildError> {
+    /// With what was told beside the description before.
+    fn rebuilt(&self, mut description: PoolBuilder) -> Result<Table, BuildError> {
+        description.overrides = self.0.table.load().description.overrides.clone();
+        self.arranged(description)
+    }
+
+    fn arranged(&self, description: PoolBuilder) -> Result<Table, BuildError> {
         Ok(Table::build(description.checked()?, self.0.epoch, Some(&self.0.table.load())))
     }
 }

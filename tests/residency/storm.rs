@@ -264,7 +264,7 @@ async fn ask(gateway: Gateway, request: Request<Body>, leaves: bool) -> Option<T
 fn befall(world: &World, whom: &Demand, weather: Weather, dice: &mut Dice) {
     for (site, backend) in SITES.iter().zip(&world.backends) {
         backend.faults().clear();
-        world.pool.set_weight(site.name, 1).unwrap();
+        world.pool.undrain(site.name).unwrap();
         if !whom.accepts(site) {
             continue;
         }

@@ -1,10 +1,15 @@
 //! The admin listener: who may ask, and for what.
 
-use http::Request;
-use tower_azure_openai::body::Body;
+use std::time::Duration;
 
-use crate::http_support::{Answer, get, raw, send};
+use http::Request;
+use serde_json::{Value, json};
+use tower_azure_openai::body::Body;
+use tower_azure_openai::testkit::Fault;
+
+use crate::http_support::{Answer, CHAT, HELLO, get, raw, send};
 use crate::process::{self, Gateway, LISTEN, file, is, run};
+use crate::reload::write;
 use crate::{KEY, gateway_before, serve};
 
 async fn asked(url: &str, headers: &[(&str, &str)]) -> Answer {
@@ -119,4 +124,191 @@ async fn a_request_without_a_host_is_refused_by_the_gateway() {
         assert!(answer.contains("connection: close"), "{answer}");
     }
     assert_eq!(east.request_count(), 0);
+}
+
+/// What an order answers.
+async fn post(url: &str, body: &'static str) -> Answer {
+    send(Request::post(url).body(Body::from(body)).unwrap()).await
+}
+
+fn backend<'a>(status: &'a Value, name: &str) -> &'a Value {
+    status["backends"].as_array().unwrap().iter().find(|backend| backend["name"] == name).unwrap()
+}
+
+#[tokio::test]
+async fn orders_are_followed_as_often_as_they_are_given_and_answer_the_status() {
+    let ((_east, first), (_west, second)) = (serve("east").await, serve("west").await);
+    let both = process::backends(&[("east", &first.url()), ("west/2", &second.url())]);
+    let mut gateway = Gateway::start(&[LISTEN, &both, &process::client(KEY)].concat()).await;
+    let admin = gateway.admin().await;
+    for (order, body, field, is) in [
+        ("/drain", "", "/ready", json!(false)),
+        ("/undrain", "", "/ready", json!(true)),
+        ("/backends/east/drain", "", "/backends/0/drained", json!(true)),
+        ("/backends/east/undrain", "", "/backends/0/drained", json!(false)),
+        ("/backends/west%2F2/drain", "", "/backends/1/drained", json!(true)),
+        ("/backends/east/weight", r#"{"weight": 7}"#, "/backends/0/override", json!(7)),
+        ("/backends/east/weight", r#"{"weight": 0}"#, "/backends/0/drained", json!(true)),
+        ("/backends/east/weight", r#"{"weight": null}"#, "/backends/0/override", json!(null)),
+        ("/circuits/east/gpt-4o/close", "", "/backends/0/deployments/0/circuit", json!("closed")),
+    ] {
+        for _ in 0..2 {
+            let answer = post(&format!("{admin}{order}"), body).await;
+            assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some("application/json")));
+            assert_eq!(answer.json().pointer(field), Some(&is), "{order} {body}");
+        }
+        let answer = get(format!("{admin}{order}")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("POST")), "{order}");
+    }
+    for (order, body, status) in [
+        ("/backends/north/drain", "", 404),
+        ("/backends/north/weight", r#"{"weight": 1}"#, 404),
+        ("/circuits/east/gpt-5/close", "", 404),
+        ("/circuits/north/gpt-4o/close", "", 404),
+        ("/backends/east/explode", "", 404),
+        ("/drain/", "", 404),
+        ("/backends/east/weight", "", 400),
+        ("/backends/east/weight", "2", 400),
+        ("/backends/east/weight", r#"{"weight": -1}"#, 400),
+        ("/backends/east/weight", r#"{"weight": 1.5}"#, 400),
+        ("/backends/east/weight", r#"{"weight": 1000001}"#, 400),
+        ("/backends/east/weight", r#"{"weight": 1, "for": "ever"}"#, 400),
+    ] {
+        let answer = post(&format!("{admin}{order}"), body).await;
+        assert_eq!(answer.status, status, "{order} {body}: {}", answer.text());
+    }
+    assert_eq!(backend(&gateway.status().await, "east")["weight"], 1);
+    gateway.is_well().await;
+}
+
+#[tokio::test]
+async fn what_was_ordered_holds_through_a_reload() {
+    let ((east, first), (west, second)) = (serve("east").await, serve("west").await);
+    let config = |more: &str| {
+        let both = process::backends(&[("east", &first.url()), ("west", &second.url())]);
+        [LISTEN, &both, &process::client(KEY), more].concat()
+    };
+    let file = file(&config(""));
+    let mut gateway = Gateway::start_file(&file).await;
+    let admin = gateway.admin().await;
+    post(&format!("{admin}/backends/east/drain"), "").await;
+    post(&format!("{admin}/backends/west/weight"), r#"{"weight": 3}"#).await;
+    post(&format!("{admin}/drain"), "").await;
+    assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
+
+    write(&file, &config("[failover]\nattempts = 2\n"));
+    let status = post(&format!("{admin}/reload"), "").await;
+    assert_eq!(status.status, 200);
+    let status = status.json();
+    assert_eq!((&status["ready"], &status["draining"]), (&json!(false), &json!(true)));
+    assert_eq!(backend(&status, "east")["drained"], true);
+    let west_is = ["weight", "override", "configured_weight"].map(|field| backend(&status, "west")[field].clone());
+    assert_eq!(west_is, [json!(3), json!(3), json!(1)]);
+    assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
+    assert_eq!(gateway.stderr.lines(&["was reloaded"]).len(), 1);
+    let chat = Request::post(format!("{}{CHAT}", gateway.url)).header("api-key", KEY);
+    let chat = chat.header("content-type", "application/json").body(Body::from(HELLO)).unwrap();
+    assert_eq!(send(chat).await.status, 200, "a process that is not ready still serves whoever comes");
+    assert_eq!((east.request_count(), west.request_count()), (0, 1));
+
+    write(&file, &config("[failover]\nattempts = \"two\"\n"));
+    let refused = post(&format!("{admin}/reload"), "").await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("failover.attempts"), "{}", refused.text());
+    assert_eq!(gateway.status().await["ready"], false);
+    assert_eq!(post(&format!("{admin}/undrain"), "").await.json()["ready"], true);
+}
+
+#[tokio::test]
+async fn a_circuit_is_closed_by_hand() {
+    let (east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "").await;
+    let admin = gateway.admin().await;
+    east.faults().push(Fault::throttled_for(Duration::from_secs(50)));
+    let chat = || {
+        let chat = Request::post(format!("{}{CHAT}", gateway.url)).header("api-key", KEY);
+        send(chat.header("content-type", "application/json").body(Body::from(HELLO)).unwrap())
+    };
+    assert_eq!(chat().await.status, 429);
+    assert_eq!(chat().await.status, 429);
+    let closed = post(&format!("{admin}/circuits/east/gpt-4o/close"), "").await.json();
+    assert_eq!(closed["backends"][0]["deployments"][0]["obstacles"], json!([]));
+    assert_eq!(chat().await.status, 200);
+    let status = gateway.status().await;
+    assert!(status["backends"][0]["deployments"][0]["first_content_ms"]["p50"].is_u64(), "{status}");
+}
+
+#[tokio::test]
+async fn what_stands_in_the_way_is_explained_for_a_client() {
+    let ((_east, first), (_west, second)) = (serve("east").await, serve("west").await);
+    let both = process::backends(&[("east", &first.url()), ("west", &second.url())]).replacen(
+        "priority = 0",
+        "geography = \"eu\"\npriority = 0",
+        1,
+    );
+    let more = "geography = \"us\"\nallow = [\"gpt-4o\"]\nroute = { \"best\" = \"gpt-4o\" }\n";
+    let mut gateway = Gateway::start(&[LISTEN, &both, &process::client(KEY), more].concat()).await;
+    let admin = gateway.admin().await;
+    let explained = async |query: &str| {
+        let answer = get(format!("{admin}/explain{query}")).await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        answer.json()
+    };
+    let all = explained("?alias=gpt-4o").await;
+    assert_eq!((&all["candidates"], &all["allowed"], &all["client"]), (&json!(1), &json!(true), &json!(null)));
+    assert_eq!(all["targets"][1]["obstacles"], json!(["others come first"]));
+    let team = explained("?alias=best&client=team").await;
+    assert_eq!((&team["alias"], &team["client"], &team["candidates"]), (&json!("gpt-4o"), &json!("team"), &json!(0)));
+    assert_eq!(team["targets"][0]["obstacles"], json!(["geography is eu, not us"]));
+    assert_eq!(explained("?client=team&alias=gpt%2D5").await["allowed"], false);
+    for (query, status) in [("", 400), ("?alias=", 400), ("?model=x", 400), ("?alias=gpt-4o&client=nobody", 404)] {
+        assert_eq!(get(format!("{admin}/explain{query}")).await.status, status, "{query}");
+    }
+    assert_eq!(post(&format!("{admin}/explain?alias=gpt-4o"), "").await.status, 405);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_changes_nothing() {
+    let (_east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "").await;
+    let admin = gateway.admin().await;
+    let host = admin.strip_prefix("http://").unwrap().to_owned();
+    let own = [format!("http://{host}"), format!("https://{host}")];
+    let elsewhere =
+        ["http://evil.example", "null", "http://127.0.0.1:1", &format!("http://{host}.evil.example"), &host];
+    for order in ["/drain", "/backends/east/drain", "/backends/east/weight", "/circuits/east/gpt-4o/close", "/reload"] {
+        for origin in elsewhere {
+            let request = Request::post(format!("{admin}{order}")).header("origin", origin);
+            assert_eq!(send(request.body(Body::from("{\"weight\":9}")).unwrap()).await.status, 403, "{origin}");
+        }
+        for site in ["cross-site", "same-site", "something-new"] {
+            let request =
+                Request::post(format!("{admin}{order}")).header("sec-fetch-site", site).header("origin", &own[0]);
+            assert_eq!(send(request.body(Body::from("{\"weight\":9}")).unwrap()).await.status, 403, "{site}");
+        }
+    }
+    let status = gateway.status().await;
+    assert_eq!((&status["ready"], &status["backends"][0]["drained"]), (&json!(true), &json!(false)));
+    assert_eq!(status["backends"][0]["override"], json!(null));
+    for origin in &own {
+        let request = Request::post(format!("{admin}/undrain")).header("origin", origin);
+        assert_eq!(send(request.body(Body::empty()).unwrap()).await.status, 200, "{origin}");
+    }
+    for origin in ["http://evil.example", "null"] {
+        let answer = asked(&format!("{admin}/status"), &[("origin", origin)]).await;
+        assert_eq!(answer.status, 403);
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_has_begun_is_not_taken_back() {
+    let (_east, server) = serve("east").await;
+    let config = ["shutdown_delay = \"60s\"\n", LISTEN, &process::backends(&[("east", &server.url())])];
+    let mut gateway = Gateway::start(&[&config.concat(), &*process::client(KEY)].concat()).await;
+    let admin = gateway.admin().await;
+    gateway.signal("TERM").await;
+    gateway.status_becomes("that it is not ready", |status| status["ready"] == false).await;
+    assert_eq!(post(&format!("{admin}/undrain"), "").await.json()["ready"], false);
+    assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Backend, BackendKind, CircuitConfig, Deployment, Endpoint, Release, Thresholds};
+use super::{Backend, BackendKind, CircuitConfig, Deployment, Endpoint, Overrides, Release, Thresholds};
 #[cfg(doc)]
 use crate::pool::Pool;
 
@@ -24,6 +24,8 @@ pub struct PoolBuilder {
     /// Aliases with further names of theirs.
     pub(in crate::pool) names: Vec<(String, String)>,
     pub(in crate::pool) thresholds: Thresholds,
+    /// Taken over from the description before.
+    pub(in crate::pool) overrides: Overrides,
 }
 
 impl PoolBuilder {
@@ -99,7 +101,11 @@ impl PoolBuilder {
         if let Some((field, why)) = self.thresholds.problem() {
             problems.add(format_args!("thresholds.{field}"), why);
         }
-        if problems.0.is_empty() { Ok(Checked { description: self, endpoints }) } else { Err(BuildError(problems.0)) }
+        if problems.0.is_empty() {
+            Ok(Checked { description: self, endpoints })
+        } else {
+            Err(BuildError { problems: problems.0, is_missing: false })
+        }
     }
 }
 
@@ -112,26 +118,47 @@ pub(in crate::pool) struct Checked {
 
 /// What is wrong with the description of a pool: all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuildError(Vec<String>);
+pub struct BuildError {
+    problems: Vec<String>,
+    is_missing: bool,
+}
 
 impl BuildError {
     pub(in crate::pool) fn no_backend(name: &str) -> Self {
-        Self(vec![format!("backend `{name}` is not in the pool")])
+        Self::missing(format!("backend `{name}` is not in the pool"))
+    }
+
+    pub(in crate::pool) fn no_deployment(backend: &str, name: &str) -> Self {
+        Self::missing(format!("backend `{backend}` has no deployment `{name}` in the pool"))
+    }
+
+    pub(in crate::pool) fn weight_above_max(backend: &str) -> Self {
+        Self { problems: vec![format!("weight of backend `{backend}` is above {MAX_WEIGHT}")], is_missing: false }
     }
 
     pub(in crate::pool) fn no_release(alias: &str, model: &str, version: &str) -> Self {
-        Self(vec![format!("release {model} {version} of alias `{alias}` is not in the pool")])
+        Self::missing(format!("release {model} {version} of alias `{alias}` is not in the pool"))
+    }
+
+    fn missing(problem: String) -> Self {
+        Self { problems: vec![problem], is_missing: true }
+    }
+
+    /// Whether something was named that is not in the pool.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        self.is_missing
     }
 
     /// One sentence for each problem.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.problems.iter().map(String::as_str)
     }
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
+        f.write_str(&self.problems.join("; "))
     }
 }
 

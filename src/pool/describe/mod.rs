@@ -7,6 +7,7 @@ mod constraints;
 mod credential;
 mod deployment;
 mod endpoint;
+mod overrides;
 mod priority;
 mod release;
 
@@ -21,5 +22,6 @@ pub use self::deployment::Deployment;
 pub use self::endpoint::Endpoint;
 #[cfg(any(feature = "azure-identity", feature = "client", feature = "entra"))]
 pub(crate) use self::endpoint::is_loopback;
+pub(in crate::pool) use self::overrides::{Override, Overrides};
 pub use self::priority::{Priority, Thresholds};
 pub use self::release::Release;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::azure::stable_hash;
 use crate::pool::describe::{
-    Backend, Checked, CircuitConfig, Credential, Deployment, Endpoint, Place, PoolBuilder, Release,
+    Backend, Checked, CircuitConfig, Credential, Deployment, Endpoint, Override, Place, PoolBuilder, Release,
 };
 use crate::pool::live::{Inner, Live, Names, Resource, Served, Target, TargetSet};
 
@@ -150,8 +150,10 @@ impl Table {
         let all: Arc<HashSet<_>> =
             Arc::new(description.backends.iter().flat_map(|backend| description.names_at(backend)).collect());
         let names = |backend: &Backend| Names { own: description.names_at(backend).collect(), all: all.clone() };
-        let resources: Vec<_> =
-            pairs.into_iter().map(|(backend, endpoint)| maker.resource(backend, endpoint, names(backend))).collect();
+        let resource = |backend: &Backend, endpoint| {
+            maker.resource(backend, endpoint, names(backend), description.overrides.of(&backend.name))
+        };
+        let resources: Vec<_> = pairs.into_iter().map(|(backend, endpoint)| resource(backend, endpoint)).collect();
         let described = || description.backends.iter().zip(&resources);
         let unnamed: Vec<_> = described().map(|(backend, resource)| maker.target(backend, resource, None)).collect();
         let deployed = described().flat_map(|(b, resource)| b.deployments.iter().map(move |d| (b, resource, d)));
@@ -250,7 +252,7 @@ impl<'a> Maker<'a> {
         Self { epoch, circuit, before, next_slot, made: HashMap::new() }
     }
 
-    fn resource(&self, backend: &Backend, endpoint: Endpoint, names: Names) -> Arc<Resource> {
+    fn resource(&self, backend: &Backend, endpoint: Endpoint, names: Names, told: Override) -> Arc<Resource> {
         let known = self.before.and_then(|table| table.find(backend, &endpoint, None));
         let (in_flight, trouble) = match known.map(|target| &target.inner.backend) {
             Some(known) => (known.in_flight.clone(), known.trouble.clone()),
@@ -262,7 +264,9 @@ impl<'a> Maker<'a> {
             endpoint,
             credential: backend.credential.clone(),
             priority: backend.priority,
-            weight: backend.weight,
+            weight: told.weight.unwrap_or(backend.weight),
+            configured_weight: backend.weight,
+            told,
             region: backend.region.as_deref().map(Into::into),
             place: Place { geography: backend.geography.as_deref().map(Into::into), processing: backend.processing },
             names,
@@ -274,12 +278,12 @@ impl<'a> Maker<'a> {
     fn target(&mut self, backend: &Backend, resource: &Arc<Resource>, deployment: Option<&Deployment>) -> Target {
         let name = deployment.map(|d| d.name.as_str());
         let (slot, live) = self.live(backend, resource, name);
-        let weight = deployment.and_then(|d| d.weight).unwrap_or(backend.weight);
+        let weight = deployment.and_then(|d| d.weight).unwrap_or(resource.weight);
         let identity = stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]);
         let inner = Inner {
             priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
             max_in_flight: backend.max_in_flight,
-            drained: backend.weight == 0 || weight == 0,
+            drained: resource.is_drained() || weight == 0,
             pass_through: backend.credential.as_ref().is_some_and(Credential::is_pass_through),
             backend: resource.clone(),
             deployment: deployment.map(|d| Served {

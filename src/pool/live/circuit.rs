@@ -236,6 +236,16 @@ impl Circuit {
         }
     }
 
+    /// Closes at once, whatever kept it open: what is still under way teaches it nothing any more.
+    pub(in crate::pool) fn close_now(&mut self, now: Instant) {
+        if self.failing {
+            self.recovered_at = Some(now);
+        }
+        self.generation += 1;
+        (self.asked_until, self.failed_at) = (None, None);
+        self.close();
+    }
+
     /// Opens for `hint`, or keeps an open circuit open for longer. Never shortens.
     pub(in crate::pool) fn throttle(&mut self, hint: Option<Duration>, now: Instant) {
         self.settle(now);

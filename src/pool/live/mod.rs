@@ -5,6 +5,7 @@ mod circuit;
 pub mod load;
 mod no_target;
 mod permit;
+mod recent;
 mod spread;
 mod state;
 mod target;

@@ -134,7 +134,7 @@ impl Permit {
     pub fn commit(&mut self) {
         let now = Instant::now();
         if let Some((kind, sent)) = self.sent.take() {
-            self.target.live.measure(kind, |latency| latency.sample(now.saturating_duration_since(sent), now));
+            self.target.live.began(kind, now.saturating_duration_since(sent), now);
         }
         self.admission.commit(now);
         self.body = None;

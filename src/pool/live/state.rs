@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::circuit::{Circuit, CircuitState, Failure, Ticket, Verdict};
 use super::load::{Latency, Room, RouteKind};
+use super::recent::Recent;
 use crate::azure::signals::Signals;
 use crate::pool::describe::CircuitConfig;
 
@@ -57,6 +58,7 @@ struct Used {
 struct Load {
     latency: [Latency; 2],
     room: Room,
+    recent: Recent,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +83,7 @@ impl Live {
             name: name.into(),
             epoch,
             circuit: Mutex::new(Watched { circuit: Circuit::new(config), seen: CircuitState::Closed.as_str() }),
-            load: Mutex::new(Load { latency: [latency; 2], room: Room::default() }),
+            load: Mutex::new(Load { latency: [latency; 2], room: Room::default(), recent: Recent::default() }),
             glance: Glance::default(),
             used: Used::default(),
             refused: AtomicU64::new(0),
@@ -163,6 +165,20 @@ impl Live {
         self.show(kind, latency);
     }
 
+    /// An answer began so long after its request was sent.
+    pub(in crate::pool) fn began(&self, kind: RouteKind, took: Duration, now: Instant) {
+        let load = &mut *self.load();
+        load.recent.add(took, now);
+        let latency = &mut load.latency[kind.index()];
+        latency.sample(took, now);
+        self.show(kind, latency);
+    }
+
+    /// The times to first content that half and 95 per cent of the last answers did not exceed.
+    pub(in crate::pool) fn first_content(&self, now: Instant) -> Option<[Duration; 2]> {
+        self.load().recent.percentiles([50, 95], now)
+    }
+
     /// While the figures are locked, so that no older ones are shown last.
     fn show(&self, kind: RouteKind, latency: &Latency) {
         let (estimate, rank) = &self.glance.latency[kind.index()];
@@ -228,6 +244,11 @@ impl Live {
     /// There was no connection to its backend.
     pub(in crate::pool) fn fail(&self, now: Instant) {
         self.change(now, |circuit| circuit.fail(Failure::Unreached, true, now));
+    }
+
+    /// Somebody knows better than what was seen.
+    pub(in crate::pool) fn close(&self, now: Instant) {
+        self.change(now, |circuit| circuit.close_now(now));
     }
 
     pub(in crate::pool) fn failing_since(&self, now: Instant) -> Option<Instant> {

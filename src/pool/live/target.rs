@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::load::LATENCY_DECAY;
 use super::{CircuitState, Live, RouteKind, Trouble};
-use crate::pool::describe::{BackendKind, Credential, Endpoint, Place, Release};
+use crate::pool::describe::{BackendKind, Credential, Endpoint, Override, Place, Release};
 
 /// Less than any part of a place that is meant.
 const ROUNDING: f64 = 1e-6;
@@ -48,7 +48,10 @@ pub(in crate::pool) struct Resource {
     pub(in crate::pool) endpoint: Endpoint,
     pub(in crate::pool) credential: Option<Credential>,
     pub(in crate::pool) priority: u32,
+    /// As it is described, or told beside that.
     pub(in crate::pool) weight: u32,
+    pub(in crate::pool) configured_weight: u32,
+    pub(in crate::pool) told: Override,
     pub(in crate::pool) region: Option<Box<str>>,
     pub(in crate::pool) place: Place,
     pub(in crate::pool) names: Names,
@@ -60,6 +63,13 @@ pub(in crate::pool) struct Resource {
 pub(in crate::pool) struct Names {
     pub(in crate::pool) own: HashSet<Arc<str>>,
     pub(in crate::pool) all: Arc<HashSet<Arc<str>>>,
+}
+
+impl Resource {
+    /// Whether none of its targets gets anything new.
+    pub(in crate::pool) const fn is_drained(&self) -> bool {
+        self.told.is_drained || self.weight == 0
+    }
 }
 
 impl Names {

@@ -4,4 +4,4 @@ mod explain;
 mod status;
 
 pub use self::explain::{Explained, Explanation, Obstacle};
-pub use self::status::{BackendStatus, DeploymentStatus, PoolStatus, ReleaseStatus};
+pub use self::status::{BackendStatus, DeploymentStatus, FirstContent, PoolStatus, ReleaseStatus};

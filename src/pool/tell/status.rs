@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use crate::pool::find::{Pool, Query, Table};
 use crate::pool::live::{CircuitState, Resource, Target, ceil_ms};
 
 /// The pool at one moment. Serialises to the JSON of the status page; holds no endpoint and no credential.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PoolStatus {
     /// Whether any backend could serve.
@@ -40,7 +41,7 @@ pub struct ReleaseStatus {
 }
 
 /// One backend of a [`PoolStatus`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct BackendStatus {
     /// The configured name.
@@ -51,9 +52,14 @@ pub struct BackendStatus {
     pub geography: Option<String>,
     /// Lower is tried first.
     pub priority: u32,
-    /// The share inside the priority group; 0 is drained.
+    /// The share inside the priority group that holds now; 0 is drained.
     pub weight: u32,
-    /// Whether it gets nothing new.
+    /// The weight that was [set](Pool::set_weight) beside the description, if one was.
+    #[serde(rename = "override")]
+    pub weight_override: Option<u32>,
+    /// The weight of the description.
+    pub configured_weight: u32,
+    /// Whether it gets nothing new, by its weight or because it was [drained](Pool::drain).
     pub drained: bool,
     /// Requests now, streams counted to their end.
     pub in_flight: u32,
@@ -68,7 +74,7 @@ pub struct BackendStatus {
 }
 
 /// One deployment of a [`BackendStatus`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DeploymentStatus {
     /// The deployment's name on the backend.
@@ -79,23 +85,51 @@ pub struct DeploymentStatus {
     pub model: String,
     /// The model's version, if it was told.
     pub version: Option<String>,
+    /// Lower is tried first.
+    pub priority: u32,
+    /// The share inside the priority group that holds now.
+    pub weight: u32,
     /// `closed`, `open` or `half-open`.
     pub circuit: &'static str,
     /// Milliseconds until a request will be sent again, while the circuit is open.
     pub reopens_in_ms: Option<u64>,
     /// Requests now.
     pub in_flight: u32,
+    /// Requests that its backend may have at a time, if there is a limit.
+    pub max_in_flight: Option<u32>,
+    /// How much of it is used, from 0 to 1: by its own last report, or as requests in flight of those that its backend may have,
+    /// whichever is more; `None` when neither is known.
+    pub utilization: Option<f64>,
     /// Attempts sent since the start.
     pub requests: u64,
     /// 429 answers among them.
     pub throttled: u64,
     /// Failures among them: 5xx, timeouts, broken and refused connections.
     pub failures: u64,
+    /// How long answers took to begin.
+    pub first_content_ms: FirstContent,
     /// Answers among them that Azure itself had another deployment of the resource give.
     pub spilled_over_by_azure: u64,
     /// What stands between it and the next request for the alias, a client's own demands aside, in the words of
     /// [`Pool::explain`](crate::pool::Pool::explain); empty for a candidate.
     pub obstacles: Vec<String>,
+}
+
+/// Milliseconds to the first content of answers, streamed or whole, as of the last 256 within ten minutes; `None` without any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct FirstContent {
+    /// Half of the answers were not slower.
+    pub p50: Option<u64>,
+    /// 95 per cent were not.
+    pub p95: Option<u64>,
+}
+
+impl FirstContent {
+    fn of(target: &Target, now: Instant) -> Self {
+        let ms = |took: Duration| u64::try_from(took.as_millis()).ok();
+        target.live.first_content(now).map_or_else(Self::default, |[p50, p95]| Self { p50: ms(p50), p95: ms(p95) })
+    }
 }
 
 impl Pool {
@@ -138,7 +172,9 @@ impl Resource {
             geography: self.place.geography.as_deref().map(str::to_owned),
             priority: self.priority,
             weight: self.weight,
-            drained: self.weight == 0,
+            weight_override: self.told.weight,
+            configured_weight: self.configured_weight,
+            drained: self.is_drained(),
             in_flight: self.in_flight.load(Relaxed),
             identity: self.identity(own().any(|target| target.live.refuses_token(now))),
             last_error: trouble.as_ref().map(|(cause, _)| cause.clone()),
@@ -169,12 +205,17 @@ impl Target {
             alias: served.alias.to_string(),
             model: served.model.to_string(),
             version: served.version.as_deref().map(str::to_owned),
+            priority: self.priority(),
+            weight: self.weight(),
             circuit: state.as_str(),
             reopens_in_ms,
             in_flight: self.in_flight(),
+            max_in_flight: Some(self.inner.max_in_flight).filter(|max| *max > 0),
+            utilization: self.utilization(now).map(to_thousandths),
             requests: live.counters.requests.load(Relaxed),
             throttled: live.counters.throttled.load(Relaxed),
             failures: live.counters.failures.load(Relaxed),
+            first_content_ms: FirstContent::of(self, now),
             spilled_over_by_azure: live.counters.spilled_over_by_azure.load(Relaxed),
             obstacles: match explained.get(&(self.slot(), served.alias.clone())) {
                 Some(explained) => explained.obstacles().iter().map(Obstacle::to_string).collect(),
@@ -182,4 +223,8 @@ impl Target {
             },
         })
     }
+}
+
+fn to_thousandths(share: f64) -> f64 {
+    (share * 1_000.0).round() / 1_000.0
 }

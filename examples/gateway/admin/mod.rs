@@ -1,0 +1,84 @@
+//! The admin listener: probes, status, and what an operator changes.
+//!
+//! It is not for clients, and not for pages that somebody who can reach it happens to look at: a request must have been meant
+//! for it by the name that it was sent to, and must not come from another site.
+
+mod answers;
+mod explain;
+mod guard;
+mod orders;
+mod steering;
+
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use tower::BoxError;
+use tower_azure_openai::body::Body;
+use tower_azure_openai::meter::Ledger;
+use tower_azure_openai::metrics::MetricsRecorder;
+
+use self::explain::Clients;
+use self::guard::Guard;
+use self::orders::Order;
+pub(crate) use self::steering::{Reloaded, Steered, Steering};
+use crate::config::Config;
+use crate::{metrics, usage};
+
+/// Answers what is asked of the admin listener.
+pub(crate) struct Admin {
+    guard: Guard,
+    clients: Clients,
+    steering: Steering,
+    ledger: Ledger,
+    metrics: MetricsRecorder,
+}
+
+impl Admin {
+    pub(crate) fn new(config: &Config, steering: Steering, ledger: Ledger, metrics: MetricsRecorder) -> Self {
+        Self { guard: Guard::new(config), clients: Clients::new(config), steering, ledger, metrics }
+    }
+
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
+        let path = request.uri().path();
+        if let Err((status, why)) = self.guard.check(&request) {
+            return answers::text(status, why);
+        }
+        if !matches!(path, "/livez" | "/readyz") && !self.guard.is_authorised(&request) {
+            let mut answer = answers::text(StatusCode::UNAUTHORIZED, "admin_token is asked for, as a bearer token\n");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return answer;
+        }
+        if Order::at(path).is_some() {
+            return self.follow(request).await;
+        }
+        self.read(&request)
+    }
+
+    async fn follow<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Error: Into<BoxError>>,
+    {
+        if request.method() != Method::POST {
+            return answers::not_allowed("POST");
+        }
+        let (head, body) = request.into_parts();
+        let Some(order) = Order::at(head.uri.path()) else { return answers::text(StatusCode::NOT_FOUND, "") };
+        match order.follow(&self.steering, body).await {
+            Ok(()) => self.steering.current().health.answer(&Method::GET, "/status"),
+            Err((status, why)) => answers::text(status, why),
+        }
+    }
+
+    fn read<B>(&self, request: &Request<B>) -> Response<Body> {
+        let (method, query) = (request.method(), request.uri().query().unwrap_or_default());
+        match request.uri().path() {
+            metrics::PATH => metrics::answer(&self.metrics, request),
+            usage::PATH => usage::answer(&self.ledger, method, query),
+            explain::PATH if !matches!(*method, Method::GET | Method::HEAD) => answers::not_allowed("GET, HEAD"),
+            explain::PATH => self.clients.answer(&self.steering.current().pool, query),
+            path => self.steering.current().health.answer(method, path),
+        }
+    }
+}

@@ -23,7 +23,7 @@ use tower_azure_openai::health::{Health, PROBE};
 use tower_azure_openai::observe::ObserveLayer;
 
 use crate::accept::{Accepted, Door};
-use crate::admin::{Admin, Steered, Steering};
+use crate::admin::{Admin, History, Steered, Steering};
 use crate::answer::Watched;
 use crate::config::tls::Tls;
 use crate::config::{Config, Problems};
@@ -65,6 +65,7 @@ pub(crate) async fn serve(
         current: Arc::new(ArcSwap::from_pointee(Current::new(&config, &wired, health, &steering))),
         websockets: WebSockets::default(),
         steering,
+        history: wired.history.clone(),
     };
 
     let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -74,6 +75,7 @@ pub(crate) async fn serve(
     if let (Some(admin), Some(url)) = (admin, &admin_url) {
         output::print(&format!("admin on {url}"));
         tokio::spawn(serve_admin(Door::for_admin(admin), front.clone()));
+        tokio::spawn(wired.history.clone().keep(front.steering.clone()));
     }
     greet(&url, admin_url.as_deref());
 
@@ -93,6 +95,10 @@ pub(crate) async fn serve(
             Some(reloaded) = wanted.recv() => reloads.begin(Some(reloaded)),
             (read, waiting) = reloads.next() => {
                 let done = reload(read, &config, latest.as_ref().unwrap_or(&config), &wired, &front);
+                wired.history.note("The configuration", match &done {
+                    Ok(_) => "was reloaded".to_owned(),
+                    Err(problems) => format!("was not reloaded: {problems}"),
+                });
                 let told = done.map(|(next, read)| (wired, latest) = (next, Some(read)));
                 // Whoever asked may have left.
                 waiting.into_iter().for_each(|reloaded| drop(reloaded.send(told.clone())));
@@ -203,7 +209,13 @@ impl Current {
     fn new(config: &Config, wired: &Wired, health: Health, steering: &Steering) -> Self {
         Self {
             gateway: wired.gateway.clone(),
-            admin: Admin::new(config, steering.clone(), wired.kept.ledger(), wired.metrics.clone()),
+            admin: Admin::new(
+                config,
+                steering.clone(),
+                wired.history.clone(),
+                wired.kept.ledger(),
+                wired.metrics.clone(),
+            ),
             health,
             observe: wired.observe.clone(),
             patience: Patience { head: config.timeouts.head, write: config.timeouts.write },
@@ -231,6 +243,7 @@ struct Front {
     current: Arc<ArcSwap<Current>>,
     websockets: WebSockets,
     steering: Steering,
+    history: History,
 }
 
 impl Front {
@@ -239,6 +252,7 @@ impl Front {
     fn is_told_to_close(&self, closing: &mut Option<Instant>) -> bool {
         let current = self.current.load();
         self.steering.stop();
+        self.history.note("This process", "was told to end");
         if closing.is_some() || current.shutdown_delay.is_zero() {
             return true;
         }

@@ -29,6 +29,7 @@ use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 use tower_azure_openai::{Error, ErrorKind};
 
 use crate::access_log::AccessLog;
+use crate::admin::History;
 use crate::config::aliases;
 use crate::config::backends;
 use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
@@ -43,6 +44,7 @@ pub(crate) struct Wired {
     pub(crate) gateway: Gateway,
     pub(crate) observe: ObserveLayer,
     pub(crate) metrics: MetricsRecorder,
+    pub(crate) history: History,
     pub(crate) pool: Pool,
     pub(crate) kept: Kept,
     identities: Identities,
@@ -60,10 +62,12 @@ impl Wired {
             None => description.build()?,
         };
         let metrics = before.map_or_else(|| MetricsRecorder::new(pool.clone()), |before| before.metrics.clone());
+        let history = before.map_or_else(History::default, |before| before.history.clone());
         let observe = ObserveLayer::new().add_recorder(AccessLog).add_recorder(metrics.clone());
+        let observe = observe.add_recorder(history.clone());
         let observe = observe.backend_headers(config.telemetry.backend_header);
         let gateway = gateway(config, pool.clone(), &kept, observe.clone())?;
-        Ok(Self { gateway, observe, metrics, pool, kept, identities })
+        Ok(Self { gateway, observe, metrics, history, pool, kept, identities })
     }
 }
 

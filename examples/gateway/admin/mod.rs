@@ -1,4 +1,4 @@
-//! The admin listener: probes, status, and what an operator changes.
+//! The admin listener: probes, status and its page, and what an operator changes.
 //!
 //! It is not for clients, and not for pages that somebody who can reach it happens to look at: a request must have been meant
 //! for it by the name that it was sent to, and must not come from another site.
@@ -6,7 +6,9 @@
 mod answers;
 mod explain;
 mod guard;
+mod history;
 mod orders;
+mod page;
 mod steering;
 
 use http::header::WWW_AUTHENTICATE;
@@ -18,23 +20,33 @@ use tower_azure_openai::metrics::MetricsRecorder;
 
 use self::explain::Clients;
 use self::guard::Guard;
+pub(crate) use self::history::History;
 use self::orders::Order;
 pub(crate) use self::steering::{Reloaded, Steered, Steering};
 use crate::config::Config;
 use crate::{metrics, usage};
+
+const HISTORY: &str = "/history";
 
 /// Answers what is asked of the admin listener.
 pub(crate) struct Admin {
     guard: Guard,
     clients: Clients,
     steering: Steering,
+    history: History,
     ledger: Ledger,
     metrics: MetricsRecorder,
 }
 
 impl Admin {
-    pub(crate) fn new(config: &Config, steering: Steering, ledger: Ledger, metrics: MetricsRecorder) -> Self {
-        Self { guard: Guard::new(config), clients: Clients::new(config), steering, ledger, metrics }
+    pub(crate) fn new(
+        config: &Config,
+        steering: Steering,
+        history: History,
+        ledger: Ledger,
+        metrics: MetricsRecorder,
+    ) -> Self {
+        Self { guard: Guard::new(config), clients: Clients::new(config), steering, history, ledger, metrics }
     }
 
     pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
@@ -45,7 +57,11 @@ impl Admin {
         if let Err((status, why)) = self.guard.check(&request) {
             return answers::text(status, why);
         }
-        if !matches!(path, "/livez" | "/readyz") && !self.guard.is_authorised(&request) {
+        let is_authorised = self.guard.is_authorised(&request);
+        if path == "/" {
+            return page::answer(request.method(), is_authorised);
+        }
+        if !matches!(path, "/livez" | "/readyz") && !is_authorised {
             let mut answer = answers::text(StatusCode::UNAUTHORIZED, "admin_token is asked for, as a bearer token\n");
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
@@ -65,8 +81,14 @@ impl Admin {
         }
         let (head, body) = request.into_parts();
         let Some(order) = Order::at(head.uri.path()) else { return answers::text(StatusCode::NOT_FOUND, "") };
+        let told = order.told();
         match order.follow(&self.steering, body).await {
-            Ok(()) => self.steering.current().health.answer(&Method::GET, "/status"),
+            Ok(()) => {
+                if let Some((about, text)) = told {
+                    self.history.note(about, text);
+                }
+                self.steering.current().health.answer(&Method::GET, "/status")
+            }
             Err((status, why)) => answers::text(status, why),
         }
     }
@@ -76,7 +98,10 @@ impl Admin {
         match request.uri().path() {
             metrics::PATH => metrics::answer(&self.metrics, request),
             usage::PATH => usage::answer(&self.ledger, method, query),
-            explain::PATH if !matches!(*method, Method::GET | Method::HEAD) => answers::not_allowed("GET, HEAD"),
+            HISTORY | explain::PATH if !matches!(*method, Method::GET | Method::HEAD) => {
+                answers::not_allowed("GET, HEAD")
+            }
+            HISTORY => answers::json(StatusCode::OK, &self.history.tell()),
             explain::PATH => self.clients.answer(&self.steering.current().pool, query),
             path => self.steering.current().health.answer(method, path),
         }

@@ -47,6 +47,22 @@ impl<'a> Order<'a> {
         })
     }
 
+    /// About whom what is to be told of it; what a reload came to is told by the reload.
+    pub(super) fn told(&self) -> Option<(String, &'static str)> {
+        let process = || "This process".to_owned();
+        Some(match self {
+            Self::CloseCircuit { backend, deployment } => {
+                (format!("{backend}/{deployment}"), "had its circuit closed by an operator")
+            }
+            Self::Drain => (process(), "was drained by an operator"),
+            Self::DrainBackend(name) => (name.to_string(), "was drained by an operator"),
+            Self::Reload => return None,
+            Self::Undrain => (process(), "was undrained by an operator"),
+            Self::UndrainBackend(name) => (name.to_string(), "was undrained by an operator"),
+            Self::Weigh(name) => (name.to_string(), "was weighed by an operator"),
+        })
+    }
+
     /// Follows it.
     pub(super) async fn follow<B>(self, steering: &Steering, body: B) -> Result<(), Refusal>
     where
@@ -57,8 +73,10 @@ impl<'a> Order<'a> {
             _ => None,
         };
         let done = match &self {
-            Self::Drain => return Ok(steering.drain(true)),
-            Self::Undrain => return Ok(steering.drain(false)),
+            Self::Drain | Self::Undrain => {
+                steering.drain(self == Self::Drain);
+                return Ok(());
+            }
             Self::Reload => return steering.reload().await.map_err(|problems| (StatusCode::BAD_REQUEST, problems)),
             Self::DrainBackend(name) => steering.current().pool.drain(name),
             Self::UndrainBackend(name) => steering.current().pool.undrain(name),

@@ -23,7 +23,6 @@ use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::azure::operation::Surface;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
@@ -64,7 +63,6 @@ fn main() -> Result<(), BoxError> {
     let session = StickySessionLayer::new(pool.clone());
     let failover = FailoverLayer::new();
     let select = SelectBackendLayer::new(pool.clone());
-    let circuit = CircuitBreakerLayer::adopting();
     let stream_commit = StreamCommitLayer::new();
     let forward = ForwardLayer::new();
     let reissue = ReissueCredentialsLayer::new();
@@ -88,8 +86,6 @@ fn main() -> Result<(), BoxError> {
     report.row(&mut criterion, "+ failover", stack.clone().service(NoOp));
     let stack = stack.layer(select);
     report.row(&mut criterion, "+ select", stack.clone().service(NoOp));
-    let stack = stack.layer(circuit);
-    report.row(&mut criterion, "+ circuit", stack.clone().service(NoOp));
     let stack = stack.layer(stream_commit);
     report.row(&mut criterion, "+ stream commit", stack.clone().service(NoOp));
     let stack = stack.layer(forward);

@@ -13,7 +13,6 @@ use tower::util::MapResponseLayer;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
 use tower_azure_openai::forward::ForwardLayer;
@@ -63,7 +62,6 @@ async fn main() -> Result<(), BoxError> {
         // Two attempts at most, and one retry for every ten requests on top of the reserve.
         .layer(FailoverLayer::new().attempts(2).budget(RetryBudget::new(0.1)))
         .layer(SelectBackendLayer::new(pool()?).with_policy(Weighted::default()))
-        .layer(CircuitBreakerLayer::adopting())
         .layer(ForwardLayer::new())
         .layer(ReissueCredentialsLayer::new())
         .service(azure);

@@ -16,7 +16,6 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
@@ -49,7 +48,6 @@ fn gateway(ptu: &SimulatedBackend, paygo: &SimulatedBackend) -> Result<impl Chat
         .layer(RespondLayer::new())
         .layer(FailoverLayer::new())
         .layer(SelectBackendLayer::new(pool).with_policy(prefer_provisioned))
-        .layer(CircuitBreakerLayer::adopting())
         .layer(ForwardLayer::new())
         .service(azure))
 }

@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
@@ -32,7 +31,6 @@ fn app(pool: Pool, client: HttpClient) -> Router {
         .layer(InspectLayer::new())
         .layer(FailoverLayer::new())
         .layer(SelectBackendLayer::new(pool))
-        .layer(CircuitBreakerLayer::adopting())
         .layer(ForwardLayer::new())
         .layer(ReissueCredentialsLayer::new())
         .service(client);

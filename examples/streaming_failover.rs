@@ -11,7 +11,6 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
@@ -43,7 +42,6 @@ async fn main() -> Result<(), BoxError> {
         .layer(InspectLayer::new())
         .layer(FailoverLayer::new())
         .layer(SelectBackendLayer::new(pool.clone()))
-        .layer(CircuitBreakerLayer::adopting())
         .layer(StreamCommitLayer::new())
         .layer(ForwardLayer::new())
         .service(azure);

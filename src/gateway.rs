@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Outermost first: observe, respond, front door, upgrade, terminate credentials, shed, inspect, check the api-version, authorise, hold
-//! to limits, meter, list models, guard ownership, keep sessions, fail over, select, circuit breaker, stream commit, forward, re-issue credentials.
+//! to limits, meter, list models, guard ownership, keep sessions, fail over, select, stream commit, forward, re-issue credentials.
 //! Each has a setter that takes the same layer with other settings. Layers of your own have places:
 //!
 //! | place | stands | sees |
@@ -55,7 +55,6 @@ use tower_service::Service;
 use crate::api_version::ApiVersionLayer;
 use crate::authorize::AuthorizeLayer;
 use crate::body::Body;
-use crate::circuit::CircuitBreakerLayer;
 use crate::failover::FailoverLayer;
 use crate::forward::ForwardLayer;
 use crate::front_door::FrontDoorLayer;
@@ -63,7 +62,7 @@ use crate::inspect::InspectLayer;
 use crate::limit::{ClientLimitLayer, MemoryLimits};
 use crate::meter::MeterUsageLayer;
 use crate::models::ListModelsLayer;
-use crate::observe::{self, ObserveAttemptsLayer, ObserveLayer};
+use crate::observe::{self, ObserveLayer};
 use crate::ownership::OwnershipLayer;
 use crate::pool::{BoxFuture, Pool};
 use crate::reissue::ReissueCredentialsLayer;
@@ -107,7 +106,6 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
             ownership: None,
             session: Some(StickySessionLayer::new(pool)),
             failover: FailoverLayer::new(),
-            circuit: CircuitBreakerLayer::adopting(),
             stream_commit: StreamCommitLayer::new(),
             forward: ForwardLayer::new(),
         },
@@ -143,7 +141,6 @@ struct Usual {
     ownership: Option<OwnershipLayer>,
     session: Option<StickySessionLayer>,
     failover: FailoverLayer,
-    circuit: CircuitBreakerLayer,
     stream_commit: StreamCommitLayer,
     forward: ForwardLayer,
 }
@@ -174,7 +171,7 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
         Builder { usual, terminate, around_answers, before_clients, after_inspection, select, before_backends: layer }
     }
 
-    /// Chooses targets by another policy.
+    /// Chooses targets by another policy, or reads errors in another way.
     pub fn select<Q>(self, layer: SelectBackendLayer<Q>) -> Builder<T, Q, R, B, A, N> {
         let Self { usual, terminate, around_answers, before_clients, after_inspection, before_backends, .. } = self;
         Builder { usual, terminate, around_answers, before_clients, after_inspection, select: layer, before_backends }
@@ -263,12 +260,6 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
         self
     }
 
-    /// Learns from outcomes with other settings.
-    pub fn circuit(mut self, layer: CircuitBreakerLayer) -> Self {
-        self.usual.circuit = layer;
-        self
-    }
-
     /// Holds streams for their first content with other settings.
     pub fn stream_commit(mut self, layer: StreamCommitLayer) -> Self {
         self.usual.stream_commit = layer;
@@ -300,8 +291,6 @@ type Attempts<P, N> = (
     Optional<StickySessionLayer>,
     FailoverLayer,
     SelectBackendLayer<P>,
-    ObserveAttemptsLayer,
-    CircuitBreakerLayer,
     StreamCommitLayer,
     ForwardLayer,
     N,
@@ -354,8 +343,6 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
             optional(usual.session),
             usual.failover,
             self.select,
-            ObserveAttemptsLayer::new(),
-            usual.circuit,
             usual.stream_commit,
             usual.forward,
             self.before_backends,

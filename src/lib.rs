@@ -17,8 +17,7 @@
 //!   │  ownership   optional: a client reaches only what it made
 //!   │  session     where is the state that it refers to? learns ids from answers, inserts Pin
 //!   │  failover    one attempt after the other, each on another target
-//!   │  select      chooses the target of this attempt and takes its permit
-//!   │  circuit     learns from the outcome
+//!   │  select      chooses the target of this attempt, takes its permit, and learns from the outcome
 //!   │  commit      (`stream_commit`) holds a streamed 200 until its first content
 //!   │  forward     the request as the target wants it, the answer as the client may see it
 //!   │  reissue     the target's own key or token
@@ -33,16 +32,16 @@
 //!
 //! - [`gateway::builder`]: the whole stack in one call.
 //! - [`pool::Pool::builder`]: which backends there are, and what they serve.
-//! - [`failover`], [`select`], [`circuit`]: the way of a request from one refusal to the next target.
+//! - [`failover`], [`select`]: the way of a request from one refusal to the next target.
+//! - [`circuit`]: a circuit breaker for a single service, without any of the others.
 //! - `testkit` (feature): simulated backends for tests of your own.
 //!
 //! The README has a quick start for each of the three uses: embed in an axum service, assemble a gateway, test a policy.
 //!
 //! # Order
 //!
-//! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt, and [`circuit`]
-//! below it, where it adopts the permit that selection took; [`stream_commit`] belongs below [`circuit`], which learns from what
-//! a refused stream becomes. [`terminate`] stands above everything that looks at the client, [`inspect`] above [`session`] and
+//! Outermost first, as above. [`failover`] must stand above [`select`], which chooses anew for every attempt; [`stream_commit`]
+//! belongs below [`select`], which learns from what a refused stream becomes. [`terminate`] stands above everything that looks at the client, [`inspect`] above [`session`] and
 //! [`failover`], which can only search and repeat bodies that are in hand, and [`session`] above [`failover`], which follows its
 //! pins. [`forward`] stands below all that read the client's request or the
 //! backend's answer, and [`reissue`] below it, next to the client, so that nothing in between ever sees a backend's credential. `upgrade` stands
@@ -65,7 +64,8 @@
 //! | [`models`], [`session`] below [`failover`], or anything above it below [`select`] | refusals that look like failures of a backend |
 //! | [`failover`] below [`select`] | every attempt at the same target |
 //! | [`stream_commit`] above [`failover`], [`select`] or [`circuit`] | failed streams that count as successes |
-//! | [`circuit`] above [`select`], or below [`reissue`] | circuits that learn nothing, or the wrong thing |
+//! | [`circuit`] below [`select`], or between it and [`failover`] | one circuit for all targets |
+//! | [`circuit`] below [`stream_commit`] or [`reissue`] | a circuit that learns the wrong thing |
 //! | [`forward`] or [`reissue`] above [`select`], or left out | requests that lead nowhere, targets that are shown no key |
 //!
 //! In no order does a credential of the client go to a target: selection itself takes it off.
@@ -88,6 +88,7 @@
 mod account;
 mod answer;
 pub mod api_version;
+mod attempt;
 pub mod authorize;
 pub mod azure;
 pub mod body;

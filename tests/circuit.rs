@@ -1,4 +1,4 @@
-//! The circuit breaker from outside: below selection, where it adopts permits, and alone around one service.
+//! Circuits from outside: those of targets, which selection keeps, and the breaker alone around one service.
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::io;
@@ -44,7 +44,7 @@ fn pool(backends: impl IntoIterator<Item = Backend>) -> Pool {
     backends.into_iter().fold(Pool::builder(), PoolBuilder::add_backend).build().unwrap()
 }
 
-/// Selection and the circuit breaker above a service.
+/// Selection above a service.
 fn above<S, B>(pool: &Pool, service: S) -> Gateway
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -54,9 +54,8 @@ where
     B::Error: Into<BoxError>,
 {
     let stack = ServiceBuilder::new()
-        .map_response(|answer: Response<select::ResponseBody<circuit::ResponseBody>>| answer.map(Body::new))
+        .map_response(|answer: Response<select::ResponseBody>| answer.map(Body::new))
         .layer(SelectBackendLayer::new(pool.clone()))
-        .layer(CircuitBreakerLayer::adopting())
         .layer(ForwardLayer::new())
         .service(service);
     Gateway::new(stack)
@@ -682,16 +681,6 @@ async fn clones_and_services_of_one_layer_share_the_circuit() {
     let service = || layer.clone().layer_on(service_fn(async |_: Request<Body>| throttled("300")));
     service().call(Request::new(Body::empty())).await.unwrap();
     assert!(service().call(Request::new(Body::empty())).await.is_err());
-}
-
-#[tokio::test]
-async fn without_a_permit_requests_pass_unwatched() {
-    let service = service_fn(async |_: Request<Body>| throttled("300"));
-    let mut service = CircuitBreakerLayer::adopting().layer_on(service);
-    for _ in 0..10 {
-        let answer = service.call(Request::new(Body::empty())).await.unwrap();
-        assert_eq!(Attempt::of(&answer).outcome, Some(Outcome::Throttled { hint: Some(ms(300)) }));
-    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, advance};
 use tower::{BoxError, Layer as _, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::context::{Attempt, AttemptFailed, Attempts, Client};
+use tower_azure_openai::context::{Attempt, AttemptFailed, Client, Tried};
 use tower_azure_openai::failover::{Condition, FailoverLayer, RetryBudget};
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
@@ -309,9 +309,9 @@ mod fleets {
     #[tokio::test(start_paused = true)]
     async fn the_budget_bounds_what_a_storm_adds() {
         const REQUESTS: usize = 1_000;
-        let fleet = Fleet::new(4);
+        // Circuits that open would end the storm by themselves.
+        let fleet = Fleet::undaunted(4);
         (0..4).for_each(|i| fleet.always(i, Fault::status(500)));
-        // Without circuits, which would end the storm by themselves.
         let stack = ServiceBuilder::new()
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(fleet.pool.clone()))
@@ -328,9 +328,9 @@ mod fleets {
 
     #[tokio::test(start_paused = true)]
     async fn one_client_cannot_spend_the_budget_of_all() {
-        let fleet = Fleet::new(2);
+        // A circuit that opens would spare the first backend.
+        let fleet = Fleet::undaunted(2);
         fleet.always(0, Fault::status(500));
-        // Without circuits, which would spare the first backend.
         let stack = ServiceBuilder::new()
             .layer(FailoverLayer::new().budget(RetryBudget::new(0.0)))
             .layer(SelectBackendLayer::new(fleet.pool.clone()))
@@ -905,8 +905,8 @@ mod extensions {
         let (log, pool) = (seen.clone(), fleet.pool.clone());
         let inner = service_fn(move |request: Request<Body>| {
             let mine = request.extensions().get::<Mine>().cloned();
-            let attempts = request.extensions().get::<Attempts>().map(Attempts::sent);
-            log.lock().unwrap().push((mine, attempts, request.headers().contains_key("x-mine")));
+            let sent = request.extensions().get::<Tried>().map(Tried::sent);
+            log.lock().unwrap().push((mine, sent, request.headers().contains_key("x-mine")));
             async { Ok::<_, AttemptFailed>(answer(500)) }
         });
         let service = ServiceBuilder::new()
@@ -914,16 +914,16 @@ mod extensions {
             .layer(SelectBackendLayer::new(pool))
             .layer(ForwardLayer::new().headers(["x-mine"]).unwrap())
             .service(inner);
-        let attempts = Attempts::new();
         let mut request = chat();
         request.headers_mut().insert("x-mine", "1".parse().unwrap());
         request.extensions_mut().insert(Mine("theirs"));
-        request.extensions_mut().insert(attempts.clone());
-        assert_eq!(service.oneshot(request).await.unwrap().status(), 500);
+        let answer = service.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 500);
         let mine = || Some(Mine("theirs"));
         assert_eq!(*seen.lock().unwrap(), [(mine(), Some(1), true), (mine(), Some(2), true), (mine(), Some(3), true)]);
-        assert_eq!(attempts.sent(), 3, "who put it there can read it");
-        assert_eq!(attempts.last().unwrap().backend(), "b2");
+        let last = Attempt::of(&answer);
+        assert_eq!(last.number, 3, "the answer tells it");
+        assert_eq!(last.target.unwrap().backend(), "b2");
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 9] = [
     &["error"],
     &["refusable"],
     &["context"],
-    &["answer", "client", "directory"],
+    &["answer", "attempt", "client", "directory"],
     LAYERS,
     &["gateway", "health"],
     &["testkit"],

@@ -27,7 +27,7 @@ use tower_azure_openai::limit::{ClientLimitLayer, MemoryLimits};
 use tower_azure_openai::meter::MeterUsageLayer;
 use tower_azure_openai::models::ListModelsLayer;
 use tower_azure_openai::ownership::OwnershipLayer;
-use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool, Target};
+use tower_azure_openai::pool::{Backend, CircuitConfig, Credential, Deployment, Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
@@ -57,9 +57,9 @@ const LAYERS: [&str; 18] = [
     "ListModelsLayer",
     "OwnershipLayer",
     "StickySessionLayer",
+    "CircuitBreakerLayer",
     "FailoverLayer",
     "SelectBackendLayer",
-    "CircuitBreakerLayer",
     "StreamCommitLayer",
     "ForwardLayer",
     "ReissueCredentialsLayer",
@@ -109,7 +109,7 @@ impl World {
             "StickySessionLayer" => boxed(StickySessionLayer::new(pool()).store(self.store.clone()).layer(inner)),
             "FailoverLayer" => boxed(FailoverLayer::new().layer(inner)),
             "SelectBackendLayer" => boxed(SelectBackendLayer::new(pool()).layer(inner)),
-            "CircuitBreakerLayer" => boxed(CircuitBreakerLayer::adopting().layer(inner)),
+            "CircuitBreakerLayer" => boxed(CircuitBreakerLayer::new("alone", CircuitConfig::default()).layer(inner)),
             "StreamCommitLayer" => boxed(StreamCommitLayer::new().layer(inner)),
             "ForwardLayer" => boxed(ForwardLayer::new().layer(inner)),
             "ReissueCredentialsLayer" => boxed(ReissueCredentialsLayer::new().layer(inner)),
@@ -422,8 +422,8 @@ async fn whoever_reads_errors_otherwise_does_not_blame_a_backend() {
     let world = World::new();
     let unknown = |_: &(dyn std::error::Error + 'static)| Outcome::Unknown;
     let inner = world.layer("TerminateCredentialsLayer", world.network());
-    let circuit = CircuitBreakerLayer::adopting().classify(unknown);
-    let layers = (FailoverLayer::new().classify(unknown), SelectBackendLayer::new(world.pool.clone()), circuit);
+    let select = SelectBackendLayer::new(world.pool.clone()).classify(unknown);
+    let layers = (FailoverLayer::new().classify(unknown), select);
     let stack = boxed(layers.layer(inner));
     for _ in 0..30 {
         let error = stack.clone().oneshot(request("chat")).await.unwrap_err();

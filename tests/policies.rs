@@ -10,7 +10,6 @@ use tokio::time::{Instant, advance};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Route;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::load::{DEFAULT_LATENCY, FAILURE_PENALTY, SIGNAL_LIFETIME};
@@ -494,7 +493,6 @@ mod through_the_layers {
         });
         let service = ServiceBuilder::new()
             .layer(SelectBackendLayer::new(pool.clone()).with_policy(LeastLoad::default()))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(ForwardLayer::new())
             .service(backend);
         for (query, route) in [("?slow", route()), ("", streamed())] {
@@ -537,7 +535,6 @@ mod streams {
         });
         let service = ServiceBuilder::new()
             .layer(SelectBackendLayer::new(pool.clone()))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(StreamCommitLayer::new())
             .layer(ForwardLayer::new())
             .service(backend);
@@ -636,7 +633,6 @@ mod residency {
                 .layer(InspectLayer::new())
                 .layer(FailoverLayer::new())
                 .layer(SelectBackendLayer::new(pool).with_policy(policy))
-                .layer(CircuitBreakerLayer::adopting())
                 .layer(ForwardLayer::new())
                 .service(backend);
             for n in 0..500 {

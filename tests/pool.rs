@@ -14,8 +14,8 @@ use tower::BoxError;
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::pool::{
     Backend, BackendStatus, BearerTokens, BoxFuture, BuildError, CircuitConfig, Constraints, Credential, Deployment,
-    MAX_PRIORITY, MAX_WEIGHT, NoTarget, NoTargetReason, Permit, PermitCell, Pool, PoolBuilder, Processing, Query,
-    RouteKind, Target, TargetSet,
+    MAX_PRIORITY, MAX_WEIGHT, NoTarget, NoTargetReason, Permit, Pool, PoolBuilder, Processing, Query, RouteKind,
+    Target, TargetSet,
 };
 
 const HOST: &str = "contoso-secret-host.example";
@@ -290,7 +290,6 @@ fn debug_shows_no_key_and_no_hostname() {
         format!("{pool:?} {target:?} {permit:?}"),
         format!("{:?} {:?}", target.endpoint(), target.credential()),
         format!("{:?}", pool.status()),
-        format!("{:?}", PermitCell::new(permit)),
         serde_json::to_string(&pool.status()).unwrap(),
     ];
     for shown in shown {
@@ -768,18 +767,6 @@ mod choosing {
             assert_eq!(pool.status().backends[0].in_flight, 5);
         });
         assert_eq!(pool.status().backends[0].in_flight, 0);
-    }
-
-    #[test]
-    fn a_permit_in_a_cell_is_taken_once() {
-        let pool = pool([serving("east", "a")]);
-        let cell = PermitCell::new(take(&pool, "a").unwrap());
-        let (first, second) = (cell.clone().take(), cell.take());
-        assert!(first.is_some() && second.is_none());
-        drop(first);
-        assert_eq!(pool.status().backends[0].in_flight, 0);
-        drop(PermitCell::new(take(&pool, "a").unwrap()));
-        assert_eq!(pool.status().backends[0].in_flight, 0, "nobody took it");
     }
 }
 

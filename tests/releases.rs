@@ -12,7 +12,6 @@ use serde_json::json;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{Client, Route};
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
@@ -289,7 +288,6 @@ mod crossing {
             .layer(RespondLayer::new())
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(pool.clone()))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(ForwardLayer::new())
             .service(backend);
         let mut request = Request::post(CHAT).body(Body::from("{}")).unwrap();

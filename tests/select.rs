@@ -23,12 +23,11 @@ use tower::util::{BoxCloneSyncService, MapRequest};
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
-use tower_azure_openai::context::{AttemptFailed, Attempts, Client, Route};
+use tower_azure_openai::context::{Attempt, AttemptFailed, Client, Route, Tried};
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{
-    Backend, Constraints, Deployment, Permit, PermitCell, Pool, PoolBuilder, Processing, Query, Target, TargetSet,
+    Backend, Constraints, Deployment, Permit, Pool, PoolBuilder, Processing, Query, Target, TargetSet,
 };
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::{Choice, Policy, RoundRobin, SelectBackendLayer, Weighted, from_fn};
@@ -292,19 +291,22 @@ mod choosing {
     async fn what_was_tried_is_not_chosen_again_except_when_it_is_asked_for() {
         let pool = pool([serving("x", ["a"]), serving("y", ["a"])]);
         let gateway = served(SelectBackendLayer::new(pool.clone()));
-        let attempts = Attempts::new();
-        let send = async || {
+        let mut tried = Tried::new();
+        let send = async |tried: &mut Tried| {
             let mut request = chat("a");
-            request.extensions_mut().insert(attempts.clone());
-            answer(&gateway, request).await
+            request.extensions_mut().insert(tried.clone());
+            let answer = answer(&gateway, request).await;
+            Attempt::of(&answer).target.iter().for_each(|target| tried.sent_to(target));
+            answer
         };
-        let first = send().await;
-        assert_eq!((at(&first), at(&send().await)), ("x".into(), "y".into()));
-        attempts.repeat_on(first.extensions().get::<Target>().unwrap().clone());
-        assert_eq!(at(&send().await), "x");
-        assert_eq!((attempts.sent(), attempts.tried().len()), (3, 2));
-        assert_eq!(send().await.status(), StatusCode::SERVICE_UNAVAILABLE, "a local refusal");
-        assert_eq!(attempts.sent(), 3, "is no attempt");
+        let first = send(&mut tried).await;
+        assert_eq!((at(&first), at(&send(&mut tried).await)), ("x".into(), "y".into()));
+        tried.repeat_on(first.extensions().get::<Target>().unwrap().clone());
+        let again = send(&mut tried).await;
+        assert_eq!((at(&again), Attempt::of(&again).number), ("x".into(), 3));
+        assert_eq!((tried.sent(), tried.targets().len()), (3, 2));
+        assert_eq!(send(&mut tried).await.status(), StatusCode::SERVICE_UNAVAILABLE, "a local refusal");
+        assert_eq!(tried.sent(), 3, "is no attempt");
     }
 
     #[test]
@@ -334,10 +336,10 @@ mod choosing {
     async fn a_repeat_that_is_asked_for_complies_too() {
         let pool = pool([serving("us", ["a"]).geography("us"), serving("eu", ["a"]).geography("eu")]);
         let gateway = served(SelectBackendLayer::new(pool.clone()));
-        let attempts = Attempts::new();
-        attempts.repeat_on(pool.targets("a")[0].clone());
+        let mut tried = Tried::new();
+        tried.repeat_on(pool.targets("a")[0].clone());
         let mut request = chat("a");
-        request.extensions_mut().insert(attempts);
+        request.extensions_mut().insert(tried);
         request.extensions_mut().insert(Client::new("eu").geography("eu"));
         assert_eq!(at(&answer(&gateway, request).await), "eu");
     }
@@ -676,7 +678,6 @@ mod refusing {
         backend.faults().always(Fault::throttled_for(Duration::from_secs(86_400)));
         let stack = ServiceBuilder::new()
             .layer(SelectBackendLayer::new(pool.clone()))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(ForwardLayer::new())
             .service(backend);
         let answer = stack.oneshot(chat("a")).await.unwrap();
@@ -687,14 +688,14 @@ mod refusing {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_circuit_the_backend_is_believed() {
+    async fn a_429_of_the_only_target_tells_its_own_wait() {
         let backend = SimulatedBackend::builder("east").deployment(SimulatedDeployment::standard("a")).build();
         backend.faults().always(Fault::throttled_for(Duration::from_secs(20)));
         let pool = pool([serving("east", ["a"])]);
         let service =
             ServiceBuilder::new().layer(SelectBackendLayer::new(pool)).layer(ForwardLayer::new()).service(backend);
         let answer = service.oneshot(chat("a")).await.unwrap();
-        assert_eq!(answer.headers()["retry-after-ms"], "20000", "the pool has not learned of it");
+        assert_eq!(answer.headers()["retry-after-ms"], "20000", "as the pool has learned it");
     }
 }
 
@@ -703,8 +704,8 @@ mod holding {
 
     type Sender = tokio::sync::mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
 
-    /// Answers with a body that the test feeds; with the circuit breaker below selection, or without.
-    async fn streaming(pool: &Pool, watched: bool) -> (Response<Body>, Sender) {
+    /// Answers with a body that the test feeds.
+    async fn streaming(pool: &Pool) -> (Response<Body>, Sender) {
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         let receiver = Arc::new(Mutex::new(Some(receiver)));
         let service = service_fn(move |_: Request<Body>| {
@@ -712,16 +713,10 @@ mod holding {
             let frames = stream::poll_fn(move |cx| receiver.poll_recv(cx));
             async { Ok::<_, BoxError>(Response::new(Body::new(StreamBody::new(frames)))) }
         });
-        let below = if watched {
-            let watched = ServiceBuilder::new().layer(CircuitBreakerLayer::adopting()).service(service);
-            BoxCloneSyncService::new(watched.map_response(|answer| answer.map(Body::new)))
-        } else {
-            BoxCloneSyncService::new(service)
-        };
         let service = ServiceBuilder::new()
             .layer(SelectBackendLayer::new(pool.clone()))
             .layer(ForwardLayer::new())
-            .service(below);
+            .service(service);
         (service.oneshot(chat("a")).await.unwrap().map(Body::new), sender)
     }
 
@@ -731,40 +726,34 @@ mod holding {
 
     #[tokio::test]
     async fn the_place_is_held_until_the_body_has_ended() {
-        for watched in [false, true] {
-            let pool = one();
-            let (answer, sender) = streaming(&pool, watched).await;
-            let mut body = answer.into_body();
-            sender.send(Ok(Frame::data(Bytes::from("part")))).await.unwrap();
-            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "part");
-            assert_eq!(in_flight(&pool), 2, "of the target and of its backend");
-            drop(sender);
-            assert!(body.frame().await.is_none());
-            assert_eq!(in_flight(&pool), 0, "though the body is still there");
-        }
+        let pool = one();
+        let (answer, sender) = streaming(&pool).await;
+        let mut body = answer.into_body();
+        sender.send(Ok(Frame::data(Bytes::from("part")))).await.unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "part");
+        assert_eq!(in_flight(&pool), 2, "of the target and of its backend");
+        drop(sender);
+        assert!(body.frame().await.is_none());
+        assert_eq!(in_flight(&pool), 0, "though the body is still there");
     }
 
     #[tokio::test]
     async fn the_place_is_free_when_the_body_is_dropped() {
-        for watched in [false, true] {
-            let pool = one();
-            let (answer, _sender) = streaming(&pool, watched).await;
-            assert_eq!(in_flight(&pool), 2);
-            drop(answer);
-            assert_eq!(in_flight(&pool), 0);
-        }
+        let pool = one();
+        let (answer, _sender) = streaming(&pool).await;
+        assert_eq!(in_flight(&pool), 2);
+        drop(answer);
+        assert_eq!(in_flight(&pool), 0);
     }
 
     #[tokio::test]
     async fn the_place_is_free_when_the_body_fails() {
-        for watched in [false, true] {
-            let pool = one();
-            let (answer, sender) = streaming(&pool, watched).await;
-            let mut body = answer.into_body();
-            sender.send(Err("cut".into())).await.unwrap();
-            assert!(body.frame().await.unwrap().is_err());
-            assert_eq!(in_flight(&pool), 0);
-        }
+        let pool = one();
+        let (answer, sender) = streaming(&pool).await;
+        let mut body = answer.into_body();
+        sender.send(Err("cut".into())).await.unwrap();
+        assert!(body.frame().await.unwrap().is_err());
+        assert_eq!(in_flight(&pool), 0);
     }
 
     #[tokio::test]
@@ -777,28 +766,14 @@ mod holding {
 
     #[tokio::test]
     async fn the_place_is_free_when_the_future_is_dropped_early() {
-        for watched in [false, true] {
-            let pool = one();
-            let never = service_fn(async |_: Request<Body>| pending::<Result<Response<Body>, BoxError>>().await);
-            let circuit = watched.then(CircuitBreakerLayer::adopting);
-            let stack = ServiceBuilder::new().layer(SelectBackendLayer::new(pool.clone()));
-            let mut request = match circuit {
-                Some(circuit) => task::spawn(boxed(
-                    stack.layer(circuit).layer(ForwardLayer::new()).service(never).oneshot(chat("a")),
-                )),
-                None => task::spawn(boxed(stack.layer(ForwardLayer::new()).service(never).oneshot(chat("a")))),
-            };
-            assert_pending!(request.poll());
-            assert_eq!(in_flight(&pool), 2);
-            drop(request);
-            assert_eq!(in_flight(&pool), 0);
-        }
-    }
-
-    fn boxed<B>(
-        future: impl Future<Output = Result<Response<B>, BoxError>> + Send + 'static,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>> {
-        Box::pin(async move { future.await.map(drop) })
+        let pool = one();
+        let never = service_fn(async |_: Request<Body>| pending::<Result<Response<Body>, BoxError>>().await);
+        let stack = ServiceBuilder::new().layer(SelectBackendLayer::new(pool.clone()));
+        let mut request = task::spawn(stack.layer(ForwardLayer::new()).service(never).oneshot(chat("a")));
+        assert_pending!(request.poll());
+        assert_eq!(in_flight(&pool), 2);
+        drop(request);
+        assert_eq!(in_flight(&pool), 0);
     }
 
     #[tokio::test]
@@ -820,7 +795,7 @@ mod holding {
         assert_pending!(request.poll());
         drop(request);
         assert_eq!(in_flight(&pool), 0);
-        assert!(kept.lock().unwrap()[0].extensions().get::<PermitCell>().unwrap().take().is_none());
+        assert_eq!(kept.lock().unwrap().len(), 1, "the request is still there");
     }
 
     #[tokio::test]

@@ -23,7 +23,6 @@ use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{Attempt, AttemptFailed};
 use tower_azure_openai::failover::{Condition, FailoverLayer};
 use tower_azure_openai::forward::ForwardLayer;
@@ -586,7 +585,6 @@ mod in_the_stack {
         let core = ServiceBuilder::new()
             .layer(failover)
             .layer(SelectBackendLayer::new(fleet.pool.clone()))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(StreamCommitLayer::new())
             .layer(ForwardLayer::new())
             .service(fleet.network());

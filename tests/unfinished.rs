@@ -55,7 +55,6 @@ fn stack(fleet: &Fleet, failover: FailoverLayer) -> Stack {
     let core = ServiceBuilder::new()
         .layer(failover)
         .layer(SelectBackendLayer::new(fleet.pool.clone()))
-        .layer(CircuitBreakerLayer::adopting())
         .layer(StreamCommitLayer::new())
         .layer(ForwardLayer::new())
         .service(fleet.network());

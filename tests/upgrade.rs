@@ -23,7 +23,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::client::HttpClient;
 use tower_azure_openai::context::{Client, Handshake};
 use tower_azure_openai::forward::ForwardLayer;
@@ -603,11 +602,7 @@ fn switching(pool: Pool, with_circuit: bool) -> support::Service {
     });
     let (select, forward) = (SelectBackendLayer::new(pool), ForwardLayer::new().headers(["x-fail"]).unwrap());
     if with_circuit {
-        let stack = ServiceBuilder::new()
-            .map_response(boxed)
-            .layer(select)
-            .layer(CircuitBreakerLayer::adopting())
-            .layer(forward);
+        let stack = ServiceBuilder::new().map_response(boxed).layer(select).layer(forward);
         support::Service::new(stack.service(switch))
     } else {
         support::Service::new(ServiceBuilder::new().map_response(boxed).layer(select).layer(forward).service(switch))

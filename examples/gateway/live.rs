@@ -19,7 +19,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::HttpClient;
-use tower_azure_openai::context::Attempts;
+use tower_azure_openai::context::Tried;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
@@ -127,11 +127,11 @@ impl Asker {
 
     async fn ask(&self, target: &Target) -> Result<(StatusCode, Outcome), BoxError> {
         // Nothing but this target will do, drained or not.
-        let attempts = Attempts::new();
-        attempts.repeat_on(target.clone());
+        let mut tried = Tried::new();
+        tried.repeat_on(target.clone());
         let alias = utf8_percent_encode(target.alias().unwrap_or_default(), NON_ALPHANUMERIC);
         let path = format!("/openai/deployments/{alias}/chat/completions?api-version={API_VERSION}");
-        let request = Request::post(path).header(CONTENT_TYPE, "application/json").extension(attempts);
+        let request = Request::post(path).header(CONTENT_TYPE, "application/json").extension(tried);
         let (head, body) = self.stack.clone().oneshot(request.body(Body::from("{}"))?).await?.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await?.to_bytes();
         Ok((head.status, Outcome::of_answer(head.status, &head.headers, &body, SystemTime::now())))

@@ -20,7 +20,7 @@ pub struct AttemptFailed {
 impl AttemptFailed {
     /// An outcome and the error that showed it.
     pub fn new(outcome: Outcome, source: impl Into<BoxError>) -> Self {
-        Self { attempt: Attempt { outcome: Some(outcome), ..Attempt::default() }, outcome, source: source.into() }
+        Self { attempt: Attempt::ended(outcome), outcome, source: source.into() }
     }
 
     /// The same, between the head of a stream and its first content: see [`Attempt::is_in_preamble`].
@@ -34,6 +34,12 @@ impl AttemptFailed {
     #[must_use]
     pub fn at(mut self, target: Target) -> Self {
         self.attempt.target = Some(target);
+        self
+    }
+
+    /// Adds what was known before it was sent.
+    pub(crate) fn sent(mut self, known: Attempt) -> Self {
+        self.attempt.sent(known);
         self
     }
 

@@ -11,22 +11,20 @@
 //! | [`Priority`](crate::pool::Priority) | inspection or shedding, from the request's headers | shedding and whoever chooses: the lower of it and the client's counts |
 //! | [`Pin`](crate::pool::Pin) | sticky sessions | failover, selection |
 //! | [`Session`] | sticky sessions | whoever chooses |
-//! | [`Attempts`] | failover, or selection | failover, selection |
+//! | [`Tried`] | failover, or whoever else sends a request again; selection, which adds its choice | selection |
 //! | [`Target`](crate::pool::Target) | selection | forwarding, credential re-issue; also on the answer |
-//! | [`PermitCell`](crate::pool::PermitCell) | selection | the circuit breaker, which adopts the permit |
 //! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
 //! | [`SocketFrame`], on the answer [`RewrittenFrame`] | WebSocket pass-through; the HTTP client | the HTTP client; WebSocket pass-through |
-//! | [`SocketEvents`], on the answer | the HTTP client | WebSocket pass-through, which tells them; the circuit breaker, sticky sessions |
+//! | [`SocketEvents`], on the answer | the HTTP client | WebSocket pass-through, which tells them; selection, sticky sessions |
 //! | [`Spending`] | client limits, or whoever else wants to know | metering, which fills it |
-//! | [`Observation`], [`RequestId`] | observation, on top of everything | termination, inspection and each attempt, which tell it what they know |
-//! | [`Attempt`] | on the answer: selection, the circuit breaker, stream commit, credential re-issue, each what it alone knows | failover |
+//! | [`Observation`], [`RequestId`] | observation, on top of everything | termination, inspection and selection, which tell it what they know |
+//! | [`Attempt`], on the answer | stream commit, credential re-issue, selection, each what it alone knows | failover, and whoever else sends a request again |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one
 //! request may go: they hold beside the client's and beside what the request's headers say.
 
 mod attempt;
 mod attempt_failed;
-mod attempts;
 mod base_path;
 mod classify;
 mod client;
@@ -39,6 +37,7 @@ mod limits;
 mod observation;
 mod observe;
 pub(crate) mod order;
+mod outlook;
 mod owner;
 pub(crate) mod priority;
 mod reason;
@@ -52,11 +51,11 @@ mod socket_events;
 mod socket_frame;
 mod spending;
 mod terms;
+mod tried;
 pub(crate) mod wait;
 
 pub use self::attempt::Attempt;
 pub use self::attempt_failed::AttemptFailed;
-pub use self::attempts::Attempts;
 pub use self::base_path::{BasePath, InvalidBasePath};
 pub use self::classify::{ClassifyError, DefaultClassify};
 pub use self::client::{Client, ClientToken};
@@ -69,6 +68,7 @@ pub use self::limits::Limits;
 pub use self::observation::{AttemptRecord, Observation};
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
+pub(crate) use self::outlook::Outlook;
 pub(crate) use self::owner::Owner;
 pub use self::priority::PRIORITY_HEADER;
 pub(crate) use self::reason::Reason;
@@ -83,6 +83,7 @@ pub(crate) use self::socket_frame::is_transcription;
 pub use self::socket_frame::{RewrittenFrame, SocketFrame};
 pub use self::spending::{Spending, Spent, UsageSource};
 pub(crate) use self::terms::Terms;
+pub use self::tried::Tried;
 
 /// On a request: the handshake of a WebSocket that may be passed through. Its answer 101 is the beginning of a connection, not
 /// the end of an exchange.

@@ -30,20 +30,23 @@ pub(crate) enum LayerName {
     Ownership,
     Session,
     Failover,
-    Select,
+    /// The circuit of a single service.
     Circuit,
+    /// The same between attempts.
+    InnerCircuit,
+    Select,
     StreamCommit,
     Forward,
     Reissue,
 }
 
 use LayerName::{
-    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, Inspect, Limit, Meter, Models, Ownership, Reissue,
-    Respond, Select, Session, Shed, StreamCommit, Strip, Terminate, Upgrade,
+    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, InnerCircuit, Inspect, Limit, Meter, Models,
+    Ownership, Reissue, Respond, Select, Session, Shed, StreamCommit, Strip, Terminate, Upgrade,
 };
 
 /// Every layer, by its number.
-const LAYERS: [LayerName; 20] = [
+const LAYERS: [LayerName; 21] = [
     Respond,
     Upgrade,
     FrontDoor,
@@ -59,15 +62,16 @@ const LAYERS: [LayerName; 20] = [
     Ownership,
     Session,
     Failover,
-    Select,
     Circuit,
+    InnerCircuit,
+    Select,
     StreamCommit,
     Forward,
     Reissue,
 ];
 
 /// Below selection, a request is an attempt: whatever refuses it there looks like a failure of its target.
-const ATTEMPT: u32 = set(&[Select, Circuit, StreamCommit, Forward, Reissue]);
+const ATTEMPT: u32 = set(&[Select, StreamCommit, Forward, Reissue]);
 /// What sends requests of its own, or answers for a backend.
 const ACTING: u32 = set(&[Limit, Meter, Models, Ownership, Session, Failover]) | ATTEMPT;
 
@@ -112,9 +116,9 @@ impl LayerName {
             Session => Failover.bit() | ATTEMPT,
             // Each attempt would be the same target's.
             Failover => Failover.bit() | ATTEMPT,
+            // It would learn from what others made of an answer.
+            Circuit | InnerCircuit => set(&[StreamCommit, Reissue]),
             Select => ATTEMPT,
-            // It has no permit to adopt, or learns from what others made of an answer.
-            Circuit => set(&[StreamCommit, Reissue]),
             StreamCommit => 0,
             Forward => set(&[Forward, Reissue]),
             Reissue => Reissue.bit(),
@@ -140,7 +144,7 @@ impl fmt::Display for LayerName {
             Session => "StickySessionLayer",
             Failover => "FailoverLayer",
             Select => "SelectBackendLayer",
-            Circuit => "CircuitBreakerLayer",
+            Circuit | InnerCircuit => "CircuitBreakerLayer",
             StreamCommit => "StreamCommitLayer",
             Forward => "ForwardLayer",
             Reissue => "ReissueCredentialsLayer",
@@ -176,6 +180,27 @@ pub(crate) fn enter(layer: LayerName, extensions: &mut Extensions) -> Result<(),
 pub(crate) fn note(layer: LayerName, extensions: &mut Extensions) {
     debug_assert_eq!(layer.belongs_above(), 0, "{layer} may be refused");
     extensions.get_or_insert_default::<Passed>().layers |= layer.bit();
+}
+
+/// Notes that a request comes to a circuit of a single service.
+///
+/// # Errors
+/// It is not one service that is below, but the target of an attempt.
+pub(crate) fn enter_circuit(extensions: &mut Extensions) -> Result<(), Error> {
+    if has_passed(Select, extensions) {
+        return Err(missing(Missing::CircuitOfEach));
+    }
+    let is_inner = has_passed(Failover, extensions);
+    enter(if is_inner { InnerCircuit } else { Circuit }, extensions)
+}
+
+/// Notes that a request comes to selection.
+///
+/// # Errors
+/// As [`enter`], or attempts at different targets have passed one circuit.
+pub(crate) fn enter_selection(extensions: &mut Extensions) -> Result<(), Error> {
+    enter(Select, extensions)?;
+    if has_passed(InnerCircuit, extensions) { Err(missing(Missing::CircuitOfEach)) } else { Ok(()) }
 }
 
 /// Notes what was read of a request: places in it are places in these.
@@ -234,6 +259,8 @@ fn misplaced(layer: LayerName, other: LayerName) -> Error {
 /// A layer that a request should have passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
+    /// All targets have one circuit.
+    CircuitOfEach,
     /// Nobody has said who calls.
     Client,
     /// Nobody has pointed the request at its target.
@@ -263,6 +290,10 @@ pub(crate) fn missing(missing: Missing) -> Error {
     let bit = 1 << missing as u32;
     let is_new = TOLD.fetch_or(bit, Relaxed) & bit == 0;
     let what = match missing {
+        Missing::CircuitOfEach => {
+            "CircuitBreakerLayer stands around SelectBackendLayer or below it, with one circuit for all targets. Leave it out: \
+             selection has one for each."
+        }
         Missing::Client => {
             "no layer above AuthorizeLayer has inserted a Client, and TerminateCredentialsLayer::without_clients does not stand there."
         }

@@ -43,13 +43,23 @@ pub(crate) fn set_for_outage(headers: &mut HeaderMap, wait: Duration, spread: Op
     set(headers, wait.max(OUTAGE) + spread.unwrap_or_else(by_chance));
 }
 
-/// The same on an answer of a backend, when that is how the pool looks.
-pub(crate) fn set_by_outlook<B>(answer: &mut Response<B>, none: &NoTarget, wait: Duration) {
+fn set_by_outlook<B>(answer: &mut Response<B>, none: &NoTarget, wait: Duration) {
     match answer.status() {
         StatusCode::SERVICE_UNAVAILABLE if none.reason.is_outage() => {
             set_for_outage(answer.headers_mut(), wait, none.spread);
         }
         _ => set(answer.headers_mut(), wait),
+    }
+}
+
+/// Tells on an answer of a backend how the pool looks. What the backend asked for stands where nobody knows better, or where it
+/// holds for this request alone, so that its target seems to admit at once.
+pub(crate) fn tell<B>(answer: &mut Response<B>, outlook: Option<NoTarget>, hint: Option<Duration>) {
+    let soonest = outlook.and_then(|none| Some((none, none.retry_after?)));
+    match (soonest.filter(|(_, wait)| !wait.is_zero() || hint.is_none()), hint) {
+        (Some((none, wait)), _) => set_by_outlook(answer, &none, wait),
+        (None, Some(hint)) => set(answer.headers_mut(), hint),
+        (None, None) => {}
     }
 }
 

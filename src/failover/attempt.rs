@@ -21,9 +21,7 @@ use crate::azure::envelope;
 use crate::azure::operation::Repeat;
 use crate::body::{Body, Collected};
 use crate::context::order::{self, LayerName, Missing};
-use crate::context::{
-    Attempt, AttemptFailed, Attempts, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, of_body, of_head,
-};
+use crate::context::{Attempt, AttemptFailed, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, Tried, of_body, of_head};
 use crate::error::{Error, ErrorKind, causes};
 use crate::pool::{Strength, Target, TargetSet};
 
@@ -43,13 +41,13 @@ where
 {
     order::enter(LayerName::Failover, request.extensions_mut())?;
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
-    let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
+    let tried = request.extensions().get::<Tried>().cloned().unwrap_or_default();
     let terms = Terms::of(request.extensions());
     config.budget.deposit();
 
     let is_collected = order::has_passed(LayerName::Inspect, request.extensions());
     let (replay, mut request) = Replay::of(request);
-    let mut ending = Ending::new(terms.query(&route), &route, &attempts);
+    let mut ending = Ending::new(terms.query(&route), &route, tried);
     let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
     loop {
         let (answer, outcome, attempt) = match send(&mut service, request, &config).await {
@@ -64,6 +62,7 @@ where
             },
         };
         tracing::debug!(target = ?attempt.target, ?outcome, "attempt");
+        ending.note(&attempt);
 
         let Some(replay) = &replay else {
             if !is_collected && (outcome.is_refusal() || outcome.is_failure()) {
@@ -80,13 +79,10 @@ where
             answer => (answer, None),
         };
         let again = repeat_target(&attempt, &mut refreshed);
-        if let Some(target) = orphan {
+        if orphan.is_some() {
             waited_for_parent = true;
             Box::pin(sleep(PARENT_PAUSE)).await;
-            attempts.repeat_on(target);
-        } else if let Some(target) = again {
-            attempts.repeat_on(target);
-        } else {
+        } else if again.is_none() {
             // A refusal that comes after a stream has announced something does not prove that nothing was done.
             let may_repeat = outcome.is_refusal() && !attempt.is_in_preamble || route.repeat() == Repeat::Safe;
             if !may_repeat || !config.on.hold(outcome, attempt.is_in_preamble) {
@@ -96,12 +92,12 @@ where
             failures += u32::from(costs);
             Box::pin(ending.keep(answer, outcome)).await;
             // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on = || attempts.can_go_on(terms.query(&route)) && config.budget.withdraw(terms.client.as_ref());
+            let goes_on = || ending.can_go_on() && config.budget.withdraw(terms.client.as_ref());
             if costs && (failures >= config.attempts || !goes_on()) {
                 return ending.give_up(None);
             }
         }
-        request = replay.request();
+        request = replay.request(ending.tried(orphan.or(again)));
     }
 }
 
@@ -222,7 +218,10 @@ impl Replay {
         (Some(replay), Request::from_parts(head, same))
     }
 
-    fn request(&self) -> Request<Body> {
-        Request::from_parts(self.head.clone(), Body::from(self.body.clone()))
+    /// The request again, with what was tried for it.
+    fn request(&self, tried: Tried) -> Request<Body> {
+        let mut request = Request::from_parts(self.head.clone(), Body::from(self.body.clone()));
+        request.extensions_mut().insert(tried);
+        request
     }
 }

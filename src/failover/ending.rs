@@ -9,15 +9,17 @@ use tower::BoxError;
 use crate::azure::Outcome;
 use crate::azure::operation::Repeat;
 use crate::body::Body;
-use crate::context::{Attempt, Attempts, Route, keep, wait};
+use crate::context::{Attempt, Outlook, Route, Tried, keep, wait};
 use crate::error::{Error, ErrorKind};
-use crate::pool::Query;
+use crate::pool::{Query, Target};
 
-/// Remembers the best answer so far, and ends a request with it.
+/// Remembers what was tried and the best answer so far, and ends a request with it.
 pub(super) struct Ending<'a> {
     query: Query<'a>,
     route: &'a Route,
-    attempts: &'a Attempts,
+    tried: Tried,
+    /// As far as selection took part.
+    outlook: Option<Outlook>,
     kept: Option<(Response<Body>, Outcome)>,
     /// Of the latest attempt that ended without an answer.
     unanswered: Option<Outcome>,
@@ -25,8 +27,32 @@ pub(super) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    pub(super) const fn new(query: Query<'a>, route: &'a Route, attempts: &'a Attempts) -> Self {
-        Self { query, route, attempts, kept: None, unanswered: None, credential_refused: false }
+    pub(super) const fn new(query: Query<'a>, route: &'a Route, tried: Tried) -> Self {
+        Self { query, route, tried, outlook: None, kept: None, unanswered: None, credential_refused: false }
+    }
+
+    /// Notes where an attempt was.
+    pub(super) fn note(&mut self, attempt: &Attempt) {
+        if let Some(target) = &attempt.target {
+            self.tried.sent_to(target);
+        }
+        if let Some(outlook) = attempt.outlook() {
+            self.outlook.get_or_insert_with(|| outlook.clone());
+        }
+    }
+
+    /// What was tried, for the next attempt, which goes to `repeat` if there is one.
+    pub(super) fn tried(&self, repeat: Option<Target>) -> Tried {
+        let mut tried = self.tried.clone();
+        if let Some(target) = repeat {
+            tried.repeat_on(target);
+        }
+        tried
+    }
+
+    /// Tells whether another target could be tried now; without selection nobody knows, and it is taken to be so.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.outlook.as_ref().is_none_or(|outlook| outlook.is_open(&self.query.tried(self.tried.targets())))
     }
 
     /// Keeps an answer that another attempt may better: a 429 before any other, a stream that delivered nothing after any other,
@@ -62,23 +88,17 @@ impl<'a> Ending<'a> {
 
     /// Ends with the best that is there; `nothing_left` is how selection put it, if it was asked.
     pub(super) fn give_up(self, nothing_left: Option<Error>) -> Result<Response<Body>, BoxError> {
-        let outlook = || self.attempts.outlook(&self.query);
         // One that was not asked may have made the content: that none of the others can read it is no fault of the client.
         if let Some((_, Outcome::ContentUnreadable)) = &self.kept
-            && let Some(none) = self.attempts.outlook_of_untried(self.query)
+            && let Some(outlook) = &self.outlook
+            && let Some(none) = outlook.of_untried(&self.query.tried(self.tried.targets()))
         {
             return Err(Error::from(none).into());
         }
+        let outlook = || self.outlook.as_ref().map(|outlook| outlook.now(&self.query));
         if let Some((mut answer, outcome)) = self.kept {
             if wait::is_due(answer.status()) {
-                let soonest = outlook().and_then(|none| Some((none, none.retry_after?)));
-                // Where no circuit learns, or for this request alone, a target that asked to wait seems to admit at once: what it said stands.
-                let known = soonest.filter(|(_, wait)| !wait.is_zero() || outcome.hint().is_none());
-                match (known, outcome.hint()) {
-                    (Some((none, wait)), _) => wait::set_by_outlook(&mut answer, &none, wait),
-                    (None, Some(hint)) => wait::set(answer.headers_mut(), hint),
-                    (None, None) => {}
-                }
+                wait::tell(&mut answer, outlook(), outcome.hint());
             }
             let in_preamble = Attempt::of(&answer).is_in_preamble;
             if may_have_created(self.route, outcome, in_preamble) {

@@ -24,7 +24,9 @@
 //! 8. A 429 or 503 tells when the soonest target will admit a request. The answer to a call that creates something, and may
 //!    have done so, carries `x-should-retry: false`.
 //!
-//! Below it belongs [`SelectBackendLayer`](crate::select::SelectBackendLayer), which chooses a new target for every attempt.
+//! Below it belongs [`SelectBackendLayer`](crate::select::SelectBackendLayer), which chooses a new target for every attempt. What an
+//! attempt was is read from the [`Attempt`](crate::context::Attempt) of its answer or error, so that a layer of your own between the two must
+//! pass the extensions of answers on, and errors as the source of its own; a timeout belongs below selection.
 //! Around a service without selection a refusal counts like a failure, because nothing says that the next attempt goes
 //! elsewhere.
 //!
@@ -36,7 +38,7 @@
 //! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //! use tower_azure_openai::forward::ForwardLayer;
 //! use tower_azure_openai::pool::{Backend, Deployment, Pool};
-//! use tower_azure_openai::{body::Body, circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
+//! use tower_azure_openai::{body::Body, failover::FailoverLayer, select::SelectBackendLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
@@ -52,7 +54,6 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(FailoverLayer::new())
 //!     .layer(SelectBackendLayer::new(pool))
-//!     .layer(CircuitBreakerLayer::adopting())
 //!     .layer(ForwardLayer::new())
 //!     .service(azure);
 //! let answer = service.oneshot(Request::post("/openai/deployments/gpt-4o/chat/completions").body(Body::empty())?).await?;
@@ -61,7 +62,7 @@
 //! # }
 //! ```
 //!
-//! **Order.** Below selection, circuit, stream commit, forwarding or re-issue every attempt would go to the one target that was
+//! **Order.** Below selection, stream commit, forwarding or re-issue every attempt would go to the one target that was
 //! chosen above, or learn nothing: refused with [`Misordered`](crate::ErrorKind::Misordered). Without inspection above, a streamed
 //! body is sent once, and an attempt that could not move on for that is told of in the log.
 //!

@@ -8,8 +8,8 @@
 //!    that panics is told of in the log and harms nobody.
 //! 4. With [`backend_headers`](ObserveLayer::backend_headers), answers carry `x-gateway-backend` and `x-gateway-attempts`.
 //!
-//! Who called and what for is told by credential termination and inspection, usage by [metering](crate::meter), and attempts by an
-//! [`ObserveAttemptsLayer`], which stands right below selection and puts each into a span of its own; what nobody tells is empty.
+//! Who called and what for is told by credential termination and inspection, usage by [metering](crate::meter), and attempts by
+//! [selection](crate::select), which puts each into a span of its own; what nobody tells is empty.
 //! It reads no body and copies nothing.
 //!
 //! It belongs on top, above [`RespondLayer`](crate::respond::RespondLayer): only there every answer is seen as the client gets it.
@@ -46,12 +46,10 @@
 //!
 //! **Cancellation.** A dropped future or body is a client that left: its record is given right then.
 
-mod attempt;
 mod future;
 mod layer;
 mod watch;
 
-pub use self::attempt::{AttemptFuture, ObserveAttempts, ObserveAttemptsLayer};
 pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::{Observe, ObserveLayer};
 pub use crate::context::{AttemptRecord, Ending, FromFn, Observation, Record, Recorder, RequestId, from_fn};

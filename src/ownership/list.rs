@@ -22,7 +22,6 @@ use super::claim::Claim;
 use crate::account::Reservation;
 use crate::azure::object_id::{ObjectId, is_plain};
 use crate::body::Body;
-use crate::context::Attempts;
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
@@ -49,7 +48,6 @@ impl Pages {
         *copy.version_mut() = request.version();
         *copy.headers_mut() = request.headers().clone();
         *copy.extensions_mut() = request.extensions().clone();
-        copy.extensions_mut().remove::<Attempts>();
         Self(copy.into_parts().0)
     }
 

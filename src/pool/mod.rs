@@ -58,7 +58,7 @@ pub use self::find::{Pin, Pool, Query, Strength};
 pub(crate) use self::find::{in_range, rendezvous};
 pub(crate) use self::live::ceil_ms;
 pub(crate) use self::live::{Breaker, BreakerPermit};
-pub use self::live::{CircuitState, NoTarget, NoTargetReason, Permit, PermitCell, RouteKind, Target, TargetSet, load};
+pub use self::live::{CircuitState, NoTarget, NoTargetReason, Permit, RouteKind, Target, TargetSet, load};
 pub use self::tell::{
     BackendStatus, DeploymentStatus, Explained, Explanation, FirstContent, Obstacle, PoolStatus, ReleaseStatus,
 };

@@ -12,14 +12,19 @@
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
 //! 4. Inside the group the [`Policy`] decides: one of those [below](#policies), or your own closure. Choosing and taking the
 //!    permit are one step: a hundred concurrent requests cannot all get the one free place.
-//! 5. [`Target`] and [`PermitCell`] are put into the extensions. The request itself stays the client's:
+//! 5. [`Target`] is put into the extensions. The request itself stays the client's:
 //!    [`ForwardLayer`](crate::forward::ForwardLayer) below makes it the target's.
-//! 6. `Target` is put on the answer too. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
-//!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s. Without a circuit
-//!    breaker below, from which alone the pool learns, they stay as the backend sent them.
+//! 6. What becomes of it is read from the answer as a [circuit breaker](crate::circuit#outcomes) reads it, and recorded in the
+//!    circuit of the target: a refusal or failure at the head, a success when its body has ended, an error in passing. The permit,
+//!    and with it the place in flight, is held until the body of the answer ends, is dropped, or fails (that of a 101 ends with the
+//!    connection); the place of a probe is free once the head is there.
+//! 7. Target and outcome are told in the [`Attempt`] of the answer, or of the
+//!    [`AttemptFailed`](crate::context::AttemptFailed), and to the [`Observation`](crate::context::Observation) of the request, with a
+//!    span for each attempt. A 429 or 503 that passes tells the truth of the whole pool in `retry-after-ms` and
+//!    `Retry-After`: when the soonest target that may serve this alias will admit a request, at most 59 s.
 //!
-//! The permit is held until the body of the answer ends, is dropped, or fails (that of a 101 ends with the connection): by the
-//! [circuit breaker](crate::circuit) below, which adopts it, or else by this layer, which then learns nothing from outcomes.
+//! Between it and the client belongs what makes an answer mean something else ([stream commit](crate::stream_commit)), so that each
+//! attempt has one outcome.
 //!
 //! It does not repeat anything ([`FailoverLayer`](crate::failover::FailoverLayer) does) and adds no credential.
 //!
@@ -81,19 +86,17 @@
 //! [`Pool::explain`] says for every target what stands between it and a request; the status page shows it, and it is logged at
 //! `debug` for a request that finds no target.
 //!
-//! **Order.** Below the circuit breaker, stream commit, forwarding or re-issue these would have no target: refused with
+//! **Order.** Below stream commit, forwarding or re-issue these would have no target: refused with
 //! [`Misordered`](crate::ErrorKind::Misordered), and so is a model in a body that no [`InspectLayer`](crate::inspect::InspectLayer) has
-//! read. Whatever is missing below, no credential of the client goes on from here, in no header and no query. Without a circuit
-//! breaker below nothing is learned.
+//! read. Whatever is missing below, no credential of the client goes on from here, in no header and no query.
 //!
 //! **Errors.** [`Error`]: 404 when nobody that complies serves the alias, 401 when those who do are shown tokens of clients and
 //! this one has none, 429 when somebody is merely throttled or full, or the pinned backend cannot serve, else 503; the path's own
-//! errors. An error of the service below becomes an [`AttemptFailed`](crate::context::AttemptFailed) that names the target, unless it is one of the gateway's own.
+//! errors. An error of the service below becomes an [`AttemptFailed`](crate::context::AttemptFailed) with target and outcome.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
 
 mod affinity;
-mod body;
 mod future;
 mod least_load;
 mod lowest_latency;
@@ -103,6 +106,7 @@ mod prompt_cache;
 mod random;
 mod round_robin;
 mod slow_start;
+mod trace;
 mod weighted;
 
 use std::fmt;
@@ -117,22 +121,31 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::body::ResponseBody;
-pub use self::future::ResponseFuture;
+use self::future::Chosen;
+pub use self::future::Sent;
 pub use self::least_load::LeastLoad;
 pub use self::lowest_latency::LowestLatency;
 pub use self::policy::{Choice, FromFn, Policy, from_fn};
 pub use self::prompt_cache::{BUSY, PromptCache};
 pub use self::round_robin::RoundRobin;
 pub use self::slow_start::SlowStart;
+use self::trace::Trace;
 pub use self::weighted::Weighted;
+use crate::attempt::{Admitted, Running, Watched};
 use crate::azure::operation::ModelPlace;
 use crate::body::Body;
 use crate::context::order::{self, LayerName, Missing};
-use crate::context::{Attempts, Companions, FurtherName, FurtherPlace, Route, SocketFrame, Terms};
+use crate::context::{
+    Attempt, ClassifyError, Companions, DefaultClassify, FurtherName, FurtherPlace, Outlook, Route, SocketFrame, Terms,
+    Tried,
+};
 use crate::error::{Error, ErrorKind};
 use crate::headers;
-use crate::pool::{BackendKind, Permit, PermitCell, Pin, Pool, Strength, Target};
+use crate::pool::{BackendKind, Permit, Pin, Pool, Strength, Target};
+
+pub use crate::attempt::{OBSERVED_EVENT, ResponseBody};
+pub use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
+pub use crate::refusable::ResponseFuture;
 
 /// Chooses the target of each attempt. See the [module docs](self).
 ///
@@ -141,19 +154,26 @@ use crate::pool::{BackendKind, Permit, PermitCell, Pin, Pool, Strength, Target};
 pub struct SelectBackendLayer<P = RoundRobin> {
     pool: Pool,
     policy: Arc<P>,
+    classify: Arc<dyn ClassifyError>,
 }
 
 impl SelectBackendLayer {
     /// Selects among the targets of a pool, in rotation inside each priority group.
     pub fn new(pool: Pool) -> Self {
-        Self { pool, policy: Arc::default() }
+        Self { pool, policy: Arc::default(), classify: Arc::new(DefaultClassify) }
     }
 }
 
 impl<P> SelectBackendLayer<P> {
     /// Decides with another policy inside each priority group.
     pub fn with_policy<Q: Policy>(self, policy: Q) -> SelectBackendLayer<Q> {
-        SelectBackendLayer { pool: self.pool, policy: Arc::new(policy) }
+        SelectBackendLayer { pool: self.pool, policy: Arc::new(policy), classify: self.classify }
+    }
+
+    /// Reads the errors of the service below in another way. Default: [`DefaultClassify`].
+    pub fn classify(mut self, classify: impl ClassifyError + 'static) -> Self {
+        self.classify = Arc::new(classify);
+        self
     }
 }
 
@@ -161,13 +181,14 @@ impl<S, P> Layer<S> for SelectBackendLayer<P> {
     type Service = SelectBackend<S, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        SelectBackend { inner, pool: self.pool.clone(), policy: self.policy.clone() }
+        let Self { pool, policy, classify } = self.clone();
+        SelectBackend { inner, pool, policy, classify }
     }
 }
 
 impl<P> Clone for SelectBackendLayer<P> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), policy: self.policy.clone() }
+        Self { pool: self.pool.clone(), policy: self.policy.clone(), classify: self.classify.clone() }
     }
 }
 
@@ -182,11 +203,13 @@ pub struct SelectBackend<S, P = RoundRobin> {
     inner: S,
     pool: Pool,
     policy: Arc<P>,
+    classify: Arc<dyn ClassifyError>,
 }
 
 impl<S, P: Policy> SelectBackend<S, P> {
-    fn choose(&self, terms: &mut Terms, request: &mut Request<Body>) -> Result<Chosen, Error> {
-        order::enter(LayerName::Select, request.extensions_mut())?;
+    /// Chooses and takes the permit: what is sent then is under way.
+    fn choose(&self, mut terms: Terms, request: &mut Request<Body>) -> Result<(Chosen, Running), Error> {
+        order::enter_selection(request.extensions_mut())?;
         let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         check_inspected(request, &route)?;
         check_remembered(request)?;
@@ -196,26 +219,36 @@ impl<S, P: Policy> SelectBackend<S, P> {
         {
             route = route.with_affinity(affinity);
         }
-        self.check_lines(&route, terms)?;
+        self.check_lines(&route, &terms)?;
         if opening::is_silent(request, &route) {
-            terms.pin = Some(opening::order(&self.pool, terms));
+            terms.pin = Some(opening::order(&self.pool, &terms));
         }
-        let (target, permit) = match self.standing(request, &route, terms) {
+        let mut tried = request.extensions().get::<Tried>().cloned().unwrap_or_default();
+        let (target, admitted) = match self.standing(request, &route, &terms, &tried) {
             Some(target) => (target, None),
             None => {
-                let permit = self.permit_for(request, &route, terms)?;
-                (permit.target().clone(), Some(permit))
+                let permit = self.permit_for(request, &route, &terms, &tried)?;
+                tried.sent_to(permit.target());
+                (permit.target().clone(), Some(Admitted::Pooled(permit)))
             }
         };
-        self.keep_company(&target, &route, terms, request);
+        self.keep_company(&target, &route, &terms, request);
+        let known = Attempt::at(target.clone(), tried.sent(), Outlook::of(&self.pool));
+        let running = Running::new(admitted, self.classify.clone()).known(known).asking(request.method(), &route);
+        request.extensions_mut().insert(tried);
+        request.extensions_mut().insert(target.clone());
         request.extensions_mut().get_or_insert_with(|| route.clone());
-        Ok(Chosen { target, permit, route })
+        Ok((Chosen { target, pool: self.pool.clone(), route, terms }, running))
     }
 
-    fn permit_for(&self, request: &mut Request<Body>, route: &Route, terms: &Terms) -> Result<Permit, Error> {
-        let attempts = request.extensions_mut().get_or_insert_default::<Attempts>().clone();
-        let mut permit = self.permit(route, terms, &attempts)?;
-        attempts.sent_to(permit.target(), &self.pool);
+    fn permit_for(
+        &self,
+        request: &Request<Body>,
+        route: &Route,
+        terms: &Terms,
+        tried: &Tried,
+    ) -> Result<Permit, Error> {
+        let mut permit = self.permit(route, terms, tried)?;
         if let Some(body) = request.body().as_bytes() {
             permit.carries(body.clone());
         }
@@ -227,11 +260,11 @@ impl<S, P: Policy> SelectBackend<S, P> {
     }
 
     /// The target of a frame that only changes a session which stands there: it is asked for nothing, so that it need not admit.
-    fn standing(&self, request: &Request<Body>, route: &Route, terms: &Terms) -> Option<Target> {
+    fn standing(&self, request: &Request<Body>, route: &Route, terms: &Terms, tried: &Tried) -> Option<Target> {
         if request.extensions().get() != Some(&SocketFrame::Settings) {
             return None;
         }
-        let query = terms.query(route);
+        let query = terms.query(route).tried(tried.targets());
         let backend = terms.pin.as_ref().filter(|pin| pin.strength() == Strength::Required)?.backends().first()?;
         let alias = route.alias()?;
         let alias = terms.client.as_ref().map_or(alias, |client| client.resolve(alias));
@@ -287,13 +320,12 @@ impl<S, P: Policy> SelectBackend<S, P> {
         }
     }
 
-    fn permit(&self, route: &Route, terms: &Terms, attempts: &Attempts) -> Result<Permit, Error> {
-        let tried = attempts.tried();
+    fn permit(&self, route: &Route, terms: &Terms, tried: &Tried) -> Result<Permit, Error> {
         let defaulting = self.defaulting(route, terms)?;
-        let query = terms.query(route).tried(&tried);
+        let query = terms.query(route).tried(tried.targets());
         let query = if defaulting.is_some() { query.pinned(defaulting.as_ref()) } else { query };
-        let repeated = attempts.take_repeat().filter(|target| query.allows(target));
-        if let Some(permit) = repeated.and_then(|target| self.pool.acquire_target(&target)) {
+        let repeated = tried.repeat().filter(|target| query.allows(target));
+        if let Some(permit) = repeated.and_then(|target| self.pool.acquire_target(target)) {
             return Ok(permit);
         }
         let choice = Choice::new(route, &[]).with_client(terms.client.as_ref());
@@ -303,13 +335,6 @@ impl<S, P: Policy> SelectBackend<S, P> {
             none.into()
         })
     }
-}
-
-struct Chosen {
-    target: Target,
-    /// `None` where nothing is asked of the target.
-    permit: Option<Permit>,
-    route: Route,
 }
 
 /// Whether somebody has read which deployment the request names, where its path does not say.
@@ -350,11 +375,12 @@ where
     P: Policy,
     ReqBody: HttpBody<Data = Bytes> + Send + 'static,
     ReqBody::Error: Into<BoxError>,
-    ResBody: HttpBody,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
 {
-    type Response = http::Response<ResponseBody<ResBody>>;
+    type Response = http::Response<ResponseBody>;
     type Error = BoxError;
-    type Future = ResponseFuture<S::Future>;
+    type Future = ResponseFuture<Sent<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -362,24 +388,28 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let mut request = request.map(Body::new);
-        let mut terms = Terms::of(request.extensions());
-        let Chosen { target, permit, route } = match self.choose(&mut terms, &mut request) {
-            Ok(chosen) => chosen,
-            Err(error) => return ResponseFuture::refused(error),
-        };
-        let cell = permit.map_or_else(PermitCell::empty, PermitCell::new);
-        // Whatever stands below, and whatever is missing there: from here on the request leads to a backend.
-        headers::strip_credentials(&mut request);
-        request.extensions_mut().insert(target.clone());
-        request.extensions_mut().insert(cell.clone());
-        let future = self.inner.call(request);
-        ResponseFuture::sent(future, future::Sent { target, cell, pool: self.pool.clone(), route, terms })
+        let terms = Terms::of(request.extensions());
+        let chosen = self.choose(terms, &mut request);
+        ResponseFuture::new(chosen.map(|(chosen, running)| {
+            // Whatever stands below, and whatever is missing there: from here on the request leads to a backend.
+            headers::strip_credentials(&mut request);
+            let trace = Trace::of(request.extensions(), &chosen.target);
+            let entered = trace.as_ref().map(Trace::enter);
+            let future = self.inner.call(request);
+            drop(entered);
+            Sent::new(Watched::new(future, running), chosen, trace)
+        }))
     }
 }
 
 impl<S: Clone, P> Clone for SelectBackend<S, P> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), pool: self.pool.clone(), policy: self.policy.clone() }
+        Self {
+            inner: self.inner.clone(),
+            pool: self.pool.clone(),
+            policy: self.policy.clone(),
+            classify: self.classify.clone(),
+        }
     }
 }
 

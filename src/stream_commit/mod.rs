@@ -29,9 +29,9 @@
 //!    comment between two events, for proxies that take silence for an end; not where its head tells a length. Clients
 //!    ignore comments, and the clocks of the client below are not moved by them.
 //!
-//! It belongs below the [circuit breaker](crate::circuit), which then learns from the status as from any other, and frees the
-//! place of a probe when the stream commits. It repeats nothing itself, and does not look at a stream that has begun: what fails
-//! after the commit is the client's to see, unchanged, and the circuit breaker notices it in passing.
+//! It belongs below [selection](crate::select) or the [circuit breaker](crate::circuit), which then learns from the status as from
+//! any other, and frees the place of a probe when the stream commits. It repeats nothing itself, and does not look at a stream that has begun: what fails
+//! after the commit is the client's to see, unchanged, and is noticed above in passing.
 //!
 //! ```
 //! use http::{Request, Response, StatusCode};

@@ -87,7 +87,7 @@
 //! use tower_azure_openai::pool::{Backend, Deployment, Pool, Target};
 //! use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
 //! use tower_azure_openai::forward::ForwardLayer;
-//! use tower_azure_openai::{body::Body, circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
+//! use tower_azure_openai::{body::Body, failover::FailoverLayer, select::SelectBackendLayer};
 //!
 //! # fn main() { tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test()).unwrap() }
 //! // #[tokio::test(start_paused = true)]
@@ -107,7 +107,6 @@
 //!     let service = ServiceBuilder::new()
 //!         .layer(FailoverLayer::new())
 //!         .layer(SelectBackendLayer::new(pool))
-//!         .layer(CircuitBreakerLayer::adopting())
 //!         .layer(ForwardLayer::new())
 //!         .service(azure);
 //!

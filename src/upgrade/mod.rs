@@ -65,7 +65,7 @@
 //! use tower::ServiceBuilder;
 //! use tower_azure_openai::client::HttpClient;
 //! use tower_azure_openai::{body::Body, inspect::InspectLayer, pool::Pool, respond::RespondLayer, upgrade::UpgradeLayer};
-//! use tower_azure_openai::{circuit::CircuitBreakerLayer, failover::FailoverLayer, select::SelectBackendLayer};
+//! use tower_azure_openai::{failover::FailoverLayer, select::SelectBackendLayer};
 //! use tower_azure_openai::{forward::ForwardLayer, reissue::ReissueCredentialsLayer};
 //!
 //! # async fn stack(pool: Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -77,7 +77,6 @@
 //!     .layer(InspectLayer::new())
 //!     .layer(FailoverLayer::new())
 //!     .layer(SelectBackendLayer::new(pool))
-//!     .layer(CircuitBreakerLayer::adopting())
 //!     .layer(ForwardLayer::new())
 //!     .layer(ReissueCredentialsLayer::new())
 //!     .service(HttpClient::builder().build()?);

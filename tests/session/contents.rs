@@ -8,7 +8,6 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{BoxError, ServiceBuilder, service_fn};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
@@ -60,7 +59,6 @@ impl Makers {
             .layer(StickySessionLayer::new(pool.clone()).store(store))
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(pool))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(ForwardLayer::new());
         Stack::new(stack.service(network))
     }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tower::{BoxError, ServiceBuilder, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::{AttemptFailed, Client};
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
@@ -126,7 +125,6 @@ impl Estate {
             .layer(session)
             .layer(FailoverLayer::new())
             .layer(SelectBackendLayer::new(self.pool.clone()))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(ForwardLayer::new());
         Stack::new(stack.service(self.network()))
     }

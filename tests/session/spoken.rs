@@ -5,7 +5,6 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::{BoxError, ServiceBuilder, service_fn};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
@@ -47,7 +46,6 @@ fn gateway() -> Stack {
         .layer(StickySessionLayer::new(pool.clone()))
         .layer(FailoverLayer::new())
         .layer(SelectBackendLayer::new(pool))
-        .layer(CircuitBreakerLayer::adopting())
         .layer(ForwardLayer::new());
     Stack::new(stack.service(network))
 }

@@ -17,12 +17,11 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::circuit::CircuitBreakerLayer;
 use tower_azure_openai::context::AttemptFailed;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::inspect::InspectLayer;
-use tower_azure_openai::pool::{Backend, Deployment, Pool};
+use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool};
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
 use tower_azure_openai::testkit::{Fault, ReceivedRequest, SimulatedBackend, SimulatedDeployment};
@@ -64,6 +63,20 @@ impl Fleet {
         Self { pool: pool.build().unwrap(), backends: (0..n).map(simulated).collect(), replies: Arc::default() }
     }
 
+    /// With circuits that failures never open.
+    pub fn undaunted(n: usize) -> Self {
+        let fleet = Self::new(n);
+        let mut circuit = CircuitConfig::default();
+        (circuit.consecutive_failures, circuit.failure_ratio) = (u32::MAX, 1.0);
+        let backend = |i: usize| {
+            let backend = Backend::new(format!("b{i}"), format!("https://b{i}.example")).priority(i as u32);
+            backend.add_deployment(Deployment::new("gpt-4o"))
+        };
+        let described = (0..n).fold(Pool::builder().circuit(circuit), |pool, i| pool.add_backend(backend(i)));
+        fleet.pool.replace(described).unwrap();
+        fleet
+    }
+
     /// Whatever is asked of backend `i`, this fault happens.
     pub fn always(&self, i: usize, fault: Fault) {
         self.backends[i].faults().always(fault);
@@ -103,7 +116,6 @@ impl Fleet {
         let stack = ServiceBuilder::new()
             .layer(failover)
             .layer(SelectBackendLayer::new(self.pool.clone()))
-            .layer(CircuitBreakerLayer::adopting())
             .layer(ForwardLayer::new());
         Service::new(stack.service(self.network()))
     }

@@ -26,6 +26,11 @@ pub(in crate::pool) struct Shared {
 }
 
 impl Pool {
+    /// Tells whether both are handles of one pool.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn probe_interval(&self) -> std::time::Duration {
         self.0.table.load().description.circuit.probe_interval
     }

@@ -20,7 +20,7 @@ pub use self::circuit::CircuitState;
 pub use self::load::RouteKind;
 pub use self::no_target::{NoTarget, NoTargetReason};
 pub(in crate::pool) use self::permit::Neighbours;
-pub use self::permit::{Permit, PermitCell};
+pub use self::permit::Permit;
 pub(in crate::pool) use self::spread::Spread;
 pub(in crate::pool) use self::state::Live;
 pub use self::target::Target;

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -292,28 +292,5 @@ impl Lesson {
             Self::Nothing => Verdict::Neutral,
             Self::Wait { hint, .. } => Verdict::Throttled { hint: *hint },
         }
-    }
-}
-
-/// A permit on its way through request extensions, for whoever takes it first.
-#[derive(Clone, Debug)]
-pub struct PermitCell(Arc<Mutex<Option<Permit>>>);
-
-impl PermitCell {
-    /// Puts a permit into a cell.
-    #[must_use]
-    pub fn new(permit: Permit) -> Self {
-        Self(Arc::new(Mutex::new(Some(permit))))
-    }
-
-    /// A cell that never had one.
-    pub(crate) fn empty() -> Self {
-        Self(Arc::default())
-    }
-
-    /// Takes the permit, once.
-    #[must_use]
-    pub fn take(&self) -> Option<Permit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

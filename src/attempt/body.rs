@@ -9,7 +9,7 @@ use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
-use super::future::Watch;
+use super::Admitted;
 use crate::azure::stream_event::{HeadHint, Reader, StreamEvent};
 use crate::azure::{Outcome, sse};
 use crate::body::Body;
@@ -18,14 +18,17 @@ use crate::context::{AttemptFailed, ClassifyError, SocketEvents};
 /// How long an event may be in which an error is noticed: 64 KiB.
 pub const OBSERVED_EVENT: usize = 64 * 1024;
 
-/// The body of an answer that is watched by a circuit: holds the permit until it ends, and records how it ended.
+/// The body of an answer that is watched: holds the place of its attempt until it ends, and records how it ended.
 ///
 /// In a stream of events it notices errors in passing, and an end that is none. What comes arrives unchanged and at once.
 pub struct ResponseBody {
     inner: Body,
-    watch: Option<(Watch, Arc<dyn ClassifyError>)>,
+    watch: Option<Watch>,
     events: Option<Events>,
 }
+
+/// What is recorded of the end, and who reads the errors.
+type Watch = (Admitted, Arc<dyn ClassifyError>);
 
 /// The events of a stream that has begun with success, and what its head said of waiting.
 pub(super) struct Events {
@@ -36,34 +39,25 @@ pub(super) struct Events {
 }
 
 impl ResponseBody {
-    pub(super) fn new(
-        inner: Body,
-        watch: Option<Watch>,
-        events: Option<Events>,
-        classify: &Arc<dyn ClassifyError>,
-    ) -> Self {
-        let mut body = Self::lasting(inner, watch, events, classify);
+    pub(super) fn new(inner: Body, watch: Option<Watch>, events: Option<Events>) -> Self {
+        let mut body = Self::lasting(inner, watch, events);
         body.notice_end();
         body
     }
 
     /// A body that has not ended before it is asked, although it is empty: that of an answer that switches protocols.
-    pub(super) fn lasting(
-        inner: Body,
-        watch: Option<Watch>,
-        events: Option<Events>,
-        classify: &Arc<dyn ClassifyError>,
-    ) -> Self {
-        Self { inner, watch: watch.map(|watch| (watch, classify.clone())), events }
+    pub(super) const fn lasting(inner: Body, watch: Option<Watch>, events: Option<Events>) -> Self {
+        Self { inner, watch, events }
     }
 
     /// Records an error at once, because many clients leave when they see one; the place in flight is held to the end.
     fn observe(&mut self, frame: &Frame<Bytes>) {
-        let (Some((watch, _)), Some(events), Some(data)) = (&mut self.watch, &mut self.events, frame.data_ref()) else {
+        let (Some((admitted, _)), Some(events), Some(data)) = (&mut self.watch, &mut self.events, frame.data_ref())
+        else {
             return;
         };
         if let Some(outcome) = events.failure(data) {
-            watch.record(&outcome);
+            admitted.record(&outcome);
             self.events = None;
         }
     }
@@ -76,21 +70,28 @@ impl ResponseBody {
     }
 
     fn end(&mut self) {
-        if let Some((mut watch, _)) = self.watch.take() {
+        if let Some((mut admitted, _)) = self.watch.take() {
             let failure = self.events.as_mut().and_then(Events::failure_at_end);
-            watch.record(&failure.unwrap_or(Outcome::Success));
+            admitted.record(&failure.unwrap_or(Outcome::Success));
         }
     }
 
     /// The head was there, so whatever nobody can classify is an answer that was cut.
     fn fail(&mut self, error: BoxError) -> BoxError {
-        let Some((mut watch, classify)) = self.watch.take() else { return error };
+        let Some((mut admitted, classify)) = self.watch.take() else { return error };
         let outcome = match classify.classify(error.as_ref()) {
             Outcome::Unknown => Outcome::Reset,
             outcome => outcome,
         };
-        watch.record(&outcome);
-        if error.is::<AttemptFailed>() { error } else { AttemptFailed::new(outcome, error).into() }
+        admitted.record(&outcome);
+        let failed = match error.downcast::<AttemptFailed>() {
+            Ok(failed) => *failed,
+            Err(error) => AttemptFailed::new(outcome, error),
+        };
+        match admitted.target() {
+            Some(target) => failed.at(target.clone()).into(),
+            None => failed.into(),
+        }
     }
 }
 

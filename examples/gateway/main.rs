@@ -33,6 +33,10 @@ use config::{Config, Loaded, Problems, Sources};
 use tower::BoxError;
 use tracing_subscriber::EnvFilter;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// More than any header can carry.
 const LONGEST_KEY: u64 = 64 << 10;
 

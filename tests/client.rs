@@ -30,6 +30,7 @@ use tower_azure_openai::azure::Outcome;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::{Destination, HttpClient, INTERIM_HEADS};
 use tower_azure_openai::context::{AttemptFailed, Handshake};
+use tower_azure_openai::pool::{Backend, Deployment, Pool};
 use tower_azure_openai::{Error, ErrorKind};
 
 /// A server that echoes the body and tells protocol and authority in headers.
@@ -359,4 +360,61 @@ fn every_problem_of_a_description_is_told_at_once() {
 fn is_shared_between_tasks() {
     fn assert_service<T: Clone + Send + Sync + std::fmt::Debug>(_: &T) {}
     assert_service(&client());
+}
+
+/// What drives a connection has seen the end of an answer too, and the connection is idle.
+async fn settled() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Sends requests from a runtime of its own, one after the other, and gives the runtime back.
+fn sends(client: &HttpClient, requests: impl IntoIterator<Item = Request<Body>> + Send) -> tokio::runtime::Runtime {
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                for request in requests {
+                    let answer = client.clone().oneshot(request).await.unwrap();
+                    answer.into_body().collect().await.unwrap();
+                    settled().await;
+                }
+            });
+            runtime
+        });
+        sending.join().unwrap()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_runtime_keeps_the_connections_that_it_opened() {
+    let (server, client) = (server(None).await, client());
+    let url = format!("http://{}/", server.address);
+    let first = sends(&client, [post(&url, "1"), post(&url, "2")]);
+    let second = sends(&client, [post(&url, "3"), post(&url, "4")]);
+    assert_eq!(server.connections.load(SeqCst), 2);
+    // What a runtime that is gone has left behind stands in nobody's way.
+    first.shutdown_background();
+    second.shutdown_background();
+    assert_eq!(client.oneshot(post(&url, "5")).await.unwrap().status(), 200);
+    assert_eq!(server.connections.load(SeqCst), 3);
+}
+
+#[tokio::test]
+async fn connections_to_a_backend_that_takes_few_are_no_runtimes_own() {
+    let (server, client) = (server(None).await, client());
+    let url = format!("http://{}", server.address);
+    let backend = Backend::new("east", &url).max_in_flight(1).add_deployment(Deployment::new("gpt-4o"));
+    let pool = Pool::builder().add_backend(backend).build().unwrap();
+    let target = pool.targets("gpt-4o").first().cloned();
+    for (target, expected) in [(&target, 1), (&target, 1), (&None, 2), (&None, 2), (&target, 2)] {
+        let mut request = post(&url, "1");
+        if let Some(target) = target.clone() {
+            request.extensions_mut().insert(target);
+        }
+        client.clone().oneshot(request).await.unwrap().into_body().collect().await.unwrap();
+        settled().await;
+        assert_eq!(server.connections.load(SeqCst), expected);
+    }
 }

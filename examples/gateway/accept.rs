@@ -1,6 +1,8 @@
 //! Accepting connections: no more than there are places for, and without an end when descriptors run out.
 
 use std::fs::File;
+use std::io;
+use std::net;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::loops::{Home, Seat};
 
 /// How long a listener that cannot accept waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -36,7 +40,8 @@ pub(crate) struct Door {
 }
 
 pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
+    /// With no event loop yet.
+    pub(crate) stream: net::TcpStream,
     pub(crate) place: Place,
     /// It took the last descriptor, and should give it back soon.
     pub(crate) is_last: bool,
@@ -46,6 +51,14 @@ pub(crate) struct Accepted {
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     _open: Arc<()>,
+    _seat: Option<Seat>,
+}
+
+impl Place {
+    /// Counts at its loop too.
+    pub(crate) fn at(self, home: &Home) -> Self {
+        Self { _seat: home.connection(), ..self }
+    }
 }
 
 impl Door {
@@ -92,13 +105,17 @@ impl Door {
                 self.spare.push(file);
             }
             match self.listener.accept().await {
-                Ok((stream, _)) => return Accepted::new(stream, self.place(place), false),
+                Ok((stream, _)) => match free(stream) {
+                    Ok(stream) => return Accepted { stream, place: self.place(place), is_last: false },
+                    Err(error) => self.tell(&error),
+                },
                 Err(error) => {
                     self.tell(&error);
                     if self.spare.pop().is_some()
                         && let Ok(Ok((stream, _))) = timeout(PAUSE, self.listener.accept()).await
+                        && let Ok(stream) = free(stream)
                     {
-                        return Accepted::new(stream, self.place(place), true);
+                        return Accepted { stream, place: self.place(place), is_last: true };
                     }
                     sleep(PAUSE).await;
                 }
@@ -107,7 +124,7 @@ impl Door {
     }
 
     fn place(&self, permit: OwnedSemaphorePermit) -> Place {
-        Place { _permit: permit, _open: self.open.clone() }
+        Place { _permit: permit, _open: self.open.clone(), _seat: None }
     }
 
     /// Counts the connections that are open, whenever it is called.
@@ -117,7 +134,7 @@ impl Door {
         move || open.strong_count().saturating_sub(1)
     }
 
-    fn tell(&mut self, error: &std::io::Error) {
+    fn tell(&mut self, error: &io::Error) {
         if self.told.is_none_or(|told| told.elapsed() >= TELL) {
             self.told = Some(Instant::now());
             tracing::warn!(listener = self.name, %error, "accept");
@@ -125,15 +142,14 @@ impl Door {
     }
 }
 
-impl Accepted {
-    fn new(stream: TcpStream, place: Place, is_last: bool) -> Self {
-        let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 6);
-        let set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
-        if let Err(error) = set {
-            tracing::debug!(%error, "nodelay, keep-alive");
-        }
-        Self { stream, place, is_last }
+/// Sets it up, and takes it from the loop that accepted it.
+fn free(stream: TcpStream) -> io::Result<net::TcpStream> {
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 6);
+    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
+    if let Err(error) = set {
+        tracing::debug!(%error, "nodelay, keep-alive");
     }
+    stream.into_std()
 }
 
 /// How many files this process may have open, where that can be known.

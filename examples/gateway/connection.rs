@@ -10,13 +10,15 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Accepted;
+use crate::loops::Home;
 use crate::patience::{Patience, Patient, Vigil};
 
 /// Requests that run at the same time on one connection of HTTP/2; further ones wait at the client.
@@ -30,6 +32,8 @@ pub(crate) struct Terms {
     pub(crate) tls: Option<TlsAcceptor>,
     /// A receiver is held until the connection has ended; a new value asks for that.
     pub(crate) stopping: watch::Receiver<()>,
+    /// Where its requests run.
+    pub(crate) home: Home,
 }
 
 /// Serves with what `service` makes for the clocks of this connection.
@@ -39,9 +43,13 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let vigil = Vigil::new(terms.patience);
-    let mut builder = http(terms.request_head);
+    let mut builder = http(terms.request_head, terms.home);
     builder.http1().keep_alive(!accepted.is_last);
-    let io = Patient::new(accepted.stream, Arc::clone(&vigil), accepted.place);
+    let stream = match TcpStream::from_std(accepted.stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "connection"),
+    };
+    let io = Patient::new(stream, Arc::clone(&vigil), accepted.place);
     let service = service(Arc::clone(&vigil));
     let Some(tls) = terms.tls else { return run(io, &builder, service, &vigil, terms.stopping).await };
     let agreed = tokio::select! {
@@ -56,7 +64,7 @@ where
 
 async fn run<I, S, B>(
     io: I,
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Home>,
     service: S,
     vigil: &Vigil,
     mut stopping: watch::Receiver<()>,
@@ -98,8 +106,8 @@ fn kind(error: &(dyn Error + 'static)) -> &'static str {
     }
 }
 
-fn http(request_head: usize) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http(request_head: usize, home: Home) -> auto::Builder<Home> {
+    let mut builder = auto::Builder::new(home);
     // The clocks of `patience` run on heads, in both protocols.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(request_head);
     let header_list = u32::try_from(request_head).unwrap_or(u32::MAX);

@@ -14,6 +14,7 @@ mod demo;
 mod identities;
 mod kept;
 mod live;
+mod loops;
 mod metrics;
 mod output;
 mod patience;
@@ -33,7 +34,8 @@ use config::{Config, Loaded, Problems, Sources};
 use tower::BoxError;
 use tracing_subscriber::EnvFilter;
 
-#[cfg(feature = "mimalloc")]
+// Memory that is freed stays with it for some milliseconds more, which the tests of memory would see.
+#[cfg(all(feature = "mimalloc", not(debug_assertions)))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -72,7 +74,7 @@ fn check(file: &Path, live: bool) -> ExitCode {
 }
 
 fn check_live(config: &Config) -> ExitCode {
-    let runtime = tokio::runtime::Runtime::new().map_err(BoxError::from);
+    let runtime = loops::runtime().map_err(BoxError::from);
     match runtime.and_then(|runtime| runtime.block_on(live::check(config))) {
         Ok(report) => {
             let printed = print(&format!("{}\n{report}", config.served()));
@@ -121,7 +123,7 @@ fn block_on(telemetry: &Telemetry, program: impl Future<Output = Result<(), BoxE
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),
     }
-    tokio::runtime::Runtime::new()?.block_on(program)
+    loops::runtime()?.block_on(program)
 }
 
 /// For what ends with its output: it waits for its reader. One that hangs up early, such as `head`, is no failure of ours.

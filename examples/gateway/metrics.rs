@@ -10,6 +10,7 @@ use tower_azure_openai::pool::Priority;
 
 use crate::config::Config;
 use crate::kept::Kept;
+use crate::loops::Dealer;
 use crate::{output, wiring};
 
 pub(crate) const PATH: &str = "/metrics";
@@ -58,6 +59,14 @@ pub(crate) fn tell(metrics: &MetricsRecorder, config: &Config, kept: &Kept) {
     metrics.add_gauge("gateway_replay_memory_bytes", "What collected request bodies hold", move || {
         vec![(vec![], inspect.replay_memory_in_use() as f64)]
     });
+}
+
+/// How evenly the loops are used.
+pub(crate) fn tell_of_loops(metrics: &MetricsRecorder, dealer: &Dealer) {
+    let of = dealer.clone();
+    metrics.add_gauge("gateway_loop_connections", "Connections of clients, by event loop", move || of.connections());
+    let of = dealer.clone();
+    metrics.add_gauge("gateway_loop_requests", "Requests that run, by event loop", move || of.requests());
 }
 
 fn remaining(client: &str, left: &Balance) -> Samples {

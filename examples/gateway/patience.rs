@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use crate::answer::Held;
 
 use crate::accept::Place;
+use crate::loops::Seat;
 
 /// Between requests; longer than front ends of Azure keep a connection for.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -61,11 +62,11 @@ impl Vigil {
     }
 
     /// A head has arrived.
-    pub(crate) fn request(self: &Arc<Self>) -> Running {
+    pub(crate) fn request(self: &Arc<Self>, seat: Option<Seat>) -> Running {
         let mut state = self.lock();
         state.requests += 1;
         state.deadline = None;
-        Running(Arc::clone(self))
+        Running { vigil: Arc::clone(self), _seat: seat }
     }
 
     /// Drops the answer when it is not taken.
@@ -140,15 +141,18 @@ impl Vigil {
 }
 
 /// A request that runs.
-pub(crate) struct Running(Arc<Vigil>);
+pub(crate) struct Running {
+    vigil: Arc<Vigil>,
+    _seat: Option<Seat>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.vigil.lock();
         state.requests -= 1;
         if state.requests == 0 {
             state.is_head_begun = false;
-            state.deadline = Some(Instant::now() + KEEP_ALIVE.max(self.0.patience.head));
+            state.deadline = Some(Instant::now() + KEEP_ALIVE.max(self.vigil.patience.head));
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::answer::Watched;
 use crate::config::tls::Tls;
 use crate::config::{Config, Problems};
 use crate::connection::{self, Terms};
+use crate::loops::{Dealer, Home, Loops};
 use crate::patience::{Patience, Running, Vigil};
 use crate::reloads::Reloads;
 use crate::usage;
@@ -67,6 +68,8 @@ pub(crate) async fn serve(
         steering,
         history: wired.history.clone(),
     };
+    let loops = Loops::start(config.threads).map_err(|error| format!("threads: {error}"))?;
+    let dealer = loops.dealer();
 
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr()?);
@@ -86,11 +89,12 @@ pub(crate) async fn serve(
     wired.metrics.add_gauge("gateway_connections", "Connections of clients that are open", move || {
         vec![(vec![], connections() as f64)]
     });
+    metrics::tell_of_loops(&wired.metrics, &dealer);
     let (mut reloads, mut latest) = (Reloads::of(file), None);
     let mut closing = None;
     loop {
         tokio::select! {
-            accepted = door.accept() => front.accept(accepted, stopping.clone()),
+            accepted = door.accept() => front.accept(accepted, &dealer, stopping.clone()),
             _ = signals.reload.recv() => reloads.begin(None),
             Some(reloaded) = wanted.recv() => reloads.begin(Some(reloaded)),
             (read, waiting) = reloads.next() => {
@@ -169,6 +173,7 @@ fn fixed_at_start(before: &Config, now: &Config) -> impl Iterator<Item = &'stati
     let fixed = [
         ("listen", before.listen == now.listen),
         ("admin", before.admin == now.admin),
+        ("threads", before.threads == now.threads),
         ("limits.connections", before.limits.connections == now.limits.connections),
         ("telemetry.log", log.log == new_log.log),
         ("telemetry.log_format", log.log_format == new_log.log_format),
@@ -232,8 +237,8 @@ impl Current {
         Ok(answer.map(Body::new))
     }
 
-    fn terms(&self, stopping: watch::Receiver<()>) -> Terms {
-        Terms { patience: self.patience, request_head: self.request_head, tls: self.tls.clone(), stopping }
+    fn terms(&self, stopping: watch::Receiver<()>, home: Home) -> Terms {
+        Terms { patience: self.patience, request_head: self.request_head, tls: self.tls.clone(), stopping, home }
     }
 }
 
@@ -261,16 +266,20 @@ impl Front {
         false
     }
 
-    fn accept(&self, accepted: Accepted, stopping: watch::Receiver<()>) {
-        let (front, current) = (self.clone(), self.current.load());
-        let terms = current.terms(stopping);
+    fn accept(&self, accepted: Accepted, dealer: &Dealer, stopping: watch::Receiver<()>) {
+        let (front, home) = (self.clone(), dealer.home());
+        let terms = self.current.load().terms(stopping, home.clone());
+        let accepted = Accepted { place: accepted.place.at(&home), ..accepted };
+        let own = home.clone();
         let service = |vigil: Arc<Vigil>| {
             service_fn(move |request: Request<Incoming>| {
-                let running = vigil.request();
+                // A request of HTTP/2 is counted by what runs it.
+                let seat = if request.version() == Version::HTTP_2 { None } else { own.request() };
+                let running = vigil.request(seat);
                 front.clone().answer(request, running, Arc::clone(&vigil))
             })
         };
-        tokio::spawn(connection::serve(accepted, terms, service));
+        home.spawn(connection::serve(accepted, terms, service));
     }
 
     async fn answer(
@@ -303,11 +312,11 @@ async fn serve_admin(mut door: Door, front: Front) {
     let (_stop, stopping) = watch::channel(());
     loop {
         let (accepted, front) = (door.accept().await, front.clone());
-        let mut terms = front.current.load().terms(stopping.clone());
+        let mut terms = front.current.load().terms(stopping.clone(), Home::HERE);
         (terms.tls, terms.request_head) = (None, 64 * 1024);
         let service = |vigil: Arc<Vigil>| {
             service_fn(move |request: Request<Incoming>| {
-                let (running, current) = (vigil.request(), front.current.load_full());
+                let (running, current) = (vigil.request(None), front.current.load_full());
                 async move {
                     let answer = current.admin.answer(request).await;
                     drop(running);

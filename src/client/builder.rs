@@ -176,7 +176,7 @@ impl HttpClientBuilder {
         let handshakes = Connector::new(dial.for_handshakes(), trust.http1_only(), self.limits.connect);
         let aliases = self.aliases.into_iter().map(|(alias, timeouts)| (alias, self.limits.but(&timeouts))).collect();
         let http = Connector::new(dial, trust, self.limits.connect);
-        Ok(HttpClient(Exchange::new(http, handshakes, self.limits, aliases).through(proxy)))
+        Ok(HttpClient(Arc::new(Exchange::new(http, handshakes, self.limits, aliases).through(proxy))))
     }
 }
 

@@ -34,22 +34,31 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_PROBES: u32 = 3;
 
 /// TLS over what `D` connects, the whole of it within a time.
-#[derive(Clone)]
-pub(super) struct Connector<D> {
+///
+/// Cheap to clone, for every request takes a clone along, connected or not.
+pub(super) struct Connector<D>(Arc<Ways<D>>);
+
+struct Ways<D> {
     dial: D,
-    trust: Arc<Trust>,
+    trust: Trust,
     timeout: Duration,
 }
 
 impl<D> Connector<D> {
     pub(super) fn new(dial: D, trust: Trust, timeout: Duration) -> Self {
-        Self { dial, trust: Arc::new(trust), timeout }
+        Self(Arc::new(Ways { dial, trust, timeout }))
+    }
+}
+
+impl<D> Clone for Connector<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<D> Service<Uri> for Connector<D>
 where
-    D: Service<Uri> + Clone,
+    D: Service<Uri> + Clone + Send + Sync + 'static,
     D::Response: Connection + rt::Read + rt::Write + Send + Unpin + 'static,
     D::Future: Send + 'static,
     D::Error: Into<BoxError>,
@@ -58,19 +67,18 @@ where
     type Error = Reason;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Reason>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Reason>> {
-        self.dial.poll_ready(cx).map_err(|error| failure::reason(error.into().as_ref()))
+    /// Always: what connects becomes ready within the time to connect.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Reason>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let tls = Arc::clone(self.trust.of(&uri));
-        let ready = self.dial.clone();
-        let dial = std::mem::replace(&mut self.dial, ready);
-        let connecting =
-            HttpsConnector::new(dial, tls, false, Arc::new(DefaultServerNameResolver::default())).call(uri);
-        let limit = self.timeout;
+        let ways = Arc::clone(&self.0);
         Box::pin(async move {
-            match timeout(limit, connecting).await {
+            let tls = Arc::clone(ways.trust.of(&uri));
+            let names = Arc::new(DefaultServerNameResolver::default());
+            let connecting = HttpsConnector::new(ways.dial.clone(), tls, false, names).oneshot(uri);
+            match timeout(ways.timeout, connecting).await {
                 Ok(connected) => connected.map_err(|error| failure::reason(error.as_ref())),
                 Err(_) => Err(Reason::CONNECT_TIMEOUT),
             }

@@ -19,6 +19,8 @@
 //!    [`Overloaded`](crate::ErrorKind::Overloaded) in its chain, and one line a second at WARN.
 //! 7. A backend that talks without an end keeps nobody waiting: a connection reads [`TURN`] bytes, then it is the turn of others. More
 //!    than [`INTERIM_HEADS`] heads of 1xx before an answer of HTTP/1.1 are a `Reset`.
+//! 8. Connections are kept by the runtime that opened them: where a program has one event loop per core, each has its own. Those of a
+//!    backend with a bound on requests in flight are kept by all runtimes together, so that none lies idle where nobody needs it.
 //!
 //! It takes requests with any body of [`Bytes`](bytes::Bytes).
 //!
@@ -84,6 +86,7 @@ mod connector;
 mod destination;
 mod failure;
 mod interim;
+mod lanes;
 mod link;
 mod pace;
 mod proxy;
@@ -120,6 +123,7 @@ use self::builder::Limits;
 pub use self::builder::{AliasTimeouts, BuildError, HttpClientBuilder};
 use self::connector::{Connector, Dial};
 pub use self::destination::Destination;
+use self::lanes::Lanes;
 use self::proxy::Way;
 pub use self::proxy::{InvalidProxy, Proxy};
 use self::timeouts::{AnswerBody, HeadClock};
@@ -151,7 +155,7 @@ const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pooled HTTP client; a clone shares the connections. See the [module docs](self).
 #[derive(Clone)]
-pub struct HttpClient(Exchange<Connector<Dial>>);
+pub struct HttpClient(Arc<Exchange<Connector<Dial>>>);
 
 impl HttpClient {
     /// Starts a description.
@@ -205,12 +209,11 @@ impl fmt::Debug for HttpClient {
 }
 
 /// The client over any connector.
-#[derive(Clone)]
 struct Exchange<C> {
-    http: legacy::Client<C, UploadBody>,
+    http: Lanes<C>,
     handshakes: legacy::Client<C, UploadBody>,
     limits: Limits,
-    aliases: Arc<HashMap<String, Limits>>,
+    aliases: HashMap<String, Limits>,
     proxy: Option<Arc<Proxy>>,
 }
 
@@ -221,15 +224,17 @@ where
     /// `handshakes` connects for WebSockets.
     fn new(connector: C, handshakes: C, limits: Limits, aliases: HashMap<String, Limits>) -> Self {
         let handshakes = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(handshakes);
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(limits.pool_idle)
-            .retry_canceled_requests(true)
-            .http2_keep_alive_interval(HTTP2_PING)
-            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-            .build(connector);
-        Self { http, handshakes, limits, aliases: Arc::new(aliases), proxy: None }
+        let http = Lanes::new(move || {
+            legacy::Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .timer(TokioTimer::new())
+                .pool_idle_timeout(limits.pool_idle)
+                .retry_canceled_requests(true)
+                .http2_keep_alive_interval(HTTP2_PING)
+                .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+                .build(connector.clone())
+        });
+        Self { http, handshakes, limits, aliases, proxy: None }
     }
 
     /// Shows this proxy its credentials with what it gets to read.
@@ -261,7 +266,7 @@ where
         } else {
             (Phase::Answer, limits.answer)
         };
-        let client = if is_handshake { &self.handshakes } else { &self.http };
+        let is_scarce = request.extensions().get().is_some_and(Target::is_limited);
         let (mut parts, body) = request.into_parts();
         let said = parts.extensions.get::<SocketFrame>().copied();
         let (body, frame) = match said {
@@ -279,7 +284,11 @@ where
         let asks = matches!(said, None | Some(SocketFrame::First));
         let mut request = Request::from_parts(parts, body);
         let interim = interim::watch(&mut request);
-        let answer = asks.then(|| client.request(request));
+        let answer = asks.then(|| match (is_handshake, is_scarce) {
+            (true, _) => self.handshakes.request(request),
+            (false, true) => self.http.in_common().request(request),
+            (false, false) => self.http.with_own(|client| client.request(request)),
+        });
         let clock = HeadClock::new(upload, interim, phase, limit);
         let is_read_by_proxy = way.is_some();
         ResponseFuture {

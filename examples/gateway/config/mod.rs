@@ -46,6 +46,9 @@ use session::Session;
 use tls::Tls;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
+/// More than one for each core of the largest machines serves nobody.
+const MOST_THREADS: u32 = 1024;
+
 /// Empty is none.
 fn base_path(text: &str) -> Result<Option<BasePath>, String> {
     let read = |text| BasePath::new(text).map(Some).map_err(|error: InvalidBasePath| error.to_string());
@@ -68,6 +71,8 @@ pub(crate) struct Config {
     /// For which connections are still accepted once the process is told to stop.
     pub(crate) shutdown_delay: Duration,
     pub(crate) shutdown_grace: Duration,
+    /// Event loops; zero is one per core.
+    pub(crate) threads: usize,
     /// Where this gateway runs.
     pub(crate) region: Option<String>,
     pub(crate) base_path: Option<BasePath>,
@@ -160,6 +165,7 @@ impl Config {
             authentication: authentication(s),
             shutdown_delay: s.duration("shutdown_delay", Duration::ZERO),
             shutdown_grace: s.duration("shutdown_grace", Duration::from_secs(30)),
+            threads: s.integer("threads", 0..=MOST_THREADS).unwrap_or(0) as usize,
             region: s.name("region"),
             base_path: s.parsed("base_path", base_path).flatten(),
             backends: backends::read(s),

@@ -1242,7 +1242,7 @@ fn origins_are_exact() {
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["redis = { url = \"redis://x\" }", "threads = 1"][..]),
+        ("# top", "", &["redis = { url = \"redis://x\" }"][..]),
         ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"]),
         ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""]),
         ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),

@@ -9,7 +9,6 @@ use super::reader::Section;
 enum Known {
     /// Something that has no default: its presence asks for the feature.
     AnyTable,
-    Count(u32),
     /// No element.
     List,
     Ratio(f64),
@@ -18,7 +17,6 @@ enum Known {
 
 /// The keys without positions.
 const KEYS: &[(&str, Known)] = &[
-    ("threads", Known::Count(0)),
     ("capture.sink", Known::Text("off")),
     ("capture.directory", Known::Text("")),
     ("capture.clients", Known::List),
@@ -53,7 +51,6 @@ impl Known {
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
             Self::AnyTable => section.table(key).is_some(),
-            Self::Count(default) => section.integer(key, 0..=u32::MAX).is_some_and(|count| count != default),
             Self::List => section.texts(key).is_some_and(|list| !list.is_empty()),
             Self::Ratio(default) => section.ratio(key, default).to_bits() != default.to_bits(),
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),

@@ -22,6 +22,7 @@ mod identity;
 mod leaving;
 mod lifecycle;
 mod live;
+mod loops;
 mod malformed;
 mod memory;
 mod metrics;

@@ -288,6 +288,11 @@ impl Target {
         &self.inner.backend.place
     }
 
+    /// Whether its backend has a bound on requests in flight.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.inner.max_in_flight > 0
+    }
+
     pub(in crate::pool) fn is_full(&self) -> bool {
         let max = self.inner.max_in_flight;
         max > 0 && self.inner.backend.in_flight.load(Relaxed) >= max

@@ -147,6 +147,9 @@ mod building {
             ("https://:443", "host"),
             ("", "URL"),
             ("https://contoso secret host", "URL"),
+            ("https://contoso-secret-host.example/openai/v1/", "before /openai"),
+            ("https://contoso-secret-host.example/api/projects/east", "project"),
+            ("https://contoso-secret-host.openai.azure.com/openai", "no path"),
         ] {
             let problem = one(at(endpoint));
             assert!(problem.starts_with("endpoint of backend `east` "), "{endpoint}: {problem}");

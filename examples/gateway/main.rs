@@ -14,6 +14,7 @@ mod demo;
 mod identities;
 mod kept;
 mod live;
+mod log;
 mod loops;
 mod metrics;
 mod output;
@@ -25,14 +26,12 @@ mod websockets;
 mod wiring;
 
 use std::io::{IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Args, USAGE};
-use config::behaviour::{LogFormat, Telemetry};
 use config::{Config, Loaded, Problems, Sources};
 use tower::BoxError;
-use tracing_subscriber::EnvFilter;
 
 // Memory that is freed stays with it for some milliseconds more, which the tests of memory would see.
 #[cfg(all(feature = "mimalloc", not(debug_assertions)))]
@@ -52,24 +51,44 @@ fn main() -> ExitCode {
         Args { help: true, .. } => return print(USAGE),
         Args { hash_key: true, .. } => return hash_key(),
         Args { config: Some(file), check: true, live, .. } => return check(&file, live),
-        Args { config: Some(file), .. } => match load(&file, Weaknesses::Told) {
-            Ok(config) => block_on(&config.telemetry.clone(), server::run(config, Some(file))),
-            Err(problems) => Err(problems.to_string().into()),
-        },
-        Args { config: None, .. } => block_on(&demo::telemetry(), demo::run()),
+        Args { config: Some(file), .. } => serve(file),
+        Args { config: None, .. } => {
+            log::start(&demo::telemetry()).and_then(|()| block_on(demo::run())).map_err(Ended::By)
+        }
     };
-    if let Err(error) = &done {
-        output::complain(&error.to_string());
+    match &done {
+        Ok(()) => {}
+        Err(Ended::By(error)) => log::failed(error),
+        Err(Ended::Unread(problems)) => log::refused(problems),
     }
     output::finish();
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
+/// Reasons for an end that nobody asked for.
+enum Ended {
+    By(BoxError),
+    Unread(Problems),
+}
+
+fn serve(file: PathBuf) -> Result<(), Ended> {
+    let loaded = Config::load(&file, &Sources::PROCESS).map_err(|problems| {
+        // As the file wants it, as far as that can be read.
+        let _ = problems.telemetry.as_ref().map(log::start);
+        Ended::Unread(problems)
+    })?;
+    log::start(&loaded.config.telemetry).map_err(Ended::By)?;
+    block_on(server::run(loaded.told(), Some(file))).map_err(Ended::By)
+}
+
 fn check(file: &Path, live: bool) -> ExitCode {
-    match load(file, Weaknesses::Refused) {
-        Ok(config) if live => check_live(&config),
-        Ok(config) => print(&config.served()),
+    match Config::load(file, &Sources::PROCESS) {
         Err(problems) => refuse(&problems.to_string()),
+        Ok(Loaded { weaknesses, .. }) if !weaknesses.is_empty() => refuse(&weaknesses.to_string()),
+        Ok(Loaded { config, warnings, .. }) => {
+            remark(&warnings.to_string());
+            if live { check_live(&config) } else { print(&config.served()) }
+        }
     }
 }
 
@@ -100,29 +119,16 @@ fn hash_key() -> ExitCode {
     }
 }
 
-/// What becomes of a file that works, with something in it that is better changed.
-#[derive(Clone, Copy, PartialEq)]
-enum Weaknesses {
-    Refused,
-    Told,
+impl Loaded {
+    /// The configuration, once everybody was told what in it deserves a second look.
+    fn told(self) -> Config {
+        log::worth_a_look(&self.weaknesses);
+        log::worth_a_look(&self.warnings);
+        self.config
+    }
 }
 
-fn load(file: &Path, weak: Weaknesses) -> Result<Config, Problems> {
-    let Loaded { config, weaknesses, warnings } = Config::load(file, &Sources::PROCESS)?;
-    if weak == Weaknesses::Refused && !weaknesses.is_empty() {
-        return Err(weaknesses);
-    }
-    output::complain(&format!("{weaknesses}{warnings}"));
-    Ok(config)
-}
-
-fn block_on(telemetry: &Telemetry, program: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
-    let filter = EnvFilter::try_new(&telemetry.log).map_err(|error| format!("telemetry.log: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Log).log_internal_errors(false);
-    match telemetry.log_format {
-        LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.init(),
-    }
+fn block_on(program: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
     loops::runtime()?.block_on(program)
 }
 
@@ -134,6 +140,11 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn refuse(text: &str) -> ExitCode {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    remark(text);
     ExitCode::from(2)
+}
+
+/// For what ends with its output, as with [`print`].
+fn remark(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

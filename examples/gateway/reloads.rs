@@ -6,8 +6,7 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use crate::admin::Reloaded;
-use crate::config::{Config, Problems};
-use crate::{Weaknesses, load};
+use crate::config::{Config, Loaded, Problems, Sources};
 
 /// Reads on a thread of its own, for a file may hang: one at a time, and once more when that was asked for meanwhile.
 pub(crate) struct Reloads {
@@ -45,7 +44,7 @@ impl Reloads {
         }
         let reader = self.reader.clone();
         // Nobody is left to tell when the process ends meanwhile.
-        let run = move || drop(reader.send(load(&file, Weaknesses::Told)));
+        let run = move || drop(reader.send(Config::load(&file, &Sources::PROCESS).map(Loaded::told)));
         match thread::Builder::new().name("reload".to_owned()).spawn(run) {
             Ok(_) => {
                 self.is_reading = true;

@@ -34,7 +34,7 @@ use crate::reloads::Reloads;
 use crate::usage;
 use crate::websockets::{Shown, WebSockets};
 use crate::wiring::Wired;
-use crate::{metrics, output};
+use crate::{log, metrics, output};
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
 pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<(), BoxError> {
@@ -143,10 +143,9 @@ fn reload(
     front: &Front,
 ) -> Result<(Wired, Config), String> {
     let config = read.map_err(|problems| {
-        let problems = problems.to_string();
-        output::complain(&problems);
+        log::refused(&problems);
         tracing::error!("the configuration was not reloaded: it has problems");
-        problems
+        problems.to_string()
     })?;
     let mut steered = front.steering.current();
     let wired = Wired::new(&config, Some(before)).map_err(|error| {

@@ -17,7 +17,7 @@ use tower_azure_openai::metrics::MetricsRecorder;
 use tower_azure_openai::observe::ObserveLayer;
 use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{
-    self, Backend, BackendKind, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Priority, Release, Thresholds,
+    self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Priority, Release, Thresholds,
 };
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
@@ -352,7 +352,7 @@ fn backend(described: &backends::Backend, identities: &mut Identities) -> Result
         .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
     let mut backend = Backend::new(&described.name, described.endpoint.to_string())
         .credential(credential)
-        .kind(kind(described.kind))
+        .kind(described.kind.into())
         .priority(described.priority)
         .weight(described.weight)
         .processing(processing(described.processing))
@@ -415,13 +415,6 @@ fn circuit(described: &Circuit) -> CircuitConfig {
     config.window = described.window;
     config.min_requests = described.min_requests;
     config
-}
-
-const fn kind(described: backends::Kind) -> BackendKind {
-    match described {
-        backends::Kind::Azure => BackendKind::Azure,
-        backends::Kind::OpenAi => BackendKind::OpenAi,
-    }
 }
 
 const fn processing(described: backends::Processing) -> pool::Processing {

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use http::Uri;
+use tower_azure_openai::pool::BackendKind;
 
 use super::reader::{Section, name};
 use super::secret::{Form, Secret, resolve};
@@ -77,6 +78,15 @@ pub(crate) enum Kind {
     OpenAi,
 }
 
+impl From<Kind> for BackendKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Azure => Self::Azure,
+            Kind::OpenAi => Self::OpenAi,
+        }
+    }
+}
+
 /// Where prompts may be processed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Processing {
@@ -112,9 +122,8 @@ impl Backend {
         let name = s.parsed("name", header_name).unwrap_or_default();
         let endpoint = s.parsed("endpoint", endpoint::parse);
         let kind = s.choice("kind", &[("azure", Kind::Azure), ("openai", Kind::OpenAi)]).unwrap_or(Kind::Azure);
-        if kind == Kind::OpenAi && endpoint.as_ref().is_some_and(|at| at.path().trim_end_matches('/').ends_with("/v1"))
-        {
-            s.problem("endpoint", "must not end in /v1, which is put there");
+        if let Some(Err(why)) = endpoint.as_ref().map(|endpoint| BackendKind::from(kind).check_endpoint(endpoint)) {
+            s.problem("endpoint", why);
         }
         let credential = s.given_section("credential", Credential::read).flatten();
         let address = s.parsed("address", connect_address);

@@ -10,6 +10,7 @@ mod consistency;
 pub(crate) mod cors;
 mod endpoint;
 pub(crate) mod entra;
+mod nearest;
 mod problem;
 mod reader;
 pub(crate) mod releases;
@@ -137,18 +138,20 @@ impl Config {
     /// # Errors
     /// All problems of the file at once.
     pub(crate) fn load(file: &Path, sources: &Sources<'_>) -> Result<Loaded, Problems> {
-        let problems = |list| Problems { file: file.to_owned(), list };
-        let bytes = (sources.file)(file)
-            .map_err(|error| problems(vec![Problem::new("", format!("cannot be read: {error}"))]))?;
-        let table = syntax::parse(bytes).map_err(problems)?;
+        let unread = |list| Problems { file: file.to_owned(), list, telemetry: None };
+        let bytes =
+            (sources.file)(file).map_err(|error| unread(vec![Problem::new("", format!("cannot be read: {error}"))]))?;
+        let table = syntax::parse(bytes).map_err(unread)?;
 
         let findings = Findings::new(sources);
         let mut config = findings.read(table, Self::read);
         aliases::spread(&mut config);
         consistency::check(&config, &findings);
+        let problems = |list| Problems { telemetry: Some(config.telemetry.clone()), ..unread(list) };
         let Found { problems: mut wrong, weaknesses, warnings } = findings.into_found();
         if wrong.is_empty() {
-            return Ok(Loaded { config, weaknesses: problems(weaknesses), warnings: problems(warnings) });
+            let (weaknesses, warnings) = (problems(weaknesses), problems(warnings));
+            return Ok(Loaded { config, weaknesses, warnings });
         }
         wrong.extend(weaknesses);
         Err(problems(wrong))

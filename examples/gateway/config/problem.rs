@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::behaviour::Telemetry;
+
 /// One thing that is wrong, or worth a warning.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -20,13 +22,20 @@ impl Problem {
 /// Problems of one file; displayed as `FILE: KEY: what is wrong`, one line each.
 #[derive(Debug)]
 pub(crate) struct Problems {
-    pub(super) file: PathBuf,
+    pub(crate) file: PathBuf,
     pub(super) list: Vec<Problem>,
+    /// Of the same file, unless that could not be read at all.
+    pub(crate) telemetry: Option<Telemetry>,
 }
 
 impl Problems {
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// Each with its place.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.list.iter().map(|problem| (&*problem.place, problem.text.trim_start_matches("warning: ")))
     }
 }
 

@@ -54,7 +54,7 @@ impl<'a> Findings<'a> {
     }
 
     pub(super) fn read<T>(&'a self, table: Table, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
-        Section { place: String::new(), shape: String::new(), table, findings: self }.read(read)
+        Section { place: String::new(), shape: String::new(), table, known: Vec::new(), findings: self }.read(read)
     }
 }
 
@@ -65,6 +65,8 @@ pub(super) struct Section<'a> {
     /// The same without positions, such as `backends[]`.
     shape: String,
     table: Table,
+    /// The keys that were asked for, given or not.
+    known: Vec<String>,
     pub(super) findings: &'a Findings<'a>,
 }
 
@@ -73,8 +75,9 @@ impl<'a> Section<'a> {
     fn read<T>(mut self, read: impl FnOnce(&mut Self) -> T) -> T {
         let read = read(&mut self);
         let left: Vec<String> = self.table.keys().cloned().collect();
+        let known = std::mem::take(&mut self.known);
         for key in &left {
-            unsupported::refuse(&mut self, key);
+            unsupported::refuse(&mut self, key, &known);
         }
         read
     }
@@ -102,6 +105,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+        self.known.push(key.to_owned());
         self.table.remove(key)
     }
 
@@ -260,6 +264,7 @@ impl<'a> Section<'a> {
 
     /// The one key that is given out of several that exclude each other.
     pub(super) fn one_of<'k>(&mut self, keys: &[&'k str]) -> Option<&'k str> {
+        self.known.extend(keys.iter().map(|key| (*key).to_owned()));
         let given: Vec<&str> = keys.iter().copied().filter(|key| self.has(key)).collect();
         match given[..] {
             [key] => return Some(key),
@@ -296,7 +301,7 @@ impl<'a> Section<'a> {
     }
 
     fn nested(&self, key: &str, table: Table) -> Self {
-        Self { place: self.place(key), shape: self.shape(key), table, findings: self.findings }
+        Self { place: self.place(key), shape: self.shape(key), table, known: Vec::new(), findings: self.findings }
     }
 
     /// An array of tables; of a malformed one, nothing is read.
@@ -306,6 +311,7 @@ impl<'a> Section<'a> {
             place: format!("{}[{at}]", self.place(key)),
             shape: format!("{}[]", self.shape(key)),
             table,
+            known: Vec::new(),
             findings: self.findings,
         };
         tables.into_iter().enumerate().map(|each| section(each).read(&mut read)).collect()

@@ -314,7 +314,7 @@ backends[1].deployments: is missing: at least one [[backends.deployments]] is ne
 backends[1].credential: needs one of api_key, api_key_env, api_key_file, managed_identity, workload_identity, \
 client_secret, developer_tools or pass_through
 failover.budget: must be a number from 0 to 1
-failover.bugdet: unknown key
+failover.bugdet: unknown key, did you mean budget?
 limits.request_body: has no unit: B, KiB, MiB or GiB
 backends[1].name: \"a\" is already backends[0].name"
     );
@@ -333,16 +333,18 @@ backends: is missing: at least one [[backends]] is needed"
 #[test]
 fn unknown_keys_are_refused_everywhere() {
     refuses(&[
-        ("# top", "lisen = 1", "lisen: unknown key"),
+        ("# top", "lisen = 1", "lisen: unknown key, did you mean listen?"),
         ("# top", "\"a b\\n\" = 1", "\"a b\\n\": unknown key"),
         ("# top", "\"session.cookie\" = \"\"", "\"session.cookie\": unknown key"),
         ("# backend", "wait = 1", "backends[0].wait: unknown key"),
         ("# deployment", "region = \"x\"", "backends[0].deployments[0].region: unknown key"),
         ("# client", "weight = 1", "clients[0].weight: unknown key"),
-        ("# end", "[sessions]\na = 1", "sessions: unknown key"),
+        ("# end", "[sessions]\na = 1", "sessions: unknown key, did you mean session?"),
         ("# end", "[session]\na = 1", "session.a: unknown key"),
         ("# end", "[stream.x]\ny = 1", "stream.x: unknown key"),
         (CREDENTIAL, "credential = { api_key = \"k\", x = 1 }", "backends[0].credential.x: unknown key"),
+        ("# backend", "Region = \"x\"", "backends[0].Region: unknown key, did you mean region?"),
+        ("# deployment", "api-version = \"x\"", "backends[0].deployments[0].api-version: unknown key"),
         (
             CREDENTIAL,
             "credential = { workload_identity = { client_id = \"x\" } }",
@@ -1126,6 +1128,22 @@ fn a_backend_may_speak_openais_own_form() {
     )]);
     let twice = with("# backend", "kind = \"openai\"").replace("https://a.example", "https://a.example/v1/");
     assert_eq!(problems(&twice), "backends[0].endpoint: must not end in /v1, which is put there");
+}
+
+#[test]
+fn an_endpoint_that_leads_too_far_is_told() {
+    refuses(&[
+        (
+            ENDPOINT,
+            "endpoint = \"https://contoso.openai.azure.com/openai/v1/\"",
+            "backends[0].endpoint: must end before /openai: requests bring that part of their path along",
+        ),
+        (
+            ENDPOINT,
+            "endpoint = \"https://contoso.services.ai.azure.com/api/projects/chat\"",
+            "backends[0].endpoint: is that of a project, must be the resource's: leave out /api/projects and what follows",
+        ),
+    ]);
 }
 
 #[test]

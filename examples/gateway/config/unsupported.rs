@@ -2,6 +2,7 @@
 //!
 //! A feature that arrives reads its keys like any other and deletes their lines here.
 
+use super::nearest;
 use super::reader::Section;
 
 /// What a key may hold, and the default from which it must not differ yet.
@@ -32,7 +33,9 @@ const KEYS: &[(&str, Known)] = &[
 ];
 
 /// Takes a key that nobody has read and reports it, unless it holds the default of a feature that is not built yet.
-pub(super) fn refuse(section: &mut Section<'_>, key: &str) {
+///
+/// `read` are the keys that have been read, which it may have been meant for.
+pub(super) fn refuse(section: &mut Section<'_>, key: &str, read: &[String]) {
     let shape = section.shape(key);
     let within = format!("{shape}.");
     if let Some((_, known)) = KEYS.iter().find(|(name, _)| *name == shape) {
@@ -42,7 +45,9 @@ pub(super) fn refuse(section: &mut Section<'_>, key: &str) {
     } else if KEYS.iter().any(|(name, _)| name.starts_with(&within)) {
         section.section(key, |_| ());
     } else {
-        section.problem(key, "unknown key");
+        let meant = nearest::of(key, read.iter().map(String::as_str));
+        let meant = meant.map(|known| format!(", did you mean {known}?")).unwrap_or_default();
+        section.problem(key, format!("unknown key{meant}"));
     }
 }
 

@@ -136,6 +136,38 @@ async fn a_reload_takes_effect_and_an_invalid_one_does_not() {
 }
 
 #[tokio::test]
+async fn where_the_log_is_json_problems_of_the_configuration_are_events() {
+    let (_east, server) = serve("east").await;
+    let good = [LISTEN, &process::backends(&[("east", &server.url())]), &process::client(KEY)].concat();
+    let more = "[telemetry]\nlog_format = \"json\"\n";
+    let wrong = [&good, more, "[failover]\nbugdet = 1\n"].concat();
+    let problems = |stderr: &str| {
+        let lines: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let problem = |line: &Value| line["fields"]["message"] == "a problem of the configuration";
+        let of =
+            |line: &Value| (line["level"].clone(), line["fields"]["key"].clone(), line["fields"]["problem"].clone());
+        lines.iter().filter(|line| problem(line)).map(of).collect::<Vec<_>>()
+    };
+    let budget = ["ERROR", "failover.bugdet", "unknown key, did you mean budget?"].map(Value::from).into();
+
+    let file = process::file(&wrong);
+    let (code, _, stderr) = process::run(&["--config".as_ref(), file.as_os_str()]).await;
+    assert_eq!((code, problems(&stderr)), (Some(2), vec![budget]), "{stderr}");
+
+    std::fs::write(&file, [&*good, more].concat()).unwrap();
+    let mut gateway = Gateway::start_file(&file).await;
+    for again in [wrong, "listen = ".to_owned()] {
+        std::fs::write(&file, again).unwrap();
+        let before = gateway.stderr.lines(&["was not reloaded"]).len();
+        gateway.signal("HUP").await;
+        gateway.stderr.count(&["was not reloaded"], before + 1).await;
+    }
+    let found = problems(&gateway.stderr.text());
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[1].1, "line 1, column 10", "what is no TOML has a place too");
+}
+
+#[tokio::test]
 async fn one_line_for_a_request_and_one_for_a_transition() {
     let (east, server) = serve("east").await;
     let more = "[telemetry]\nlog_format = \"json\"\nbackend_header = true\n";

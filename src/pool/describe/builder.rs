@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Backend, BackendKind, CircuitConfig, Deployment, Endpoint, Overrides, Release, Thresholds};
+use super::{Backend, CircuitConfig, Deployment, Endpoint, Overrides, Release, Thresholds};
 #[cfg(doc)]
 use crate::pool::Pool;
 
@@ -191,8 +191,8 @@ impl Problems {
         let endpoint =
             Endpoint::parse(&backend.endpoint).map_err(|why| self.add(format_args!("endpoint of {name}"), why));
         let endpoint = endpoint.ok()?;
-        if backend.kind == BackendKind::OpenAi && endpoint.prefix().ends_with("/v1") {
-            self.add(format_args!("endpoint of {name}"), "must not end in /v1, which is put there");
+        if let Err(why) = backend.kind.check_path(endpoint.authority().host(), endpoint.prefix()) {
+            self.add(format_args!("endpoint of {name}"), why);
         }
         let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_api_key().is_none());
         if has_tokens && !endpoint.may_carry_tokens() {

@@ -5,6 +5,8 @@ use std::fmt;
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 
+use super::BackendKind;
+
 /// Scheme, authority and path prefix of a backend, ready to be put into requests.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -75,6 +77,50 @@ impl Endpoint {
     }
 }
 
+/// Domains in which every name is a resource, which has no path: those of Azure, of its government and of its Chinese cloud.
+/// <https://learn.microsoft.com/azure/ai-services/cognitive-services-custom-subdomains>
+const RESOURCES: [&str; 10] = [
+    ".openai.azure.com",
+    ".cognitiveservices.azure.com",
+    ".services.ai.azure.com",
+    ".cognitive.microsoft.com",
+    ".openai.azure.us",
+    ".cognitiveservices.azure.us",
+    ".services.ai.azure.us",
+    ".openai.azure.cn",
+    ".cognitiveservices.azure.cn",
+    ".cognitive.azure.cn",
+];
+
+impl BackendKind {
+    /// Checks that an endpoint of this kind ends where the paths of requests begin. Portals and client libraries show addresses
+    /// that lead further, to the API of a resource or to a project; a request would have its path twice.
+    ///
+    /// # Errors
+    /// The change that the endpoint needs.
+    pub fn check_endpoint(self, endpoint: &Uri) -> Result<(), &'static str> {
+        self.check_path(endpoint.host().unwrap_or_default(), endpoint.path().trim_end_matches('/'))
+    }
+
+    pub(in crate::pool) fn check_path(self, host: &str, path: &str) -> Result<(), &'static str> {
+        let (host, path) = (host.to_ascii_lowercase(), path.to_ascii_lowercase() + "/");
+        match self {
+            Self::OpenAi if path.ends_with("/v1/") => Err("must not end in /v1, which is put there"),
+            Self::OpenAi => Ok(()),
+            Self::Azure if path.contains("/api/projects/") => {
+                Err("is that of a project, must be the resource's: leave out /api/projects and what follows")
+            }
+            Self::Azure if path.contains("/openai/v1/") || path.contains("/openai/deployments/") => {
+                Err("must end before /openai: requests bring that part of their path along")
+            }
+            Self::Azure if path != "/" && RESOURCES.iter().any(|domain| host.ends_with(domain)) => {
+                Err("must have no path at a host of Azure: requests bring theirs along")
+            }
+            Self::Azure => Ok(()),
+        }
+    }
+}
+
 /// The scheme only: hostnames of backends stay out of logs.
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,6 +160,47 @@ mod tests {
             "https://contoso.example#x",
         ] {
             assert!(Endpoint::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_ends_where_requests_begin() {
+        let check = |kind: BackendKind, url: &str| kind.check_endpoint(&url.parse().unwrap());
+        for (url, expected) in [
+            ("https://contoso.openai.azure.com", None),
+            ("https://contoso.openai.azure.com/", None),
+            ("https://contoso.openai.azure.com/openai/v1/", Some("must end before /openai")),
+            ("https://contoso.openai.azure.com/OpenAI/V1", Some("must end before /openai")),
+            (
+                "https://contoso.openai.azure.com/openai/deployments/gpt-4o/chat/completions",
+                Some("must end before /openai"),
+            ),
+            ("https://contoso.openai.azure.com/openai", Some("must have no path")),
+            ("https://Contoso.CognitiveServices.Azure.com/openai/", Some("must have no path")),
+            ("https://contoso.openai.azure.us/x", Some("must have no path")),
+            ("https://contoso.services.ai.azure.com/models", Some("must have no path")),
+            ("https://contoso.services.ai.azure.com/api/projects/chat", Some("is that of a project")),
+            ("https://contoso.services.ai.azure.com/api/projects/chat/openai/v1", Some("is that of a project")),
+            ("https://front.example/east", None),
+            ("https://front.example/openai", None),
+            ("https://front.example/openai/east", None),
+            ("https://front.example/east/openai/v1/", Some("must end before /openai")),
+            ("https://front.example/openai/v10", None),
+            ("https://openai.azure.com.example/east", None),
+        ] {
+            let found = check(BackendKind::Azure, url);
+            match expected {
+                None => assert_eq!(found, Ok(()), "{url}"),
+                Some(start) => assert!(found.is_err_and(|why| why.starts_with(start)), "{url}: {found:?}"),
+            }
+        }
+        for (url, is_right) in [
+            ("https://api.openai.com", true),
+            ("https://api.openai.com/v1", false),
+            ("https://elsewhere.example/openai/V1/", false),
+            ("https://elsewhere.example/openai", true),
+        ] {
+            assert_eq!(check(BackendKind::OpenAi, url).is_ok(), is_right, "{url}");
         }
     }
 

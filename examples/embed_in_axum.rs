@@ -11,29 +11,19 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower::{BoxError, ServiceExt};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::client::HttpClient;
-use tower_azure_openai::failover::FailoverLayer;
-use tower_azure_openai::forward::ForwardLayer;
-use tower_azure_openai::inspect::InspectLayer;
+use tower_azure_openai::gateway;
 use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
-use tower_azure_openai::reissue::ReissueCredentialsLayer;
-use tower_azure_openai::respond::RespondLayer;
-use tower_azure_openai::select::SelectBackendLayer;
+use tower_azure_openai::terminate::TerminateCredentialsLayer;
 use tower_azure_openai::testkit::{SimulatedBackend, SimulatedDeployment, SimulatedServer};
 use tower_http::trace::TraceLayer;
 
 /// The app: its own route, and one that fails over.
 fn app(pool: Pool, client: HttpClient) -> Router {
-    let openai = ServiceBuilder::new()
-        .layer(RespondLayer::new())
-        .layer(InspectLayer::new())
-        .layer(FailoverLayer::new())
-        .layer(SelectBackendLayer::new(pool))
-        .layer(ForwardLayer::new())
-        .layer(ReissueCredentialsLayer::new())
-        .service(client);
+    // Whoever may reach the route may call: who that is, is the app's own matter.
+    let openai = gateway::builder(pool, TerminateCredentialsLayer::without_clients()).build(client);
     Router::new()
         .route("/", get(|| async { "the app's own page" }))
         .route("/openai/{*path}", any_service(openai))

@@ -13,6 +13,8 @@
 //!   │  inspect     what is asked for? collects the body, inserts Route
 //!   │  api_version optional: allowed versions, and a default
 //!   │  authorize   may this client use this alias?
+//!   │  limit       has this client tokens and requests left?
+//!   │  meter       counts what was used
 //!   │  models      lists the aliases of this client
 //!   │  ownership   optional: a client reaches only what it made
 //!   │  session     where is the state that it refers to? learns ids from answers, inserts Pin
@@ -28,6 +30,49 @@
 //! Layers never know one another. They meet in typed extensions of requests and answers ([`context`]) and in the shared
 //! [`pool`], and behave sensibly when an extension is absent.
 //!
+//! # Two backends, one endpoint
+//!
+//! ```
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, ServiceExt, service_fn};
+//! use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool, Target};
+//! use tower_azure_openai::{body::Body, gateway, terminate::TerminateCredentialsLayer};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let pool = Pool::builder()
+//!     .add_backend(
+//!         Backend::new("ptu", "https://contoso-eastus.openai.azure.com")
+//!             .credential(Credential::api_key("key of the first")?)
+//!             .add_deployment(Deployment::new("gpt-4o-ptu").alias("gpt-4o")),
+//!     )
+//!     .add_backend(
+//!         Backend::new("paygo", "https://contoso-westus.openai.azure.com")
+//!             .credential(Credential::api_key("key of the second")?)
+//!             .priority(1) // only what the PTU refuses
+//!             .add_deployment(Deployment::new("gpt-4o")),
+//!     )
+//!     .build()?;
+//! // With the feature `client`: `client::HttpClient::builder().build()?`. Here the first backend is busy.
+//! let http_client = service_fn(async |request: Request<Body>| {
+//!     let is_first = request.uri().host() == Some("contoso-eastus.openai.azure.com");
+//!     let status = if is_first { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+//!     Ok::<_, BoxError>(Response::builder().status(status).body(Body::from("{}"))?)
+//! });
+//! let gateway = gateway::builder(pool, TerminateCredentialsLayer::without_clients()).build(http_client);
+//!
+//! let request = Request::post("/openai/v1/chat/completions")
+//!     .header("content-type", "application/json")
+//!     .body(r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}]}"#.to_owned())?;
+//! let answer = gateway.oneshot(request).await?;
+//! assert_eq!(answer.status(), StatusCode::OK);
+//! assert_eq!(answer.extensions().get::<Target>().map(Target::backend), Some("paygo"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The gateway is one [`Service`](tower::Service) that gives no error: a route of an axum router, a hyper server, a test.
+//!
 //! # Where to begin
 //!
 //! - [`gateway::builder`]: the whole stack in one call.
@@ -36,7 +81,8 @@
 //! - [`circuit`]: a circuit breaker for a single service, without any of the others.
 //! - `testkit` (feature): simulated backends for tests of your own.
 //!
-//! The README has a quick start for each of the three uses: embed in an axum service, assemble a gateway, test a policy.
+//! The [README](https://docs.rs/crate/tower-azure-openai/latest/source/README.md) has a quick start for each of the three uses:
+//! embed in an axum service, assemble a gateway, test a policy.
 //!
 //! # Order
 //!
@@ -87,43 +133,61 @@
 
 mod account;
 mod answer;
+#[doc(alias = "api-version")]
 pub mod api_version;
 mod attempt;
+#[doc(alias("access control", "allow list", "permissions", "model access"))]
 pub mod authorize;
 pub mod azure;
 pub mod body;
+#[doc(alias("circuit breaker", "outlier detection", "cooldown"))]
 pub mod circuit;
+#[doc(alias("http client", "connection pool", "proxy", "timeout"))]
 #[cfg(feature = "client")]
 pub mod client;
 pub mod context;
 pub mod directory;
 mod error;
+#[doc(alias("retry", "retries", "fallback", "hedge", "spillover"))]
 pub mod failover;
+#[doc(alias("reverse proxy", "rewrite"))]
 pub mod forward;
 pub mod front_door;
 pub mod gateway;
 mod headers;
 pub mod health;
 mod idle_clock;
+#[doc(alias("parse", "request body"))]
 pub mod inspect;
+#[doc(alias("rate limit", "ratelimit", "quota", "throttle", "tokens per minute"))]
 pub mod limit;
+#[doc(alias("usage", "billing", "chargeback", "cost"))]
 pub mod meter;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod models;
+#[doc(alias("telemetry", "tracing", "access log", "request id"))]
 pub mod observe;
 pub mod ownership;
 pub mod pool;
 mod refusable;
+#[doc(alias("api key", "managed identity", "backend credential"))]
 pub mod reissue;
+#[doc(alias("error handler", "handle error"))]
 pub mod respond;
+#[doc(alias("load balance", "load balancer", "load balancing", "round robin", "routing"))]
 pub mod select;
+#[doc(alias("sticky session", "affinity", "stateful"))]
 pub mod session;
+#[doc(alias("load shedding", "overload", "backpressure"))]
 pub mod shed;
+#[doc(alias("server-sent events", "sse", "streaming"))]
 pub mod stream_commit;
+#[doc(alias("authentication", "api key", "authenticate"))]
 pub mod terminate;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[doc(alias("websocket", "realtime"))]
 #[cfg(feature = "client")]
 pub mod upgrade;
 

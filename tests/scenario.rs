@@ -362,6 +362,142 @@ fn an_outage_of_all_is_the_same_each_time() {
     assert_eq!(run(), run());
 }
 
+// ===== scenarios that cannot lie =====
+
+fn panic_of(run: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    let panic = catch_unwind(run).expect_err("it must not pass");
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap()
+}
+
+#[test]
+fn a_scenario_that_proves_nothing_fails_every_assertion() {
+    let base = || Scenario::new("nothing").lasting(s(20)).backend(Backend::unlimited("a"));
+    let down = Weather::refusing();
+    for (scenario, why) in [
+        (base(), "nothing was asked"),
+        (base().traffic(Traffic::steady(1.0).alias("gpt-4oo")), "asks for `gpt-4oo`, which no backend serves"),
+        (
+            base().traffic(Traffic::steady(1.0)).traffic(Traffic::steady(1.0).alias("o3")),
+            "asks for `o3`, which no backend serves",
+        ),
+        (base().weather("a", down).traffic(Traffic::steady(1.0).sdk(Sdk::none())), "nothing could be served"),
+    ] {
+        let report = default(&scenario);
+        let assertions: [fn(&Report); 6] = [
+            |report| {
+                report.assert_goodput_at_least(0.0);
+            },
+            |report| {
+                report.assert_share_of_all_knowing_at_least(0.0);
+            },
+            |report| {
+                report.assert_hints_obeyed();
+            },
+            |report| {
+                report.assert_first_content_p50_at_most(s(1_000));
+            },
+            |report| {
+                report.assert_first_content_p99_at_most(s(1_000));
+            },
+            |report| {
+                report.assert_tokens_spent_twice_at_most(u64::MAX);
+            },
+        ];
+        for assertion in assertions {
+            let panic = panic_of(|| assertion(&report));
+            assert!(panic.contains(why) && panic.contains("nothing under"), "{why}: {panic}");
+        }
+        if why != "asks for `o3`, which no backend serves" {
+            assert_eq!(report.share_of_all_knowing(), 0.0, "{report}");
+        }
+    }
+}
+
+#[test]
+fn time_to_the_first_content_and_tokens_paid_twice_can_be_asserted() {
+    let slow = Scenario::new("slow")
+        .lasting(s(30))
+        .backend(Backend::unlimited("a").latency(Latency::fixed(s(2))))
+        .traffic(Traffic::steady(2.0));
+    let report = default(&slow);
+    report.assert_first_content_p50_at_most(s(2)).assert_first_content_p99_at_most(s(2));
+    report.assert_tokens_spent_twice_at_most(0);
+    let ms = Duration::from_millis(1_999);
+    assert!(
+        panic_of(|| {
+            report.assert_first_content_p50_at_most(ms);
+        })
+        .contains("2000 ms (p50)")
+    );
+    assert!(
+        panic_of(|| {
+            report.assert_first_content_p99_at_most(ms);
+        })
+        .contains("2000 ms (p99)")
+    );
+
+    let cut = Weather::lost().from(s(10)).lasting(s(1));
+    let twice = default(&two(s(20)).weather("a", cut).traffic(Traffic::poisson(20.0).sdk(Sdk::python())));
+    let spent = twice.tokens_spent_twice;
+    assert!(spent > 0, "{twice}");
+    twice.assert_tokens_spent_twice_at_most(spent);
+    assert!(
+        panic_of(|| {
+            twice.assert_tokens_spent_twice_at_most(spent - 1);
+        })
+        .contains("spent twice")
+    );
+}
+
+#[test]
+fn seeds_are_other_clients_in_the_same_scenario() {
+    let reports: Vec<_> =
+        two(s(20)).traffic(Traffic::poisson(5.0)).seeds(0..3).map(|scenario| default(&scenario)).collect();
+    assert_eq!(reports.iter().map(|report| report.seed).collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(reports[0].requests.offered != reports[1].requests.offered || reports[0].timeline != reports[1].timeline);
+}
+
+#[test]
+fn a_target_that_is_never_used_though_it_had_room_shows_as_idle() {
+    let last = || from_fn(|choice| choice.candidates().len() - 1);
+    let report = two(s(20)).run(last());
+    assert_eq!((report.target("a").idle, report.target("b").idle), (Some(1.0), None), "{report}");
+    assert!(report.to_string().contains("100.00 %"), "{report}");
+
+    let outage = Weather::refusing().from(s(0)).lasting(s(10));
+    let half = two(s(20)).weather("a", outage).run(last());
+    let idle = half.target("a").idle.unwrap();
+    assert!((0.4..0.6).contains(&idle), "it had room for half of the time\n{half}");
+
+    let spare = Scenario::new("spare").lasting(s(20)).backend(Backend::unlimited("a"));
+    let spare = default(&spare.backend(Backend::unlimited("b").priority(1)).traffic(Traffic::steady(5.0)));
+    assert_eq!(spare.target("b").idle, None, "what is not needed is not idle\n{spare}");
+}
+
+#[test]
+fn pictures_and_tables_name_the_weather() {
+    let outage = Weather::refusing().from(s(5)).lasting(s(2)).every(s(5));
+    let scenario = two(s(20)).weather("a", outage).weather("b", Weather::throttled(s(3)).from(s(60)));
+    let report = default(&scenario.weather("b", Weather::failing(StatusCode::BAD_GATEWAY, 0.25).lasting(s(4))));
+    let spells: Vec<_> =
+        report.weather.iter().map(|spell| (&*spell.backend, &*spell.weather, spell.from_ms, spell.until_ms)).collect();
+    let expected = [("a", "connections refused, 2 s in 5 s", 5_000, 20_000), ("b", "502 for 25 %", 0, 4_000)];
+    assert_eq!(spells, expected, "and none that comes after the end");
+    for shown in [report.to_svg(), report.to_string()] {
+        assert!(shown.contains("connections refused, 2 s in 5 s") && shown.contains("502 for 25 %"), "{shown}");
+    }
+}
+
+#[tokio::test]
+#[should_panic(expected = "run it in a plain `#[test] fn`")]
+async fn inside_a_runtime_a_scenario_says_where_it_belongs() {
+    let _ = default(&two(s(1)));
+}
+
 #[test]
 fn pictures_are_whole() {
     let svg = default(&two(s(20))).to_svg();

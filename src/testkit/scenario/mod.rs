@@ -24,7 +24,8 @@
 //! ```
 //!
 //! Several versions of a model behind one alias are [releases](Scenario::release), whose shares [change](Scenario::share_at) while it
-//! runs. A failing assertion shows the whole report; [`Report::to_svg`] draws it. A policy may be a closure; [`Scenario::run_stack`]
+//! runs. A failing assertion shows the whole report, and none passes where nothing was asked or could be served; run several
+//! [seeds](Scenario::seeds), for one may be lucky. [`Report::to_svg`] draws a report. A policy may be a closure; [`Scenario::run_stack`]
 //! takes layers of your own, and [`Scenario::run_baseline`] what people run today, for comparison.
 //!
 //! # What is real and what is simulated
@@ -86,7 +87,7 @@
 //!
 //! [`Scenario::run`] and its siblings panic when the backends and releases make no valid pool, when a share cannot be changed as
 //! told, and inside a tokio runtime: a scenario has a
-//! runtime of its own, and the test that runs it is a plain `#[test]`.
+//! runtime of its own, and the test that runs it is a plain `#[test]`. They say so.
 
 mod backend;
 mod client;
@@ -115,7 +116,7 @@ use tower_service::Service;
 pub use self::backend::{Backend, Deployment, Latency};
 pub use self::releases::{ReleasePhase, ReleaseReport, ReleasesReport};
 pub use self::report::{
-    AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier,
+    AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, Spell, TargetReport, Tier,
 };
 pub use self::router::Baseline;
 pub use self::sdk::Sdk;
@@ -190,6 +191,28 @@ impl Scenario {
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
+    }
+
+    /// The same scenario with each of these seeds.
+    ///
+    /// One seed may be lucky: a policy is as good as it is in the worst of several.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_azure_openai::select::LeastLoad;
+    /// use tower_azure_openai::testkit::scenario::{Backend, Scenario, Traffic};
+    ///
+    /// let spill_over = Scenario::new("a PTU and its spill-over")
+    ///     .lasting(Duration::from_secs(30))
+    ///     .backend(Backend::provisioned("ptu", 200_000))
+    ///     .backend(Backend::standard("paygo", 600_000).priority(1))
+    ///     .traffic(Traffic::poisson(8.0));
+    /// for scenario in spill_over.seeds(0..3) {
+    ///     scenario.run(LeastLoad::with_seed(1)).assert_goodput_at_least(0.99).assert_tokens_spent_twice_at_most(0);
+    /// }
+    /// ```
+    pub fn seeds(&self, seeds: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Self> {
+        seeds.into_iter().map(|seed| self.clone().seed(seed))
     }
 
     /// There is this backend.
@@ -282,7 +305,32 @@ impl Scenario {
         S::Error: Into<BoxError>,
     {
         let best = self.simulate(|_, azure| Router::new(azure, None, self.seed)).all_knowing();
-        self.simulate(stack).report(self.name.clone(), strategy.to_owned(), self.seed, best)
+        let mut report = self.simulate(stack).report(self.name.clone(), strategy.to_owned(), self.seed, best);
+        report.weather = self.spells();
+        report.unserved_aliases = self.unserved_aliases();
+        report
+    }
+
+    fn spells(&self) -> Vec<Spell> {
+        let horizon = millis(self.length);
+        let of = |backend: &Backend| -> Vec<_> {
+            backend.weather.iter().filter_map(|weather| weather.spell(&backend.name, horizon)).collect()
+        };
+        self.backends.iter().flat_map(of).collect()
+    }
+
+    fn unserved_aliases(&self) -> Vec<String> {
+        let serves = |alias: &str| {
+            self.backends
+                .iter()
+                .flat_map(|backend| &backend.deployments)
+                .any(|deployment| deployment.alias_name() == alias)
+        };
+        let mut unserved: Vec<_> = self.traffic.iter().map(|traffic| traffic.alias_or(ALIAS)).collect();
+        unserved.retain(|alias| !serves(alias));
+        unserved.sort_unstable();
+        unserved.dedup();
+        unserved.into_iter().map(str::to_owned).collect()
     }
 
     /// Runs what people run today.
@@ -296,6 +344,10 @@ impl Scenario {
         S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
         S::Error: Into<BoxError>,
     {
+        assert!(
+            tokio::runtime::Handle::try_current().is_err(),
+            "a scenario has a runtime of its own, whose clock is paused: run it in a plain `#[test] fn`, not in an async one"
+        );
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.expect("a runtime without I/O can always be built").block_on(self.play(stack))
     }

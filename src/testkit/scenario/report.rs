@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::releases::ReleasesReport;
@@ -39,6 +41,26 @@ pub struct Report {
     pub all_knowing: AllKnowing,
     /// What happened when, in stretches of equal length.
     pub timeline: Vec<Moment>,
+    /// The weather, in the order of the scenario's backends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weather: Vec<Spell>,
+    /// Aliases that the traffic asks for and no backend serves: a name that is misspelt, most likely.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unserved_aliases: Vec<String>,
+}
+
+/// Weather over one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Spell {
+    /// The backend's name.
+    pub backend: String,
+    /// What it is like, such as `connections refused`.
+    pub weather: String,
+    /// When it begins.
+    pub from_ms: u64,
+    /// When it ends, by the end of the scenario at the latest.
+    pub until_ms: u64,
 }
 
 /// Numbers of requests.
@@ -126,6 +148,8 @@ pub struct TargetReport {
     /// Of a provisioned deployment: the share of its capacity that was used while requests were made.
     pub utilization: Option<f64>,
     /// Of a provisioned deployment: the share of its capacity that was lost while it was [wanted](super#a-ptu-that-is-not-asked).
+    /// Of any target to which nothing was ever sent: the share of the time in which it would have served while others of its
+    /// priority, or of a higher priority number, were sent requests for its alias, or these were refused.
     pub idle: Option<f64>,
     /// The share of the time in which it was [left alone although it would have served](super#a-ptu-that-is-not-asked).
     pub overslept: f64,
@@ -198,10 +222,10 @@ impl Report {
         self.requests.goodput()
     }
 
-    /// Goodput as a share of what the all-knowing router reached.
+    /// Goodput as a share of what the all-knowing router reached; 0 where that could serve nothing, or was asked for nothing.
     #[must_use]
     pub fn share_of_all_knowing(&self) -> f64 {
-        if self.all_knowing.goodput > 0.0 { self.goodput() / self.all_knowing.goodput } else { 1.0 }
+        if self.all_knowing.served > 0 { self.goodput() / self.all_knowing.goodput } else { 0.0 }
     }
 
     /// Requests that arrived at targets which had asked to wait.
@@ -229,6 +253,9 @@ impl Report {
 }
 
 /// Assertions that show the report when they fail.
+///
+/// Each of them also fails for a scenario that proves nothing: one in which nothing was asked, in which an alias was asked for that
+/// no backend serves, or in which even the [all-knowing router](super#the-all-knowing-router) could serve nothing.
 #[expect(clippy::must_use_candidate, reason = "one assertion may be all that is wanted")]
 impl Report {
     /// Goodput is at least this.
@@ -237,6 +264,7 @@ impl Report {
     /// It is not; shows the report.
     #[track_caller]
     pub fn assert_goodput_at_least(&self, share: f64) -> &Self {
+        self.assert_proves_something();
         let goodput = self.goodput();
         assert!(goodput >= share, "goodput is {goodput:.4}, not at least {share}\n{self}");
         self
@@ -248,6 +276,7 @@ impl Report {
     /// It is not; shows the report.
     #[track_caller]
     pub fn assert_share_of_all_knowing_at_least(&self, share: f64) -> &Self {
+        self.assert_proves_something();
         let reached = self.share_of_all_knowing();
         assert!(
             reached >= share,
@@ -262,9 +291,58 @@ impl Report {
     /// Something was; shows the report.
     #[track_caller]
     pub fn assert_hints_obeyed(&self) -> &Self {
+        self.assert_proves_something();
         let sent = self.during_hint();
         assert!(sent == 0, "{sent} requests were sent to targets that had asked to wait\n{self}");
         self
+    }
+
+    /// Half of the requests that were served got their first content within this time, repeats of the client's library included.
+    ///
+    /// # Panics
+    /// They did not, or nothing was served; shows the report.
+    #[track_caller]
+    pub fn assert_first_content_p50_at_most(&self, limit: Duration) -> &Self {
+        self.assert_first_content("p50", self.first_content_ms.p50, limit)
+    }
+
+    /// Ninety-nine in a hundred of the requests that were served got their first content within this time, repeats of the client's
+    /// library included.
+    ///
+    /// # Panics
+    /// They did not, or nothing was served; shows the report.
+    #[track_caller]
+    pub fn assert_first_content_p99_at_most(&self, limit: Duration) -> &Self {
+        self.assert_first_content("p99", self.first_content_ms.p99, limit)
+    }
+
+    /// No more tokens than this were worked on, and so paid for, a second time.
+    ///
+    /// # Panics
+    /// More were; shows the report.
+    #[track_caller]
+    pub fn assert_tokens_spent_twice_at_most(&self, tokens: u64) -> &Self {
+        self.assert_proves_something();
+        let twice = self.tokens_spent_twice;
+        assert!(twice <= tokens, "{twice} tokens were spent twice, not at most {tokens}\n{self}");
+        self
+    }
+
+    #[track_caller]
+    fn assert_first_content(&self, rank: &str, took: u64, limit: Duration) -> &Self {
+        self.assert_proves_something();
+        assert!(self.requests.served > 0, "nothing was served, so that there is no first content\n{self}");
+        let limit = limit.as_millis();
+        assert!(u128::from(took) <= limit, "the first content took {took} ms ({rank}), not at most {limit} ms\n{self}");
+        self
+    }
+
+    #[track_caller]
+    pub(super) fn assert_proves_something(&self) {
+        let unserved = self.unserved_aliases.join("`, `");
+        assert!(unserved.is_empty(), "the traffic asks for `{unserved}`, which no backend serves\n{self}");
+        assert!(self.requests.offered > 0, "nothing was asked: the scenario has no traffic\n{self}");
+        assert!(self.all_knowing.served > 0, "nothing could be served, whoever had routed it\n{self}");
     }
 }
 

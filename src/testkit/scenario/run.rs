@@ -62,6 +62,8 @@ impl Run {
             releases: self.releases(),
             all_knowing,
             timeline: self.timeline(),
+            weather: Vec::new(),
+            unserved_aliases: Vec::new(),
         }
     }
 
@@ -91,8 +93,9 @@ impl Run {
     }
 
     fn targets(&self) -> Vec<TargetReport> {
-        let report = |(site, usage): (&Site, &Option<(f64, f64)>)| {
-            let seen = &site.seen;
+        let report = |(index, site): (usize, &Site)| {
+            let (seen, usage) = (&site.seen, self.usages.get(index).copied().flatten());
+            let lost = usage.map(|(_, lost)| lost);
             TargetReport {
                 backend: site.backend.clone(),
                 alias: site.alias.clone(),
@@ -107,11 +110,29 @@ impl Run {
                 after_hint: seen.after_hint.into(),
                 after_outage: seen.after_outage.into(),
                 utilization: usage.map(|(used, _)| used),
-                idle: usage.map(|(_, lost)| lost),
+                idle: if seen.attempts == 0 { self.left_unused(index).or(lost) } else { lost },
                 overslept: seen.overslept as f64 / self.horizon.max(1) as f64,
             }
         };
-        self.sites.iter().zip(&self.usages).map(report).collect()
+        self.sites.iter().enumerate().map(report).collect()
+    }
+
+    /// The share of the time in which a target that nothing was sent to would have served while others were asked in its place;
+    /// `None` when they never were, as behind a first choice that suffices.
+    fn left_unused(&self, index: usize) -> Option<f64> {
+        let own = &self.sites[index];
+        let is_wanted = |record: &Record| {
+            let site = &self.sites[record.site];
+            let may_be_sent_here = record.attempts > 0 && (&site.alias, site.release) == (&own.alias, own.release);
+            may_be_sent_here && (site.priority >= own.priority || record.end == End::Refused)
+        };
+        let mut wanted = vec![false; self.moments.len()];
+        self.pairs().filter(|(_, record)| is_wanted(record)).for_each(|(job, _)| {
+            wanted[(job.at / self.moment) as usize] = true;
+        });
+        let stood = self.moments.iter().zip(wanted).filter(|(_, is_wanted)| *is_wanted).map(|(stood, _)| &stood[index]);
+        let (looks, able) = stood.fold((0, 0), |(looks, able), stood| (looks + stood.looks, able + stood.able));
+        (looks > 0).then(|| able as f64 / looks as f64)
     }
 
     fn timeline(&self) -> Vec<Moment> {

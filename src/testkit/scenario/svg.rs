@@ -102,7 +102,7 @@ impl Picture<'_> {
         let height = STRIPS + STRIP * report.targets.len() as f64 + 64.0;
         self.add(format_args!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" font-family="Inter, 'Segoe UI', 'DejaVu Sans', sans-serif">
-<style>text{{fill:{INK};font-size:12px}}.title{{font-size:18px;font-weight:600}}.faint{{fill:{FAINT};font-size:11px}}.axis{{fill:{FAINT};font-size:11px;text-anchor:end}}.tick{{fill:{FAINT};font-size:11px;text-anchor:middle}}.name{{font-size:12px;text-anchor:end}}</style>
+<style>text{{fill:{INK};font-size:12px}}.title{{font-size:18px;font-weight:600}}.faint{{fill:{FAINT};font-size:11px}}.axis{{fill:{FAINT};font-size:11px;text-anchor:end}}.tick{{fill:{FAINT};font-size:11px;text-anchor:middle}}.name{{font-size:12px;text-anchor:end}}.weather{{fill:{FAINT};font-size:10px}}</style>
 <rect width="{WIDTH}" height="{height}" fill="#fbfcfd"/>"##
         ));
         self.text(24.0, 32.0, "title", &format!("{} · {}", report.scenario, report.strategy));
@@ -222,6 +222,7 @@ impl Picture<'_> {
                 let Some(circuit) = moment.circuits.get(index) else { continue };
                 self.strip(*x, width + 0.3, y, circuit);
             }
+            self.weather(&target.backend, y + 16.0);
         }
         self.times(STRIPS + STRIP * report.targets.len() as f64 + 12.0);
     }
@@ -233,6 +234,22 @@ impl Picture<'_> {
             top += 16.0 * share;
         }
         self.rect((x, y + 18.0), (width, 4.0), UNABLE, 1.0 - circuit.able);
+    }
+
+    /// What the weather is called, under the strip of its backend, from when it begins.
+    fn weather(&mut self, backend: &str, y: f64) {
+        let report = self.report;
+        let mut free = LEFT;
+        for spell in report.weather.iter().filter(|spell| spell.backend == backend) {
+            let (from, until) = (self.x(spell.from_ms as f64), self.x(spell.until_ms as f64));
+            self.line([(from, y + 7.0), (until, y + 7.0)].into_iter(), FAINT, r#"stroke-width="1""#);
+            // Names of several stand side by side, as far as there is room.
+            let at = from.max(free);
+            if at < WIDTH - RIGHT {
+                self.text(at, y + 16.0, "weather", &spell.weather);
+                free = at + 5.4 * spell.weather.chars().count() as f64 + 10.0;
+            }
+        }
     }
 
     fn times(&mut self, y: f64) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{Attempts, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier};
+use super::report::{Attempts, Percentiles, Report, Requests, ReturnReport, Spell, TargetReport, Tier};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,6 +29,13 @@ impl fmt::Display for Report {
             writeln!(f, "  tier {priority:<10}{served} served, {tokens} tokens")?;
         }
         self.fmt_targets(f)?;
+        for Spell { backend, weather, from_ms, until_ms } in &self.weather {
+            let [from, until] = [from_ms, until_ms].map(|ms| *ms as f64 / 1_000.0);
+            writeln!(f, "  weather        {backend}: {weather}, {from} s to {until} s")?;
+        }
+        for alias in &self.unserved_aliases {
+            writeln!(f, "  nobody serves  {alias}")?;
+        }
         self.releases.as_ref().map_or(Ok(()), |releases| releases.fmt(f))
     }
 }

@@ -1,6 +1,9 @@
+use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
+
+use super::report::Spell;
 
 /// Something that goes wrong with a backend for a while.
 ///
@@ -127,6 +130,20 @@ impl Weather {
         }
     }
 
+    /// When it is so for the first and for the last time, and what it is like.
+    pub(super) fn spell(&self, backend: &str, horizon: u64) -> Option<Spell> {
+        let ends = match (self.lasting, self.every) {
+            (Some(lasting), None) => self.from.saturating_add(lasting),
+            (None, _) | (_, Some(_)) => horizon,
+        };
+        let mut weather = self.kind.to_string();
+        if let (Some(lasting), Some(every)) = (self.lasting, self.every) {
+            weather += &format!(", {} s in {} s", lasting as f64 / 1_000.0, every as f64 / 1_000.0);
+        }
+        let spell = Spell { backend: backend.to_owned(), weather, from_ms: self.from, until_ms: ends.min(horizon) };
+        (spell.from_ms < spell.until_ms).then_some(spell)
+    }
+
     /// How many times as long everything takes.
     pub(super) fn slowness(&self, now: u64) -> f64 {
         match (self.kind, self.age(now), self.lasting) {
@@ -141,6 +158,24 @@ impl Weather {
     /// Whether running answers break off when it begins.
     pub(super) const fn cuts(&self) -> bool {
         matches!(self.kind, Kind::Lost | Kind::Refusing)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| 100.0 * share;
+        match *self {
+            Self::CapacityErrors(share) => write!(f, "429 in {} % of the seconds", percent(share)),
+            Self::Failing(status, share) => write!(f, "{} for {} %", status.as_u16(), percent(share)),
+            Self::Hanging => f.write_str("never answers"),
+            Self::Lost => f.write_str("region lost"),
+            Self::Reduced(share) => write!(f, "{} % of the quota", percent(share)),
+            Self::Refusing => f.write_str("connections refused"),
+            Self::Slow(factor) => write!(f, "{factor} times as long"),
+            Self::SlowStart(factor) => write!(f, "{factor} times as long at first"),
+            Self::StreamErrors(share) => write!(f, "errors in {} % of the streams", percent(share)),
+            Self::Throttled(seconds) => write!(f, "429, wait {seconds} s"),
+        }
     }
 }
 

@@ -1,16 +1,4 @@
 //! The requests of a batch, one in each line of a file that is uploaded as a form with `purpose=batch`.
-//!
-//! ```
-//! use tower_azure_openai::azure::batch_file;
-//!
-//! let form = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\n\
-//!     Content-Disposition: form-data; name=\"file\"; filename=\"x.jsonl\"\r\n\r\n\
-//!     {\"custom_id\":\"1\",\"method\":\"POST\",\"url\":\"/v1/responses\",\"body\":{\"model\":\"gpt-4o\"}}\r\n--b--\r\n";
-//! let names = batch_file::find("b", form.as_bytes())?;
-//! assert_eq!((&*names[0].name, names[0].line), ("gpt-4o", 1));
-//! assert_eq!(&form[names[0].span.clone()], "\"gpt-4o\"");
-//! # Ok::<_, Box<dyn std::error::Error>>(())
-//! ```
 
 use std::ops::Range;
 
@@ -30,19 +18,19 @@ const CHUNK: usize = 64 << 10;
 /// A deployment that a line of a file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Named {
+pub(crate) struct Named {
     /// The name, unescaped.
-    pub name: String,
+    pub(crate) name: String,
     /// The line that names it, counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Where it stands in the form, in bytes: a JSON string with its quotes.
-    pub span: Range<usize>,
+    pub(crate) span: Range<usize>,
 }
 
 /// Why a file of requests cannot be read. The message repeats nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum BatchFileError {
+pub(crate) enum BatchFileError {
     /// It is not the form that it should be.
     #[error("{0}")]
     Form(#[from] ReadBodyError),
@@ -62,7 +50,7 @@ pub enum BatchFileError {
 /// # Errors
 /// The form cannot be read, or has two purposes; a line that is not blank is not a JSON object with a `model` in its `body`, or its
 /// `url` names a deployment; the lines name more than 32.
-pub fn find(boundary: &str, body: &[u8]) -> Result<Vec<Named>, BatchFileError> {
+pub(crate) fn find(boundary: &str, body: &[u8]) -> Result<Vec<Named>, BatchFileError> {
     let mut distinct: Vec<Named> = Vec::new();
     let mut scan = BatchScan::of(boundary, body)?;
     for chunk in body.chunks(CHUNK) {
@@ -88,7 +76,7 @@ pub(crate) fn keep_new(names: &mut Vec<Named>, named: Named) -> Result<(), Batch
 
 /// A form with a file of requests on its way in. No more of a line is held than a name.
 #[derive(Debug)]
-pub struct BatchScan {
+pub(crate) struct BatchScan {
     form: FormReader,
     file: File,
 }
@@ -128,7 +116,7 @@ enum Purpose {
 impl BatchScan {
     /// A form that is read as it arrives. A file that stands before its purpose is passed over.
     #[must_use]
-    pub fn new(boundary: &str) -> Self {
+    pub(crate) fn new(boundary: &str) -> Self {
         Self::with(boundary, Purpose::Unknown)
     }
 
@@ -137,7 +125,7 @@ impl BatchScan {
     ///
     /// # Errors
     /// The form cannot be read, or has two purposes.
-    pub fn of(boundary: &str, body: &[u8]) -> Result<Self, BatchFileError> {
+    pub(crate) fn of(boundary: &str, body: &[u8]) -> Result<Self, BatchFileError> {
         let mut first = Self::with(boundary, Purpose::Other);
         first.file.reads_lines = false;
         first.feed(body)?;
@@ -174,7 +162,7 @@ impl BatchScan {
     ///
     /// # Errors
     /// Those of [`find`], as soon as they are seen. Then it is over.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), BatchFileError> {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), BatchFileError> {
         let file = &mut self.file;
         self.form.feed(chunk, |piece| file.take(piece))?;
         self.file.take_settled();
@@ -183,36 +171,36 @@ impl BatchScan {
 
     /// # Errors
     /// The body ended before the form was complete.
-    pub fn finish(&self) -> Result<(), BatchFileError> {
+    pub(crate) fn finish(&self) -> Result<(), BatchFileError> {
         Ok(self.form.finish()?)
     }
 
     /// The names that were found since the last time, in their order.
-    pub fn take_names(&mut self) -> Vec<Named> {
+    pub(crate) fn take_names(&mut self) -> Vec<Named> {
         std::mem::take(&mut self.file.names)
     }
 
     /// Whether the form is known to be a batch, whose lines are read.
     #[must_use]
-    pub fn is_batch(&self) -> bool {
+    pub(crate) fn is_batch(&self) -> bool {
         self.file.purpose == Purpose::Batch && !self.file.is_passed_over
     }
 
     /// Whether the form turned out to be a batch after its file had been passed over.
     #[must_use]
-    pub fn is_unread(&self) -> bool {
+    pub(crate) fn is_unread(&self) -> bool {
         self.file.is_passed_over && self.file.purpose == Purpose::Batch
     }
 
     /// How much of the form is settled: no name that stands before is still to be found.
     #[must_use]
-    pub fn settled(&self) -> usize {
+    pub(crate) fn settled(&self) -> usize {
         if self.file.is_reading() { self.file.scan.settled() } else { self.form.understood() }
     }
 
     /// The line that is being read, counted from 1.
     #[must_use]
-    pub const fn line(&self) -> usize {
+    pub(crate) const fn line(&self) -> usize {
         self.file.line
     }
 }

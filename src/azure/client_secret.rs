@@ -5,23 +5,23 @@ use std::fmt;
 use serde::Deserialize;
 
 /// What every such key begins with.
-pub const PREFIX: &str = "ek_";
+pub(crate) const PREFIX: &str = "ek_";
 
 /// A key that a client hands on, to a browser for instance, to open one realtime session with. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
-pub struct ClientSecret {
+pub(crate) struct ClientSecret {
     /// The key.
-    pub value: String,
+    pub(crate) value: String,
     /// When it ends, in seconds since 1970.
-    pub expires_at: u64,
+    pub(crate) expires_at: u64,
 }
 
 impl ClientSecret {
     /// Reads the answer of `realtime/client_secrets`, or of the older `realtime/sessions`, which has the same inside
     /// `client_secret`. `None` if there is no such key in it.
     #[must_use]
-    pub fn read(body: &[u8]) -> Option<Self> {
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let Answer { client_secret, value, expires_at } = serde_json::from_slice(body).ok()?;
         let secret = match client_secret {
             Some(secret) => secret,

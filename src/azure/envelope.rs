@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// What an error body says. Everything may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ErrorEnvelope {
+pub(crate) struct ErrorEnvelope {
     code: Option<String>,
     inner: Option<Value>,
     kind: Option<String>,
@@ -17,44 +17,44 @@ pub struct ErrorEnvelope {
 impl ErrorEnvelope {
     /// The code; one that was sent as a number is given as its digits.
     #[must_use]
-    pub fn code(&self) -> Option<&str> {
+    pub(crate) fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
     /// The code of the inner error, such as `ResponsibleAIPolicyViolation` of the content filter.
     #[must_use]
-    pub fn inner_code(&self) -> Option<&str> {
+    pub(crate) fn inner_code(&self) -> Option<&str> {
         self.inner()?.get("code")?.as_str()
     }
 
     /// The inner error as it came, such as what the content filter found.
     #[must_use]
-    pub const fn inner(&self) -> Option<&Value> {
+    pub(crate) const fn inner(&self) -> Option<&Value> {
         self.inner.as_ref()
     }
 
     /// The `type`.
     #[must_use]
-    pub fn kind(&self) -> Option<&str> {
+    pub(crate) fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
     }
 
     /// The text for people.
     #[must_use]
-    pub fn message(&self) -> Option<&str> {
+    pub(crate) fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
     /// The name of the parameter at fault.
     #[must_use]
-    pub fn param(&self) -> Option<&str> {
+    pub(crate) fn param(&self) -> Option<&str> {
         self.param.as_deref()
     }
 
     /// Whether the resource cannot read content that another one made: `encrypted_content` of a reasoning or compaction item.
     /// Some say so by their message only.
     #[must_use]
-    pub fn cannot_read_content(&self) -> bool {
+    pub(crate) fn cannot_read_content(&self) -> bool {
         let says = |message: &str| {
             let message = message.to_ascii_lowercase();
             message.contains("encrypted content") && message.contains("could not be verified")
@@ -88,7 +88,7 @@ impl ErrorEnvelope {
 ///
 /// An `error` that is only a text is taken as the message. Members of an unexpected type count as missing.
 #[must_use]
-pub fn read(body: &[u8]) -> Option<ErrorEnvelope> {
+pub(crate) fn read(body: &[u8]) -> Option<ErrorEnvelope> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let body = body.as_object()?;
     let flat = || Some(ErrorEnvelope::of(body)).filter(|flat| flat.code.is_some() || flat.message.is_some());
@@ -106,7 +106,7 @@ pub(super) fn of_value(error: &Value) -> Option<ErrorEnvelope> {
 
 /// An error body in the shape of 2 of [`read`]: `{"error":{"code":…,"message":…,"type":…,"param":…}}`, in this order.
 #[must_use]
-pub fn write(code: &str, kind: &str, message: &str, param: Option<&str>) -> Bytes {
+pub(crate) fn write(code: &str, kind: &str, message: &str, param: Option<&str>) -> Bytes {
     write_with_inner(code, kind, message, param, None)
 }
 

@@ -14,7 +14,7 @@ use memchr::memchr2;
 use super::sse;
 
 /// How many ASCII characters are taken for a token.
-pub const ASCII_PER_TOKEN: u64 = 4;
+pub(crate) const ASCII_PER_TOKEN: u64 = 4;
 
 /// A string of this length without a space, of base64's letters alone, is taken for media.
 const LONGEST_WORD: usize = 512;
@@ -45,11 +45,11 @@ const NEWS: [&[u8]; 12] = [
 /// Characters by script.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Text {
+pub(crate) struct Text {
     /// Of ASCII.
-    pub ascii: u64,
+    pub(crate) ascii: u64,
     /// Others, and numbers.
-    pub other: u64,
+    pub(crate) other: u64,
 }
 
 impl Text {
@@ -57,13 +57,13 @@ impl Text {
     ///
     /// Reads each byte once and never fails: of what is not JSON, as much as looks like it.
     #[must_use]
-    pub fn of_prompt(body: &[u8]) -> Self {
+    pub(crate) fn of_prompt(body: &[u8]) -> Self {
         Self::of_members(body, |name| !NO_TEXT.contains(&name), |name| TOKENS.contains(&name))
     }
 
     /// What an event adds to the answer. Events that only sum up what others said before add nothing.
     #[must_use]
-    pub fn of_event(event: &sse::Event<'_>) -> Self {
+    pub(crate) fn of_event(event: &sse::Event<'_>) -> Self {
         let is_news = event.name().is_none_or(|name| name.ends_with(b"delta") || name == b"message");
         let data = event.data().filter(|_| is_news).unwrap_or_default();
         Self::of_members(&data, |name| NEWS.contains(&name), |_| false)
@@ -117,13 +117,13 @@ impl Text {
 
     /// How many tokens it is taken for; a text that is not empty is at least one.
     #[must_use]
-    pub const fn tokens(&self) -> u64 {
+    pub(crate) const fn tokens(&self) -> u64 {
         self.ascii.div_ceil(ASCII_PER_TOKEN).saturating_add(self.other)
     }
 
     /// Whether there is none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.ascii == 0 && self.other == 0
     }
 }

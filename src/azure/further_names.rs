@@ -1,15 +1,4 @@
 //! Deployments that a JSON body names beside the one that answers it.
-//!
-//! ```
-//! use tower_azure_openai::azure::further_names;
-//! use tower_azure_openai::azure::operation::Operation;
-//!
-//! let body = br#"{"model":"gpt-4o","tools":[{"type":"image_generation","model":"images"}]}"#;
-//! let names = further_names::find(Operation::Responses, body)?;
-//! assert_eq!(names[0].name, "images");
-//! assert_eq!(&body[names[0].span.clone()], br#""images""#);
-//! # Ok::<_, Box<dyn std::error::Error>>(())
-//! ```
 
 use super::json_text::may_have_word;
 use super::operation::Operation;
@@ -18,7 +7,7 @@ use super::request_body::{Model, ReadBodyError, session_part};
 mod scan;
 mod ways;
 
-pub use self::scan::NameScan;
+pub(crate) use self::scan::NameScan;
 use self::ways::Way;
 pub(super) use self::ways::{LINE, PURPOSE};
 
@@ -40,7 +29,7 @@ enum Step {
 
 /// Whether a body of this operation can name further deployments.
 #[must_use]
-pub const fn may_name(operation: Operation) -> bool {
+pub(crate) const fn may_name(operation: Operation) -> bool {
     !ways::of(operation).is_empty()
 }
 
@@ -50,7 +39,7 @@ pub const fn may_name(operation: Operation) -> bool {
 /// A member on the way to a name stands twice, or in another case; a name is neither a string nor `null`; there are more than 32;
 /// the body is not the JSON that it begins to be. What stands on the way in another case is seen in any body, so that it is never
 /// passed on to a backend that would read it.
-pub fn find(operation: Operation, body: &[u8]) -> Result<Vec<Model>, ReadBodyError> {
+pub(crate) fn find(operation: Operation, body: &[u8]) -> Result<Vec<Model>, ReadBodyError> {
     let ways = ways::of(operation);
     let words: Vec<_> = ways.iter().map(Way::word).collect();
     if words.is_empty() || !may_have_word(body, &words) {
@@ -65,14 +54,14 @@ pub fn find(operation: Operation, body: &[u8]) -> Result<Vec<Model>, ReadBodyErr
 ///
 /// # Errors
 /// As [`find`] and [`find_field`](super::request_body::find_field).
-pub fn find_session(boundary: Option<&str>, body: &[u8]) -> Result<Vec<Model>, ReadBodyError> {
+pub(crate) fn find_session(boundary: Option<&str>, body: &[u8]) -> Result<Vec<Model>, ReadBodyError> {
     let (start, session) = session_part(boundary, body)?;
     Ok(find(Operation::Realtime, session)?.into_iter().map(|name| name.moved_by(start)).collect())
 }
 
 /// What finds the names of a body that is read as it arrives; nothing for operations whose bodies have none.
 #[must_use]
-pub const fn scan(operation: Operation) -> Option<NameScan> {
+pub(crate) const fn scan(operation: Operation) -> Option<NameScan> {
     if may_name(operation) { Some(NameScan::new(ways::of(operation))) } else { None }
 }
 

@@ -1,16 +1,4 @@
 //! What a body is, by its `Content-Type` (RFC 9110 §8.3.1). Read here and nowhere else, so that no two layers differ on it.
-//!
-//! ```
-//! use http::{HeaderMap, HeaderValue, header};
-//! use tower_azure_openai::azure::media_type::MediaType;
-//!
-//! let mut headers = HeaderMap::new();
-//! headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("Multipart/Form-Data; boundary=\"a b\""));
-//! let kind = MediaType::of(&headers).ok_or("no content-type")?;
-//! assert!(kind.is("multipart/form-data") && !kind.is_json());
-//! assert_eq!(kind.boundary()?, "a b");
-//! # Ok::<_, Box<dyn std::error::Error>>(())
-//! ```
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
@@ -22,7 +10,7 @@ const MAX_BOUNDARY: usize = 70;
 
 /// One media type, borrowed from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MediaType<'a> {
+pub(crate) struct MediaType<'a> {
     essence: &'a str,
     parameters: &'a str,
 }
@@ -30,7 +18,7 @@ pub struct MediaType<'a> {
 impl<'a> MediaType<'a> {
     /// What the headers call the body; `None` when they call it nothing, or several things.
     #[must_use]
-    pub fn of(headers: &'a HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &'a HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(CONTENT_TYPE).iter();
         match (lines.next().map(HeaderValue::as_bytes).map(std::str::from_utf8), lines.next()) {
             (Some(Ok(line)), None) => Some(Self::read(line)),
@@ -40,20 +28,20 @@ impl<'a> MediaType<'a> {
 
     /// Reads the value of the header.
     #[must_use]
-    pub fn read(line: &'a str) -> Self {
+    pub(crate) fn read(line: &'a str) -> Self {
         let (essence, parameters) = line.split_at(line.find(';').unwrap_or(line.len()));
         Self { essence: essence.trim(), parameters }
     }
 
     /// Whether it is this type, whatever its parameters are.
     #[must_use]
-    pub fn is(&self, essence: &str) -> bool {
+    pub(crate) fn is(&self, essence: &str) -> bool {
         self.essence.eq_ignore_ascii_case(essence)
     }
 
     /// Whether it is JSON: `application/json`, or a type that ends with `+json`.
     #[must_use]
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         let Some((kind, subtype)) = self.essence.split_once('/') else { return false };
         let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
         kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
@@ -61,13 +49,13 @@ impl<'a> MediaType<'a> {
 
     /// Whether it is any kind of multipart.
     #[must_use]
-    pub fn is_multipart(&self) -> bool {
+    pub(crate) fn is_multipart(&self) -> bool {
         self.essence.split_once('/').is_some_and(|(kind, _)| kind.eq_ignore_ascii_case("multipart"))
     }
 
     /// Whether it is a form with a part for every field.
     #[must_use]
-    pub fn is_form(&self) -> bool {
+    pub(crate) fn is_form(&self) -> bool {
         self.is("multipart/form-data")
     }
 
@@ -76,7 +64,7 @@ impl<'a> MediaType<'a> {
     /// # Errors
     /// There is none that can be used; there are several, or one in the notation of RFC 2231, which some readers prefer and
     /// others do not know; the parameters cannot be told apart.
-    pub fn boundary(&self) -> Result<&'a str, ReadBodyError> {
+    pub(crate) fn boundary(&self) -> Result<&'a str, ReadBodyError> {
         let mut found = None;
         let mut rest = self.parameters;
         while let Some((parameter, after)) = next_parameter(rest)? {
@@ -103,7 +91,7 @@ impl<'a> MediaType<'a> {
 
 /// A form with this boundary, written in the one way that everybody reads alike.
 #[must_use]
-pub fn form_with(boundary: &str) -> Option<HeaderValue> {
+pub(crate) fn form_with(boundary: &str) -> Option<HeaderValue> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let quote = if boundary.bytes().all(token) { "" } else { "\"" };
     HeaderValue::try_from(format!("multipart/form-data; boundary={quote}{boundary}{quote}")).ok()
@@ -188,5 +176,16 @@ mod tests {
         assert!(MediaType::of(&headers).unwrap().is_json());
         headers.append(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         assert_eq!(MediaType::of(&headers), None, "two");
+    }
+
+    #[test]
+    fn a_boundary_is_read_in_any_spelling() {
+        use http::{HeaderMap, HeaderValue, header};
+
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("Multipart/Form-Data; boundary=\"a b\""));
+        let kind = MediaType::of(&headers).unwrap();
+        assert!(kind.is("multipart/form-data") && !kind.is_json());
+        assert_eq!(kind.boundary().unwrap(), "a b");
     }
 }

@@ -12,16 +12,16 @@ use serde_json::value::RawValue;
 use super::stable_hash;
 
 /// How much of a prompt is looked at: 1 KiB, about the 256 tokens by which prompts are told apart upstream.
-pub const PREFIX: usize = 1024;
+pub(crate) const PREFIX: usize = 1024;
 
 /// What tells the prompts of one cache from those of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum CacheKey<'a> {
+pub(crate) enum CacheKey<'a> {
     /// How the prompt begins, as it stands in the body: its instructions, and then the rest, up to [`PREFIX`] bytes of each.
     Prefix([&'a str; 2]),
     /// `prompt_cache_key`, which the client chose for this very purpose.
-    PromptCacheKey(Cow<'a, str>),
+    Named(Cow<'a, str>),
     /// `user`, the client's own user.
     User(Cow<'a, str>),
 }
@@ -32,23 +32,23 @@ impl<'a> CacheKey<'a> {
     ///
     /// Reads the body once and builds nothing of it.
     #[must_use]
-    pub fn of_body(body: &'a [u8]) -> Option<Self> {
+    pub(crate) fn of_body(body: &'a [u8]) -> Option<Self> {
         let peek: Peek<'a> = serde_json::from_slice(body).ok()?;
         let prefix = || {
             let prompt = peek.messages.or(peek.input).or(peek.prompt);
             (peek.instructions.is_some() || prompt.is_some())
                 .then(|| Self::Prefix([peek.instructions, prompt].map(begin)))
         };
-        let key = peek.prompt_cache_key.and_then(text).map(Self::PromptCacheKey);
+        let key = peek.prompt_cache_key.and_then(text).map(Self::Named);
         key.or_else(|| peek.user.and_then(text).map(Self::User)).or_else(prefix)
     }
 
     /// The key as a number that is the same in every process.
     #[must_use]
-    pub fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         match self {
             Self::Prefix([instructions, prompt]) => stable_hash(["prefix", *instructions, *prompt].map(str::as_bytes)),
-            Self::PromptCacheKey(key) => stable_hash(["prompt_cache_key", &**key].map(str::as_bytes)),
+            Self::Named(key) => stable_hash(["prompt_cache_key", &**key].map(str::as_bytes)),
             Self::User(user) => stable_hash(["user", &**user].map(str::as_bytes)),
         }
     }
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn the_clients_own_key_comes_first_then_its_user_then_the_prompt() {
         let named = r#"{"messages":[],"user":"u","model":{"user":"x"},"prompt_cache_key":"k"}"#;
-        assert_eq!(key(named), Some(CacheKey::PromptCacheKey("k".into())));
+        assert_eq!(key(named), Some(CacheKey::Named("k".into())));
         assert_eq!(key(r#"{"messages":[],"user":"u\n"}"#), Some(CacheKey::User("u\n".into())));
         assert_eq!(key(r#"{"user":"","messages":[1]}"#), Some(CacheKey::Prefix(["", "[1]"])));
         assert_eq!(key(r#"{"user":7,"prompt_cache_key":null,"input":"hi"}"#), Some(CacheKey::Prefix(["", "\"hi\""])));

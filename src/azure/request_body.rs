@@ -1,16 +1,4 @@
 //! What the gateway needs to know of a request body, read where it stands and without building a tree.
-//!
-//! ```
-//! use tower_azure_openai::azure::request_body::{self, ModelIn};
-//!
-//! let body = br#"{"input":"Hi","model":"gpt-4o","stream":true}"#;
-//! let fields = request_body::read_json(body, ModelIn::Object)?;
-//! let model = fields.model.ok_or("no model")?;
-//! assert_eq!(model.name, "gpt-4o");
-//! assert_eq!(&body[model.span], br#""gpt-4o""#);
-//! assert!(fields.streams);
-//! # Ok::<_, Box<dyn std::error::Error>>(())
-//! ```
 
 use std::fmt;
 use std::ops::Range;
@@ -24,51 +12,53 @@ mod json;
 mod scan;
 
 pub(crate) use self::form::parts;
+#[cfg(test)]
+use self::form::read_form;
 pub(super) use self::form::{FormReader, Piece, each_field};
-pub use self::form::{find_field, read_form, read_form_with};
-pub use self::scan::BodyScan;
+pub(crate) use self::form::{find_field, read_form_with};
+pub(crate) use self::scan::BodyScan;
 
 /// The fields of a JSON body by which a gateway decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Fields {
+pub(crate) struct Fields {
     /// The model, if the body names one; `null` names none.
-    pub model: Option<Model>,
+    pub(crate) model: Option<Model>,
     /// Whether `stream` is true.
-    pub streams: bool,
+    pub(crate) streams: bool,
     /// Whether the answer is kept in a way that the client can name beforehand: `background` is true, or there is a
     /// `conversation`.
-    pub keeps: bool,
+    pub(crate) keeps: bool,
     /// Whether an `agent_reference` says what answers, as Foundry agents do.
-    pub refers_to_agent: bool,
+    pub(crate) refers_to_agent: bool,
     /// Where a `model` can be put that is not there: after the opening brace of the object that would hold it.
-    pub opening: Opening,
+    pub(crate) opening: Opening,
 }
 
 /// A model's name and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Model {
+pub(crate) struct Model {
     /// The name, unescaped.
-    pub name: String,
+    pub(crate) name: String,
     /// Where its value stands in the body, in bytes: a JSON string with its quotes, or the value of a form field.
-    pub span: Range<usize>,
+    pub(crate) span: Range<usize>,
 }
 
 /// The place after the opening brace of an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Opening {
+pub(crate) struct Opening {
     /// In bytes.
-    pub at: usize,
+    pub(crate) at: usize,
     /// Whether other members follow.
-    pub is_empty: bool,
+    pub(crate) is_empty: bool,
 }
 
 /// Which object of a JSON body holds `model`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ModelIn {
+pub(crate) enum ModelIn {
     /// The body's own.
     Object,
     /// The one under `session`.
@@ -78,7 +68,7 @@ pub enum ModelIn {
 /// Why a body cannot be read. The message repeats nothing of the body.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]
-pub struct ReadBodyError {
+pub(crate) struct ReadBodyError {
     message: String,
     is_ambiguous: bool,
 }
@@ -94,7 +84,7 @@ impl ReadBodyError {
 
     /// Whether another reader could find something else there, so that nothing must be guessed.
     #[must_use]
-    pub const fn is_ambiguous(&self) -> bool {
+    pub(crate) const fn is_ambiguous(&self) -> bool {
         self.is_ambiguous
     }
 }
@@ -104,7 +94,7 @@ impl ReadBodyError {
 /// # Errors
 /// The body is not UTF-8 or not JSON, or not an object; a field that is read stands twice, or a `model` beside one that
 /// differs in case only, so that two readers could see two values; `model` is neither a string nor `null`.
-pub fn read_json(body: &[u8], model_in: ModelIn) -> Result<Fields, ReadBodyError> {
+pub(crate) fn read_json(body: &[u8], model_in: ModelIn) -> Result<Fields, ReadBodyError> {
     let text = std::str::from_utf8(body)
         .map_err(|error| ReadBodyError::new(format!("not UTF-8 at byte {}", error.valid_up_to())))?;
     if !text.trim_start().starts_with('{') {
@@ -148,7 +138,7 @@ pub fn read_json(body: &[u8], model_in: ModelIn) -> Result<Fields, ReadBodyError
 ///
 /// # Errors
 /// As [`find_field`].
-pub fn session_part<'a>(boundary: Option<&str>, body: &'a [u8]) -> Result<(usize, &'a [u8]), ReadBodyError> {
+pub(crate) fn session_part<'a>(boundary: Option<&str>, body: &'a [u8]) -> Result<(usize, &'a [u8]), ReadBodyError> {
     let Some(boundary) = boundary else { return Ok((0, body)) };
     let span = find_field(boundary, body, "session")?.unwrap_or_default();
     Ok((span.start, body.get(span).unwrap_or_default()))
@@ -157,7 +147,7 @@ pub fn session_part<'a>(boundary: Option<&str>, body: &'a [u8]) -> Result<(usize
 impl Fields {
     /// The same fields of a JSON text that begins at `start` of a larger one.
     #[must_use]
-    pub fn moved_by(mut self, start: usize) -> Self {
+    pub(crate) fn moved_by(mut self, start: usize) -> Self {
         self.opening.at += start;
         self.model = self.model.map(|model| model.moved_by(start));
         self
@@ -167,7 +157,7 @@ impl Fields {
 impl Model {
     /// The same name in a text that begins at `start` of a larger one.
     #[must_use]
-    pub fn moved_by(mut self, start: usize) -> Self {
+    pub(crate) fn moved_by(mut self, start: usize) -> Self {
         self.span = self.span.start + start..self.span.end + start;
         self
     }

@@ -15,24 +15,24 @@ const SPILLED_FROM: &str = "x-ms-spillover-from-";
 /// What one answer says of the room its deployment has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Signals {
+pub(crate) struct Signals {
     /// Requests left in the window, and how many there are in all: `x-ratelimit-remaining-requests`,
     /// `x-ratelimit-limit-requests`.
-    pub requests: Quota,
+    pub(crate) requests: Quota,
     /// Tokens left in the window, and how many there are in all: `x-ratelimit-remaining-tokens`, `x-ratelimit-limit-tokens`.
-    pub tokens: Quota,
+    pub(crate) tokens: Quota,
     /// How much of a provisioned deployment is in use; above 1 it refuses: `azure-openai-deployment-utilization`, in per cent.
-    pub utilization: Option<f64>,
+    pub(crate) utilization: Option<f64>,
 }
 
 /// What is left of one quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Quota {
+pub(crate) struct Quota {
     /// What is left now.
-    pub remaining: Option<u64>,
+    pub(crate) remaining: Option<u64>,
     /// What there is in all.
-    pub limit: Option<u64>,
+    pub(crate) limit: Option<u64>,
 }
 
 impl Signals {
@@ -41,7 +41,7 @@ impl Signals {
     /// Negative values mean *unknown* and count as absent, as does everything else that cannot be read. An answer that Azure
     /// itself moved to another deployment ([`is_spilled_over`]) says nothing of the deployment that was asked.
     #[must_use]
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub(crate) fn read(headers: &HeaderMap) -> Self {
         let signals = Self {
             requests: Quota { remaining: count(headers, &REMAINING_REQUESTS), limit: count(headers, &LIMIT_REQUESTS) },
             tokens: Quota { remaining: count(headers, &REMAINING_TOKENS), limit: count(headers, &LIMIT_TOKENS) },
@@ -52,7 +52,7 @@ impl Signals {
 
     /// Whether nothing is told.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -60,7 +60,7 @@ impl Signals {
 /// Whether Azure itself moved the request from a provisioned deployment to a standard one of the same resource: whatever the
 /// answer says of quotas is said of that one.
 #[must_use]
-pub fn is_spilled_over(headers: &HeaderMap) -> bool {
+pub(crate) fn is_spilled_over(headers: &HeaderMap) -> bool {
     headers.keys().map(HeaderName::as_str).any(|name| name.starts_with(SPILLED_FROM))
 }
 

@@ -4,17 +4,6 @@
 //! themselves. It is given every chunk once and tells which events end in it, in the framing of the HTML standard: lines end in
 //! `\n`, `\r\n` or `\r`, an empty line ends an event, lines that begin with a colon are comments, and a byte order mark may come
 //! first. How the bytes are cut into chunks changes nothing. An event that lies within one chunk is not copied.
-//!
-//! ```
-//! use tower_azure_openai::azure::sse::Reader;
-//!
-//! let mut reader = Reader::new(1024);
-//! let (mut chunk, mut names) = (&b"event: response.created\ndata: {}\n\nevent: resp"[..], Vec::new());
-//! while let Some(Ok(event)) = reader.next_event(&mut chunk) {
-//!     names.push(event.name().unwrap_or_default().to_vec());
-//! }
-//! assert_eq!(names, [b"response.created"], "the second event has not ended yet");
-//! ```
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,26 +24,15 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const KEPT_CAPACITY: usize = 1024;
 
 /// Whether the headers of an answer say that its body is a stream of events that can be read: one that is encoded cannot.
-///
-/// ```
-/// use http::{HeaderMap, HeaderValue, header};
-/// use tower_azure_openai::azure::sse;
-///
-/// let mut headers = HeaderMap::new();
-/// headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-/// assert!(sse::is_event_stream(&headers));
-/// headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-/// assert!(!sse::is_event_stream(&headers));
-/// ```
 #[must_use]
-pub fn is_event_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     let is_readable = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
     MediaType::of(headers).is_some_and(|kind| kind.is("text/event-stream"))
         && headers.get_all(CONTENT_ENCODING).iter().all(is_readable)
 }
 
 /// Finds the events in the chunks of a stream. See the [module docs](self).
-pub struct Reader {
+pub(crate) struct Reader {
     limit: usize,
     /// The event that earlier chunks began; after [`Self::next_event`] gave it away it waits here to be cleared.
     begun: Vec<u8>,
@@ -67,20 +45,20 @@ pub struct Reader {
 
 /// One event, as it was sent.
 #[derive(Clone, Copy)]
-pub struct Event<'a>(&'a [u8]);
+pub(crate) struct Event<'a>(&'a [u8]);
 
 /// An event had more bytes than the reader may keep. Its bytes are passed over up to the next event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event is longer than the limit")]
 #[non_exhaustive]
-pub struct TooLong;
+pub(crate) struct TooLong;
 
 // ===== impl Reader =====
 
 impl Reader {
     /// Keeps at most `limit` bytes of an event whose end has not come yet, and gives no longer one.
     #[must_use]
-    pub const fn new(limit: usize) -> Self {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self { limit, begun: Vec::new(), given_away: false, last: None, too_long: false, at_start: true }
     }
 
@@ -91,7 +69,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`TooLong`] once for every event that is longer than the limit, as soon as that is known; events after it follow.
-    pub fn next_event<'a, 'c: 'a>(&'a mut self, chunk: &mut &'c [u8]) -> Option<Result<Event<'a>, TooLong>> {
+    pub(crate) fn next_event<'a, 'c: 'a>(&'a mut self, chunk: &mut &'c [u8]) -> Option<Result<Event<'a>, TooLong>> {
         self.clear_given();
         loop {
             if self.last.is_none() {
@@ -108,7 +86,7 @@ impl Reader {
     }
 
     /// Takes a chunk that begins and ends between two events, unread. `false`, and nothing is done, if it is another.
-    pub fn skip(&mut self, chunk: &[u8]) -> bool {
+    pub(crate) fn skip(&mut self, chunk: &[u8]) -> bool {
         self.clear_given();
         let is_whole = self.last.is_none() && (chunk.ends_with(b"\n\n") || chunk.ends_with(b"\r\n\r\n"));
         self.at_start &= !is_whole;
@@ -116,7 +94,7 @@ impl Reader {
     }
 
     /// What of an event had come when the stream ended: the standard drops it, but an error may well be the last that comes.
-    pub fn finish(&mut self) -> Option<Event<'_>> {
+    pub(crate) fn finish(&mut self) -> Option<Event<'_>> {
         self.clear_given();
         self.last.take()?;
         self.given_away = true;
@@ -201,7 +179,7 @@ fn without_mark(block: &[u8], at_start: bool) -> &[u8] {
 
 /// Tells whether a passing stream stands between two events, where another could be put in, by its last bytes alone.
 #[derive(Clone, Copy, Debug)]
-pub struct Boundary {
+pub(crate) struct Boundary {
     /// The last three bytes; `\n` stands for what there is not yet, since a stream begins between events.
     last: [u8; 3],
 }
@@ -215,12 +193,12 @@ impl Default for Boundary {
 impl Boundary {
     /// At the start of a stream.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { last: [b'\n'; 3] }
     }
 
     /// Passes a chunk.
-    pub fn pass(&mut self, chunk: &[u8]) {
+    pub(crate) fn pass(&mut self, chunk: &[u8]) {
         let new = chunk.len().min(3);
         self.last.rotate_left(new);
         self.last[3 - new..].copy_from_slice(&chunk[chunk.len() - new..]);
@@ -228,7 +206,7 @@ impl Boundary {
 
     /// Whether the last line was an empty one, ended in whichever way.
     #[must_use]
-    pub const fn is_between_events(&self) -> bool {
+    pub(crate) const fn is_between_events(&self) -> bool {
         matches!(self.last, [_, b'\n', b'\n' | b'\r'] | [_, b'\r', b'\r'] | [b'\n' | b'\r', b'\r', b'\n'])
     }
 }
@@ -238,25 +216,25 @@ impl Boundary {
 impl<'a> Event<'a> {
     /// All lines of the event, without the empty line after them.
     #[must_use]
-    pub const fn as_bytes(&self) -> &'a [u8] {
+    pub(crate) const fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
 
     /// Whether there are only comments in it.
     #[must_use]
-    pub fn is_comment(&self) -> bool {
+    pub(crate) fn is_comment(&self) -> bool {
         lines(self.0).all(|line| line.is_empty() || line.starts_with(b":"))
     }
 
     /// What the last `event:` line says.
     #[must_use]
-    pub fn name(&self) -> Option<&'a [u8]> {
+    pub(crate) fn name(&self) -> Option<&'a [u8]> {
         self.values(b"event").last().filter(|name| !name.is_empty())
     }
 
     /// What the `data:` lines say, joined by `\n`; `None` when there is none, as in a comment. A single line is not copied.
     #[must_use]
-    pub fn data(&self) -> Option<Cow<'a, [u8]>> {
+    pub(crate) fn data(&self) -> Option<Cow<'a, [u8]>> {
         let mut lines = self.values(b"data");
         let mut data = Cow::Borrowed(lines.next()?);
         for line in lines {

@@ -73,7 +73,7 @@ const DONE: &[u8] = b"[DONE]";
 
 /// Whether an operation streams its answers in the events that are described here.
 #[must_use]
-pub const fn is_spoken_by(operation: Operation) -> bool {
+pub(crate) const fn is_spoken_by(operation: Operation) -> bool {
     matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Threads)
 }
 
@@ -83,7 +83,7 @@ const LONGEST_TEXT: usize = 1024;
 /// What one event means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum StreamEvent {
+pub(crate) enum StreamEvent {
     /// The answer has begun, or the event is of a kind that nothing is known of.
     Content,
     /// The mark after which a stream ends.
@@ -101,7 +101,7 @@ pub enum StreamEvent {
 impl StreamEvent {
     /// Reads an event.
     #[must_use]
-    pub fn of(event: &sse::Event<'_>) -> Self {
+    pub(crate) fn of(event: &sse::Event<'_>) -> Self {
         let Some(data) = event.data() else {
             return if event.is_comment() { Self::Preamble } else { Self::Content };
         };
@@ -239,7 +239,7 @@ fn is_empty(value: &Value) -> bool {
 
 /// An error that came inside a stream, as the answer that it would have been without the stream.
 #[derive(Clone, PartialEq, Eq)]
-pub struct StreamError {
+pub(crate) struct StreamError {
     status: StatusCode,
     body: Bytes,
 }
@@ -256,25 +256,25 @@ impl StreamError {
     /// - everything else is 500. What nobody knows is taken for a failure of the backend, which failover may repeat within its
     ///   attempts, because a request that is really at fault fails elsewhere too.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
+    pub(crate) const fn status(&self) -> StatusCode {
         self.status
     }
 
     /// The error in Azure's shape, with code, message and inner error as they came.
     #[must_use]
-    pub const fn body(&self) -> &Bytes {
+    pub(crate) const fn body(&self) -> &Bytes {
         &self.body
     }
 
     /// How long the message asks to wait, where the status is one that waits.
     #[must_use]
-    pub fn hint(&self) -> Option<Duration> {
+    pub(crate) fn hint(&self) -> Option<Duration> {
         self.outcome(HeadHint::default()).hint()
     }
 
     /// What it means for the attempt, `head` being what the head of the stream said of waiting.
     #[must_use]
-    pub fn outcome(&self, head: HeadHint) -> Outcome {
+    pub(crate) fn outcome(&self, head: HeadHint) -> Outcome {
         match Outcome::of_answer(self.status, &HeaderMap::new(), &self.body, SystemTime::UNIX_EPOCH) {
             Outcome::Throttled { hint } => Outcome::Throttled { hint: head.named.or(hint).or(head.quota) },
             Outcome::ServerFailed { status, hint } => Outcome::ServerFailed { status, hint: head.named.or(hint) },
@@ -319,7 +319,7 @@ impl fmt::Debug for StreamError {
 
 /// What the head of a stream said of waiting, in case the stream turns out to be a refusal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeadHint {
+pub(crate) struct HeadHint {
     named: Option<Duration>,
     quota: Option<Duration>,
 }
@@ -330,13 +330,13 @@ impl HeadHint {
     /// A wait by name goes before the message of the error, and that before the reset of a quota, which the head of a success
     /// only reports.
     #[must_use]
-    pub fn of(headers: &HeaderMap, now: SystemTime) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, now: SystemTime) -> Self {
         Self { named: hint::retry_after(headers, now), quota: hint::from_headers(headers, now) }
     }
 
     /// Whether the head named a time to wait.
     #[must_use]
-    pub const fn is_named(&self) -> bool {
+    pub(crate) const fn is_named(&self) -> bool {
         self.named.is_some()
     }
 }
@@ -414,7 +414,7 @@ fn is_busy(message: &str) -> bool {
 /// the end, makes it an error without one. An event above the limit is [`StreamEvent::Content`], and taken for a closing one: a
 /// response that ends comes as a whole once more.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     events: sse::Reader,
     failures_only: bool,
     failed: bool,
@@ -424,20 +424,20 @@ pub struct Reader {
 impl Reader {
     /// Reads every event of up to `limit` bytes.
     #[must_use]
-    pub const fn new(limit: usize) -> Self {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self { events: sse::Reader::new(limit), failures_only: false, failed: false, complete: false }
     }
 
     /// Tells failures only: what cannot be one is given as [`StreamEvent::Content`] unread, or not at all. For streams that have
     /// begun.
     #[must_use]
-    pub const fn failures_only(mut self) -> Self {
+    pub(crate) const fn failures_only(mut self) -> Self {
         self.failures_only = true;
         self
     }
 
     /// The next event that ends in `chunk`, as [`sse::Reader::next_event`].
-    pub fn next_event(&mut self, chunk: &mut &[u8]) -> Option<StreamEvent> {
+    pub(crate) fn next_event(&mut self, chunk: &mut &[u8]) -> Option<StreamEvent> {
         let needs_reading = !self.failures_only || self.failed;
         let may_say_something = needs_reading || speaks_of_failure(chunk) || !self.complete && may_close(chunk);
         if !may_say_something && self.events.skip(chunk) {
@@ -452,12 +452,12 @@ impl Reader {
 
     /// Whether a closing event has come. What follows one may be skipped unread.
     #[must_use]
-    pub const fn is_complete(&self) -> bool {
+    pub(crate) const fn is_complete(&self) -> bool {
         self.complete
     }
 
     /// What the stream ended with, if that was no whole event or a failure without a reason.
-    pub fn finish(&mut self) -> Option<StreamEvent> {
+    pub(crate) fn finish(&mut self) -> Option<StreamEvent> {
         let rest = self.events.finish();
         self.complete = self.complete || rest.as_ref().is_some_and(closes);
         let rest = rest.as_ref().map(StreamEvent::of);

@@ -124,21 +124,21 @@ impl AddAssign for Usage {
 /// A usage, and the object that tells it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Reported {
+pub(crate) struct Reported {
     /// What was used.
-    pub usage: Usage,
+    pub(crate) usage: Usage,
     /// The object that will say the same whenever it is read again.
-    pub object: Option<Stored>,
+    pub(crate) object: Option<Stored>,
 }
 
 /// An object that keeps what it used: a response, a run, a batch.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Stored {
+pub(crate) struct Stored {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// Whether it went on when the answer to the call that made it had ended, so that only reading it again tells what it used.
-    pub is_in_background: bool,
+    pub(crate) is_in_background: bool,
 }
 
 impl Reported {
@@ -146,13 +146,14 @@ impl Reported {
     ///
     /// Steps of a run are parts of the run's own figure and tell nothing.
     #[must_use]
-    pub fn of_event(event: &sse::Event<'_>) -> Option<Self> {
+    pub(crate) fn of_event(event: &sse::Event<'_>) -> Option<Self> {
         mentions_usage(event.as_bytes()).then(|| Self::of_message(event.name(), &event.data()?))?
     }
 
     /// Reads a text frame of a realtime session, or of Responses over WebSocket. Each frame tells of another answer.
+    #[cfg(test)]
     #[must_use]
-    pub fn of_frame(frame: &[u8]) -> Option<Self> {
+    pub(crate) fn of_frame(frame: &[u8]) -> Option<Self> {
         mentions_usage(frame).then(|| Self::of_message(None, frame))?
     }
 
@@ -225,23 +226,23 @@ impl Told<'_> {
 
 /// Reads the usage of a JSON answer whose bytes pass, in any chopping, and keeps no more of it than a few members.
 #[derive(Debug, Default)]
-pub struct AnswerReader(Members);
+pub(crate) struct AnswerReader(Members);
 
 impl AnswerReader {
     /// At the start of an answer.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Passes what came next.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.0.push(bytes);
     }
 
     /// What the answer reported. `None` without a usage, and for what is not one whole JSON object.
     #[must_use]
-    pub fn finish(self) -> Option<Reported> {
+    pub(crate) fn finish(self) -> Option<Reported> {
         let members = self.0.finish()?;
         let told = Told {
             object: members.text("object"),

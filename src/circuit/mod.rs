@@ -14,7 +14,7 @@
 //!    In a stream of events an error is noticed in passing, in events of up to [`OBSERVED_EVENT`] bytes, and recorded at once as
 //!    what it stands for: a rate limit opens the circuit for its hint. The events reach the client unchanged. A stream of chat,
 //!    completions, responses or a run that ends without its
-//!    [closing event](crate::azure::stream_event) is a failure too, however clean its end looks.
+//!    closing event is a failure too, however clean its end looks.
 //! 3. The `Outcome` is put on the answer, in its [`Attempt`](crate::context::Attempt). An error of the service below becomes
 //!    [`AttemptFailed`](crate::context::AttemptFailed) with the outcome that [`ClassifyError`] reads from it.
 //! 4. The admission is held until the body has ended.

@@ -164,7 +164,7 @@ impl Route {
     }
 
     /// The same route, of which those with the same `affinity` are better served by the same target, such as the
-    /// [digest](crate::azure::prompt::CacheKey::digest) of what its prompt is cached under.
+    /// digest of what its prompt is cached under.
     #[must_use]
     pub fn with_affinity(mut self, affinity: u64) -> Self {
         Arc::make_mut(&mut self.0).affinity = Some(affinity);

@@ -38,11 +38,11 @@
 //!     body.
 //! 11. In other JSON bodies of a `POST` whose operation may stream, `stream` is read if the word is there at all. A body that
 //!     cannot be read is passed on as not streaming, for the backend to answer.
-//! 12. What the request names beside its alias is found where the API defines it ([`further_names`](crate::azure::further_names),
-//!     and the header `x-ms-oai-image-generation-deployment`): the image deployment of Responses, the embedding deployment of
+//! 12. What the request names beside its alias is found where the API defines it (in fields of the body, and in
+//!     the header `x-ms-oai-image-generation-deployment`): the image deployment of Responses, the embedding deployment of
 //!     data sources, the transcription of a realtime session, graders and the like. Whoever authorises, chooses and rewrites treats
-//!     these like the alias. So are the models in the lines of a file that is uploaded with `purpose=batch`
-//!     ([`batch_file`](crate::azure::batch_file)); one that cannot be read is refused with the number of its line, and so is a name
+//!     these like the alias. So are the models in the lines of a file that is uploaded with `purpose=batch`;
+//!     one that cannot be read is refused with the number of its line, and so is a name
 //!     that nobody serves. Of a larger file the first lines choose the backend, and the others are rewritten as they pass. A transcription session without a model of its own has its transcription's. A model in the query beside
 //!     `intent=transcription`, which Azure refuses, is for the gateway only and is taken out.
 //! 13. A `base_path` in front of `/openai/` is taken off.

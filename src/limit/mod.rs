@@ -2,7 +2,7 @@
 //!
 //! 1. A request without a [`Client`](crate::context::Client), or of one without [`Limits`](crate::context::Limits), passes.
 //! 2. The store admits a request while each limit has at least one left, and takes one request and the estimated tokens at once:
-//!    the prompt's by [`estimate`](crate::azure::estimate), and `max_tokens` (also `max_completion_tokens`, `max_output_tokens`) for
+//!    the prompt's by estimate, and `max_tokens` (also `max_completion_tokens`, `max_output_tokens`) for
 //!    each of `n` answers, else the mean of this client's answers by that alias. Whoever has one left may overdraw by one request;
 //!    debt is paid back by what flows in.
 //! 3. A request that is refused reaches nothing below: no backend is asked and no circuit learns. It costs nothing.

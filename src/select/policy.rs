@@ -16,7 +16,7 @@ pub trait Policy: Send + Sync + 'static {
     fn choose(&self, choice: &Choice<'_>) -> usize;
 
     /// Asks the layer to find out the [affinity](Route::affinity) of a route that has none, by reading what the prompt of
-    /// a collected body [is cached under](crate::azure::prompt::CacheKey). Default: no, for it costs a pass over the body.
+    /// a collected body is cached under. Default: no, for it costs a pass over the body.
     fn wants_affinity(&self) -> bool {
         false
     }

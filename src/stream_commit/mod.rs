@@ -6,19 +6,19 @@
 //!
 //! 1. Concerned are 200 answers with `content-type: text/event-stream`, not encoded, to calls of chat, completions, responses
 //!    and threads (runs among them). Everything else passes at once.
-//! 2. Held back are the head and the events of the [preamble](crate::azure::stream_event): comments, chunks that say nothing yet
+//! 2. Held back are the head and the events of the preamble: comments, chunks that say nothing yet
 //!    (content-filter verdicts of the prompt, the assistant's role), and what announces a response, a thread, a run, a step or a
 //!    message.
 //! 3. The first other event *commits*: head, preamble and that event go to the client at once, byte for byte, and everything
 //!    after them as it arrives. Nothing is read ahead of the client from then on.
 //! 4. The preamble commits as well when it holds [`PREAMBLE_EVENTS`], reaches [`PREAMBLE_BYTES`], or lasts [`PREAMBLE_TIME`].
 //!    An event that is longer than that passes like any other. A bound of zero holds nothing back.
-//! 5. An error before content becomes an answer with the status that it stands for ([`StreamError::status`]): 429, 400 for the
+//! 5. An error before content becomes an answer with the status that it stands for: 429, 400 for the
 //!    content filter, 500 or 503; with the headers of the stream, the code and the message of the error, and its time to wait.
 //!    The rest of the stream is dropped, which ends the upstream request. A `response.failed` with a null error waits for the
 //!    event that has the reason.
 //! 6. A preamble that breaks off is a failed attempt ([`AttemptFailed`]). So is one that ends, in whatever state, without content
-//!    and without its [closing event](crate::azure::stream_event): the answer stays as it came, marked with
+//!    and without its closing event: the answer stays as it came, marked with
 //!    [`Outcome::Unfinished`]. `[DONE]` alone closes nothing that had begun. An answer that is only read again (not `POST`)
 //!    may have nothing left to tell, and passes.
 //! 7. All three are marked as of the preamble ([`Attempt::is_in_preamble`]), because an error this late proves
@@ -89,8 +89,6 @@ pub use self::future::ResponseFuture;
 #[cfg(doc)]
 use crate::azure::Outcome;
 use crate::azure::stream_event;
-#[cfg(doc)]
-use crate::azure::stream_event::StreamError;
 use crate::body::Body;
 use crate::context::Route;
 use crate::context::order::{self, LayerName};

@@ -137,3 +137,13 @@ proptest! {
         let _ = find("b", &body);
     }
 }
+
+#[test]
+fn names_are_found_with_their_lines_and_places() {
+    let form = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b\r\n\
+        Content-Disposition: form-data; name=\"file\"; filename=\"x.jsonl\"\r\n\r\n\
+        {\"custom_id\":\"1\",\"method\":\"POST\",\"url\":\"/v1/responses\",\"body\":{\"model\":\"gpt-4o\"}}\r\n--b--\r\n";
+    let names = find("b", form.as_bytes()).unwrap();
+    assert_eq!((&*names[0].name, names[0].line), ("gpt-4o", 1));
+    assert_eq!(&form[names[0].span.clone()], "\"gpt-4o\"");
+}

@@ -23,7 +23,7 @@ type Ways = u32;
 ///
 /// Where ways lead it is strict, so that nobody reads other members there; what lies beside them is only passed over.
 #[derive(Debug)]
-pub struct NameScan {
+pub(crate) struct NameScan {
     ways: &'static [Way],
     /// Where the next byte stands in the body.
     at: usize,
@@ -115,7 +115,7 @@ impl NameScan {
     ///
     /// # Errors
     /// Those of [`find`](super::find), as soon as they are seen. Then it is over.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
         let mut rest = chunk;
         while let Some(byte) = rest.first() {
             let read = match self.state {
@@ -134,7 +134,7 @@ impl NameScan {
     }
 
     /// The names that were found by now, in the order in which they stand.
-    pub fn names(&self) -> impl Iterator<Item = &Model> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Model> {
         let settled = self.settled();
         self.found.iter().map(|found| &found.name).filter(move |name| name.span.start < settled)
     }

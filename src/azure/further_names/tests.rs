@@ -180,3 +180,11 @@ proptest! {
         prop_assert_eq!(names(Operation::Responses, &body.to_string()), [name]);
     }
 }
+
+#[test]
+fn an_image_deployment_is_found_where_it_stands() {
+    let body = br#"{"model":"gpt-4o","tools":[{"type":"image_generation","model":"images"}]}"#;
+    let names = find(Operation::Responses, body).unwrap();
+    assert_eq!(names[0].name, "images");
+    assert_eq!(&body[names[0].span.clone()], br#""images""#);
+}

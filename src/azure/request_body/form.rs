@@ -7,7 +7,6 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::{Fields, Model, ReadBodyError};
-use crate::azure::media_type::MediaType;
 
 /// More than any call of the API has, so that a form of tiny parts costs no time.
 const MAX_PARTS: usize = 1_000;
@@ -16,23 +15,21 @@ const MAX_HEAD: usize = 16 << 10;
 /// The longest value of a field that is read.
 const MAX_VALUE: usize = 4 << 10;
 
-/// Reads a form of up to 1,000 parts, whose boundary stands in `content_type`.
+/// Reads a form of up to 1,000 parts with this boundary.
 ///
 /// # Errors
-/// There is no boundary, or several; there are more parts; the body does not start with it or does not end with it; the head of a part is malformed;
+/// There are more parts; the body does not start with the boundary or does not end with it; the head of a part is malformed;
 /// a field that is read stands twice, or beside one that differs in case only; the value of `model` is not UTF-8.
-pub fn read_form(content_type: &str, body: &[u8]) -> Result<Fields, ReadBodyError> {
-    read_form_with(MediaType::read(content_type).boundary()?, body)
-}
-
-/// Reads a form with this boundary.
-///
-/// # Errors
-/// As [`read_form`].
-pub fn read_form_with(boundary: &str, body: &[u8]) -> Result<Fields, ReadBodyError> {
+pub(crate) fn read_form_with(boundary: &str, body: &[u8]) -> Result<Fields, ReadBodyError> {
     let mut scan = FormScan::new(boundary);
     scan.feed(body)?;
     scan.finish()
+}
+
+/// Reads a form whose boundary stands in `content_type`.
+#[cfg(test)]
+pub(super) fn read_form(content_type: &str, body: &[u8]) -> Result<Fields, ReadBodyError> {
+    read_form_with(crate::azure::media_type::MediaType::read(content_type).boundary()?, body)
 }
 
 /// A part of a form: its head, without the blank line, and its value.
@@ -52,7 +49,7 @@ impl Part<'_> {
 /// The parts of a form that is held whole.
 ///
 /// # Errors
-/// As [`read_form`].
+/// As [`read_form_with`].
 pub(crate) fn parts<'a>(boundary: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, ReadBodyError> {
     // From here on the form is one that can be read in one way only.
     read_form_with(boundary, body)?;
@@ -235,8 +232,12 @@ impl FormReader {
 /// Where the value of a field stands in a form that is all there; `None` when it has no such field.
 ///
 /// # Errors
-/// As [`read_form`]; the field stands twice, or in another case.
-pub fn find_field(boundary: &str, body: &[u8], field: &'static str) -> Result<Option<Range<usize>>, ReadBodyError> {
+/// As [`read_form_with`]; the field stands twice, or in another case.
+pub(crate) fn find_field(
+    boundary: &str,
+    body: &[u8],
+    field: &'static str,
+) -> Result<Option<Range<usize>>, ReadBodyError> {
     let mut found = None;
     let mut reader = FieldReader::default();
     let mut form = FormReader::new(boundary);
@@ -259,7 +260,7 @@ pub fn find_field(boundary: &str, body: &[u8], field: &'static str) -> Result<Op
 /// Gives `take` the name and the value of each field, up to where the form was cut or cannot be read.
 ///
 /// # Errors
-/// As [`read_form`], but that fields may stand twice.
+/// As [`read_form_with`], but that fields may stand twice.
 pub(in crate::azure) fn each_field(
     boundary: &str,
     body: &[u8],

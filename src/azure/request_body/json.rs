@@ -71,6 +71,7 @@ impl JsonScan {
         Ok(())
     }
 
+    #[cfg(test)]
     pub(super) fn finish(self) -> Result<Fields, ReadBodyError> {
         if self.expected == Expected::Nothing { Ok(self.fields) } else { Err(not_json()) }
     }

@@ -7,7 +7,7 @@ use super::{Fields, ReadBodyError};
 /// It finds what [`read_json`](super::read_json) of the object itself and [`read_form`](super::read_form) find, wherever the
 /// chunks are cut, and goes on to see to it that nothing is said twice.
 #[derive(Debug)]
-pub struct BodyScan(Kind);
+pub(crate) struct BodyScan(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -18,13 +18,13 @@ enum Kind {
 impl BodyScan {
     /// A JSON object.
     #[must_use]
-    pub fn json() -> Self {
+    pub(crate) fn json() -> Self {
         Self(Kind::Json(Box::default()))
     }
 
     /// A form with this boundary.
     #[must_use]
-    pub fn form(boundary: &str) -> Self {
+    pub(crate) fn form(boundary: &str) -> Self {
         Self(Kind::Form(Box::new(FormScan::new(boundary))))
     }
 
@@ -32,7 +32,7 @@ impl BodyScan {
     ///
     /// # Errors
     /// Those of [`read_json`](super::read_json) and [`read_form`](super::read_form), as soon as they are seen. Then it is over.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
         match &mut self.0 {
             Kind::Form(form) => form.feed(chunk),
             Kind::Json(json) => json.feed(chunk),
@@ -41,7 +41,7 @@ impl BodyScan {
 
     /// What is known so far.
     #[must_use]
-    pub const fn fields(&self) -> &Fields {
+    pub(crate) const fn fields(&self) -> &Fields {
         match &self.0 {
             Kind::Form(form) => form.fields(),
             Kind::Json(json) => json.fields(),
@@ -52,7 +52,8 @@ impl BodyScan {
     ///
     /// # Errors
     /// The body ended before it was complete.
-    pub fn finish(self) -> Result<Fields, ReadBodyError> {
+    #[cfg(test)]
+    pub(crate) fn finish(self) -> Result<Fields, ReadBodyError> {
         match self.0 {
             Kind::Form(form) => form.finish(),
             Kind::Json(json) => json.finish(),

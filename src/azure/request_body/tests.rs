@@ -321,3 +321,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn fields_are_read_with_the_place_of_the_model() {
+    let body = br#"{"input":"Hi","model":"gpt-4o","stream":true}"#;
+    let fields = read_json(body, ModelIn::Object).unwrap();
+    let model = fields.model.unwrap();
+    assert_eq!(model.name, "gpt-4o");
+    assert_eq!(&body[model.span], br#""gpt-4o""#);
+    assert!(fields.streams);
+}

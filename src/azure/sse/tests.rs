@@ -201,3 +201,24 @@ proptest! {
         prop_assert_eq!(read(usize::MAX, [stream.as_bytes()]), expected);
     }
 }
+
+#[test]
+fn an_event_comes_when_it_has_ended() {
+    let mut reader = Reader::new(1024);
+    let (mut chunk, mut names) = (&b"event: response.created\ndata: {}\n\nevent: resp"[..], Vec::new());
+    while let Some(Ok(event)) = reader.next_event(&mut chunk) {
+        names.push(event.name().unwrap_or_default().to_vec());
+    }
+    assert_eq!(names, [b"response.created"], "the second event has not ended yet");
+}
+
+#[test]
+fn an_encoded_stream_is_none() {
+    use http::{HeaderMap, HeaderValue, header};
+
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    assert!(is_event_stream(&headers));
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    assert!(!is_event_stream(&headers));
+}

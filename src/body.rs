@@ -56,7 +56,7 @@ impl Body {
         self.as_bytes().map(|bytes| Self(Kind::Bytes(bytes.clone())))
     }
 
-    /// What has not been read yet, or `None` when this is a stream.
+    /// Returns what has not been read yet, or `None` when this is a stream.
     #[must_use]
     pub const fn as_bytes(&self) -> Option<&Bytes> {
         match &self.0 {
@@ -65,7 +65,7 @@ impl Body {
         }
     }
 
-    /// What is in hand of the beginning of this body: all of it, or the part that was read before the rest is streamed.
+    /// Returns what is in hand of the beginning of this body: all of it, or the part that was read before the rest is streamed.
     #[must_use]
     pub const fn head(&self) -> Option<&Bytes> {
         match &self.0 {
@@ -75,7 +75,7 @@ impl Body {
         }
     }
 
-    /// What is in hand of the body, and whether that is all of it.
+    /// Returns what is in hand of the body, and whether that is all of it.
     pub(crate) fn in_hand(&self) -> (&[u8], bool) {
         match &self.0 {
             Kind::Bytes(bytes) => (bytes, true),
@@ -84,7 +84,7 @@ impl Body {
         }
     }
 
-    /// What is in hand of the beginning, and what follows it.
+    /// Splits what is in hand of the beginning from what follows it.
     #[must_use]
     pub fn split_head(self) -> (Bytes, Self) {
         match self.0 {
@@ -134,7 +134,7 @@ impl Body {
     }
 }
 
-/// What [`Body::collect_up_to`] read.
+/// Result of [`Body::collect_up_to`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Collected {

@@ -30,7 +30,7 @@ pub struct Error {
     source: Option<BoxError>,
 }
 
-/// What kind of cause an [`Error`] is.
+/// Kind of cause that an [`Error`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -119,7 +119,7 @@ impl Error {
         self
     }
 
-    /// What kind of cause it is.
+    /// Kind of its cause.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
@@ -131,24 +131,24 @@ impl Error {
         &self.message
     }
 
-    /// How long to wait before a repeat makes sense.
+    /// Time to wait before a repeat makes sense.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// How much later than that this client may come, where the pool said so.
+    /// Further time after which this client may come, where the pool said so.
     pub(crate) const fn spread(&self) -> Option<Duration> {
         self.spread
     }
 
-    /// Whether the request may have taken effect.
+    /// Tells whether the request may have taken effect.
     #[must_use]
     pub const fn is_not_repeatable(&self) -> bool {
         self.must_not_repeat
     }
 
-    /// Whether the client's own upload ended the request: no backend is to blame.
+    /// Tells whether the client's own upload ended the request: no backend is to blame.
     #[must_use]
     pub const fn is_upload(&self) -> bool {
         matches!(self.kind, ErrorKind::RequestTimeout | ErrorKind::RequestTooLarge | ErrorKind::UploadFailed)

@@ -33,7 +33,7 @@ static CREDENTIALS: [HeaderName; 8] = [
     HeaderName::from_static("x-forwarded-authorization"),
 ];
 
-/// What no backend gets, whatever is configured: credentials, what concerns one connection, by which a client could name a
+/// Headers that no backend gets, whatever is configured: credentials, what concerns one connection, by which a client could name a
 /// deployment that it may not use, and what the gateway says itself.
 pub(crate) const NEVER_PASSED: [&str; 22] = [
     "accept-encoding",
@@ -60,12 +60,12 @@ pub(crate) const NEVER_PASSED: [&str; 22] = [
     "x-ms-spillover-deployment",
 ];
 
-/// What no backend gets, whatever is configured.
+/// Headers that no backend gets, whatever is configured.
 pub(crate) fn never_passes(name: &str) -> bool {
     NEVER_PASSED.contains(&name)
 }
 
-/// What concerns one connection.
+/// Headers that concern one connection.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -81,7 +81,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// What names infrastructure in an answer, would bind a client to it behind the gateway's back, or is the gateway's to say.
+/// Headers of an answer that name infrastructure, would bind a client to it behind the gateway's back, or is the gateway's to say.
 fn names_infrastructure(name: &str) -> bool {
     matches!(
         name,
@@ -97,7 +97,7 @@ fn names_infrastructure(name: &str) -> bool {
     ) || name.starts_with("access-control-")
 }
 
-/// Whether a gateway or front end may read it: credentials and constraints, addresses, methods and URLs that replace the real ones.
+/// Tells whether a gateway or front end may read it: credentials and constraints, addresses, methods and URLs that replace the real ones.
 pub(crate) fn is_meant_for_gateways(name: &str) -> bool {
     never_passes(name)
         || is_front_ends(name)
@@ -105,7 +105,7 @@ pub(crate) fn is_meant_for_gateways(name: &str) -> bool {
         || matches!(name, "x-host" | "x-original-host" | "x-original-url" | "x-real-ip" | "x-rewrite-url")
 }
 
-/// What front ends and client libraries say about themselves.
+/// Headers by which front ends and client libraries speak of themselves.
 fn is_front_ends(name: &str) -> bool {
     const PREFIXES: [&str; 5] = ["forwarded-", "azure-", "appgw-", "stainless-", "gateway-"];
     let begins = |rest: &str| PREFIXES.iter().any(|prefix| rest.starts_with(prefix));
@@ -148,7 +148,7 @@ pub(crate) fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
     }
 }
 
-/// Whether `Connection` and `Upgrade` ask for a WebSocket, or grant one.
+/// Tells whether `Connection` and `Upgrade` ask for a WebSocket, or grant one.
 pub(crate) fn names_websocket(headers: &HeaderMap) -> bool {
     let has = |name, token: &str| tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token));
     has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
@@ -227,7 +227,7 @@ fn decoded(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a closer look is worth it: one of these is in every spelling of [`QUERY_KEYS`].
+/// Tells whether a closer look is worth it: one of these is in every spelling of [`QUERY_KEYS`].
 pub(crate) fn may_carry_key(query: &str) -> bool {
     memchr3(b'k', b'K', b'%', query.as_bytes()).is_some()
 }

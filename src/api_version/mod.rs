@@ -148,7 +148,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Whether any version is given; every one must be allowed.
+    /// Tells whether any version is given; every one must be allowed.
     fn check_given(&self, uri: &Uri) -> Result<bool, Error> {
         let parameters = query_parameters(uri.query().unwrap_or_default());
         let mut given = parameters.filter(|(name, ..)| name.eq_ignore_ascii_case(PARAMETER)).peekable();

@@ -141,7 +141,7 @@ where
     }
 }
 
-/// Whether somebody has said who calls, or that nobody is asked.
+/// Tells whether somebody has said who calls, or that nobody is asked.
 fn check_known<B>(request: &Request<B>) -> Result<(), Error> {
     let extensions = request.extensions();
     if extensions.get::<Client>().is_some() || order::has_passed(LayerName::Strip, extensions) {
@@ -222,7 +222,7 @@ fn not_opened(route: &Route, why: &str) -> Error {
     Error::new(ErrorKind::OperationNotAllowed, message)
 }
 
-/// Whether a request opens a transcription session over a WebSocket of which every frame is read.
+/// Tells whether a request opens a transcription session over a WebSocket of which every frame is read.
 fn names_later<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Handshake>().is_some() && request.uri().query().is_some_and(is_transcription)
 }

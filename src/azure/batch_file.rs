@@ -86,15 +86,15 @@ struct File {
     field: Field,
     purpose: Purpose,
     has_purpose: bool,
-    /// Whether more than the purpose is of interest.
+    /// True if more than the purpose is of interest.
     reads_lines: bool,
-    /// Whether a file was passed over before its purpose was known.
+    /// True if a file was passed over before its purpose was known.
     is_passed_over: bool,
     value: Vec<u8>,
     line: usize,
     is_blank: bool,
     scan: NameScan,
-    /// How many names of this line were taken.
+    /// Number of names of this line that were taken.
     taken: usize,
     names: Vec<Named>,
 }
@@ -180,13 +180,13 @@ impl BatchScan {
         std::mem::take(&mut self.file.names)
     }
 
-    /// Whether the form is known to be a batch, whose lines are read.
+    /// Tells whether the form is known to be a batch, whose lines are read.
     #[must_use]
     pub(crate) fn is_batch(&self) -> bool {
         self.file.purpose == Purpose::Batch && !self.file.is_passed_over
     }
 
-    /// Whether the form turned out to be a batch after its file had been passed over.
+    /// Tells whether the form turned out to be a batch after its file had been passed over.
     #[must_use]
     pub(crate) fn is_unread(&self) -> bool {
         self.file.is_passed_over && self.file.purpose == Purpose::Batch
@@ -206,7 +206,7 @@ impl BatchScan {
 }
 
 impl File {
-    /// Whether a line is being read.
+    /// Tells whether a line is being read.
     fn is_reading(&self) -> bool {
         self.field == Field::File && !self.is_blank
     }

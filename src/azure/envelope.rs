@@ -51,7 +51,7 @@ impl ErrorEnvelope {
         self.param.as_deref()
     }
 
-    /// Whether the resource cannot read content that another one made: `encrypted_content` of a reasoning or compaction item.
+    /// Tells whether the resource cannot read content that another one made: `encrypted_content` of a reasoning or compaction item.
     /// Some say so by their message only.
     #[must_use]
     pub(crate) fn cannot_read_content(&self) -> bool {

@@ -115,13 +115,13 @@ impl Text {
         Self { ascii: ascii as u64, other: beginnings as u64 }
     }
 
-    /// How many tokens it is taken for; a text that is not empty is at least one.
+    /// Number of tokens that it is taken for; a text that is not empty is at least one.
     #[must_use]
     pub(crate) const fn tokens(&self) -> u64 {
         self.ascii.div_ceil(ASCII_PER_TOKEN).saturating_add(self.other)
     }
 
-    /// Whether there is none.
+    /// Tells whether there is none.
     #[must_use]
     pub(crate) const fn is_empty(&self) -> bool {
         self.ascii == 0 && self.other == 0

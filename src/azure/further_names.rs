@@ -27,7 +27,7 @@ enum Step {
     In(&'static str),
 }
 
-/// Whether a body of this operation can name further deployments.
+/// Tells whether a body of this operation can name further deployments.
 #[must_use]
 pub(crate) const fn may_name(operation: Operation) -> bool {
     !ways::of(operation).is_empty()

@@ -62,7 +62,7 @@ pub(super) fn not_json() -> ReadBodyError {
     ReadBodyError::new("not the JSON it should be")
 }
 
-/// Whether a body may have one of these words as a string, in any case. `OpenAI` itself refuses a key in another case ("Unrecognized
+/// Tells whether a body may have one of these words as a string, in any case. `OpenAI` itself refuses a key in another case ("Unrecognized
 /// request argument"), while the readers of Go and .NET, in which servers of its kind are written, take it for the same.
 /// Most bodies have none, which is much quicker to see than to parse.
 pub(crate) fn may_have_word(body: &[u8], words: &[&str]) -> bool {

@@ -33,13 +33,13 @@ impl<'a> MediaType<'a> {
         Self { essence: essence.trim(), parameters }
     }
 
-    /// Whether it is this type, whatever its parameters are.
+    /// Tells whether it is this type, whatever its parameters are.
     #[must_use]
     pub(crate) fn is(&self, essence: &str) -> bool {
         self.essence.eq_ignore_ascii_case(essence)
     }
 
-    /// Whether it is JSON: `application/json`, or a type that ends with `+json`.
+    /// Tells whether it is JSON: `application/json`, or a type that ends with `+json`.
     #[must_use]
     pub(crate) fn is_json(&self) -> bool {
         let Some((kind, subtype)) = self.essence.split_once('/') else { return false };
@@ -47,13 +47,13 @@ impl<'a> MediaType<'a> {
         kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
     }
 
-    /// Whether it is any kind of multipart.
+    /// Tells whether it is any kind of multipart.
     #[must_use]
     pub(crate) fn is_multipart(&self) -> bool {
         self.essence.split_once('/').is_some_and(|(kind, _)| kind.eq_ignore_ascii_case("multipart"))
     }
 
-    /// Whether it is a form with a part for every field.
+    /// Tells whether it is a form with a part for every field.
     #[must_use]
     pub(crate) fn is_form(&self) -> bool {
         self.is("multipart/form-data")

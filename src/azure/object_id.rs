@@ -76,7 +76,7 @@ impl ObjectId {
     }
 }
 
-/// Whether a text means in a path or a query what it says: unreserved characters only, and no dot segment.
+/// Tells whether a text means in a path or a query what it says: unreserved characters only, and no dot segment.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');

@@ -49,7 +49,7 @@ pub enum Surface {
     V1,
 }
 
-/// Whether a call may be sent to another target when nobody knows what became of the first attempt.
+/// True if a call may be sent to another target when nobody knows what became of the first attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Repeat {
@@ -177,7 +177,7 @@ impl Call {
         self.collection
     }
 
-    /// Whether the call is of the v1 API when it says neither `v1` nor a version.
+    /// Tells whether the call is of the v1 API when it says neither `v1` nor a version.
     #[must_use]
     pub(crate) fn is_v1_unversioned(&self) -> bool {
         self.is_v1_unversioned && self.surface == Surface::Classic
@@ -188,7 +188,7 @@ impl Call {
         (self.model, self.deployment) = (ModelPlace::Session, None);
     }
 
-    /// Whether a repeat is safe, as far as method and path can tell.
+    /// Tells whether a repeat is safe, as far as method and path can tell.
     #[must_use]
     pub const fn repeat(&self) -> Repeat {
         self.repeat

@@ -20,7 +20,7 @@ pub enum Outcome {
     ClientFault,
     /// 409 with a `Retry-After`, as for a thread with an active run.
     Conflict {
-        /// How long to wait.
+        /// Time to wait.
         hint: Option<Duration>,
     },
     /// The backend did not accept our credential, lacks a role for it, or does not let us in: 401 or 403.
@@ -42,14 +42,14 @@ pub enum Outcome {
     ServerFailed {
         /// The status as it was sent; 529, which some proxies send, is read like 503.
         status: StatusCode,
-        /// How long to wait.
+        /// Time to wait.
         hint: Option<Duration>,
     },
     /// 1xx, 2xx or 3xx; 101 begins a WebSocket.
     Success,
     /// 429.
     Throttled {
-        /// How long to wait.
+        /// Time to wait.
         hint: Option<Duration>,
     },
     /// The backend took too long.
@@ -75,7 +75,7 @@ pub enum Phase {
     Idle,
 }
 
-/// What the head of an answer tells.
+/// Meaning of the head of an answer, as far as that goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HeadVerdict {
@@ -160,7 +160,7 @@ impl Outcome {
         )
     }
 
-    /// How long the backend asks us to wait. Not capped: see [`hint`].
+    /// Time for which the backend asks us to wait. Not capped: see [`hint`].
     #[must_use]
     pub const fn hint(&self) -> Option<Duration> {
         match self {

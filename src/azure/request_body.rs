@@ -24,12 +24,12 @@ pub(crate) use self::scan::BodyScan;
 pub(crate) struct Fields {
     /// The model, if the body names one; `null` names none.
     pub(crate) model: Option<Model>,
-    /// Whether `stream` is true.
+    /// True if `stream` is true.
     pub(crate) streams: bool,
-    /// Whether the answer is kept in a way that the client can name beforehand: `background` is true, or there is a
+    /// True if the answer is kept in a way that the client can name beforehand: `background` is true, or there is a
     /// `conversation`.
     pub(crate) keeps: bool,
-    /// Whether an `agent_reference` says what answers, as Foundry agents do.
+    /// True if an `agent_reference` says what answers, as Foundry agents do.
     pub(crate) refers_to_agent: bool,
     /// Where a `model` can be put that is not there: after the opening brace of the object that would hold it.
     pub(crate) opening: Opening,
@@ -51,7 +51,7 @@ pub(crate) struct Model {
 pub(crate) struct Opening {
     /// In bytes.
     pub(crate) at: usize,
-    /// Whether other members follow.
+    /// True if other members follow.
     pub(crate) is_empty: bool,
 }
 
@@ -82,7 +82,7 @@ impl ReadBodyError {
         Self { message: message.into(), is_ambiguous: true }
     }
 
-    /// Whether another reader could find something else there, so that nothing must be guessed.
+    /// Tells whether another reader could find something else there, so that nothing must be guessed.
     #[must_use]
     pub(crate) const fn is_ambiguous(&self) -> bool {
         self.is_ambiguous

@@ -50,14 +50,14 @@ impl Signals {
         if is_spilled_over(headers) { Self::default() } else { signals }
     }
 
-    /// Whether nothing is told.
+    /// Tells whether nothing is told.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Whether Azure itself moved the request from a provisioned deployment to a standard one of the same resource: whatever the
+/// Tells whether Azure itself moved the request from a provisioned deployment to a standard one of the same resource: whatever the
 /// answer says of quotas is said of that one.
 #[must_use]
 pub(crate) fn is_spilled_over(headers: &HeaderMap) -> bool {

@@ -23,7 +23,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Streams are many and mostly wait: none of them keeps the room of its longest event.
 const KEPT_CAPACITY: usize = 1024;
 
-/// Whether the headers of an answer say that its body is a stream of events that can be read: one that is encoded cannot.
+/// Tells whether the headers of an answer say that its body is a stream of events that can be read: one that is encoded cannot.
 #[must_use]
 pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     let is_readable = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -204,7 +204,7 @@ impl Boundary {
         self.last[3 - new..].copy_from_slice(&chunk[chunk.len() - new..]);
     }
 
-    /// Whether the last line was an empty one, ended in whichever way.
+    /// Tells whether the last line was an empty one, ended in whichever way.
     #[must_use]
     pub(crate) const fn is_between_events(&self) -> bool {
         matches!(self.last, [_, b'\n', b'\n' | b'\r'] | [_, b'\r', b'\r'] | [b'\n' | b'\r', b'\r', b'\n'])
@@ -220,7 +220,7 @@ impl<'a> Event<'a> {
         self.0
     }
 
-    /// Whether there are only comments in it.
+    /// Tells whether there are only comments in it.
     #[must_use]
     pub(crate) fn is_comment(&self) -> bool {
         lines(self.0).all(|line| line.is_empty() || line.starts_with(b":"))

@@ -71,7 +71,7 @@ const CLOSING: [&str; 10] = [
 
 const DONE: &[u8] = b"[DONE]";
 
-/// Whether an operation streams its answers in the events that are described here.
+/// Tells whether an operation streams its answers in the events that are described here.
 #[must_use]
 pub(crate) const fn is_spoken_by(operation: Operation) -> bool {
     matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Threads)
@@ -150,7 +150,7 @@ fn name<'a>(event: &sse::Event<'a>) -> Option<&'a [u8]> {
     event.name().filter(|name| *name != b"message")
 }
 
-/// Whether an event is one after which nothing more is owed.
+/// Tells whether an event is one after which nothing more is owed.
 fn closes(event: &sse::Event<'_>) -> bool {
     let data = || event.data().unwrap_or_default();
     match name(event) {
@@ -168,7 +168,7 @@ fn is_closing_frame(data: &[u8]) -> bool {
     kind.is_some_and(|kind| CLOSING.contains(&kind.as_str()))
 }
 
-/// Whether a `finish_reason` has a value. In a text its quotes would be escaped, so only a member is found.
+/// Tells whether a `finish_reason` has a value. In a text its quotes would be escaped, so only a member is found.
 fn names_a_finish(bytes: &[u8]) -> bool {
     FINISH.find_iter(bytes).any(|at| {
         let value = bytes.get(at + FINISH.needle().len()..).unwrap_or_default().trim_ascii_start().strip_prefix(b":");
@@ -216,7 +216,7 @@ impl Frame {
     }
 }
 
-/// Whether a member of a choice carries nothing of the answer.
+/// Tells whether a member of a choice carries nothing of the answer.
 fn is_silent(name: &str, value: &Value) -> bool {
     match (name, value) {
         ("index" | "logprobs", _) => true,
@@ -266,7 +266,7 @@ impl StreamError {
         &self.body
     }
 
-    /// How long the message asks to wait, where the status is one that waits.
+    /// Time for which the message asks to wait, where the status is one that waits.
     #[must_use]
     pub(crate) fn hint(&self) -> Option<Duration> {
         self.outcome(HeadHint::default()).hint()
@@ -334,7 +334,7 @@ impl HeadHint {
         Self { named: hint::retry_after(headers, now), quota: hint::from_headers(headers, now) }
     }
 
-    /// Whether the head named a time to wait.
+    /// Tells whether the head named a time to wait.
     #[must_use]
     pub(crate) const fn is_named(&self) -> bool {
         self.named.is_some()
@@ -450,7 +450,7 @@ impl Reader {
         Some(self.resolve(meaning.unwrap_or(StreamEvent::Content)))
     }
 
-    /// Whether a closing event has come. What follows one may be skipped unread.
+    /// Tells whether a closing event has come. What follows one may be skipped unread.
     #[must_use]
     pub(crate) const fn is_complete(&self) -> bool {
         self.complete

@@ -30,7 +30,7 @@ mod written;
 
 use self::members::Members;
 
-/// What was used.
+/// Tokens and seconds that were used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -40,7 +40,7 @@ pub struct Usage {
     pub output: u64,
     /// Parts of the two.
     pub details: Details,
-    /// How long the audio was, where it is billed by its length.
+    /// Length of the audio, where it is billed by its length.
     pub audio: Duration,
 }
 
@@ -74,7 +74,7 @@ impl Usage {
         self.input.saturating_add(self.output)
     }
 
-    /// Whether there is nothing to count.
+    /// Tells whether there is nothing to count.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
@@ -125,7 +125,7 @@ impl AddAssign for Usage {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) struct Reported {
-    /// What was used.
+    /// Tokens and seconds that were used.
     pub(crate) usage: Usage,
     /// The object that will say the same whenever it is read again.
     pub(crate) object: Option<Stored>,
@@ -137,7 +137,7 @@ pub(crate) struct Reported {
 pub(crate) struct Stored {
     /// Its id.
     pub(crate) id: String,
-    /// Whether it went on when the answer to the call that made it had ended, so that only reading it again tells what it used.
+    /// True if it went on when the answer to the call that made it had ended, so that only reading it again tells what it used.
     pub(crate) is_in_background: bool,
 }
 

@@ -22,7 +22,7 @@ pub struct HttpClientBuilder {
     proxy: Option<Proxy>,
 }
 
-/// How long each step may take.
+/// Time that each step may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) connect: Duration,
@@ -58,19 +58,19 @@ impl AliasTimeouts {
         Self { first_byte: None, answer: None, idle: None }
     }
 
-    /// How long the head of a streamed answer may take after the upload.
+    /// Time that the head of a streamed answer may take after the upload.
     pub const fn first_byte(mut self, limit: Duration) -> Self {
         self.first_byte = Some(limit);
         self
     }
 
-    /// How long the head of any other answer may take after the upload.
+    /// Time that the head of any other answer may take after the upload.
     pub const fn answer(mut self, limit: Duration) -> Self {
         self.answer = Some(limit);
         self
     }
 
-    /// How long the next part of an answer's body may take.
+    /// Time that the next part of an answer's body may take.
     pub const fn idle(mut self, limit: Duration) -> Self {
         self.idle = Some(limit);
         self
@@ -89,31 +89,31 @@ impl HttpClientBuilder {
         Self { limits, aliases: Vec::new(), destinations: Vec::new(), proxy: None }
     }
 
-    /// How long the name, TCP and TLS may take together: [`CONNECT_TIMEOUT`].
+    /// Time that the name, TCP and TLS may take together: [`CONNECT_TIMEOUT`].
     pub const fn connect_timeout(mut self, limit: Duration) -> Self {
         self.limits.connect = limit;
         self
     }
 
-    /// How long the head of a streamed answer may take after the upload: [`FIRST_BYTE_TIMEOUT`].
+    /// Time that the head of a streamed answer may take after the upload: [`FIRST_BYTE_TIMEOUT`].
     pub const fn first_byte_timeout(mut self, limit: Duration) -> Self {
         self.limits.first_byte = limit;
         self
     }
 
-    /// How long the head of any other answer may take after the upload: [`ANSWER_TIMEOUT`].
+    /// Time that the head of any other answer may take after the upload: [`ANSWER_TIMEOUT`].
     pub const fn answer_timeout(mut self, limit: Duration) -> Self {
         self.limits.answer = limit;
         self
     }
 
-    /// How long the next part of an answer's body may take: [`IDLE_TIMEOUT`].
+    /// Time that the next part of an answer's body may take: [`IDLE_TIMEOUT`].
     pub const fn idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.idle = limit;
         self
     }
 
-    /// How long a connection that is not used is kept: [`POOL_IDLE_TIMEOUT`].
+    /// Time for which a connection that is not used is kept: [`POOL_IDLE_TIMEOUT`].
     pub const fn pool_idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.pool_idle = limit;
         self
@@ -185,7 +185,7 @@ fn without_credentials(url: &str) -> &str {
     url.rsplit('@').next().unwrap_or_default()
 }
 
-/// What is wrong with the description of a client: all of it.
+/// Everything that is wrong with the description of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildError(Vec<String>);
 

@@ -102,7 +102,7 @@ pub(super) struct Egress {
     pub(super) proxy: Arc<Proxy>,
     /// Of a proxy that is reached by TLS, in HTTP/1.1.
     pub(super) trust: Arc<Trust>,
-    /// Whether plain http asks for a tunnel too: a WebSocket has to, for it is no HTTP once it is open.
+    /// True if plain http asks for a tunnel too: a WebSocket has to, for it is no HTTP once it is open.
     pub(super) tunnels_all: bool,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
-/// What is special about connections to one place: where it is really found, whom to trust there.
+/// Peculiarities of connections to one place: where it is really found, whom to trust there.
 ///
 /// ```
 /// use tower_azure_openai::client::{Destination, HttpClient};

@@ -73,7 +73,7 @@ pub(super) fn of_timeout(phase: Phase) -> AttemptFailed {
     )
 }
 
-/// Whether a byte of the request may have left. Without connect info the request never met a connection; hyper calls
+/// Tells whether a byte of the request may have left. Without connect info the request never met a connection; hyper calls
 /// "cancelled" only a request that it hands back untouched.
 fn was_sent(error: &legacy::Error) -> bool {
     let cancelled = || error.source().and_then(|cause| cause.downcast_ref()).is_some_and(hyper::Error::is_canceled);

@@ -135,15 +135,15 @@ use crate::context::{AttemptFailed, EphemeralKey, Handshake, RewrittenFrame, Rou
 use crate::error::{Error, polled_again};
 use crate::pool::Target;
 
-/// How long the name, TCP and TLS may take together.
+/// Time that the name, TCP and TLS may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the head of a streamed answer may take: models that think answer late.
+/// Time that the head of a streamed answer may take: models that think answer late.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long the head of an answer that is not streamed may take.
+/// Time that the head of an answer that is not streamed may take.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long the next part of a body may take: models think inside a stream too.
+/// Time that the next part of a body may take: models think inside a stream too.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long a connection that is not used is kept. Azure's load balancers forget one after four minutes, in silence.
+/// Time for which a connection that is not used is kept. Azure's load balancers forget one after four minutes, in silence.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes that a connection reads at most before other work of its thread is done.
 pub const TURN: usize = 512 << 10;
@@ -187,7 +187,7 @@ where
     }
 }
 
-/// Whether the layers above have made of a request what can be sent.
+/// Tells whether the layers above have made of a request what can be sent.
 fn check(request: &Request<Body>) -> Result<(), Error> {
     let extensions = request.extensions();
     let target = extensions.get::<Target>();

@@ -50,7 +50,7 @@ impl Proxy {
         Ok(Self::of(url.clone(), url, String::new()))
     }
 
-    /// What the environment says: `HTTPS_PROXY`, `HTTP_PROXY` and, for what they leave out, `ALL_PROXY`, with `NO_PROXY`; each in
+    /// Reads the environment: `HTTPS_PROXY`, `HTTP_PROXY` and, for what they leave out, `ALL_PROXY`, with `NO_PROXY`; each in
     /// capitals or small letters. `None` when no proxy is named.
     ///
     /// `HTTP_PROXY` in capitals does not count where `REQUEST_METHOD` is set, as in a CGI program, where a client can set it.

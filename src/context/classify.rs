@@ -5,7 +5,7 @@ use super::{AttemptFailed, is_exhaustion};
 use crate::azure::Outcome;
 use crate::error::{Error, ErrorKind, causes};
 
-/// What an error of the service below means for a request and its target.
+/// Reads what an error of the service below means for a request and its target.
 ///
 /// Asked once for every attempt that ended without an answer. The conservative reading is [`Outcome::Unknown`]: the backend
 /// may have done what it was asked. Closures are accepted.

@@ -10,7 +10,7 @@ use super::Limits;
 use crate::azure::operation::Operation;
 use crate::pool::{Constraints, Priority, Processing};
 
-/// Who calls, and what it may do. Cheap to clone.
+/// Caller, with what it may do. Cheap to clone.
 ///
 /// ```
 /// use tower_azure_openai::context::Client;
@@ -96,12 +96,12 @@ impl Client {
         self.with(|inner| inner.constraints = std::mem::take(&mut inner.constraints).processing(scopes))
     }
 
-    /// What it may use, at most. Default: no limit. Held by [`ClientLimitLayer`](crate::limit::ClientLimitLayer).
+    /// Limits its use. Default: no limit. Held by [`ClientLimitLayer`](crate::limit::ClientLimitLayer).
     pub fn limits(self, limits: Limits) -> Self {
         self.with(|inner| inner.limits = limits)
     }
 
-    /// Who gives way to whom when there is not room for all. Default: [`Priority::Normal`].
+    /// Rank by which clients give way when there is not room for all. Default: [`Priority::Normal`].
     pub fn priority(self, priority: Priority) -> Self {
         self.with(|inner| inner.priority = priority)
     }
@@ -132,7 +132,7 @@ impl Client {
         self.0.id.clone()
     }
 
-    /// What it may use, at most.
+    /// Returns the limits of its use.
     pub fn limited_to(&self) -> Limits {
         self.0.limits
     }
@@ -148,7 +148,7 @@ impl Client {
         self.0.allow.as_ref().map(|allowed| allowed.iter().map(|alias| &**alias))
     }
 
-    /// Whether the client may use an alias.
+    /// Tells whether the client may use an alias.
     #[must_use]
     pub fn may_use(&self, alias: &str) -> bool {
         self.0.allow.as_ref().is_none_or(|allowed| allowed.contains(alias))
@@ -160,7 +160,7 @@ impl Client {
         self.0.routes.get(alias).map_or(alias, |stands_for| stands_for)
     }
 
-    /// Whether it may use what a line of a file names.
+    /// Tells whether it may use what a line of a file names.
     pub(crate) fn may_use_in_lines(&self, name: &str) -> bool {
         self.may_use(name) || self.0.deployments.get(name).is_some_and(|alias| self.may_use(alias))
     }
@@ -175,13 +175,13 @@ impl Client {
         self.0.routes.keys().map(|name| &**name)
     }
 
-    /// Whether the client is held to a list of aliases.
+    /// Tells whether the client is held to a list of aliases.
     #[must_use]
     pub fn is_restricted(&self) -> bool {
         self.0.allow.is_some()
     }
 
-    /// Whether the client may make a call of which nobody can see which models it uses.
+    /// Tells whether the client may make a call of which nobody can see which models it uses.
     #[must_use]
     pub fn may_call(&self, operation: Operation) -> bool {
         let opens = |operation| self.0.operations.contains(&operation);
@@ -189,7 +189,7 @@ impl Client {
         !self.is_restricted() || opens(operation) || !is_apart && opens(Operation::Other)
     }
 
-    /// What it demands of every backend.
+    /// Returns its demands on every backend.
     #[must_use]
     pub fn constraints(&self) -> &Constraints {
         &self.0.constraints

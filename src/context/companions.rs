@@ -29,7 +29,7 @@ impl Companions {
         self
     }
 
-    /// Whether there are names in the lines of a file, or may be.
+    /// Tells whether there are names in the lines of a file, or may be.
     pub(crate) const fn are_in_lines(&self) -> bool {
         self.in_lines
     }

@@ -13,7 +13,7 @@ use crate::azure::client_secret::PREFIX;
 use crate::azure::media_type::MediaType;
 use crate::headers::query_parameters;
 
-/// How many ephemeral keys are remembered, unless it is told.
+/// Number of ephemeral keys that are remembered, unless it is told.
 pub const EPHEMERAL_KEYS: usize = 10_000;
 /// For how long one is remembered at most, whatever its answer says: as long as the API lets one live.
 pub const EPHEMERAL_KEY_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
@@ -89,13 +89,13 @@ impl EphemeralKeys {
         Some(EphemeralKey { token, client, backend: known.backend.clone() })
     }
 
-    /// How many keys are in it.
+    /// Number of keys that are in it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.issued().len()
     }
 
-    /// Whether no key is in it.
+    /// Tells whether no key is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.issued().is_empty()
@@ -175,12 +175,12 @@ impl fmt::Debug for EphemeralKey {
     }
 }
 
-/// Whether a credential looks like an ephemeral key.
+/// Tells whether a credential looks like an ephemeral key.
 pub(crate) fn is_ephemeral(secret: &[u8]) -> bool {
     secret.starts_with(PREFIX.as_bytes())
 }
 
-/// Whether a request opens a realtime session, the one thing that an ephemeral key is for.
+/// Tells whether a request opens a realtime session, the one thing that an ephemeral key is for.
 pub(crate) fn opens_session<B>(request: &Request<B>) -> bool {
     let normal = shape::normal(request.uri());
     match (request.method(), normal.as_ref().unwrap_or_else(|| request.uri()).path()) {
@@ -190,7 +190,7 @@ pub(crate) fn opens_session<B>(request: &Request<B>) -> bool {
     }
 }
 
-/// Whether a request opens the session that its ephemeral key was issued for, of which the model was allowed then: nothing in
+/// Tells whether a request opens the session that its ephemeral key was issued for, of which the model was allowed then: nothing in
 /// it could name another one.
 pub(crate) fn opens_own_session<B>(request: &Request<B>) -> bool {
     let mut parameters = query_parameters(request.uri().query().unwrap_or_default());
@@ -200,7 +200,7 @@ pub(crate) fn opens_own_session<B>(request: &Request<B>) -> bool {
         && !parameters.any(|(name, ..)| ["model", "deployment"].iter().any(|key| name.eq_ignore_ascii_case(key)))
 }
 
-/// Whether a body is the offer of a WebRTC session, in which nothing but media is described.
+/// Tells whether a body is the offer of a WebRTC session, in which nothing but media is described.
 pub(crate) fn is_sdp(headers: &HeaderMap) -> bool {
     MediaType::of(headers).is_some_and(|kind| kind.is("application/sdp"))
 }

@@ -27,7 +27,7 @@ const NAMELESS: [i32; 2] = [10_024, 10_055];
 #[cfg(not(any(unix, windows)))]
 const NAMELESS: [i32; 0] = [];
 
-/// Whether an error, or what caused it, is that this process has no descriptor, buffer, local port or memory left.
+/// Tells whether an error, or what caused it, is that this process has no descriptor, buffer, local port or memory left.
 pub(crate) fn is_exhaustion(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|cause| {
         cause.downcast_ref::<Reason>().is_some_and(Reason::is_exhaustion)

@@ -40,13 +40,13 @@ impl Limits {
         self
     }
 
-    /// Whether nothing is limited.
+    /// Tells whether nothing is limited.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         self.tokens_per_minute == 0 && self.requests_per_minute == 0 && self.tokens_per_day == 0
     }
 
-    /// Whether tokens are limited.
+    /// Tells whether tokens are limited.
     #[must_use]
     pub const fn counts_tokens(&self) -> bool {
         self.tokens_per_minute != 0 || self.tokens_per_day != 0

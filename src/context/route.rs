@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::headers::IMAGE_DEPLOYMENT;
 use crate::pool::RouteKind;
 
-/// What one request asks for. Cheap to clone.
+/// Reading of one request: what it asks for. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Route(Arc<Inner>);
 
@@ -45,7 +45,7 @@ pub(crate) struct FurtherName {
 }
 
 impl FurtherName {
-    /// Whether a client may use what is named.
+    /// Tells whether a client may use what is named.
     pub(crate) fn is_allowed(&self, client: &Client) -> bool {
         match self.place {
             FurtherPlace::Lines(_) => client.may_use_in_lines(&self.name),
@@ -178,7 +178,7 @@ impl Route {
         self
     }
 
-    /// Whether it needs a backend that has a model for it: one of OpenAI's own form.
+    /// Tells whether it needs a backend that has a model for it: one of OpenAI's own form.
     pub(crate) fn lacks_model(&self) -> bool {
         self.0.lacks_model
     }
@@ -221,7 +221,7 @@ impl Route {
         self
     }
 
-    /// Whether more lines follow than were read.
+    /// Tells whether more lines follow than were read.
     pub(crate) fn has_unread_lines(&self) -> bool {
         self.0.unread_lines
     }
@@ -329,25 +329,25 @@ impl Route {
         self.0.named.as_ref()?.written.as_deref()
     }
 
-    /// Whether it may be sent to another target after an outcome that is unknown.
+    /// Tells whether it may be sent to another target after an outcome that is unknown.
     #[must_use]
     pub fn repeat(&self) -> Repeat {
         self.0.repeat
     }
 
-    /// What it has in common with routes that are better served by the same target.
+    /// Returns what it has in common with routes that are better served by the same target.
     #[must_use]
     pub fn affinity(&self) -> Option<u64> {
         self.0.affinity
     }
 
-    /// What kind of answer it gets: latencies are compared within one kind.
+    /// Kind of its answer: latencies are compared within one kind.
     #[must_use]
     pub fn kind(&self) -> RouteKind {
         if self.is_streaming() { RouteKind::Streamed } else { RouteKind::Whole }
     }
 
-    /// Whether the client asked for a stream.
+    /// Tells whether the client asked for a stream.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.0.streaming

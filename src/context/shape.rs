@@ -22,7 +22,7 @@ use crate::headers::query_parameters;
 const API: [&str; 5] = ["/openai/", "/deployments/", "/v1/", "/models/", "/anthropic/"];
 const OPENAI: &str = API[0];
 
-/// Whether a path leads into the API, in whatever shape.
+/// Tells whether a path leads into the API, in whatever shape.
 pub(crate) fn leads_in(path: &str) -> bool {
     let path = one_slash(path);
     API.iter().any(|prefix| path.starts_with(prefix))
@@ -81,7 +81,7 @@ fn path(path: &str) -> Cow<'_, str> {
     if length == path.len() { path.into() } else { [OPENAI, version, deployment, rest].concat().into() }
 }
 
-/// Whether a path that says neither `v1` nor `deployments` is meant as one of the v1 API.
+/// Tells whether a path that says neither `v1` nor `deployments` is meant as one of the v1 API.
 fn is_of_v1(path: &str, query: &str) -> bool {
     if ["/openai/deployments/", "/openai/v1/"].iter().any(|prefix| path.starts_with(prefix)) {
         return false;

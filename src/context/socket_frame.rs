@@ -21,7 +21,7 @@ pub enum SocketFrame {
     Settings,
 }
 
-/// Whether a query asks for a transcription session, whose model stands in what its client says.
+/// Tells whether a query asks for a transcription session, whose model stands in what its client says.
 pub(crate) fn is_transcription(query: &str) -> bool {
     query_parameters(query).any(|(name, value, _)| name == "intent" && value == "transcription")
 }

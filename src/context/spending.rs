@@ -19,7 +19,7 @@ pub struct Spent {
     pub usage: Usage,
     /// Where they come from.
     pub source: UsageSource,
-    /// Whether nothing more will come.
+    /// True if nothing more will come.
     pub is_final: bool,
 }
 

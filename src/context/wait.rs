@@ -16,7 +16,7 @@ const LONGEST: u64 = 59_000;
 /// The shortest wait of which an outage tells.
 const OUTAGE: Duration = Duration::from_secs(1);
 
-/// Whether an answer with this status tells the client to come again.
+/// Tells whether an answer with this status tells the client to come again.
 pub(crate) fn is_due(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }

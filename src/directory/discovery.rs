@@ -24,16 +24,16 @@ use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
 use crate::error::{Error, ErrorKind};
 use crate::pool::Pin;
 
-/// How many unknown ids of one request are asked for.
+/// Number of unknown ids of one request that are asked for.
 pub const MAX_UNKNOWN: usize = 4;
-/// How many calls may be made in a second to find objects, unless it is told; one client makes at most half of them.
+/// Number of calls that may be made in a second to find objects, unless it is told; one client makes at most half of them.
 pub const DISCOVERY_RATE: u32 = 300;
-/// How long it is remembered that nobody has an id.
+/// Time for which it is remembered that nobody has an id.
 pub const UNKNOWN_TIME: Duration = Duration::from_secs(5);
-/// How long backends may take to say whether they have an id.
+/// Time that backends may take to say whether they have an id.
 pub const DISCOVERY_TIME: Duration = Duration::from_secs(10);
 
-/// How many ids are known to be nobody's.
+/// Number of ids that are known to be nobody's.
 const UNKNOWN_IDS: usize = 10_000;
 
 /// The headers without which the API does not answer as it does to the client.
@@ -301,7 +301,7 @@ impl Reply {
     }
 }
 
-/// Whether an answer is the object itself, and not a page that somebody puts before a backend.
+/// Tells whether an answer is the object itself, and not a page that somebody puts before a backend.
 async fn is_shown(answer: Response<Body>, id: &ObjectId) -> bool {
     let read = answer.into_body().collect_up_to(SEEN_BODY, REFUSED_BODY_TIME).await;
     read.is_ok_and(|read| read.start().is_some_and(|start| id.is_shown_by(&start)))
@@ -326,7 +326,7 @@ const CLIENT_SHARE: f64 = 2.0;
 /// So many clients are remembered before those are left out who have all their calls left.
 const MANY_CLIENTS: usize = 1024;
 
-/// How many calls may be made, by all and by each client.
+/// Number of calls that may be made, by all and by each client.
 struct Rates {
     all: Rate,
     clients: HashMap<Arc<str>, Rate>,
@@ -376,7 +376,7 @@ impl Rate {
         Ok(())
     }
 
-    /// Whether the calls may be made, or how long to wait for them. More than a second's worth are allowed when all of them are left.
+    /// Tells whether the calls may be made, or how long to wait for them. More than a second's worth are allowed when all of them are left.
     fn check(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.left = (self.left + passed * self.per_second).min(self.per_second);

@@ -23,7 +23,7 @@ const KEY_BODY: usize = 256 * 1024;
 pub(crate) struct Note {
     key: ObjectKey,
     lifetime: Duration,
-    /// Whether the answer made it; what is merely mentioned or found never overwrites that.
+    /// True if the answer made it; what is merely mentioned or found never overwrites that.
     is_certain: bool,
     is_owned: bool,
 }
@@ -46,7 +46,7 @@ impl Note {
     }
 }
 
-/// How long it is remembered who can read a content: as long as a conversation is likely to go on.
+/// Time for which it is remembered who can read a content: as long as a conversation is likely to go on.
 const SEALED_TIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What an answer tells that is worth remembering.
@@ -54,11 +54,11 @@ const SEALED_TIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub(crate) struct Lesson {
     /// What the answer itself is called where its prefix does not say.
     pub(crate) family: Option<Family>,
-    /// Whether the answer makes what it is called by.
+    /// True if the answer makes what it is called by.
     pub(crate) makes: bool,
-    /// Whether ids that it tells are kept.
+    /// True if ids that it tells are kept.
     pub(crate) is_stored: bool,
-    /// Whether it tells the id of what is said aloud.
+    /// True if it tells the id of what is said aloud.
     pub(crate) speaks: bool,
 }
 
@@ -68,7 +68,7 @@ impl Lesson {
         self.notes(&Answered::read(answer, self.family))
     }
 
-    /// Whether nothing new follows a chunk of a chat completion: all of them repeat its id.
+    /// Tells whether nothing new follows a chunk of a chat completion: all of them repeat its id.
     fn is_over_with(self, chunk: &Answered) -> bool {
         let has_spoken = !self.speaks || !chunk.spoken().is_empty();
         let has_told = !self.is_stored || chunk.is_not_stored() || !chunk.ids().is_empty();

@@ -47,13 +47,13 @@ impl MemoryStore {
         Self { capacity: capacity.max(1), shelves: Mutex::default() }
     }
 
-    /// How many ids are in it.
+    /// Number of ids that are in it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shelves().entries.len()
     }
 
-    /// Whether no id is in it.
+    /// Tells whether no id is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

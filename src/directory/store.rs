@@ -17,7 +17,7 @@ use crate::azure::object_id::Sealed;
 /// must; an id that is forgotten is looked for again, except below an [`OwnershipLayer`](crate::ownership::OwnershipLayer), where it
 /// is refused. The suite in `directory::conformance` (feature `testkit`) checks an implementation against what stands here.
 pub trait SessionStore: fmt::Debug + Send + Sync {
-    /// What is remembered of an object, and not yet expired.
+    /// Reads what is remembered of an object and has not expired.
     ///
     /// Asked once for each id of a request, before it is sent.
     fn look_up(&self, key: ObjectKey) -> StoreFuture<'_, Option<Remembered>>;
@@ -47,7 +47,7 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
     }
 }
 
-/// What stands for an id in a store: the first 128 bits of its SHA-256.
+/// Key of an id in a store: the first 128 bits of its SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ObjectKey([u8; 16]);
 
@@ -91,7 +91,7 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
-/// What is remembered of an object.
+/// Memory of an object: where it is, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Remembered {
@@ -124,7 +124,7 @@ impl Remembered {
     }
 }
 
-/// How long a store may take for one answer: 1 s. One that takes longer counts as out of reach.
+/// Time that a store may take for one answer: 1 s. One that takes longer counts as out of reach.
 pub const STORE_TIME: Duration = Duration::from_secs(1);
 
 /// What a store says, if it says it in time.

@@ -23,13 +23,13 @@ pub(crate) struct Subject {
     pub(crate) repeated: Vec<ObjectId>,
     /// Content in it that only one backend reads, the last of it last.
     pub(crate) sealed: Vec<Sealed>,
-    /// Whether what stands where ids belong was read to its end.
+    /// True if what stands where ids belong was read to its end.
     pub(crate) extent: Extent,
-    /// Whether it makes or lists objects that are kept.
+    /// True if it makes or lists objects that are kept.
     pub(crate) is_kept: bool,
     /// What its answer tells.
     pub(crate) lesson: Taught,
-    /// Whether it asks for a list of objects that belong to somebody.
+    /// True if it asks for a list of objects that belong to somebody.
     pub(crate) is_list: bool,
 }
 
@@ -106,12 +106,12 @@ impl Subject {
         Ok(subject)
     }
 
-    /// Whether a text is among what the request refers to.
+    /// Tells whether a text is among what the request refers to.
     pub(crate) fn names(&self, text: &str) -> bool {
         self.named.iter().any(|named| named.id.as_str() == text)
     }
 
-    /// Whether the request has nothing to do with objects.
+    /// Tells whether the request has nothing to do with objects.
     pub(crate) fn is_stateless(&self) -> bool {
         self.named.is_empty()
             && self.repeated.is_empty()
@@ -120,7 +120,7 @@ impl Subject {
             && !self.is_kept
     }
 
-    /// Whether the answer is the key of a realtime session.
+    /// Tells whether the answer is the key of a realtime session.
     pub(crate) fn issues_key(&self, method: &Method, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         let issues = ["/realtime/client_secrets", "/realtime/sessions"].iter().any(|end| path.ends_with(end));
@@ -177,13 +177,13 @@ impl Subject {
         self.route.collection().and_then(Family::of_collection)
     }
 
-    /// Whether nobody here knows what a path would reach.
+    /// Tells whether nobody here knows what a path would reach.
     pub(crate) fn is_out_of_sight(&self) -> bool {
         self.route.operation() == Operation::Other || (self.is_list && self.family().is_none())
     }
 }
 
-/// Whether objects are made, changed or listed that stay.
+/// Tells whether objects are made, changed or listed that stay.
 fn is_kept(method: &Method, operation: Operation) -> bool {
     match operation {
         Operation::Assistants
@@ -233,7 +233,7 @@ const fn extent(references: &References) -> Extent {
     }
 }
 
-/// Whether a body is worth reading. Most calls without state name no object at all, which is much quicker to see than to parse.
+/// Tells whether a body is worth reading. Most calls without state name no object at all, which is much quicker to see than to parse.
 fn may_refer(operation: Operation, body: &[u8]) -> bool {
     let seldom = matches!(operation, Operation::ChatCompletions | Operation::ImagesEdits);
     // `file_id` and the like, and any escape by which they could be spelled.

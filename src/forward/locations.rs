@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use crate::context::BasePath;
 use crate::pool::{BackendKind, Target};
 
-/// Whether the value is a URL. Azure has `operation-location`, `azure-asyncoperation`, and several that end in `-url`.
+/// Tells whether the value is a URL. Azure has `operation-location`, `azure-asyncoperation`, and several that end in `-url`.
 fn holds_url(name: &HeaderName) -> bool {
     *name == LOCATION
         || *name == CONTENT_LOCATION

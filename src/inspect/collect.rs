@@ -24,7 +24,7 @@ pub(super) struct Collect {
     limit: usize,
     /// How much is held at first; less than that of a body that will not fit.
     held_first: usize,
-    /// Whether no more is held for a repeat, as the body does not fit.
+    /// True if no more is held for a repeat, as the body does not fit.
     is_large: bool,
     /// What finds the model in a body that does not fit, where it must be found.
     scan: Option<NameScan>,
@@ -56,7 +56,7 @@ impl Collect {
         Self { upload: Some(upload), held, limit, held_first, is_large: will_not_fit && searched == 0, scan }
     }
 
-    /// How many bytes are held at most for a repeat.
+    /// Number of bytes that are held at most for a repeat.
     pub(super) const fn limit(&self) -> usize {
         self.limit
     }
@@ -157,7 +157,7 @@ impl Read {
 struct Watched {
     rest: Body,
     scan: BodyScan,
-    /// Whether the beginning named the model.
+    /// True if the beginning named the model.
     is_named: bool,
 }
 

@@ -55,7 +55,7 @@ impl InspectLayer {
         self
     }
 
-    /// How long a body may take, from the arrival of its head. Default: [`REQUEST_TIMEOUT`].
+    /// Time that a body may take, from the arrival of its head. Default: [`REQUEST_TIMEOUT`].
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.0.request_timeout = timeout;
         self

@@ -161,5 +161,5 @@ pub use crate::account::{Account, CLIENT_SHARE, REPLAY_MEMORY, SMALL_BODY, SMALL
 pub const REQUEST_BODY: u64 = 600 << 20;
 /// The largest body that is collected by default: 32 MiB.
 pub const REPLAY_LIMIT: usize = 32 << 20;
-/// How long a body may take by default: 60 s.
+/// Time that a body may take by default: 60 s.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);

@@ -36,7 +36,7 @@ pub(super) fn check_kind(headers: &mut HeaderMap) -> Result<(), Error> {
 #[derive(Debug)]
 pub(super) struct NameScan {
     pub(super) body: BodyScan,
-    /// Whether the body need not name one.
+    /// True if the body need not name one.
     pub(super) is_optional: bool,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan
     Ok(Some(NameScan { body, is_optional }))
 }
 
-/// Whether ids of objects can stand in the body.
+/// Tells whether ids of objects can stand in the body.
 pub(super) fn may_refer(headers: &HeaderMap, route: &Route) -> bool {
     if MediaType::of(headers).is_some_and(|kind| kind.is_form()) {
         return References::are_in_forms_of(route.operation());
@@ -203,7 +203,7 @@ fn named_in_query(parts: &Parts, route: Route) -> Result<Route, Error> {
 
 // ===== streaming =====
 
-/// Whether the client asks for a stream. What cannot be read does not: the backend answers for it.
+/// Tells whether the client asks for a stream. What cannot be read does not: the backend answers for it.
 fn asks_for_stream(parts: &Parts, route: &Route, body: &Body) -> bool {
     match parts.method {
         // A stored response can be followed as a stream.

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, no_room};
 /// The body as the client sends it.
 pub(super) struct Upload {
     body: Body,
-    /// How many bytes may still come.
+    /// Number of bytes that may still come.
     left: u64,
     /// `None` when the limit lies beyond all time.
     deadline: Option<Instant>,

@@ -44,7 +44,7 @@ impl Bucket {
         self.refill(self.limit, now);
     }
 
-    /// Whether one is left.
+    /// Tells whether one is left.
     pub(super) const fn admits(&self) -> bool {
         self.parts >= PARTS
     }
@@ -70,12 +70,12 @@ impl Bucket {
         self.parts = (self.parts + unused - absorbed - (used - reserved).max(0)).min(self.most());
     }
 
-    /// How long until one is left.
+    /// Time until one is left.
     pub(super) fn wait(&self) -> Duration {
         self.until(PARTS)
     }
 
-    /// How long until nothing is missing.
+    /// Time until nothing is missing.
     pub(super) fn until_full(&self) -> Duration {
         self.until(self.most())
     }

@@ -9,7 +9,7 @@ use super::reservation::MeanOutputs;
 use super::service::ClientLimit;
 use super::store::{Limit, LimitStore};
 
-/// How long a store may take for one answer: 50 ms. One that takes longer counts as out of reach.
+/// Time that a store may take for one answer: 50 ms. One that takes longer counts as out of reach.
 pub const STORE_TIME: Duration = Duration::from_millis(50);
 
 /// Holds each client to its limits. See the [module docs](super).
@@ -27,7 +27,7 @@ pub(super) struct Settings {
     pub(super) when_unavailable: Unavailable,
 }
 
-/// What becomes of a limited client's request while the store is out of reach.
+/// Treatment of a limited client's request while the store is out of reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unavailable {
@@ -57,14 +57,14 @@ impl ClientLimitLayer {
 }
 
 impl ClientLimitLayer {
-    /// How many requests of a client were refused, by limit.
+    /// Number of requests of a client that were refused, by limit.
     #[must_use]
     pub fn refused(&self, client: &str) -> Vec<(Limit, u64)> {
         self.0.refusals.of(client)
     }
 }
 
-/// How many clients are counted apart: 10,000.
+/// Number of clients that are counted apart: 10,000.
 const COUNTED_CLIENTS: usize = 10_000;
 
 /// Counts refusals by client and limit.

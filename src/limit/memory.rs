@@ -11,7 +11,7 @@ use super::day::{Day, TimeOfDay};
 use super::store::{Balance, Decision, Left, Limit, LimitFuture, LimitStore, Reservation};
 use crate::context::{Client, Limits};
 
-/// How many accounts there may be before those are given up that have their whole allowance, like new ones: 10,000.
+/// Number of accounts that there may be before those are given up that have their whole allowance, like new ones: 10,000.
 const TIDY_AT: usize = 10_000;
 
 /// Accounts in the memory of this process. Clones share them.
@@ -47,7 +47,7 @@ impl MemoryLimits {
         Self(Arc::new(Inner { accounts: RwLock::default(), start: (Instant::now(), since_1970) }))
     }
 
-    /// What a client has left of its limits.
+    /// Reads what a client has left of its limits.
     #[must_use]
     pub fn left(&self, client: &Client) -> Balance {
         let limits = client.limited_to();
@@ -170,7 +170,7 @@ impl Account {
         }
     }
 
-    /// Whether a new account would be the same.
+    /// Tells whether a new account would be the same.
     fn is_untouched(&mut self, now: Instant) -> bool {
         self.requests.refill_as_it_is(now);
         self.tokens.refill_as_it_is(now);

@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use crate::azure::asked;
 use crate::azure::estimate::Text;
 
-/// How many pairs of client and alias have a mean of their own: 10,000.
+/// Number of pairs of client and alias that have a mean of their own: 10,000.
 const MEANS: NonZeroUsize = NonZeroUsize::new(10_000).expect("above zero");
 
 /// How much the latest answer counts in the mean.

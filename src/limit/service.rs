@@ -148,7 +148,7 @@ where
     called.await.map(|answer| answer.map(Body::new)).map_err(Into::into)
 }
 
-/// Whether a call may be billed by tokens: whatever reads or deletes is not, nor what uses no model.
+/// Tells whether a call may be billed by tokens: whatever reads or deletes is not, nor what uses no model.
 fn uses_tokens<B>(request: &Request<B>, route: &Route) -> bool {
     let is_socket = request.headers().contains_key(UPGRADE);
     is_socket || request.method() == Method::POST && route.model_place() != ModelPlace::Nowhere

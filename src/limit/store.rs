@@ -30,36 +30,36 @@ pub trait LimitStore: fmt::Debug + Send + Sync {
         used: Option<u64>,
     ) -> LimitFuture<'_, Balance>;
 
-    /// What is left, without taking anything.
+    /// Reads what is left, without taking anything.
     fn balance(&self, account: &Arc<str>, limits: Limits) -> LimitFuture<'_, Balance>;
 }
 
 /// The future of a [`LimitStore`].
 pub type LimitFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
 
-/// What a store says to a request.
+/// Answer of a store to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision {
     /// It may go on.
     Admitted {
-        /// What was taken.
+        /// Amounts that were taken.
         reservation: Reservation,
-        /// What is left after that.
+        /// Amounts that are left after that.
         balance: Balance,
     },
     /// It may not.
     Refused {
         /// Which limit has nothing left; of several, the one that takes longest.
         limit: Limit,
-        /// How long until one is left.
+        /// Time until one is left.
         wait: Duration,
         /// What is left.
         balance: Balance,
     },
 }
 
-/// What was taken for one request.
+/// Amounts that were taken for one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reservation {
@@ -104,7 +104,7 @@ impl Limit {
     }
 }
 
-/// What is left of the limits that there are.
+/// Remainders of the limits that there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Balance {
@@ -116,13 +116,13 @@ pub struct Balance {
     pub tokens_today: Option<Left>,
 }
 
-/// What is left of one limit.
+/// Remainder of one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Left {
     /// How many; none in debt.
     pub count: u64,
-    /// How long until nothing is missing.
+    /// Time until nothing is missing.
     pub until_full: Duration,
 }
 

@@ -18,7 +18,7 @@ pub struct Metered<'a> {
     pub route: &'a Route,
     /// Who served it, if selection took part.
     pub target: Option<&'a Target>,
-    /// What was used.
+    /// Tokens and seconds that were used.
     pub usage: Usage,
     /// How that is known.
     pub source: UsageSource,
@@ -54,12 +54,12 @@ impl Account {
         self.target = target;
     }
 
-    /// Whether what is told is to be taken out of the stream again.
+    /// Tells whether what is told is to be taken out of the stream again.
     pub(super) const fn asks(&self) -> bool {
         self.plan.asks
     }
 
-    /// Whether the text that passes matters.
+    /// Tells whether the text that passes matters.
     pub(super) const fn reads_text(&self) -> bool {
         self.plan.is_silent && !self.is_counted
     }

@@ -19,7 +19,7 @@ use crate::azure::usage::{AnswerReader, Reported};
 use crate::body::Body;
 use crate::pool::Target;
 
-/// How long an event may be that is read: 1 MiB. One that sums up a long answer comes as a whole.
+/// Length of the longest event that is read: 1 MiB. One that sums up a long answer comes as a whole.
 const LONGEST_EVENT: usize = 1024 * 1024;
 
 /// The body of an answer that is metered. What comes arrives unchanged and at once.
@@ -149,7 +149,7 @@ fn read_event(event: &sse::Event<'_>, account: &mut Account) {
     }
 }
 
-/// Whether figures are the last of their stream: some servers tell running counts with every chunk, and Anthropic's messages what
+/// Tells whether figures are the last of their stream: some servers tell running counts with every chunk, and Anthropic's messages what
 /// their prompt used before they begin.
 fn tells_all(event: &sse::Event<'_>) -> bool {
     match event.name() {

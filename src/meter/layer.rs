@@ -9,7 +9,7 @@ use super::ratio::Ratios;
 use super::service::MeterUsage;
 use crate::directory::ObjectKey;
 
-/// How many objects are remembered as counted: 100,000.
+/// Number of objects that are remembered as counted: 100,000.
 pub const COUNTED_OBJECTS: usize = 100_000;
 
 /// Counts what requests use. See the [module docs](super).
@@ -45,7 +45,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Whether an object has not been counted yet; from then on it is.
+    /// Tells whether an object has not been counted yet; from then on it is.
     pub(super) fn is_new(&self, id: &str) -> bool {
         let mut is_new = false;
         let counted = self.counted.get_or_insert_with(&ObjectKey::of(id), || {

@@ -13,10 +13,10 @@ use crate::azure::usage::Usage;
 use crate::context::{Client, UsageSource};
 use crate::pool::Target;
 
-/// How many days are kept: 35.
+/// Number of days that are kept: 35.
 pub const KEPT_DAYS: u64 = 35;
 
-/// How many different rows a day has at most; what is beyond them is kept without names.
+/// Number of different rows that a day has at most; what is beyond them is kept without names.
 const MOST_ROWS: usize = 100_000;
 
 /// Keeps usage by UTC day, client, alias and backend, for [`KEPT_DAYS`] days, in the memory of this process. Clones share it.

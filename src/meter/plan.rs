@@ -11,13 +11,13 @@ use crate::context::Route;
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) route: Route,
-    /// Whether the call is one whose answer is made for it. Otherwise only objects count that were made in the background.
+    /// True if the call is one whose answer is made for it. Otherwise only objects count that were made in the background.
     pub(super) makes: bool,
     /// The prompt, where the answer may end before it tells what it used.
     pub(super) prompt: Option<Text>,
-    /// Whether the answer may be a stream that never tells.
+    /// True if the answer may be a stream that never tells.
     pub(super) is_silent: bool,
-    /// Whether the answer tells more than its client asked for.
+    /// True if the answer tells more than its client asked for.
     pub(super) asks: bool,
 }
 
@@ -42,7 +42,7 @@ impl Plan {
     }
 }
 
-/// Whether an answer is a stream without usage: chat and completions tell it only to those that ask.
+/// Tells whether an answer is a stream without usage: chat and completions tell it only to those that ask.
 fn is_silent(route: &Route, body: &[u8]) -> bool {
     let asks = || serde_json::from_slice::<Asking>(body).is_ok_and(|asking| asking.stream_options.include_usage);
     let tells_who_asks = matches!(route.operation(), Operation::ChatCompletions | Operation::Completions);

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 
-/// How many aliases have a ratio of their own. Clients may name what is not served, but nothing is learned of that.
+/// Number of aliases that have a ratio of their own. Clients may name what is not served, but nothing is learned of that.
 const ALIASES: usize = 1_000;
 /// How far an estimate is corrected, up or down.
 const MOST: f64 = 4.0;
@@ -22,7 +22,7 @@ impl Ratios {
         Self { by_alias: Cache::new(ALIASES), requests: AtomicU64::new(0) }
     }
 
-    /// Whether the request at hand is one to learn from.
+    /// Tells whether the request at hand is one to learn from.
     pub(super) fn is_sample(&self) -> bool {
         self.requests.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE)
     }

@@ -57,12 +57,12 @@ impl Claim {
         Ok(Self { who, subject, suspects })
     }
 
-    /// Whether there is nothing to be judged.
+    /// Tells whether there is nothing to be judged.
     pub(super) fn is_empty(&self) -> bool {
         self.subject.named.is_empty() && self.suspects.is_empty() && !self.is_list()
     }
 
-    /// Whether the answer is a list in which others' objects may stand.
+    /// Tells whether the answer is a list in which others' objects may stand.
     pub(super) const fn is_list(&self) -> bool {
         self.subject.is_list
     }
@@ -86,7 +86,7 @@ impl Claim {
         Ok(())
     }
 
-    /// Whether an object is this client's.
+    /// Tells whether an object is this client's.
     pub(super) async fn owns(&self, id: &ObjectId, store: &dyn SessionStore) -> Result<bool, Error> {
         let known = look_up(id.as_str(), store).await?;
         Ok(known.is_some_and(|known| known.owner.as_ref() == Some(&self.who)))

@@ -27,12 +27,12 @@ use crate::headers::query_parameters;
 
 /// The longest page that is read, in bytes.
 pub const LIST_BODY: usize = 4 * 1024 * 1024;
-/// How many pages without any object of the client are passed over.
+/// Number of pages without any object of the client that are passed over.
 pub const LIST_PAGES: usize = 10;
 /// What all lists that are filtered at one moment hold together by default: 64 MiB.
 pub const LIST_MEMORY: usize = 64 << 20;
 
-/// How long a page may take.
+/// Time that a page may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest `limit` of a list in the API.
 const LONGEST_PAGE: usize = 10_000;

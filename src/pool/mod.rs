@@ -190,7 +190,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Whether any backend could serve: not drained, with a usable identity, and not down. A throttled one could.
+    /// Tells whether any backend could serve: not drained, with a usable identity, and not down. A throttled one could.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let now = Instant::now();

@@ -50,7 +50,7 @@ type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
 /// Where the request goes, and with whose credential.
 pub(super) struct Way {
     pub(super) target: Target,
-    /// Whether the backend is shown the client's credential rather than the gateway's.
+    /// True if the backend is shown the client's credential rather than the gateway's.
     pub(super) is_clients: bool,
 }
 
@@ -64,7 +64,7 @@ impl Way {
     }
 }
 
-/// Whether the answer shows that the token was good: a 403 may come from a firewall before it, a 5xx from anywhere.
+/// Tells whether the answer shows that the token was good: a 403 may come from a firewall before it, a 5xx from anywhere.
 fn takes_token(status: StatusCode) -> bool {
     status != StatusCode::FORBIDDEN && !status.is_server_error()
 }

@@ -16,11 +16,11 @@ use tower::BoxError;
 
 use crate::pool::{BearerTokens, BoxFuture};
 
-/// How long one fetch may take.
+/// Time that one fetch may take.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long before its end a token is refreshed; half of its life when it lives shorter than twice that.
+/// Time before its end at which a token is refreshed; half of its life when it lives shorter than twice that.
 pub const REFRESH_BEFORE: Duration = Duration::from_secs(300);
-/// How long before its end a token is no longer used; a quarter of its life when it lives shorter than four times that.
+/// Time before its end from which on a token is no longer used; a quarter of its life when it lives shorter than four times that.
 pub const MARGIN: Duration = Duration::from_secs(30);
 /// The longest pause after failed fetches; the first is a second, and each doubles.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(15);

@@ -170,7 +170,7 @@ where
     }
 }
 
-/// Whether a credential shown now reaches the backend that it is for, and nobody else: the request was pointed there by
+/// Tells whether a credential shown now reaches the backend that it is for, and nobody else: the request was pointed there by
 /// forwarding, or by a layer of the embedder in its place.
 fn leads_to<B>(request: &Request<B>, target: &Target) -> bool {
     let (uri, endpoint) = (request.uri(), target.endpoint());

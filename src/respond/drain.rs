@@ -53,7 +53,7 @@ use crate::body::Body;
 
 /// How much of a request that was not read is read for the sake of the connection: 256 KiB.
 pub const DRAINED: u64 = 256 << 10;
-/// How long the rest of such a request is waited for: half a second.
+/// Time for which the rest of such a request is waited for: half a second.
 pub const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// Answers before the request was read, on a connection that goes on. See the [module docs](self).
@@ -112,7 +112,7 @@ where
 
 /// Where a request body is while it is answered.
 struct Lender {
-    /// Whether the client sends it only when it is asked for.
+    /// True if the client sends it only when it is asked for.
     waits: bool,
     place: Mutex<Place>,
 }
@@ -197,7 +197,7 @@ struct Rest {
 }
 
 impl Rest {
-    /// Whether all of it came in time.
+    /// Tells whether all of it came in time.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         while !self.body.is_end_stream() {
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -251,7 +251,7 @@ where
     }
 }
 
-/// Whether the rest of a body is short enough, as far as that is known, and comes without being asked for.
+/// Tells whether the rest of a body is short enough, as far as that is known, and comes without being asked for.
 fn may_drain(body: &Body, waits: bool) -> bool {
     !waits && body.size_hint().lower() <= DRAINED
 }

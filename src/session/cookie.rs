@@ -12,9 +12,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
-/// What a cookie is called unless it is told.
+/// Name of a cookie unless it is told.
 pub const COOKIE_NAME: &str = "aoai-session";
-/// How long a cookie is good for. It is set anew when half of that is over.
+/// Time for which a cookie is good. It is set anew when half of that is over.
 pub const COOKIE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest key, in bytes.
 pub const MIN_KEY: usize = 32;
@@ -141,7 +141,7 @@ impl SessionCookie {
         HeaderValue::try_from(format!("{cookie}; Max-Age={max_age}")).ok()
     }
 
-    /// Whether the client of a request came over https, as far as it can be told.
+    /// Tells whether the client of a request came over https, as far as it can be told.
     pub(super) fn is_https<B>(&self, request: &http::Request<B>) -> bool {
         let forwarded = || {
             let mut protocols = request.headers().get_all("x-forwarded-proto").iter();

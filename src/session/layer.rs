@@ -10,7 +10,7 @@ use crate::directory::{DISCOVERY_RATE, Discovery, MemoryStore, SessionStore};
 use crate::headers::ALIAS;
 use crate::pool::Pool;
 
-/// How many ids are remembered in memory, unless it is told.
+/// Number of ids that are remembered in memory, unless it is told.
 pub const REMEMBER: usize = 100_000;
 /// The header by which a client names a session, unless it is told.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-session-affinity");
@@ -36,7 +36,7 @@ pub(super) struct Settings {
     pub(super) ephemeral: Option<EphemeralKeys>,
 }
 
-/// What becomes of a request whose cookie, header or home leads to a backend that cannot take it. What an id requires is never
+/// Treatment of a request whose cookie, header or home leads to a backend that cannot take it. What an id requires is never
 /// moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -78,7 +78,7 @@ impl StickySessionLayer {
         self.with(|settings| settings.header = header)
     }
 
-    /// What becomes of a request whose cookie, header or home leads to a backend that cannot take it.
+    /// Treatment of a request whose cookie, header or home leads to a backend that cannot take it.
     pub fn when_unavailable(self, when_unavailable: WhenUnavailable) -> Self {
         self.with(|settings| settings.when_unavailable = when_unavailable)
     }

@@ -179,7 +179,7 @@ fn copy_of(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
-/// Whether a backend says that it cannot read the content of a request.
+/// Tells whether a backend says that it cannot read the content of a request.
 async fn refuses_content(answer: Response<Body>) -> Result<(Response<Body>, bool), BoxError> {
     let (parts, body) = answer.into_parts();
     let collected = body.collect_up_to(REFUSED_BODY, REFUSED_BODY_TIME).await?;

@@ -9,7 +9,7 @@ use tower::BoxError;
 use super::Presented;
 use crate::context::Client;
 
-/// Who is it?
+/// Identifies clients by their credentials.
 ///
 /// Asked with one credential of a request at a time, in the order of [`Form`](super::Form), until one identifies a client; the
 /// next is asked about when the future for the one before is done. Nothing else of the request is shown to it.

@@ -6,7 +6,7 @@ use tower_layer::Layer;
 use super::{Authenticate, ClientRegistry, TerminateCredentials};
 use crate::context::EphemeralKeys;
 
-/// Who is it? See the [module docs](super).
+/// Identifies clients by their credentials. See the [module docs](super).
 #[must_use]
 pub struct TerminateCredentialsLayer<A = ClientRegistry> {
     authenticator: Option<Arc<A>>,

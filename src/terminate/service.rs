@@ -17,7 +17,7 @@ use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, Observation, 
 use crate::error::{Chain, Error, ErrorKind, polled_again};
 use crate::headers::strip_credentials;
 
-/// Who is it? See the [module docs](super).
+/// Identifies clients by their credentials. See the [module docs](super).
 pub struct TerminateCredentials<A, S> {
     pub(super) inner: S,
     /// `None`: nobody is asked.
@@ -135,7 +135,7 @@ struct Waiting<A, S, B> {
     /// `None` where no ephemeral key is of use.
     ephemeral: Option<EphemeralKeys>,
     credentials: Credentials,
-    /// Whether it could not be said of a credential whose it is.
+    /// True if it could not be said of a credential whose it is.
     has_failed: bool,
     service: S,
     request: Request<B>,

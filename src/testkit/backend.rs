@@ -64,7 +64,7 @@ impl SimulatedBackend {
         self.0.log(Vec::clear);
     }
 
-    /// How many requests are being read or answered.
+    /// Number of requests that are being read or answered.
     ///
     /// A request is in flight until the last byte of its answer was handed out, or until it or its answer was dropped;
     /// a server drops them when the client has gone away.

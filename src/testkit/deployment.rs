@@ -72,7 +72,7 @@ impl SimulatedDeployment {
         self
     }
 
-    /// How long it thinks before the head of an answer. Default: not at all. Refusals are answered at once.
+    /// Time for which it thinks before the head of an answer. Default: not at all. Refusals are answered at once.
     pub const fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self

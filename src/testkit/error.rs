@@ -40,25 +40,25 @@ impl TransportError {
         Self { kind: Kind::Reset, source: io::Error::from(io::ErrorKind::ConnectionReset).into() }
     }
 
-    /// Whether the body of the answer broke off.
+    /// Tells whether the body of the answer broke off.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.kind == Kind::Cut
     }
 
-    /// Whether the connection was refused: nothing was received.
+    /// Tells whether the connection was refused: nothing was received.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.kind == Kind::Refused
     }
 
-    /// Whether the request's own body failed.
+    /// Tells whether the request's own body failed.
     #[must_use]
     pub fn is_request_body(&self) -> bool {
         self.kind == Kind::RequestBody
     }
 
-    /// Whether the connection was closed after the request had been received.
+    /// Tells whether the connection was closed after the request had been received.
     #[must_use]
     pub fn is_reset(&self) -> bool {
         self.kind == Kind::Reset

@@ -188,7 +188,7 @@ impl Bucket {
         Self { tokens_per_minute: u128::from(capacity.max(1)), level: 0, drained: None }
     }
 
-    /// How long until utilization is no longer above 100 %.
+    /// Time until utilization is no longer above 100 %.
     fn wait(&mut self, now: Instant) -> Option<Duration> {
         self.drain(now);
         let excess = self.level.saturating_sub(self.tokens_per_minute * TOKEN);

@@ -271,7 +271,7 @@ fn names_dated_version_on_v1(request: &ReceivedRequest) -> bool {
         && query(request, "api-version").any(|version| version.starts_with("20"))
 }
 
-/// Whether everything in the request that names a host names this one.
+/// Tells whether everything in the request that names a host names this one.
 fn is_for(request: &ReceivedRequest, host: &str) -> bool {
     let hosts = request.headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let mut given = hosts.chain(request.uri.authority().map(Authority::as_str)).peekable();

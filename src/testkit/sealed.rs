@@ -14,13 +14,13 @@ pub(super) fn seal(backend: &str, id: &str) -> String {
     format!("{MARK}{}", STANDARD.encode(format!("{backend}\n{id}")))
 }
 
-/// Whether an answer is to carry its reasoning along, sealed.
+/// Tells whether an answer is to carry its reasoning along, sealed.
 pub(super) fn is_asked_for(payload: &Payload) -> bool {
     let included = payload.field("include").and_then(Value::as_array);
     included.is_some_and(|included| included.iter().any(|name| name == "reasoning.encrypted_content"))
 }
 
-/// Whether the input of a request carries content that the backend of this name did not make.
+/// Tells whether the input of a request carries content that the backend of this name did not make.
 pub(super) fn is_foreign(backend: &str, payload: &Payload) -> bool {
     let items = payload.field("input").and_then(Value::as_array);
     let mut contents = items.into_iter().flatten().filter_map(|item| item.get("encrypted_content")?.as_str());

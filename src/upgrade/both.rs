@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
-/// How long one side may go on after the other one has ended: 10 s.
+/// Time for which one side may go on after the other one has ended: 10 s.
 pub const CLOSING_TIME: Duration = Duration::from_secs(10);
 
 /// Both ways until they have ended: [`CLOSING_TIME`] after the first of them, or at once when one breaks.

@@ -24,7 +24,7 @@ use crate::context::{Handshake, Observation, RewrittenFrame, Route, SocketFrame}
 use crate::headers;
 use crate::pool::{Pin, Target};
 
-/// How long a frame may take to be put together, all of which is in hand.
+/// Time that a frame may take to be put together, all of which is in hand.
 const AT_HAND: Duration = Duration::from_secs(10);
 
 /// The stack that a client speaks to, and the handshake with which it began.

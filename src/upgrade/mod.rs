@@ -154,10 +154,10 @@ pub struct UpgradeLayer {
     first_frame: Option<Duration>,
 }
 
-/// How long the first frame of a socket that is accepted before a backend is found may take, unless it is told.
+/// Time that the first frame of a socket that is accepted before a backend is found may take, unless it is told.
 pub const FIRST_FRAME_TIME: Duration = Duration::from_secs(30);
 
-/// How long a transcription session that names no model in its query waits for a first frame which does: 250 ms. Its client may be
+/// Time for which a transcription session that names no model in its query waits for a first frame which does: 250 ms. Its client may be
 /// waiting for the backend to speak first.
 pub const SESSION_NAME_TIME: Duration = Duration::from_millis(250);
 
@@ -170,7 +170,7 @@ impl UpgradeLayer {
         Self::default()
     }
 
-    /// How long the first frame of a socket for responses may take. Default: [`FIRST_FRAME_TIME`].
+    /// Time that the first frame of a socket for responses may take. Default: [`FIRST_FRAME_TIME`].
     pub const fn first_frame_time(mut self, limit: Duration) -> Self {
         self.first_frame = Some(limit);
         self
@@ -345,7 +345,7 @@ fn take<B: HttpBody>(request: &mut Request<B>) -> Result<Taken, Error> {
     Ok(Taken::Passed(client))
 }
 
-/// Whether a realtime session is one for transcription that does not say in its head which model it uses.
+/// Tells whether a realtime session is one for transcription that does not say in its head which model it uses.
 fn names_model_later(route: &Route, uri: &Uri) -> bool {
     let query = uri.query().unwrap_or_default();
     let names = |name: &str| ["model", "deployment"].iter().any(|known| name.eq_ignore_ascii_case(known));

@@ -25,7 +25,7 @@ pub(super) enum Speech {
 }
 
 impl Speech {
-    /// Whether a frame of a client goes through the stack. One that cannot be read does, and is refused there.
+    /// Tells whether a frame of a client goes through the stack. One that cannot be read does, and is refused there.
     pub(super) fn asks(self, frame: &[u8]) -> bool {
         match self {
             Self::Realtime => has_model(frame) && names_model(frame),
@@ -41,7 +41,7 @@ impl Speech {
         }
     }
 
-    /// How long the first frame may take.
+    /// Time that the first frame may take.
     pub(super) fn patience(self, first_frame: Duration) -> Duration {
         match self {
             Self::Realtime => first_frame.min(SESSION_NAME_TIME),
@@ -83,7 +83,7 @@ fn is_call(frame: &[u8]) -> bool {
         .map_or(true, |said| said.kind == "response.create" || said.model.is_some())
 }
 
-/// Whether a frame can name a model at all: most are pieces of audio, and need no parser.
+/// Tells whether a frame can name a model at all: most are pieces of audio, and need no parser.
 fn has_model(frame: &[u8]) -> bool {
     let starts =
         |at: usize, word: &[u8]| frame.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word));

@@ -33,7 +33,7 @@ pub(crate) struct NameScan {
     /// How many are open inside of these, where none leads.
     beside: usize,
     text: Text,
-    /// Whether the next byte of the string is escaped.
+    /// True if the next byte of the string is escaped.
     is_escaped: bool,
     found: Vec<Found>,
 }
@@ -91,9 +91,9 @@ struct Frame {
     typed: Ways,
     kind: Option<String>,
     has_kind: bool,
-    /// Whether the next value is its `type`.
+    /// True if the next value is its `type`.
     is_kind: bool,
-    /// How many names were found before it.
+    /// Number of names that were found before it.
     before: usize,
 }
 

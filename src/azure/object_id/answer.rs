@@ -10,7 +10,7 @@ mod scan;
 
 pub(crate) use self::events::EventScan;
 
-/// How many sealed contents of one answer are kept.
+/// Number of sealed contents of one answer that are kept.
 const MAX_SEALED: usize = 64;
 
 /// What a successful answer, or an event of one, says of stored objects.
@@ -62,7 +62,7 @@ impl Answered {
         &self.spoken
     }
 
-    /// Whether the answer says that it is not kept.
+    /// Tells whether the answer says that it is not kept.
     #[must_use]
     pub const fn is_not_stored(&self) -> bool {
         self.not_stored
@@ -110,7 +110,7 @@ impl AnswerScan {
         self.scan.feed(chunk, &mut self.found);
     }
 
-    /// Whether anything has arrived.
+    /// Tells whether anything has arrived.
     pub(crate) const fn has_begun(&self) -> bool {
         self.has_begun
     }

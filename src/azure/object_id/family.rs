@@ -65,7 +65,7 @@ struct Kind {
     collections: &'static [&'static str],
     /// What an object says of itself as `object`, where it can be read with a GET in the first of the collections.
     object: Option<&'static str>,
-    /// How long an id is worth remembering.
+    /// Time for which an id is worth remembering.
     lifetime: Duration,
 }
 
@@ -126,7 +126,7 @@ impl Family {
         KINDS.iter().find(|kind| kind.collections.contains(&collection)).map(|kind| kind.family)
     }
 
-    /// How long an id is worth remembering. What lives until it is deleted is remembered for as long as a response lives.
+    /// Time for which an id is worth remembering. What lives until it is deleted is remembered for as long as a response lives.
     #[must_use]
     pub fn lifetime(self) -> Duration {
         self.kind().lifetime

@@ -10,12 +10,12 @@ use super::request::Unreadable;
 use super::{MAX_LEN, is_plain};
 use crate::azure::request_body;
 
-/// How many different texts of one request are kept.
+/// Number of different texts of one request that are kept.
 pub(crate) const MAX_LOOK_ALIKES: usize = 4096;
 /// The shortest text that could be an id although nothing is set off in it.
 const UNBROKEN: usize = 16;
 
-/// Whether a text is built like an id: of characters that mean nothing in a path, and either a short word with `_` or `-` behind
+/// Tells whether a text is built like an id: of characters that mean nothing in a path, and either a short word with `_` or `-` behind
 /// it, as every id of Azure begins, or as long as what is drawn at random.
 pub(crate) fn is_look_alike(text: &str) -> bool {
     is_plain(text) && text.len() <= MAX_LEN && (text.len() >= UNBROKEN || begins_with_word(text))
@@ -73,7 +73,7 @@ impl LookAlikes {
     }
 }
 
-/// Whether a text begins like a JSON document that holds others.
+/// Tells whether a text begins like a JSON document that holds others.
 pub(crate) fn is_json(text: &[u8]) -> bool {
     text.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'{' | b'['))
 }

@@ -27,7 +27,7 @@ pub(super) enum Holds {
     Sealed,
     /// How the answer is to be said aloud.
     Speech,
-    /// Whether the answer is kept.
+    /// True if the answer is kept.
     Store,
 }
 
@@ -202,7 +202,7 @@ impl Node {
         })
     }
 
-    /// Whether anything inside of it is a place.
+    /// Tells whether anything inside of it is a place.
     pub(super) fn leads_on(&self) -> bool {
         !self.members.is_empty() || self.every.is_some() || self.elements.is_some()
     }

@@ -12,16 +12,16 @@ use super::{Family, MAX_LEN, ObjectId, Sealed};
 use crate::azure::operation::Operation;
 use crate::azure::request_body::each_field;
 
-/// How many ids of a body are read.
+/// Number of ids of a body that are read.
 pub const MAX_REFERENCES: usize = 512;
 
 /// How many times ids are read in a body, the same one again included.
 const MAX_READ: usize = 8 * MAX_REFERENCES;
 
-/// How many ids that a body merely repeats are kept: the objects of one conversation lie together.
+/// Number of ids that a body merely repeats that are kept: the objects of one conversation lie together.
 const MAX_REPEATED: usize = 32;
 
-/// How many sealed contents are kept, the last ones: those of one conversation have one maker.
+/// Number of sealed contents that are kept, the last ones: those of one conversation have one maker.
 const MAX_SEALED: usize = 8;
 
 /// How many times one object may say its own id.
@@ -87,13 +87,13 @@ impl References {
         found
     }
 
-    /// Whether a call can be made with a form that has places for ids.
+    /// Tells whether a call can be made with a form that has places for ids.
     #[must_use]
     pub const fn are_in_forms_of(operation: Operation) -> bool {
         matches!(operation, Operation::AudioVoices | Operation::Containers | Operation::Realtime | Operation::Videos)
     }
 
-    /// Whether a call has places for ids in its body at all.
+    /// Tells whether a call has places for ids in its body at all.
     #[must_use]
     pub fn are_defined_for(operation: Operation) -> bool {
         places(operation).is_some()
@@ -117,13 +117,13 @@ impl References {
         &self.sealed
     }
 
-    /// Whether something longer than [`MAX_LEN`](super::MAX_LEN), or empty, stands where an id belongs.
+    /// Tells whether something longer than [`MAX_LEN`](super::MAX_LEN), or empty, stands where an id belongs.
     #[must_use]
     pub const fn is_oversized(&self) -> bool {
         self.oversized
     }
 
-    /// Whether there are more ids than are read. Those that were are the first.
+    /// Tells whether there are more ids than are read. Those that were are the first.
     #[must_use]
     pub const fn is_truncated(&self) -> bool {
         self.truncated
@@ -135,7 +135,7 @@ impl References {
         self.store
     }
 
-    /// Whether the answer is to be said aloud, too, so that it has an id by which later turns refer to what was said.
+    /// Tells whether the answer is to be said aloud, too, so that it has an id by which later turns refer to what was said.
     #[must_use]
     pub const fn speaks(&self) -> bool {
         self.speaks
@@ -195,7 +195,7 @@ impl References {
         }
     }
 
-    /// Whether what stands there is still read.
+    /// Tells whether what stands there is still read.
     const fn wants(&self, holds: Option<Holds>) -> bool {
         !self.truncated || matches!(holds, Some(Holds::Speech | Holds::Store))
     }

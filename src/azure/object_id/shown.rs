@@ -7,7 +7,7 @@ use super::ObjectId;
 use super::json::{Key, Read, Value, Walk, skip};
 
 impl ObjectId {
-    /// Whether a body, or the beginning of one, is the object that has this id: of its kind, and called by it.
+    /// Tells whether a body, or the beginning of one, is the object that has this id: of its kind, and called by it.
     #[must_use]
     pub fn is_shown_by(&self, body: &[u8]) -> bool {
         let mut seen = Seen::default();

@@ -11,7 +11,7 @@ use super::request::Unreadable;
 /// `EvalStoredCompletionsSource`, `EvalResponsesSource`).
 const STORED: [&str; 3] = ["logs", "responses", "stored_completions"];
 
-/// Whether the body of an evaluation, or of one of its runs, reads what is stored by a filter.
+/// Tells whether the body of an evaluation, or of one of its runs, reads what is stored by a filter.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -25,7 +25,7 @@ pub(crate) fn reads_stored(body: &[u8]) -> Result<bool, Unreadable> {
 
 struct Source<'a> {
     found: &'a mut bool,
-    /// Whether the value says where items come from.
+    /// True if the value says where items come from.
     is_source: bool,
 }
 

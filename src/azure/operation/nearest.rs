@@ -3,7 +3,7 @@
 use super::table::Row;
 use super::{BELOW_OPENAI, ModelPlace};
 
-/// How many segments may stand before a path of the API.
+/// Number of segments that may stand before a path of the API.
 const BEFORE: usize = 8;
 
 /// Says which path it would be and where the alias belongs. Nothing of the path is repeated.

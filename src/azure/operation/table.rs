@@ -13,11 +13,11 @@ pub(super) struct Row {
     pub(super) operation: Operation,
     /// Where a call names its model, unless it only reads or deletes.
     pub(super) model: ModelPlace,
-    /// Whether a POST may be repeated.
+    /// True if a POST may be repeated.
     pub(super) repeat: Repeat,
-    /// Whether Azure serves it below `deployments/{name}/`.
+    /// True if Azure serves it below `deployments/{name}/`.
     pub(super) in_deployment: bool,
-    /// Whether a call that says neither `v1` nor a version is of the v1 API: @ai-sdk/azure with a base URL that ends in
+    /// True if a call that says neither `v1` nor a version is of the v1 API: @ai-sdk/azure with a base URL that ends in
     /// `/openai` sends such, and the classic API refuses them.
     pub(super) is_v1_unversioned: bool,
 }

@@ -40,7 +40,7 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Whether it is the content of a file rather than a field.
+    /// Tells whether it is the content of a file rather than a field.
     pub(crate) fn is_file(&self) -> bool {
         self.head.to_ascii_lowercase().contains("filename")
     }
@@ -385,7 +385,7 @@ fn malformed() -> ReadBodyError {
     ReadBodyError::new("not the form that its boundary says")
 }
 
-/// Whether `expected` stands there; `false` while only its beginning has arrived.
+/// Tells whether `expected` stands there; `false` while only its beginning has arrived.
 fn expect(window: &[u8], expected: &[u8]) -> Result<bool, ReadBodyError> {
     let length = window.len().min(expected.len());
     if window.get(..length) == expected.get(..length) { Ok(length == expected.len()) } else { Err(malformed()) }

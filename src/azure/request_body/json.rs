@@ -18,12 +18,12 @@ const MAX_NAME: usize = 4 << 10;
 pub(super) struct JsonScan {
     /// Where the next byte stands in the body.
     at: usize,
-    /// How many objects and arrays are open.
+    /// Number of objects and arrays that are open.
     depth: usize,
     /// What may stand next in the object itself.
     expected: Expected,
     in_string: bool,
-    /// Whether the next byte of the string is escaped.
+    /// True if the next byte of the string is escaped.
     escaped: bool,
     /// The key or value that is being read, as it is written.
     text: Text,

@@ -14,9 +14,9 @@ pub(crate) struct Lines {
     place: Place,
     /// The field's name as far as it was read.
     name: Vec<u8>,
-    /// Whether the last byte was a carriage return, whose line feed belongs to it.
+    /// True if the last byte was a carriage return, whose line feed belongs to it.
     after_return: bool,
-    /// Whether an event has begun.
+    /// True if an event has begun.
     has_begun: bool,
     at_start: bool,
 }

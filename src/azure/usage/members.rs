@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// What is picked.
 const NAMES: [&str; 4] = ["background", "id", "object", "usage"];
 
-/// How long a value may be that is kept.
+/// Length of the longest value that is kept.
 const LONGEST: usize = 4096;
 
 /// No name that is picked has more bytes, its quotes included.

@@ -29,7 +29,7 @@ pub struct CircuitConfig {
     pub min_open: Duration,
     /// A longer hint is cut to this and followed by a probe. Default 60 s.
     pub max_open: Duration,
-    /// How long a 429 without a hint opens, and failures, which double it with each failed probe up to
+    /// Time for which a 429 without a hint opens, and failures, which double it with each failed probe up to
     /// [`max_open`](Self::max_open). Default 10 s.
     pub default_open: Duration,
     /// While half-open: one request, and one more after each interval while none has failed. Default 250 ms.

@@ -88,7 +88,7 @@ impl Constraints {
         self.geographies.iter().filter(|wanted| place.geography.as_ref() != Some(wanted)).map(|wanted| &**wanted)
     }
 
-    /// Whether the place may process prompts where that is not accepted.
+    /// Tells whether the place may process prompts where that is not accepted.
     pub(in crate::pool) fn refuse_processing_of(&self, place: &Place) -> bool {
         self.processing.as_ref().is_some_and(|scopes| !scopes.contains(&place.processing))
     }

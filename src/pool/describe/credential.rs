@@ -78,7 +78,7 @@ impl Credential {
         }
     }
 
-    /// Whether it is the client's own token.
+    /// Tells whether it is the client's own token.
     #[must_use]
     pub const fn is_pass_through(&self) -> bool {
         matches!(self.0, Kind::PassThrough)
@@ -89,12 +89,12 @@ impl Credential {
         self.as_bearer().and_then(|tokens| tokens.problem())
     }
 
-    /// Whether a request would carry it without waiting. What can be fetched anew is begun to be.
+    /// Tells whether a request would carry it without waiting. What can be fetched anew is begun to be.
     pub(in crate::pool) fn is_at_hand(&self) -> bool {
         self.as_bearer().is_none_or(|tokens| tokens.current().is_some())
     }
 
-    /// Whether a request could carry it now, or as soon as a first token is there.
+    /// Tells whether a request could carry it now, or as soon as a first token is there.
     pub(in crate::pool) fn is_usable(&self) -> bool {
         self.is_at_hand() || self.problem().is_none()
     }

@@ -128,7 +128,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Whether `host` (as it stands in a URL) names this machine.
+/// Tells whether `host` (as it stands in a URL) names this machine.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")

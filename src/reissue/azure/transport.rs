@@ -15,9 +15,9 @@ use crate::body::Body;
 use crate::client;
 use crate::pool::is_loopback;
 
-/// How long the name, TCP and TLS may take together.
+/// Time that the name, TCP and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the answer may take. All of it has to fit into [`FETCH_TIMEOUT`](crate::reissue::FETCH_TIMEOUT).
+/// Time that the answer may take. All of it has to fit into [`FETCH_TIMEOUT`](crate::reissue::FETCH_TIMEOUT).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// A token with a thousand group claims is below a tenth of this.
 const LARGEST_ANSWER: usize = 1 << 20;

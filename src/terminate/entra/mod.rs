@@ -86,7 +86,7 @@ pub const MAX_TOKEN: usize = 16 << 10;
 pub const LEEWAY: Duration = Duration::from_secs(60);
 /// The largest document of signing keys that is read, in bytes: 256 KiB, ten times that of Entra.
 pub const MAX_KEY_SET: usize = 256 << 10;
-/// How long fetching the signing keys may take.
+/// Time that fetching the signing keys may take.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// From this age on, signing keys are refreshed beside the requests that use them.
 pub const REFRESH_AFTER: Duration = Duration::from_secs(3_600);

@@ -57,7 +57,7 @@ impl Operation {
         is_post(method).then_some((operation, thread))
     }
 
-    /// Whether its classic path names a deployment.
+    /// Tells whether its classic path names a deployment.
     pub(super) const fn belongs_to_a_deployment(self) -> bool {
         !matches!(self, Self::Responses | Self::Runs)
     }
@@ -66,7 +66,7 @@ impl Operation {
         matches!(self, Self::AudioTranscriptions | Self::AudioTranslations | Self::ImagesEdits)
     }
 
-    /// Whether the answer is what the assistant says.
+    /// Tells whether the answer is what the assistant says.
     const fn writes(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Runs)
     }

@@ -8,7 +8,7 @@ use super::quota::{Bucket, Quota, Window};
 use super::weather::{Weather, millis};
 use crate::pool;
 
-/// How long a deployment takes.
+/// Time that a deployment takes.
 ///
 /// To the first content: a part that is always the same and a part for each token of the prompt; from there to the end: a part for
 /// each token of the answer. Each request takes a share more or less of all of it, by chance.
@@ -156,7 +156,7 @@ impl Deployment {
         self
     }
 
-    /// How long it takes. Default: [`Latency::TYPICAL`].
+    /// Time that it takes. Default: [`Latency::TYPICAL`].
     pub const fn latency(mut self, latency: Latency) -> Self {
         self.latency = latency;
         self
@@ -258,7 +258,7 @@ impl Backend {
         self
     }
 
-    /// How long its deployments take, those that it has by now.
+    /// Time that its deployments take, those that it has by now.
     pub fn latency(mut self, latency: Latency) -> Self {
         self.deployments.iter_mut().for_each(|deployment| deployment.latency = latency);
         self

@@ -138,7 +138,7 @@ use crate::terminate::TerminateCredentialsLayer;
 /// The alias of deployments and traffic that name no other.
 pub const ALIAS: &str = "gpt-4o";
 
-/// How long a scenario lasts until it is told otherwise: 10 minutes.
+/// Time for which a scenario lasts until it is told otherwise: 10 minutes.
 pub const DEFAULT_LENGTH: Duration = Duration::from_secs(600);
 
 /// Stretches in the timeline of a report, at most.
@@ -175,13 +175,13 @@ impl Scenario {
         }
     }
 
-    /// What it is called in reports.
+    /// Name of the scenario in reports.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How long clients make requests. Default [`DEFAULT_LENGTH`]; what is running then is seen to its end.
+    /// Time for which clients make requests. Default [`DEFAULT_LENGTH`]; what is running then is seen to its end.
     pub const fn lasting(mut self, length: Duration) -> Self {
         self.length = length;
         self

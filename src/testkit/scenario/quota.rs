@@ -16,7 +16,7 @@ pub(super) enum Quota {
 }
 
 impl Quota {
-    /// How long until a request is admitted, when `share` of the quota is there; `None` when it is at once.
+    /// Time until a request is admitted, when `share` of the quota is there; `None` when it is at once.
     pub(super) fn wait(&self, share: f64, now: u64) -> Option<u64> {
         match self {
             Self::Provisioned(bucket) => bucket.wait(now),

@@ -202,7 +202,7 @@ impl Run {
         report.crossed = crossed.len() as u64;
     }
 
-    /// Whether the share of a release has grown, relative to that of another one, from one phase to another.
+    /// Tells whether the share of a release has grown, relative to that of another one, from one phase to another.
     fn grew(&self, release: usize, other: usize, from: usize, to: usize) -> bool {
         let share = |release: usize, phase: usize| u64::from(self.phases[phase].shares[release]);
         share(release, to) * share(other, from) > share(release, from) * share(other, to)

@@ -6,7 +6,7 @@ use super::releases::ReleasesReport;
 use super::svg;
 use super::world::End;
 
-/// What became of a scenario under one way of routing.
+/// Outcome of a scenario under one way of routing.
 ///
 /// Displays as a table, serialises, and [draws itself](Self::to_svg). A request is what a client's caller wants: the repeats of
 /// its library belong to it. All times are milliseconds of virtual time.
@@ -19,14 +19,14 @@ pub struct Report {
     pub strategy: String,
     /// The seed that it was run with.
     pub seed: u64,
-    /// How long requests were made.
+    /// Time for which requests were made.
     pub lasted_ms: u64,
-    /// What became of the requests.
+    /// Ends of the requests.
     pub requests: Requests,
     /// From the request to the first content of the answer, repeats of the library included; to the whole of an answer that is not
     /// streamed. Of the requests that were served.
     pub first_content_ms: Percentiles,
-    /// What was sent to backends.
+    /// Attempts at backends.
     pub attempts: Attempts,
     /// Tokens that were worked on for a request beyond its most expensive attempt.
     pub tokens_spent_twice: u64,
@@ -34,12 +34,12 @@ pub struct Report {
     pub tiers: Vec<Tier>,
     /// In the order of the scenario.
     pub targets: Vec<TargetReport>,
-    /// Who was sent to which release; `None` where an alias has but one.
+    /// Clients and their releases; `None` where an alias has but one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub releases: Option<ReleasesReport>,
-    /// What a router that [knows everything](super#the-all-knowing-router) made of the same scenario.
+    /// Result of a router that [knows everything](super#the-all-knowing-router) made of the same scenario.
     pub all_knowing: AllKnowing,
-    /// What happened when, in stretches of equal length.
+    /// Course of events, in stretches of equal length.
     pub timeline: Vec<Moment>,
     /// The weather, in the order of the scenario's backends.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,7 +55,7 @@ pub struct Report {
 pub struct Spell {
     /// The backend's name.
     pub backend: String,
-    /// What it is like, such as `connections refused`.
+    /// Name of the weather, such as `connections refused`.
     pub weather: String,
     /// When it begins.
     pub from_ms: u64,
@@ -93,7 +93,7 @@ pub struct Percentiles {
     pub max: u64,
 }
 
-/// What was sent to backends.
+/// Attempts at backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Attempts {
@@ -117,7 +117,7 @@ pub struct Tier {
     pub tokens: u64,
 }
 
-/// What was seen at one target.
+/// Figures of one target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct TargetReport {
@@ -141,9 +141,9 @@ pub struct TargetReport {
     pub tokens: u64,
     /// Requests that arrived while the target had asked to wait. A hint counts from when it was delivered, and for at most 60 s.
     pub during_hint: u64,
-    /// How soon it was used again after the end of a hint.
+    /// Return to it after the end of a hint.
     pub after_hint: ReturnReport,
-    /// How soon it was used again after the end of an outage in which it was tried.
+    /// Return to it after the end of an outage in which it was tried.
     pub after_outage: ReturnReport,
     /// Of a provisioned deployment: the share of its capacity that was used while requests were made.
     pub utilization: Option<f64>,
@@ -155,11 +155,11 @@ pub struct TargetReport {
     pub overslept: f64,
 }
 
-/// How soon a target was used again.
+/// Time until a target was used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ReturnReport {
-    /// How often it was.
+    /// Number of returns.
     pub times: u64,
     /// The longest that it took.
     pub longest_ms: u64,
@@ -167,7 +167,7 @@ pub struct ReturnReport {
     pub most_requests: u64,
 }
 
-/// What a router that [knows everything](super#the-all-knowing-router) made of the scenario.
+/// Result of a router that [knows everything](super#the-all-knowing-router) made of the scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct AllKnowing {
@@ -201,7 +201,7 @@ pub struct Moment {
     pub circuits: Vec<CircuitShares>,
 }
 
-/// How a target stood, as shares of a stretch of time. What is left of the circuit's three is closed.
+/// State of a target, as shares of a stretch of time. What is left of the circuit's three is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CircuitShares {

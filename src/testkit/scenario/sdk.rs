@@ -60,7 +60,7 @@ impl Sdk {
         Self { retries: 0, ..Self::python() }
     }
 
-    /// How long to wait before the repeat after `tried` failures; `None` to give up. Without an answer the connection broke.
+    /// Time to wait before the repeat after `tried` failures; `None` to give up. Without an answer the connection broke.
     pub(super) fn wait(
         &self,
         tried: u32,

@@ -43,7 +43,7 @@ pub(super) enum Fate {
     },
 }
 
-/// How long to wait, and how it is put.
+/// Time to wait, and how it is put.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Hint {
     Millis(u64),
@@ -304,7 +304,7 @@ pub(super) struct Seen {
     overslept_since: Option<u64>,
 }
 
-/// How soon a target was used again.
+/// Time until a target was used again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Returns {
     pub(super) times: u64,

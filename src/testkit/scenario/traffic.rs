@@ -5,7 +5,7 @@ use super::dice::Dice;
 use super::sdk::Sdk;
 use super::weather::millis;
 
-/// How many tokens something has.
+/// Number of tokens that something has.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Tokens(Spread);
@@ -123,13 +123,13 @@ impl Traffic {
         self
     }
 
-    /// How long prompts are.
+    /// Length of the prompts.
     pub fn prompt(mut self, tokens: impl Into<Tokens>) -> Self {
         self.prompt = tokens.into();
         self
     }
 
-    /// How long answers are in fact.
+    /// Length of the answers in fact.
     pub fn answer(mut self, tokens: impl Into<Tokens>) -> Self {
         self.answer = tokens.into();
         self
@@ -241,7 +241,7 @@ pub(super) struct Job {
     pub(super) answer: u32,
     pub(super) max_tokens: u32,
     pub(super) streamed: bool,
-    /// How long its client waits.
+    /// Time for which its client waits.
     pub(super) leaves: Option<u64>,
     /// How often its client has repeated it.
     pub(super) tried: u32,

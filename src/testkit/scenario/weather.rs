@@ -108,7 +108,7 @@ impl Weather {
         self
     }
 
-    /// How long it has been so, if it is so.
+    /// Time for which it has been so, if it is so.
     pub(super) fn age(&self, now: u64) -> Option<u64> {
         let since = now.checked_sub(self.from)?;
         let age = self.every.map_or(since, |period| since % period);
@@ -155,7 +155,7 @@ impl Weather {
         }
     }
 
-    /// Whether running answers break off when it begins.
+    /// Tells whether running answers break off when it begins.
     pub(super) const fn cuts(&self) -> bool {
         matches!(self.kind, Kind::Lost | Kind::Refusing)
     }

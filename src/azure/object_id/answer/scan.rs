@@ -47,7 +47,7 @@ pub(super) trait Places {
 pub(super) struct Scan<P> {
     /// The objects and arrays of interest that are open.
     open: Vec<Open<P>>,
-    /// How many are open inside a value that is of no interest.
+    /// Number of arrays and objects that are open inside a value of no interest.
     passed_over: usize,
     /// Where the next value stands, if that is of interest.
     next: Option<P>,
@@ -209,7 +209,7 @@ fn push_up_to(bytes: &mut Vec<u8>, part: &[u8], limit: usize) {
 #[derive(Debug, Default)]
 struct Escape {
     is_open: bool,
-    /// How many hexadecimal digits are still to come.
+    /// Number of hexadecimal digits that are still to come.
     digits: u8,
     unit: u16,
     /// The first half of a pair.

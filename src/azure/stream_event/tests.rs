@@ -1,6 +1,10 @@
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
 use proptest::prelude::*;
 
 use super::*;
+use crate::azure::outcome::Outcome;
 
 const MODEL_TIER_FILTER: &str = r#"{"error":{"message":"filtered","type":null,"param":"prompt","code":"content_filter","status":400,
 "innererror":{"code":"ResponsibleAIPolicyViolation","content_filter_result":{"hate":{"filtered":true}}}}}"#;

@@ -1,4 +1,4 @@
-//! What a cause becomes: status, code, type and headers.
+//! Answers that causes become: status, code, type and headers.
 
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};

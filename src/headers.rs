@@ -1,4 +1,4 @@
-//! What several layers know of headers: the forms of credentials, what concerns one connection, what means something to gateways.
+//! Common knowledge of headers: the forms of credentials, what concerns one connection, what means something to gateways.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! How long nothing has come, told without a timer that is set for every frame.
+//! Time for which nothing has come, told without a timer that is set for every frame.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Which models are there? Lists the aliases instead of what one backend happens to have.
+//! Lists the aliases that a client may use, instead of what one backend happens to have.
 //!
 //! 1. `GET` and `HEAD` of `/openai/models` and `/openai/v1/models` are answered here: one entry for each alias that the client
 //!    may use, by the name that it uses, and that a configured backend serves within its constraints and those of the request,

@@ -1,4 +1,4 @@
-//! Which `api-version`s may be used, and which one where none is given.
+//! Holds requests to the `api-version`s that may be used, and adds one where none is given.
 //!
 //! 1. The [`Route`] extension says which surface a request uses; without one it is read from the path. Paths of the v1 API,
 //!    where the version is optional, and those of a Foundry resource, which has versions of its own, pass unchanged.

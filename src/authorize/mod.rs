@@ -1,4 +1,4 @@
-//! May this client use this alias?
+//! Holds clients to the aliases and operations that they may use.
 //!
 //! 1. A request without a [`Client`] extension, unless [one is required](AuthorizeLayer::require_client), or of a client that is not held to a list of aliases, passes.
 //! 2. The [`Route`] extension says what is asked for; without one it is read from the path, and an alias in body or query is

@@ -1,4 +1,4 @@
-//! How many tokens a request may cost at most, as far as it says so.
+//! Tokens that a request may cost at most, as far as it says so.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! How many tokens a text is likely to be, where nobody says.
+//! Estimate of the tokens of a text, where nobody says.
 //!
 //! Tokenizers of these models take about four ASCII characters for a token, and about one character of most other scripts. What is
 //! counted are the characters of JSON strings, unescaped: bytes would be several times too low for Chinese, and escapes five times

@@ -1,4 +1,4 @@
-//! How long a backend asks us to wait.
+//! Time for which a backend asks us to wait.
 //!
 //! Azure OpenAI and what stands in front of it say this in many ways: in milliseconds, seconds or dates, in headers that a
 //! backend sends on some answers only, or in the text of an error. All of them are read here, and no input panics.

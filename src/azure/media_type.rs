@@ -1,4 +1,4 @@
-//! What a body is, by its `Content-Type` (RFC 9110 §8.3.1). Read here and nowhere else, so that no two layers differ on it.
+//! Kind of a body, by its `Content-Type` (RFC 9110 §8.3.1). Read here and nowhere else, so that no two layers differ on it.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};

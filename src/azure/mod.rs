@@ -1,4 +1,4 @@
-//! What Azure OpenAI says on the wire, as pure functions and types: no service, no I/O, no state, no clock of its own.
+//! Protocol of Azure OpenAI, as pure functions and types: no service, no I/O, no state, no clock of its own.
 //!
 //! - [`hint`]: how long a backend asks us to wait
 //! - [`object_id`]: ids of stored objects, and where they stand in bodies, answers and events

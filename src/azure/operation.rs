@@ -1,4 +1,4 @@
-//! What a request asks for, as its method and path say it.
+//! Reads from method and path what a request asks for.
 //!
 //! ```
 //! use http::Method;

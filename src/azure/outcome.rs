@@ -1,4 +1,4 @@
-//! What an answer means, or its absence.
+//! Meaning of an answer, or of its absence.
 //!
 //! Most answers are known by status and headers ([`Outcome::of_head`]); for a few the error body decides
 //! ([`Outcome::of_answer`]). What a transport error means is for its client to say.

@@ -1,4 +1,4 @@
-//! What the cache of a prompt is kept under.
+//! Key under which a prompt is cached.
 //!
 //! Azure OpenAI caches the beginnings of prompts of 1,024 tokens and more, and sends requests that begin alike, or that name the
 //! same `prompt_cache_key`, to the same machine. Requests that would find the same cache must reach the same deployment to

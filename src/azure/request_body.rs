@@ -1,4 +1,4 @@
-//! What the gateway needs to know of a request body, read where it stands and without building a tree.
+//! Fields of a request body that the gateway needs to know, read where they stand and without building a tree.
 
 use std::fmt;
 use std::ops::Range;

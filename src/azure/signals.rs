@@ -1,4 +1,4 @@
-//! What a backend says of the room it has left.
+//! Room that a backend says it has left.
 //!
 //! Figures of one moment, sent with successful answers. They are good for choosing among backends that would all do, and never
 //! for refusing a request: a backend that has no room says so by itself, with a 429.

@@ -1,4 +1,4 @@
-//! What one event of a streamed answer means.
+//! Meaning of one event of a streamed answer.
 //!
 //! A status of 200 is not yet success: rate limits and failures come as events after it, in one shape or the other, before the
 //! first content or after it. [`StreamEvent::of`] reads a single event, [`Reader`] the events of a passing stream.

@@ -1,4 +1,4 @@
-//! What is special about one destination.
+//! Peculiarities of one destination.
 
 use std::fmt;
 

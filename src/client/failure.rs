@@ -1,4 +1,4 @@
-//! What went wrong, in words that name no host: the names and addresses of backends stay out of logs and answers.
+//! Failures in words that name no host: the names and addresses of backends stay out of logs and answers.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;

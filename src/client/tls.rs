@@ -1,4 +1,4 @@
-//! Whom to trust.
+//! Certificates that are trusted.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What this process itself has run out of: no peer is to blame for that, and none may be charged with it.
+//! Exhaustion of this process itself: no peer is to blame for it, and none may be charged with it.
 
 use std::error::Error as StdError;
 use std::io;

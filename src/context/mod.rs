@@ -1,4 +1,4 @@
-//! What layers tell one another through the extensions of requests and answers.
+//! Extensions of requests and answers by which layers talk to one another.
 //!
 //! | extension | put by | used by |
 //! |---|---|---|

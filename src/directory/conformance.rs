@@ -1,4 +1,4 @@
-//! What every [`SessionStore`] must do.
+//! Checks of everything that a [`SessionStore`] must do.
 //!
 //! ```
 //! use tower_azure_openai::directory::{MemoryStore, conformance};

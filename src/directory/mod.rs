@@ -1,4 +1,4 @@
-//! Which backend holds which object, and who made it.
+//! Directory of objects: which backend holds which, and who made it.
 //!
 //! A [`SessionStore`] remembers it, in memory ([`MemoryStore`]) or elsewhere, by the digest of an id and never by the id itself.
 //! What answers tell is written down as they pass; what nobody here remembers is asked of the backends, all at once. Layers

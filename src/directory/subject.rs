@@ -1,4 +1,4 @@
-//! What a request is about: which objects it refers to, and whether it makes or lists any.
+//! Subject of a request: which objects it refers to, and whether it makes or lists any.
 
 use http::{Method, Request, Uri};
 use memchr::memchr2_iter;

@@ -1,4 +1,4 @@
-//! Which headers of a request a backend gets.
+//! Headers of a request that a backend gets.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a request names beside the deployment that answers it.
+//! Names that a request has beside the deployment that answers it.
 
 use http::request::Parts;
 use http::{HeaderMap, Method};

@@ -1,4 +1,4 @@
-//! What is asked for? Collects the body within its bounds and inserts [`Route`](crate::context::Route), and what narrows it.
+//! Reads what is asked for: collects the body within its bounds and inserts [`Route`](crate::context::Route), and what narrows it.
 //!
 //! 1. The route is read from the path, or taken from an extension that is there. A path that cannot be served is refused
 //!    before any of the body is read, and so is a request that names two hosts: in its target and in `Host`, or in two `Host`s.

@@ -1,4 +1,4 @@
-//! What body and query say: the model, and whether the answer will be a stream.
+//! Reads from body and query the model, and whether the answer will be a stream.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, request::Parts};

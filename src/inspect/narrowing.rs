@@ -1,4 +1,4 @@
-//! What the headers say of where the request may go.
+//! Headers that narrow where a request may go.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};

@@ -1,4 +1,4 @@
-//! What every [`LimitStore`] must do.
+//! Checks of everything that a [`LimitStore`] must do.
 //!
 //! ```
 //! use tower_azure_openai::limit::{MemoryLimits, conformance};

@@ -1,4 +1,4 @@
-//! What an answer says of the client's own limits.
+//! Headers that tell a client of its own limits.
 
 use std::time::Duration;
 

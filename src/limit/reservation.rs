@@ -1,4 +1,4 @@
-//! What is taken for a request before anybody knows what it will use.
+//! Reservation for a request, before anybody knows what it will use.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

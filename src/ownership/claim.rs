@@ -1,4 +1,4 @@
-//! What a request lays claim to.
+//! Objects that a request lays claim to.
 
 use std::collections::HashSet;
 use std::sync::Arc;

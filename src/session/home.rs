@@ -1,4 +1,4 @@
-//! Where a name is at home, and where it goes when it cannot be there: by [rendezvous].
+//! Home of a name, and the way on when it cannot be there: by [rendezvous].
 
 use std::sync::Arc;
 

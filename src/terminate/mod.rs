@@ -1,4 +1,4 @@
-//! Who is it? Identifies the client, strips every inbound credential, and inserts [`Client`](crate::context::Client).
+//! Identifies the client, strips every inbound credential, and inserts [`Client`](crate::context::Client).
 //!
 //! 1. Credentials are read in this order: the header `api-key`, `Authorization: Bearer …`, the header
 //!    `Ocp-Apim-Subscription-Key`, the query parameters `api-key` and `subscription-key`, and the subprotocol

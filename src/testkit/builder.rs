@@ -1,4 +1,4 @@
-//! What a backend is like.
+//! Description of a backend.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};

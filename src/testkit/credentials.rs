@@ -1,4 +1,4 @@
-//! Who may call.
+//! Callers that a backend admits.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What happens to a connection.
+//! Fates of a connection.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a backend received.
+//! Requests that a backend received.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What is said on a WebSocket, as far as it has to be understood.
+//! Messages of WebSockets, as far as they have to be understood.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! Where ids stand in the bodies of requests: a positive list by kind of call.
+//! Places of ids in the bodies of requests: a positive list by kind of call.
 //!
 //! Made from the specifications of `OpenAI` (`openai-openapi`, and the types that `openai-python` generates from it) and of
 //! Azure OpenAI (`azure-rest-api-specs`, the Assistants of both versions). The fields of a form are places like the members of JSON.

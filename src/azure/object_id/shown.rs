@@ -1,4 +1,4 @@
-//! Whether an answer is an object.
+//! Answers that are objects.
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Deserializer;

@@ -1,4 +1,4 @@
-//! What a backend is, as its owner describes it.
+//! A backend, as its owner describes it.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Where a backend keeps and processes data, and what is demanded of that.
+//! Places where a backend keeps and processes data, and demands on them.
 
 use std::collections::BTreeSet;
 

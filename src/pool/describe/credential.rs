@@ -1,4 +1,4 @@
-//! What a backend is shown instead of the client's credential.
+//! Credentials that backends are shown instead of the client's.
 
 use std::fmt;
 use std::future::Future;

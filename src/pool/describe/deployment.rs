@@ -1,4 +1,4 @@
-//! What a backend serves, as its owner describes it.
+//! A deployment, as its owner describes it.
 
 /// A named model on a backend. One that serves several aliases is described once for each: it has one circuit, and one count of
 /// what it is doing, whatever it is called.

@@ -1,4 +1,4 @@
-//! Where a backend listens.
+//! Endpoint of a backend.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the owner of a pool says of it: backends, deployments, aliases, releases, circuits. Parsed and checked as a whole.
+//! The owner's description of a pool: backends, deployments, aliases, releases, circuits. Parsed and checked as a whole.
 
 mod backend;
 mod builder;

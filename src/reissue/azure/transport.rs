@@ -1,4 +1,4 @@
-//! How the SDK speaks HTTP: through our client, and never where a secret could be read on the way.
+//! HTTP of the SDK: through our client, and never where a secret could be read on the way.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

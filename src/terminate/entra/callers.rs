@@ -1,4 +1,4 @@
-//! Which client a token stands for.
+//! Clients that tokens stand for.
 
 use std::collections::HashMap;
 use std::fmt;

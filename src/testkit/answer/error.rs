@@ -1,4 +1,4 @@
-//! What a backend says when it does not do what was asked.
+//! Answers of a backend that does not do what was asked.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a backend says: heads and bodies in the shape that Azure gives them.
+//! Answers of a backend: heads and bodies in the shape that Azure gives them.
 
 mod completions;
 mod embeddings;

@@ -1,4 +1,4 @@
-//! What is asked of a deployment.
+//! Calls of a deployment.
 
 use http::Method;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What a request asks for.
+//! Reading of a request.
 
 mod inference;
 mod page;

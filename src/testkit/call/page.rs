@@ -1,4 +1,4 @@
-//! Which part of a list is asked for.
+//! Part of a list that is asked for.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What a request asks of objects.
+//! Objects that a request asks for.
 
 use super::family::{Action, Family, SHAPES};
 

@@ -1,4 +1,4 @@
-//! What a backend keeps, family by family.
+//! Objects that a backend keeps, family by family.
 
 use serde_json::{Value, json};
 

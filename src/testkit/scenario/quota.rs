@@ -1,4 +1,4 @@
-//! What a deployment admits, computed from the moment that the caller gives.
+//! Admission to a deployment, computed from the moment that the caller gives.
 //!
 //! Milliseconds since the start throughout. Unlike the limits of a [`SimulatedBackend`](crate::testkit::SimulatedBackend), a
 //! window of tokens admits until its limit is reached, as Azure's documentation puts it, stands at a phase of its own, and can

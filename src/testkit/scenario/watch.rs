@@ -1,4 +1,4 @@
-//! How circuits and backends stood over time.
+//! State of circuits and backends over time.
 
 use super::site::Fate;
 use super::traffic::Job;

@@ -170,6 +170,7 @@ pub mod models;
 pub mod observe;
 pub mod ownership;
 pub mod pool;
+mod problems;
 mod refusable;
 #[doc(alias("api key", "managed identity", "backend credential"))]
 pub mod reissue;
@@ -181,6 +182,7 @@ pub mod select;
 pub mod session;
 #[doc(alias("load shedding", "overload", "backpressure"))]
 pub mod shed;
+mod single_flight;
 #[doc(alias("server-sent events", "sse", "streaming"))]
 pub mod stream_commit;
 #[doc(alias("authentication", "api key", "authenticate"))]

@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::{
     ANSWER_TIMEOUT, CONNECT_TIMEOUT, Destination, Exchange, FIRST_BYTE_TIMEOUT, HttpClient, IDLE_TIMEOUT,
     POOL_IDLE_TIMEOUT,
 };
+use crate::problems::Problems;
 
 /// Describes a client; made by [`HttpClient::builder`].
 #[derive(Clone, Debug)]
@@ -145,28 +145,26 @@ impl HttpClientBuilder {
     /// Every problem at once, each naming its destination. That the system has no root certificates is none of them:
     /// plain http and destinations with a CA of their own work all the same. The log says so at `warn`.
     pub fn build(self) -> Result<HttpClient, BuildError> {
-        let (mut addresses, mut roots, mut problems) = (HashMap::new(), HashMap::new(), Vec::new());
+        let (mut addresses, mut roots, mut problems) = (HashMap::new(), HashMap::new(), Problems::default());
         for Destination { url, address, ca_pem } in self.destinations {
             let origin = match Origin::parse(&url) {
                 Ok(origin) => origin,
                 Err(why) => {
-                    problems.push(format!("destination `{}` {why}", without_credentials(&url)));
+                    problems.add(format_args!("destination `{}` {why}", without_credentials(&url)));
                     continue;
                 }
             };
             match address.map(|address| origin.at(&address)).transpose() {
                 Ok(address) => addresses.extend(address.map(|address| (origin.clone(), address))),
-                Err(why) => problems.push(format!("address of destination `{origin}` {why}")),
+                Err(why) => problems.add(format_args!("address of destination `{origin}` {why}")),
             }
             match ca_pem.map(|pem| tls::certificates(&pem)).transpose() {
                 Ok(certificates) => roots.extend(certificates.map(|certificates| (origin, certificates))),
-                Err(why) => problems.push(format!("CA of destination `{origin}` {why}")),
+                Err(why) => problems.add(format_args!("CA of destination `{origin}` {why}")),
             }
         }
-        if !problems.is_empty() {
-            return Err(BuildError(problems));
-        }
-        let trust = Trust::new(roots).map_err(|_| BuildError(vec!["TLS could not be set up".to_owned()]))?;
+        problems.check().map_err(BuildError)?;
+        let trust = Trust::new(roots).map_err(|_| BuildError("TLS could not be set up".to_owned().into()))?;
         let proxy = self.proxy.map(Arc::new);
         let egress = proxy.clone().map(|proxy| {
             let trust = Arc::new(trust.http1_only());
@@ -186,20 +184,13 @@ fn without_credentials(url: &str) -> &str {
 }
 
 /// Everything that is wrong with the description of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuildError(Vec<String>);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(Problems);
 
 impl BuildError {
     /// One sentence for each problem.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.0.iter()
     }
 }
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
-    }
-}
-
-impl std::error::Error for BuildError {}

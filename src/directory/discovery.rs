@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as HttpBody;
 use quick_cache::sync::Cache;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tower::{BoxError, ServiceExt};
@@ -23,6 +22,7 @@ use crate::body::{Body, Collected};
 use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
 use crate::error::{Error, ErrorKind};
 use crate::pool::Pin;
+use crate::single_flight::{Landing, SingleFlight};
 
 /// Number of unknown ids of one request that are asked for.
 pub const MAX_UNKNOWN: usize = 4;
@@ -58,6 +58,9 @@ pub(crate) enum Finding {
     Unasked { wait: Duration },
 }
 
+/// Nobody has said anything in time.
+const LATE: Finding = Finding::Unanswered { throttled: false, wait: Duration::from_secs(1) };
+
 /// Who asks, and what.
 pub(crate) struct Question<'a> {
     pub(crate) id: &'a ObjectId,
@@ -69,7 +72,7 @@ pub(crate) struct Question<'a> {
 }
 
 pub(crate) struct Discovery {
-    flights: Mutex<HashMap<ObjectKey, watch::Receiver<Option<Finding>>>>,
+    flights: Mutex<HashMap<ObjectKey, SingleFlight<Finding>>>,
     /// Until when nobody has an id.
     nowhere: Cache<ObjectKey, Instant>,
     rates: Mutex<Rates>,
@@ -78,17 +81,14 @@ pub(crate) struct Discovery {
 /// What will be found.
 pub(crate) enum Search {
     Known(Finding),
-    Running(watch::Receiver<Option<Finding>>),
+    Running(Landing<Finding>),
 }
 
 impl Search {
     pub(crate) async fn finding(self) -> Finding {
         match self {
             Self::Known(finding) => finding,
-            Self::Running(mut found) => {
-                let found = found.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
-                found.unwrap_or(Finding::Unanswered { throttled: false, wait: Duration::from_secs(1) })
-            }
+            Self::Running(landing) => landing.landed().await.unwrap_or(LATE),
         }
     }
 }
@@ -119,8 +119,8 @@ impl Discovery {
     {
         let key = question.key();
         let mut flights = self.flights();
-        if let Some(running) = flights.get(&key) {
-            return Search::Running(running.clone());
+        if let Some(landing) = flights.get(&key).and_then(SingleFlight::flying) {
+            return Search::Running(landing);
         }
         if self.nowhere.get(&key).is_some_and(|until| until > Instant::now()) {
             return Search::Known(Finding::Nowhere);
@@ -128,14 +128,11 @@ impl Discovery {
         if let Err(wait) = self.take(question.client, question.backends.len()) {
             return Search::Known(Finding::Unasked { wait });
         }
-        let (tell, told) = watch::channel(None);
-        flights.insert(key, told.clone());
-        drop(flights);
-
-        let flight = Flight { discovery: self.clone(), key };
+        let discovery = self.clone();
         let asked = ask(question, service);
         let (store, id, client) = (store.clone(), question.id.clone(), question.client.clone());
-        tokio::spawn(async move {
+        let search = async move {
+            let flight = Flight { discovery, key };
             let finding = asked.await;
             tracing::debug!(family = ?id.family(), ?finding, "looked for an object");
             match &finding {
@@ -147,16 +144,19 @@ impl Discovery {
                 Finding::Misdirected | Finding::Unanswered { .. } | Finding::Unasked { .. } => {}
             }
             drop(flight);
-            tell.send_replace(Some(finding));
-        });
-        Search::Running(told)
+            Some(finding)
+        };
+        let mut flight = SingleFlight::default();
+        let Some(landing) = flight.start(search) else { return Search::Known(LATE) };
+        flights.insert(key, flight);
+        Search::Running(landing)
     }
 
     fn take(&self, client: &Arc<str>, calls: usize) -> Result<(), Duration> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(client, calls as f64, Instant::now())
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<ObjectKey, watch::Receiver<Option<Finding>>>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<ObjectKey, SingleFlight<Finding>>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -230,8 +230,7 @@ where
                 (backend, answer)
             });
         }
-        let late = Finding::Unanswered { throttled: false, wait: Duration::from_secs(1) };
-        timeout(DISCOVERY_TIME, conclude(asked)).await.unwrap_or(late)
+        timeout(DISCOVERY_TIME, conclude(asked)).await.unwrap_or(LATE)
     }
 }
 

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tower::BoxError;
 
 use crate::pool::{BearerTokens, BoxFuture};
+use crate::single_flight::{Landing, SingleFlight};
 
 /// Time that one fetch may take.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,14 +97,9 @@ struct Held {
 
 #[derive(Default)]
 struct Flights {
-    running: Option<Flight>,
+    running: SingleFlight<Landed>,
     failed: Option<Failed>,
     forced_at: Option<Instant>,
-}
-
-struct Flight {
-    landing: Landing,
-    task: AbortHandle,
 }
 
 struct Failed {
@@ -116,7 +109,6 @@ struct Failed {
 }
 
 type Landed = Result<HeaderValue, FetchFailed>;
-type Landing = watch::Receiver<Option<Landed>>;
 
 impl TokenKeeper {
     /// Keeps the tokens of a source. Nothing is fetched before somebody asks.
@@ -185,9 +177,8 @@ impl fmt::Debug for TokenKeeper {
 }
 
 /// How a fetch that others may have started ended.
-async fn landed(mut landing: Landing) -> Landed {
-    let landed = landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone());
-    landed.unwrap_or_else(|| Err(FetchFailed("the fetch was given up".into())))
+async fn landed(landing: Landing<Landed>) -> Landed {
+    landing.landed().await.unwrap_or_else(|| Err(FetchFailed("the fetch was given up".into())))
 }
 
 impl Inner {
@@ -209,21 +200,21 @@ impl Inner {
 
     fn refresh(self: &Arc<Self>, now: Instant) {
         let mut flights = self.flights();
-        if self.is_refresh_due(now) && flights.flying().is_none() {
+        if self.is_refresh_due(now) && flights.running.flying().is_none() {
             // Outside a runtime nothing can be fetched; the token in hand is good all the same.
             drop(self.start(&mut flights, false));
         }
     }
 
     /// The fetch under way, or a new one, or the failure that the back-off is for.
-    fn join(self: &Arc<Self>, now: Instant) -> Result<Landing, FetchFailed> {
+    fn join(self: &Arc<Self>, now: Instant) -> Result<Landing<Landed>, FetchFailed> {
         let mut flights = self.flights();
-        if let Some(landing) = flights.flying() {
+        if let Some(landing) = flights.running.flying() {
             return Ok(landing);
         }
         if let Some(held) = self.usable(now) {
             // It came between the caller's look and the lock.
-            return Ok(watch::channel(Some(Ok(held.header.clone()))).1);
+            return Ok(Landing::known(Ok(held.header.clone())));
         }
         match &flights.failed {
             Some(failed) if now < failed.retry_at => Err(failed.why.clone()),
@@ -232,9 +223,9 @@ impl Inner {
     }
 
     /// The fetch under way, or a forced one; `None` when there was one lately.
-    fn force(self: &Arc<Self>, now: Instant) -> Option<Landing> {
+    fn force(self: &Arc<Self>, now: Instant) -> Option<Landing<Landed>> {
         let mut flights = self.flights();
-        if let Some(landing) = flights.flying() {
+        if let Some(landing) = flights.running.flying() {
             return Some(landing);
         }
         if flights.forced_at.is_some_and(|at| now.saturating_duration_since(at) < FORCED_INTERVAL) {
@@ -244,18 +235,13 @@ impl Inner {
         self.start(&mut flights, true).ok()
     }
 
-    fn start(self: &Arc<Self>, flights: &mut Flights, forced: bool) -> Result<Landing, FetchFailed> {
-        let runtime = Handle::try_current().map_err(|_| FetchFailed("there is no runtime".into()))?;
+    fn start(self: &Arc<Self>, flights: &mut Flights, forced: bool) -> Result<Landing<Landed>, FetchFailed> {
+        // Weak: a fetch must not outlive its keeper.
+        let keeper = Arc::downgrade(self);
+        let fetch = async move { Self::fetch(&keeper, forced).await };
+        let landing = flights.running.start(fetch).ok_or_else(|| FetchFailed("there is no runtime".into()))?;
         // A fetch that lands says when the next is due; one whose source panics never lands.
         self.refresh_due.store(self.since_epoch(Instant::now() + FETCH_TIMEOUT + FIRST_BACKOFF), Relaxed);
-        let (tell, landing) = watch::channel(None);
-        // Weak, and aborted on drop: a fetch must not outlive its keeper.
-        let keeper = Arc::downgrade(self);
-        let task = runtime.spawn(async move {
-            let landed = Self::fetch(&keeper, forced).await;
-            tell.send_replace(landed);
-        });
-        flights.running = Some(Flight { landing: landing.clone(), task: task.abort_handle() });
         Ok(landing)
     }
 
@@ -270,7 +256,7 @@ impl Inner {
 
     fn land(&self, fetched: Result<Token, FetchFailed>, now: Instant) -> Landed {
         let mut flights = self.flights();
-        flights.running = None;
+        flights.running.end();
         let result = fetched.and_then(|token| self.hold(&token, now));
         let due = match &result {
             Ok((_, refresh_at)) => {
@@ -318,21 +304,5 @@ impl Inner {
 
     fn flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Flights {
-    /// A fetch that ended without a word, because its source panicked, is none.
-    fn flying(&self) -> Option<Landing> {
-        self.running.as_ref().filter(|flight| !flight.task.is_finished()).map(|flight| flight.landing.clone())
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let flights = self.flights.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = &flights.running {
-            flight.task.abort();
-        }
     }
 }

@@ -11,6 +11,7 @@ use tower::BoxError;
 
 use super::{Authenticate, Presented};
 use crate::context::Client;
+use crate::problems::Problems;
 
 /// Clients by their API keys, of which only SHA-256 digests are kept. Clones share one set, which can be replaced at run time.
 ///
@@ -162,10 +163,7 @@ impl ClientRegistryBuilder {
     /// # Errors
     /// A key that is empty, or that stands for two clients: every problem at once, naming the clients, never a key.
     pub fn build(mut self) -> Result<ClientRegistry, RegistryError> {
-        let problems: Vec<_> = self.empty_keys().chain(self.shared_keys()).collect();
-        if !problems.is_empty() {
-            return Err(RegistryError(problems));
-        }
+        self.empty_keys().chain(self.shared_keys()).collect::<Problems>().check().map_err(RegistryError)?;
         self.0.sort_by_key(|(digest, _)| digest.0);
         self.0.dedup_by_key(|(digest, _)| digest.0);
         let entries = self.0.into_iter().map(|(digest, client)| Entry { digest, client }).collect();
@@ -198,23 +196,16 @@ impl fmt::Debug for ClientRegistryBuilder {
 }
 
 /// What is wrong with the description of a registry: all of it. No key appears in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegistryError(Vec<String>);
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct RegistryError(Problems);
 
 impl RegistryError {
     /// One sentence for each problem.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.0.iter()
     }
 }
-
-impl fmt::Display for RegistryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
-    }
-}
-
-impl std::error::Error for RegistryError {}
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Backend, CircuitConfig, Deployment, Endpoint, Overrides, Release, Thresholds};
 #[cfg(doc)]
 use crate::pool::Pool;
+use crate::problems::Problems;
 
 /// The largest weight of a backend or deployment.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -93,19 +94,16 @@ impl PoolBuilder {
         problems.check_releases(&self.backends, &self.releases);
         problems.check_alias_names(&self.backends, &self.names);
         if self.backends.is_empty() {
-            problems.add("the pool", "has no backend");
+            problems.blame("the pool", "has no backend");
         }
         if let Some((field, why)) = self.circuit.problem() {
-            problems.add(format_args!("circuit.{field}"), why);
+            problems.blame(format_args!("circuit.{field}"), why);
         }
         if let Some((field, why)) = self.thresholds.problem() {
-            problems.add(format_args!("thresholds.{field}"), why);
+            problems.blame(format_args!("thresholds.{field}"), why);
         }
-        if problems.0.is_empty() {
-            Ok(Checked { description: self, endpoints })
-        } else {
-            Err(BuildError { problems: problems.0, is_missing: false })
-        }
+        problems.check().map_err(|problems| BuildError { problems, is_missing: false })?;
+        Ok(Checked { description: self, endpoints })
     }
 }
 
@@ -117,9 +115,10 @@ pub(in crate::pool) struct Checked {
 }
 
 /// What is wrong with the description of a pool: all of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problems}")]
 pub struct BuildError {
-    problems: Vec<String>,
+    problems: Problems,
     is_missing: bool,
 }
 
@@ -133,7 +132,7 @@ impl BuildError {
     }
 
     pub(in crate::pool) fn weight_above_max(backend: &str) -> Self {
-        Self { problems: vec![format!("weight of backend `{backend}` is above {MAX_WEIGHT}")], is_missing: false }
+        Self { problems: format!("weight of backend `{backend}` is above {MAX_WEIGHT}").into(), is_missing: false }
     }
 
     pub(in crate::pool) fn no_release(alias: &str, model: &str, version: &str) -> Self {
@@ -141,7 +140,7 @@ impl BuildError {
     }
 
     fn missing(problem: String) -> Self {
-        Self { problems: vec![problem], is_missing: true }
+        Self { problems: problem.into(), is_missing: true }
     }
 
     /// Whether something was named that is not in the pool.
@@ -152,61 +151,50 @@ impl BuildError {
 
     /// One sentence for each problem.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.problems.iter().map(String::as_str)
+        self.problems.iter()
     }
 }
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problems.join("; "))
-    }
-}
-
-impl std::error::Error for BuildError {}
-
-#[derive(Default)]
-struct Problems(Vec<String>);
 
 impl Problems {
-    fn add(&mut self, what: impl fmt::Display, why: impl fmt::Display) {
-        self.0.push(format!("{what} {why}"));
+    fn blame(&mut self, what: impl fmt::Display, why: impl fmt::Display) {
+        self.add(format_args!("{what} {why}"));
     }
 
     fn check_backend(&mut self, backend: &Backend) -> Option<Endpoint> {
         let name = format!("backend `{}`", backend.name);
         self.check_rank(&name, Some(backend.weight), Some(backend.priority));
         if backend.name.is_empty() {
-            self.add("a backend", "has an empty name");
+            self.blame("a backend", "has an empty name");
         }
         if backend.deployments.is_empty() {
-            self.add(&name, "has no deployment");
+            self.blame(&name, "has no deployment");
         }
         for deployment in &backend.deployments {
             let name = format!("deployment `{}` of {name}", deployment.name);
             self.check_rank(&name, deployment.weight, deployment.priority);
             if deployment.name.is_empty() || deployment.alias_name().is_empty() {
-                self.add(&name, "has an empty name or alias");
+                self.blame(&name, "has an empty name or alias");
             }
         }
         let endpoint =
-            Endpoint::parse(&backend.endpoint).map_err(|why| self.add(format_args!("endpoint of {name}"), why));
+            Endpoint::parse(&backend.endpoint).map_err(|why| self.blame(format_args!("endpoint of {name}"), why));
         let endpoint = endpoint.ok()?;
         if let Err(why) = backend.kind.check_path(endpoint.authority().host(), endpoint.prefix()) {
-            self.add(format_args!("endpoint of {name}"), why);
+            self.blame(format_args!("endpoint of {name}"), why);
         }
         let has_tokens = backend.credential.as_ref().is_some_and(|credential| credential.as_api_key().is_none());
         if has_tokens && !endpoint.may_carry_tokens() {
-            self.add(format_args!("endpoint of {name}"), "must be https: tokens are not sent in the clear");
+            self.blame(format_args!("endpoint of {name}"), "must be https: tokens are not sent in the clear");
         }
         Some(endpoint)
     }
 
     fn check_rank(&mut self, name: &str, weight: Option<u32>, priority: Option<u32>) {
         if weight.is_some_and(|weight| weight > MAX_WEIGHT) {
-            self.add(format_args!("weight of {name}"), format_args!("is above {MAX_WEIGHT}"));
+            self.blame(format_args!("weight of {name}"), format_args!("is above {MAX_WEIGHT}"));
         }
         if priority.is_some_and(|priority| priority > MAX_PRIORITY) {
-            self.add(format_args!("priority of {name}"), format_args!("is above {MAX_PRIORITY}"));
+            self.blame(format_args!("priority of {name}"), format_args!("is above {MAX_PRIORITY}"));
         }
     }
 
@@ -214,13 +202,13 @@ impl Problems {
         let mut names = HashSet::new();
         for backend in backends {
             if !names.insert(&backend.name) {
-                self.add(format_args!("backend `{}`", backend.name), "is there twice");
+                self.blame(format_args!("backend `{}`", backend.name), "is there twice");
             }
             let mut deployments = HashSet::new();
             for deployment in &backend.deployments {
                 if !deployments.insert((&deployment.name, deployment.alias_name())) {
                     let name = format_args!("deployment `{}` of backend `{}`", deployment.name, backend.name);
-                    self.add(name, "is there twice for one alias");
+                    self.blame(name, "is there twice for one alias");
                 }
             }
         }
@@ -237,7 +225,7 @@ impl Problems {
             let (b, d) = *first.entry(alias).or_insert((backend, deployment));
             if d.model_name() != deployment.model_name() || d.version != deployment.version {
                 let (was, is) = (ServedAt(b, d), ServedAt(backend, deployment));
-                self.add(
+                self.blame(
                     format_args!("alias `{alias}`"),
                     format_args!("is {was} and {is}: all its targets must agree"),
                 );
@@ -251,16 +239,16 @@ impl Problems {
         for (alias, name) in names {
             let of = format!("name `{name}` of alias `{alias}`");
             if name.is_empty() {
-                self.add(&of, "is empty");
+                self.blame(&of, "is empty");
             }
             if !served.contains(&**alias) {
-                self.add(&of, "belongs to no target");
+                self.blame(&of, "belongs to no target");
             }
             if served.contains(&**name) {
-                self.add(&of, "is an alias itself");
+                self.blame(&of, "is an alias itself");
             }
             if !seen.insert(name) {
-                self.add(&of, "is there twice");
+                self.blame(&of, "is there twice");
             }
         }
     }
@@ -273,17 +261,17 @@ impl Problems {
             let Release { alias, model, version, share } = release;
             let name = format!("release {model} {version} of alias `{alias}`");
             if releases[..at].iter().any(|other| other.is(alias, model, version)) {
-                self.add(&name, "is there twice");
+                self.blame(&name, "is there twice");
             }
             if *share > MAX_WEIGHT {
-                self.add(format_args!("share of {name}"), format_args!("is above {MAX_WEIGHT}"));
+                self.blame(format_args!("share of {name}"), format_args!("is above {MAX_WEIGHT}"));
             }
             if !served().any(|(_, deployment)| is_of(release, deployment)) {
-                self.add(&name, "has no target");
+                self.blame(&name, "has no target");
             }
             let is_first = !releases[..at].iter().any(|other| other.alias == *alias);
             if is_first && releases.iter().filter(|other| other.alias == *alias).all(|other| other.share == 0) {
-                self.add(format_args!("alias `{alias}`"), "has no release with a share");
+                self.blame(format_args!("alias `{alias}`"), "has no release with a share");
             }
         }
         for (backend, deployment) in served() {
@@ -291,7 +279,7 @@ impl Problems {
             let mut own = releases.iter().filter(|release| release.alias == alias).peekable();
             if own.peek().is_some() && !own.any(|release| is_of(release, deployment)) {
                 let at = ServedAt(backend, deployment);
-                self.add(format_args!("alias `{alias}`"), format_args!("is {at}, which is none of its releases"));
+                self.blame(format_args!("alias `{alias}`"), format_args!("is {at}, which is none of its releases"));
             }
         }
     }

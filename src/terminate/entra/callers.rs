@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::token::Claims;
 use crate::context::Client;
+use crate::problems::Problems;
 
 /// What a token says of who calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,15 +64,15 @@ pub(super) struct Callers {
 type Known = HashMap<Box<str>, (usize, Client)>;
 
 impl Callers {
-    pub(super) fn new(clients: Vec<(Caller, Client)>, problems: &mut Vec<String>) -> Self {
+    pub(super) fn new(clients: Vec<(Caller, Client)>, problems: &mut Problems) -> Self {
         let mut callers = Self::default();
         for (place, (caller, client)) in clients.into_iter().enumerate() {
             if caller.value().is_empty() {
-                problems.push(format!("the caller of client `{}` is empty", client.id()));
+                problems.add(format_args!("the caller of client `{}` is empty", client.id()));
             }
             let (_, owner) = callers.entry(&caller).or_insert_with(|| (place, client.clone()));
             if *owner != client {
-                problems.push(format!("clients `{}` and `{}` are the same {caller}", owner.id(), client.id()));
+                problems.add(format_args!("clients `{}` and `{}` are the same {caller}", owner.id(), client.id()));
             }
         }
         callers

@@ -11,9 +11,6 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited};
 use jsonwebtoken::DecodingKey;
-use tokio::runtime::Handle;
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tower::BoxError;
 use tower::util::Oneshot;
@@ -23,6 +20,7 @@ use super::jwks::Keys;
 use super::{BuildError, FETCH_TIMEOUT, FIRST_KEYS_INTERVAL, MAX_AGE, MAX_KEY_SET, REFRESH_AFTER, SEARCH_INTERVAL};
 use crate::body::Body;
 use crate::pool::{BoxFuture, is_loopback};
+use crate::single_flight::{Landing, SingleFlight};
 
 /// The signing keys behind a URL. Clones share them, so that they outlive a change of what is accepted.
 ///
@@ -52,15 +50,10 @@ struct Held {
 
 #[derive(Default)]
 struct Flights {
-    running: Option<Flight>,
+    running: SingleFlight<()>,
     last: Option<Instant>,
     /// The last that was started because of an id that is not known.
     last_search: Option<Instant>,
-}
-
-struct Flight {
-    landing: watch::Receiver<()>,
-    task: AbortHandle,
 }
 
 type Failure = std::borrow::Cow<'static, str>;
@@ -78,7 +71,7 @@ impl KeySet {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let uri = trustworthy(url).map_err(|why| BuildError(vec![format!("the URL of the signing keys {why}")]))?;
+        let uri = trustworthy(url).map_err(|why| BuildError(format!("the URL of the signing keys {why}").into()))?;
         let fetch = move || -> BoxFuture<_> { Box::pin(fetch(http.clone(), uri.clone())) };
         let inner = Inner { fetch: Box::new(fetch), held: ArcSwapOption::empty(), flights: Mutex::default() };
         Ok(Self(Arc::new(inner)))
@@ -111,9 +104,9 @@ impl KeySet {
 
     /// The key with this id, after the fetch that may bring it.
     pub(super) async fn seek(&self, id: &str) -> Option<Arc<DecodingKey>> {
-        if let Some(mut landing) = self.0.join(id, Instant::now()) {
+        if let Some(landing) = self.0.join(id, Instant::now()) {
             // It ends with a word or, when its task is gone, without: what counts is what is in hand then.
-            drop(landing.changed().await);
+            let _ = landing.landed().await;
         }
         self.0.held.load().as_ref()?.keys.get(id)
     }
@@ -158,15 +151,15 @@ where
 impl Inner {
     fn refresh(self: &Arc<Self>, now: Instant) {
         let mut flights = self.flights();
-        if flights.flying().is_none() && has_passed(flights.last, SEARCH_INTERVAL, now) {
+        if flights.running.flying().is_none() && has_passed(flights.last, SEARCH_INTERVAL, now) {
             drop(self.start(&mut flights, now));
         }
     }
 
     /// The fetch under way, or a new one, if that may bring a key.
-    fn join(self: &Arc<Self>, id: &str, now: Instant) -> Option<watch::Receiver<()>> {
+    fn join(self: &Arc<Self>, id: &str, now: Instant) -> Option<Landing<()>> {
         let mut flights = self.flights();
-        if let Some(landing) = flights.flying() {
+        if let Some(landing) = flights.running.flying() {
             return Some(landing);
         }
         let is_due = match self.held.load().as_ref() {
@@ -183,30 +176,25 @@ impl Inner {
         if is_due { self.start(&mut flights, now) } else { None }
     }
 
-    fn start(self: &Arc<Self>, flights: &mut Flights, now: Instant) -> Option<watch::Receiver<()>> {
-        let runtime = Handle::try_current().ok()?;
-        let (landed, landing) = watch::channel(());
-        // Weak, and aborted on drop: a fetch must not outlive those who need it.
+    fn start(self: &Arc<Self>, flights: &mut Flights, now: Instant) -> Option<Landing<()>> {
+        // Weak: a fetch must not outlive those who need it.
         let keys = Arc::downgrade(self);
-        let task = runtime.spawn(async move {
-            Self::fetch(&keys).await;
-            landed.send_replace(());
-        });
+        let landing = flights.running.start(async move { Self::fetch(&keys).await })?;
         flights.last = Some(now);
-        flights.running = Some(Flight { landing: landing.clone(), task: task.abort_handle() });
         Some(landing)
     }
 
-    async fn fetch(keys: &Weak<Self>) {
-        let Some(fetching) = keys.upgrade().map(|inner| (inner.fetch)()) else { return };
+    async fn fetch(keys: &Weak<Self>) -> Option<()> {
+        let fetching = (keys.upgrade()?.fetch)();
         let fetched =
             timeout(FETCH_TIMEOUT, fetching).await.unwrap_or(Err("the endpoint did not answer in time".into()));
-        let Some(inner) = keys.upgrade() else { return };
+        let inner = keys.upgrade()?;
         match fetched {
             Ok(keys) => inner.held.store(Some(Arc::new(Held { keys, fetched_at: Instant::now() }))),
             Err(why) => tracing::warn!(%why, "the signing keys of Entra ID could not be fetched"),
         }
-        inner.flights().running = None;
+        inner.flights().running.end();
+        Some(())
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {
@@ -217,22 +205,6 @@ impl Inner {
 impl Held {
     fn age(&self, now: Instant) -> std::time::Duration {
         now.saturating_duration_since(self.fetched_at)
-    }
-}
-
-impl Flights {
-    /// A fetch that ended without a word, because the HTTP client panicked, is none.
-    fn flying(&self) -> Option<watch::Receiver<()>> {
-        self.running.as_ref().filter(|flight| !flight.task.is_finished()).map(|flight| flight.landing.clone())
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let flights = self.flights.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = &flights.running {
-            flight.task.abort();
-        }
     }
 }
 

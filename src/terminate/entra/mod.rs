@@ -79,6 +79,7 @@ use tower::BoxError;
 use super::{Authenticate, Presented};
 use crate::context::Client;
 use crate::pool::BoxFuture;
+use crate::problems::Problems;
 
 /// The largest token that is looked at, in bytes: 16 KiB. One with two hundred groups has about nine.
 pub const MAX_TOKEN: usize = 16 << 10;
@@ -217,37 +218,28 @@ impl EntraBuilder {
     /// A tenant, issuer, audience or caller that is empty, no audience, or a caller that stands for two clients: every problem
     /// at once.
     pub fn build(self) -> Result<Entra, BuildError> {
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         if self.tenant_id.is_empty() || self.issuer.is_empty() {
-            problems.push("tenant and issuer must not be empty".to_owned());
+            problems.add("tenant and issuer must not be empty");
         }
         if self.audiences.is_empty() || self.audiences.iter().any(String::is_empty) {
-            problems.push("at least one audience is needed, and none may be empty".to_owned());
+            problems.add("at least one audience is needed, and none may be empty");
         }
         let callers = Callers::new(self.clients, &mut problems);
-        if !problems.is_empty() {
-            return Err(BuildError(problems));
-        }
+        problems.check().map_err(BuildError)?;
         let rules = Rules::new(&self.tenant_id, &self.issuer, &self.audiences);
         Ok(Entra(Arc::new(Inner { rules, keys: self.keys, callers })))
     }
 }
 
 /// What is wrong with a description: all of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuildError(Vec<String>);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(Problems);
 
 impl BuildError {
     /// One sentence for each problem.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.0.iter()
     }
 }
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
-    }
-}
-
-impl std::error::Error for BuildError {}

@@ -123,6 +123,17 @@ impl Door {
         }
     }
 
+    /// The next of those that have come already, if there is one and a place for it.
+    ///
+    /// Who is in the queue of a listener that is closed gets a reset, and may have sent a request by then.
+    pub(crate) fn waiting(&self) -> Option<Accepted> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let (socket, _) = SockRef::from(&self.listener).accept().ok()?;
+        socket.set_nonblocking(true).ok()?;
+        let stream = TcpStream::from_std(socket.into()).ok()?;
+        Some(Accepted::new(stream, self.place(place), false))
+    }
+
     fn place(&self, permit: OwnedSemaphorePermit) -> Place {
         Place { _permit: permit, _open: self.open.clone(), _seat: None }
     }

@@ -5,6 +5,7 @@
 mod accept;
 mod access_log;
 mod admin;
+mod alive;
 mod answer;
 mod args;
 mod config;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Args { help: true, .. } => return print(USAGE),
         Args { hash_key: true, .. } => return hash_key(),
         Args { config: Some(file), check: true, live, .. } => return check(&file, live),
+        Args { config: Some(file), health: true, .. } => return health(&file),
         Args { config: Some(file), .. } => serve(file),
         Args { config: None, .. } => {
             log::start(&demo::telemetry()).and_then(|()| block_on(demo::run())).map_err(Ended::By)
@@ -89,6 +91,15 @@ fn check(file: &Path, live: bool) -> ExitCode {
             remark(&warnings.to_string());
             if live { check_live(&config) } else { print(&config.served()) }
         }
+    }
+}
+
+/// Whatever is weak in the file was told when the gateway started.
+fn health(file: &Path) -> ExitCode {
+    let config = Config::load(file, &Sources::PROCESS).map_err(|problems| problems.to_string());
+    match config.and_then(|loaded| alive::check(loaded.config.admin)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => refuse(&format!("{why}\n")),
     }
 }
 

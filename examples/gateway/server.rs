@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::UPGRADE;
-use http::{Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use tokio::net::TcpListener;
@@ -111,6 +111,9 @@ pub(crate) async fn serve(
             _ = signals.terminate.recv() => if front.is_told_to_close(&mut closing) { break },
             () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => break,
         }
+    }
+    while let Some(waiting) = door.waiting() {
+        front.accept(waiting, stopping.clone());
     }
     drop((door, stopping));
     let current = front.current.load_full();
@@ -289,10 +292,11 @@ impl Front {
     ) -> Result<Response<Watched>, Infallible> {
         let current = self.current.load_full();
         let is_shared = request.version() == Version::HTTP_2;
+        let is_stopping = self.steering.is_stopping();
         let observation = Observation::new();
         request.extensions_mut().insert(observation.clone());
         let shown = request.headers().contains_key(UPGRADE).then(|| Shown::of(request.uri(), request.headers()));
-        let answer = if request.uri().path() == PROBE {
+        let mut answer = if request.uri().path() == PROBE {
             current.probe(request).await?
         } else {
             current.gateway.clone().call(request).await?
@@ -301,6 +305,10 @@ impl Front {
             && let (Some(shown), Some(client)) = (shown, observation.client())
         {
             self.websockets.add(&vigil, client.id(), shown);
+        }
+        if is_stopping && !is_shared && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Whoever asks again does so over a new connection, which may lead elsewhere, and finds none that is closed under a request.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(answer.map(|body| Watched::new(body, running, &vigil, is_shared)))
     }

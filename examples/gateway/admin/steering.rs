@@ -50,12 +50,16 @@ impl Steering {
         current.health.start_draining();
     }
 
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.is_stopping.load(SeqCst)
+    }
+
     /// Makes this process unready, or ready again unless it is about to end.
     pub(super) fn drain(&self, is_drained: bool) {
         let current = self.current();
         if is_drained {
             current.health.start_draining();
-        } else if !self.0.is_stopping.load(SeqCst) {
+        } else if !self.is_stopping() {
             current.health.end_draining();
         }
     }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::Request;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::Fault;
 
-use crate::http_support::{Answer, CHAT, HELLO, get, raw, send};
+use crate::http_support::{self, Answer, CHAT, HELLO, get, raw, send, soon};
 use crate::process::{self, Gateway, LISTEN, file, is, run};
 use crate::reload::write;
 use crate::{KEY, gateway_before, serve};
@@ -311,4 +314,94 @@ async fn an_end_that_has_begun_is_not_taken_back() {
     gateway.status_becomes("that it is not ready", |status| status["ready"] == false).await;
     assert_eq!(post(&format!("{admin}/undrain"), "").await.json()["ready"], false);
     assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
+}
+
+/// The one element of a kind that is written into the page.
+fn inner<'a>(page: &'a str, start: &str, end: &str) -> &'a str {
+    let mut parts = page.split(start);
+    let inner = parts.nth(1).unwrap().split(end).next().unwrap();
+    assert_eq!(parts.next(), None, "{start} is there once");
+    inner
+}
+
+#[tokio::test]
+async fn the_page_allows_its_own_script_and_style_and_nothing_else() {
+    let (_east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "").await;
+    let admin = gateway.admin().await;
+    let answer = get(format!("{admin}/")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let (page, policy) = (answer.text(), answer.header("content-security-policy").unwrap().to_owned());
+    for (directive, start, end) in
+        [("script-src", "<script type=\"module\">", "</script>"), ("style-src", "<style>", "</style>")]
+    {
+        let digest = STANDARD.encode(Sha256::digest(inner(&page, start, end)));
+        assert!(policy.contains(&format!("{directive} 'sha256-{digest}';")), "{directive}: {policy}");
+    }
+    for directive in
+        ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"]
+    {
+        assert!(policy.contains(directive), "{directive}");
+    }
+    assert!(!policy.contains("unsafe"));
+    let page = page.to_ascii_lowercase();
+    for never in [
+        " style=\"",
+        " onclick",
+        " onload",
+        " onerror",
+        "innerhtml",
+        "insertadjacenthtml",
+        "document.write",
+        "eval(",
+        " src=\"http",
+    ] {
+        assert!(!page.contains(never), "{never}");
+    }
+    assert_eq!(page.matches("<script").count(), 1);
+    let posted = post(&format!("{admin}/"), "").await;
+    assert_eq!((posted.status.as_u16(), posted.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test]
+async fn the_page_comes_without_the_token_and_says_nothing_by_itself() {
+    let (_east, server) = serve("east").await;
+    let config = ["admin_token = \"token-of-the-operator\"\n", LISTEN, &process::backends(&[("east", &server.url())])];
+    let mut gateway = Gateway::start(&[&config.concat(), &*process::client(KEY)].concat()).await;
+    let admin = gateway.admin().await;
+    let page = get(format!("{admin}/")).await;
+    assert_eq!((page.status.as_u16(), page.header("www-authenticate")), (401, Some("Bearer")));
+    assert!(page.text().starts_with("<!doctype html>") && !page.text().contains("east"));
+    for path in ["/status", "/history", "/explain?alias=gpt-4o", "/metrics", "/usage", "/drain"] {
+        assert_eq!(get(format!("{admin}{path}")).await.status, 401, "{path}");
+    }
+    assert_eq!(post(&format!("{admin}/drain"), "").await.status, 401);
+    assert_eq!(get(format!("{admin}/readyz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_last_minutes_and_events_are_told() {
+    let (_east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "").await;
+    let admin = gateway.admin().await;
+    for key in [KEY, KEY, "another-key-of-nobody"] {
+        http_support::chat(&gateway.url, key).await;
+    }
+    get(format!("{}/status-0123456789abcdef", gateway.url)).await;
+    post(&format!("{admin}/backends/east/drain"), "").await;
+    post(&format!("{admin}/backends/north/drain"), "").await;
+    let page = format!("{admin}/history");
+    let sums = |history: &Value, kind: &str| {
+        history[kind].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum::<u64>()
+    };
+    let told = async || get(&page).await.json();
+    soon("what came of the requests", async { while sums(&told().await, "rejected") == 0 {} }).await;
+    let history = told().await;
+    let all = ["served", "refused", "rejected", "failed"].map(|kind| sums(&history, kind));
+    assert_eq!(all, [2, 0, 1, 0], "a probe is no request: {history}");
+    assert_eq!(history["served"].as_array().unwrap().len(), 120);
+    assert_eq!(history["circuits"][0]["backend"], "east");
+    let events = history["events"].as_array().unwrap();
+    assert_eq!((events.len(), &events[0]["about"]), (1, &json!("east")), "what was not followed has not happened");
+    assert_eq!(post(&page, "").await.status, 405);
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::Fault;
 
-use crate::http_support::{self, Answer, authority, chat, chat_request, client, get, send, soon};
+use crate::http_support::{self, Answer, authority, chat, chat_request, client, connect, get, send, soon};
 use crate::process::{self, Gateway, LISTEN, is, shell};
 use crate::{KEY, gateway_before, serve};
 
@@ -85,9 +86,53 @@ async fn front_ends_have_shutdown_delay_to_notice() {
     gateway.stderr.line(&["shutdown_delay"]).await;
     assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
     drop(TcpStream::connect(authority(&gateway.url)).await.unwrap());
-    assert_eq!(chat(&gateway.url, KEY).await.status, 200, "requests are served to the end");
+    let answer = chat(&gateway.url, KEY).await;
+    assert_eq!(answer.status, 200, "requests are served to the end");
+    assert_eq!(answer.header("connection"), Some("close"), "and the next one goes elsewhere");
     gateway.signal("TERM").await;
     assert_eq!(gateway.ended().await.code(), Some(0), "a second signal does not wait");
+}
+
+/// The types of the frames of HTTP/2 that come until the other side closes the connection.
+async fn frames(connection: &mut TcpStream, mut each: impl FnMut(u8)) {
+    let mut head = [0; 9];
+    while connection.read_exact(&mut head).await.is_ok() {
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        connection.read_exact(&mut payload).await.unwrap();
+        each(head[3]);
+        if (head[3], head[4]) == (PING, 0) {
+            let answer = [&[0, 0, 8, PING, ACK, 0, 0, 0, 0], &*payload].concat();
+            connection.write_all(&answer).await.unwrap();
+        }
+    }
+}
+
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+
+#[tokio::test]
+async fn who_is_connected_and_asks_nothing_is_told() {
+    let (_east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "").await;
+    let (mut idle, mut shared) = (connect(&gateway.url).await, connect(&gateway.url).await);
+    let head = format!("GET /openai/v1/models HTTP/1.1\r\nhost: x\r\napi-key: {KEY}\r\n\r\n");
+    idle.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    soon("an answer", idle.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    shared.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut settings = [0; 3];
+    soon("settings", shared.read_exact(&mut settings)).await.unwrap();
+    let mut rest = vec![0; 6 + usize::from(settings[2])];
+    soon("the rest of them", shared.read_exact(&mut rest)).await.unwrap();
+
+    gateway.signal("TERM").await;
+    let mut seen = Vec::new();
+    soon("the end of the shared connection", frames(&mut shared, |kind| seen.push(kind))).await;
+    assert!(seen.contains(&GOAWAY), "{seen:?}");
+    soon("the end of the idle connection", idle.read_to_end(&mut Vec::new())).await.unwrap();
+    assert_eq!(gateway.ended().await.code(), Some(0), "long before shutdown_grace");
 }
 
 #[tokio::test]

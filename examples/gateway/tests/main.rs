@@ -15,6 +15,7 @@ mod admin;
 mod admission;
 mod connections;
 mod cors;
+mod deploy;
 mod early;
 mod egress;
 mod hygiene;

@@ -77,7 +77,7 @@ async fn run<I, S, B>(
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = vigil.is_over() => None,
-        _ = stopping.changed() => None,
+        () = is_told_to_close(&mut stopping, vigil) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -92,6 +92,12 @@ async fn run<I, S, B>(
     if let Err(error) = ended {
         tracing::debug!(error = %kind(error.as_ref()), "connection");
     }
+}
+
+async fn is_told_to_close(stopping: &mut watch::Receiver<()>, vigil: &Vigil) {
+    // Who told it may be gone, which means the same.
+    let _ = stopping.changed().await;
+    vigil.is_quiet().await;
 }
 
 /// Connection errors can quote what a client sent, which may be a key: only their kind is logged.

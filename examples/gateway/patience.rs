@@ -41,6 +41,10 @@ pub(crate) struct Vigil {
 
 struct State {
     requests: usize,
+    /// `None` while a request runs.
+    idle_since: Option<Instant>,
+    /// It carries requests side by side.
+    is_shared: bool,
     /// When it must have sent a head; `None` while a request runs.
     deadline: Option<Instant>,
     is_head_begun: bool,
@@ -50,8 +54,15 @@ struct State {
 impl Vigil {
     /// The clock of the first head runs.
     pub(crate) fn new(patience: Patience) -> Arc<Self> {
-        let deadline = Some(Instant::now() + patience.head);
-        let state = State { requests: 0, deadline, is_head_begun: true, answers: Vec::new() };
+        let now = Instant::now();
+        let state = State {
+            requests: 0,
+            idle_since: Some(now),
+            is_shared: false,
+            deadline: Some(now + patience.head),
+            is_head_begun: true,
+            answers: Vec::new(),
+        };
         Arc::new(Self {
             patience,
             state: Mutex::new(state),
@@ -66,6 +77,7 @@ impl Vigil {
         let mut state = self.lock();
         state.requests += 1;
         state.deadline = None;
+        state.idle_since = None;
         Running { vigil: Arc::clone(self), _seat: seat }
     }
 
@@ -94,6 +106,27 @@ impl Vigil {
             // Clocks that start meanwhile run for longer.
             let next = Instant::now() + shortest;
             sleep_until([stalled, deadline].into_iter().flatten().fold(next, Instant::min)).await;
+        }
+    }
+
+    /// The connection is one of HTTP/2, whose client can be told that nothing more is taken.
+    pub(crate) fn share(&self) {
+        self.lock().is_shared = true;
+    }
+
+    /// Waits until nothing was asked for a little while: a client of HTTP/1.1 that has just connected, or got an answer, may have sent
+    /// its next request, which is lost when it meets a connection that is closed.
+    pub(crate) async fn is_quiet(&self) {
+        loop {
+            let (idle_since, is_shared) = {
+                let state = self.lock();
+                (state.idle_since, state.is_shared)
+            };
+            let quiet = idle_since.map(|since| since + CLOSING);
+            if is_shared || quiet.is_some_and(|at| at <= Instant::now()) {
+                return;
+            }
+            sleep_until(quiet.unwrap_or_else(|| Instant::now() + CLOSING)).await;
         }
     }
 
@@ -152,6 +185,7 @@ impl Drop for Running {
         state.requests -= 1;
         if state.requests == 0 {
             state.is_head_begun = false;
+            state.idle_since = Some(Instant::now());
             state.deadline = Some(Instant::now() + KEEP_ALIVE.max(self.vigil.patience.head));
         }
     }

@@ -292,6 +292,9 @@ impl Front {
     ) -> Result<Response<Watched>, Infallible> {
         let current = self.current.load_full();
         let is_shared = request.version() == Version::HTTP_2;
+        if is_shared {
+            vigil.share();
+        }
         let is_stopping = self.steering.is_stopping();
         let observation = Observation::new();
         request.extensions_mut().insert(observation.clone());

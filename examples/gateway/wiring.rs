@@ -363,19 +363,24 @@ fn backend(described: &backends::Backend, identities: &mut Identities) -> Result
     if let Some(geography) = &described.geography {
         backend = backend.geography(geography);
     }
-    Ok(described.deployments.iter().fold(backend, |backend, described| backend.add_deployment(deployment(described))))
+    let weight = described.weight;
+    Ok(described
+        .deployments
+        .iter()
+        .fold(backend, |backend, described| backend.add_deployment(deployment(described, weight))))
 }
 
 fn release(described: &releases::Release) -> Release {
     Release::new(&described.alias, &described.model, &described.version).share(described.share)
 }
 
-fn deployment(described: &backends::Deployment) -> Deployment {
-    let mut deployment = Deployment::new(&described.name)
-        .alias(&described.alias)
-        .model(&described.model)
-        .priority(described.priority)
-        .weight(described.weight);
+fn deployment(described: &backends::Deployment, of_backend: u32) -> Deployment {
+    let mut deployment =
+        Deployment::new(&described.name).alias(&described.alias).model(&described.model).priority(described.priority);
+    // What is as its backend has it follows when that is weighed anew.
+    if described.weight != of_backend {
+        deployment = deployment.weight(described.weight);
+    }
     if let Some(version) = &described.version {
         deployment = deployment.version(version);
     }

@@ -71,7 +71,7 @@ class Gateway:
     def __init__(self, config, head=""):
         self.directory = tempfile.TemporaryDirectory(prefix="page-")
         file = pathlib.Path(self.directory.name) / "gateway.toml"
-        file.write_text(f'listen = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n{head}{config}[telemetry]\nlog = "warn"\n')
+        file.write_text(f'listen = "127.0.0.1:0"\nadmin = "127.0.0.1:0"\n{head}{config}[session]\ncookie = ""\n[telemetry]\nlog = "warn"\n')
         self.process = subprocess.Popen([GATEWAY, "--config", file], stdout=subprocess.PIPE, text=True)
         self.url = self.process.stdout.readline().strip().removeprefix("listening on ")
         self.admin = self.process.stdout.readline().strip().removeprefix("admin on ")

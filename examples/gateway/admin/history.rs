@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 use tower_azure_openai::context::{Ending, Record, Recorder};
-use tower_azure_openai::pool::PoolStatus;
+use tower_azure_openai::pool::{BackendStatus, DeploymentStatus, PoolStatus};
 
 use super::Steering;
 
@@ -49,10 +49,17 @@ struct Past {
     steps: VecDeque<Counts>,
     /// By backend and deployment, the oldest first.
     circuits: BTreeMap<(String, String), VecDeque<State>>,
-    /// Circuits in the step that is not over yet, at their worst.
-    now: BTreeMap<(String, String), State>,
+    /// Circuits in the step that is not over yet.
+    now: BTreeMap<(String, String), Seen>,
     /// The latest first.
     events: VecDeque<Event>,
+}
+
+/// A circuit in the step that is not over yet.
+#[derive(Clone, Copy)]
+struct Seen {
+    worst: State,
+    last: State,
 }
 
 /// How a circuit stood, the worst last.
@@ -126,7 +133,7 @@ impl History {
             std::iter::repeat_n(0, missing).chain(known).collect::<Vec<u64>>()
         };
         let circuits = past.now.iter().map(|(of, now)| {
-            let states = past.circuits.get(of).into_iter().flatten().chain([now]).map(|state| state.letter());
+            let states = past.circuits.get(of).into_iter().flatten().chain([&now.worst]).map(|state| state.letter());
             json!({ "backend": of.0, "deployment": of.1, "states": states.collect::<String>() })
         });
         let events =
@@ -143,17 +150,21 @@ impl History {
     }
 
     fn look(&self, status: &PoolStatus) {
+        let (mut seen, mut changes) = (BTreeMap::new(), Vec::new());
         let mut past = self.past();
-        let mut seen = BTreeMap::new();
         for backend in &status.backends {
             for deployment in &backend.deployments {
                 let of = (backend.name.clone(), deployment.name.clone());
                 let state = State::of(deployment.circuit);
-                let worst = past.now.get(&of).map_or(state, |before| state.max(*before));
-                seen.insert(of, worst);
+                let before = past.now.get(&of).copied().unwrap_or(Seen { worst: state, last: State::Closed });
+                let change = change(before.last, state, backend, deployment);
+                changes.extend(change.map(|text| (format!("{}/{}", backend.name, deployment.name), text)));
+                seen.insert(of, Seen { worst: before.worst.max(state), last: state });
             }
         }
         past.now = seen;
+        drop(past);
+        changes.into_iter().for_each(|(about, text)| self.note(about, text));
     }
 
     fn step(&self) {
@@ -164,9 +175,9 @@ impl History {
         past.steps.drain(..surplus);
         let Past { circuits, now, .. } = &mut *past;
         circuits.retain(|of, _| now.contains_key(of));
-        for (of, state) in now {
+        for (of, seen) in now {
             let states = circuits.entry(of.clone()).or_default();
-            states.push_back(std::mem::replace(state, State::Unknown));
+            states.push_back(std::mem::replace(&mut seen.worst, State::Unknown));
             let surplus = states.len().saturating_sub(STEPS - 1);
             states.drain(..surplus);
         }
@@ -174,6 +185,20 @@ impl History {
 
     fn past(&self) -> MutexGuard<'_, Past> {
         self.0.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What happened to a circuit, with the cause as far as the status tells it.
+fn change(was: State, is: State, backend: &BackendStatus, deployment: &DeploymentStatus) -> Option<String> {
+    match (was, is) {
+        (State::Open | State::HalfOpen, State::Closed) => Some("has closed its circuit again".to_owned()),
+        (State::Closed | State::HalfOpen, State::Open) => {
+            let obstacles = deployment.obstacles.iter().map(String::as_str);
+            let causes: Vec<_> =
+                obstacles.filter(|cause| *cause != "drained").chain(backend.last_error.as_deref()).collect();
+            Some(format!("has opened its circuit: {}", causes.join("; ")))
+        }
+        _ => None,
     }
 }
 
@@ -240,11 +265,15 @@ mod tests {
     async fn the_worst_of_a_step_stands_for_it() {
         let (history, pool) = (History::default(), pool());
         let mut status = pool.status();
+        status.backends[0].deployments[0].obstacles = vec!["asked to wait, 300 ms left".to_owned()];
         for (circuit, told) in [("closed", "c"), ("open", "o"), ("half-open", "o"), ("closed", "o")] {
             status.backends[0].deployments[0].circuit = circuit;
             history.look(&status);
             assert_eq!(history.tell()["circuits"][0]["states"], told);
         }
+        let events = history.tell()["events"].clone();
+        let texts: Vec<_> = events.as_array().unwrap().iter().map(|event| event["text"].as_str().unwrap()).collect();
+        assert_eq!(texts, ["has closed its circuit again", "has opened its circuit: asked to wait, 300 ms left"]);
         history.step();
         history.look(&status);
         assert_eq!(history.tell()["circuits"][0]["states"], "oc");

@@ -151,6 +151,7 @@ async fn orders_are_followed_as_often_as_they_are_given_and_answer_the_status() 
         ("/backends/east/undrain", "", "/backends/0/drained", json!(false)),
         ("/backends/west%2F2/drain", "", "/backends/1/drained", json!(true)),
         ("/backends/east/weight", r#"{"weight": 7}"#, "/backends/0/override", json!(7)),
+        ("/backends/east/weight", r#"{"weight": 8}"#, "/backends/0/deployments/0/weight", json!(8)),
         ("/backends/east/weight", r#"{"weight": 0}"#, "/backends/0/drained", json!(true)),
         ("/backends/east/weight", r#"{"weight": null}"#, "/backends/0/override", json!(null)),
         ("/circuits/east/gpt-4o/close", "", "/backends/0/deployments/0/circuit", json!("closed")),

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use http::Request;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
 use tower_azure_openai::body::Body;
-use tower_azure_openai::testkit::Fault;
 
-use crate::http_support::{CHAT, HELLO, get, send};
+use crate::http_support::{self, CHAT, HELLO, get, send};
 use crate::process::{self, Gateway, LISTEN, file, run, run_with};
 use crate::{KEY, serve};
 
@@ -31,11 +31,17 @@ fn metrics(text: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn dashboard_and_alerts_ask_for_metrics_that_exist() {
-    let (east, server) = serve("east").await;
+    let backend = http_support::serve(|_| {
+        let usage =
+            r#"{"usage":{"prompt_tokens":12,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":8}}}"#;
+        let mut answer = Response::new(Body::from(usage));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        async { answer }
+    })
+    .await;
     let limited = "tokens_per_minute = 1000000\nrequests_per_minute = 1\n";
-    let config = [LISTEN, &process::backends(&[("east", &server.url())]), &process::client(KEY), limited].concat();
+    let config = [LISTEN, &process::backends(&[("east", &backend)]), &process::client(KEY), limited].concat();
     let mut gateway = Gateway::start(&config).await;
-    east.faults().push(Fault::status(500));
     for _ in 0..3 {
         let chat = Request::post(format!("{}{CHAT}", gateway.url)).header("api-key", KEY);
         send(chat.header("content-type", "application/json").body(Body::from(HELLO)).unwrap()).await;

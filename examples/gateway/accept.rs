@@ -130,8 +130,8 @@ impl Door {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let (socket, _) = SockRef::from(&self.listener).accept().ok()?;
         socket.set_nonblocking(true).ok()?;
-        let stream = TcpStream::from_std(socket.into()).ok()?;
-        Some(Accepted::new(stream, self.place(place), false))
+        let stream = TcpStream::from_std(socket.into()).and_then(free).ok()?;
+        Some(Accepted { stream, place: self.place(place), is_last: false })
     }
 
     fn place(&self, permit: OwnedSemaphorePermit) -> Place {

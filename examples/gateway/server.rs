@@ -113,7 +113,7 @@ pub(crate) async fn serve(
         }
     }
     while let Some(waiting) = door.waiting() {
-        front.accept(waiting, stopping.clone());
+        front.accept(waiting, &dealer, stopping.clone());
     }
     drop((door, stopping));
     let current = front.current.load_full();

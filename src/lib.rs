@@ -126,6 +126,7 @@
 //! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
 //! | `decompression` | request bodies in gzip, deflate and zstd, the last with C code; without it they are refused |
 //! | `metrics` | `metrics`: a recorder for Prometheus |
+//! | `redis` | `shared`: limits, remembered ids, open circuits and usage in Redis, for several replicas |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | what a gateway in production wants: all but `testkit` |
 
@@ -180,6 +181,8 @@ pub mod respond;
 pub mod select;
 #[doc(alias("sticky session", "affinity", "stateful"))]
 pub mod session;
+#[cfg(feature = "redis")]
+pub mod shared;
 #[doc(alias("load shedding", "overload", "backpressure"))]
 pub mod shed;
 mod single_flight;

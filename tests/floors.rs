@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 9] = [
     &["context"],
     &["answer", "attempt", "client", "directory"],
     LAYERS,
-    &["gateway", "health"],
+    &["gateway", "health", "shared"],
     &["testkit"],
 ];
 

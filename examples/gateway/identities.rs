@@ -8,8 +8,10 @@ use tower_azure_openai::client::Proxy;
 use tower_azure_openai::pool::BearerTokens;
 use tower_azure_openai::reissue::TokenKeeper;
 use tower_azure_openai::reissue::azure::{Identity, Transport};
+use tower_azure_openai::shared::Login;
 
 use crate::config::backends::TokenSource;
+use crate::config::redis::{self, Redis};
 
 /// The keepers that backends use, so that a reload goes on with the tokens that there are, and one client for all of them.
 ///
@@ -42,6 +44,17 @@ impl Identities {
         // There is none yet, but asking begins the fetch.
         drop(keeper.current());
         Ok(keeper)
+    }
+
+    /// Who the gateway is to Redis.
+    pub(crate) fn login(&mut self, redis: &Redis) -> Result<Login, BoxError> {
+        Ok(match &redis.credential {
+            redis::Credential::Nobody => Login::Nobody,
+            redis::Credential::Password { user, password } => {
+                Login::Password { user: user.clone(), password: password.expose().to_owned() }
+            }
+            redis::Credential::Token { source, scope } => Login::Tokens(self.keeper(source, scope)?),
+        })
     }
 
     fn transport(&mut self) -> Result<Arc<Transport>, BoxError> {

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use tower::BoxError;
 use tower_azure_openai::client::{HttpClient, Proxy};
-use tower_azure_openai::context::{Client, EphemeralKeys};
+use tower_azure_openai::context::{Client, EphemeralKeys, Spent};
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
 use tower_azure_openai::inspect::InspectLayer;
-use tower_azure_openai::limit::{ClientLimitLayer, MemoryLimits};
+use tower_azure_openai::limit::{Balance, ClientLimitLayer, MemoryLimits, Unavailable};
 use tower_azure_openai::meter::{Ledger, MeterUsageLayer};
-use tower_azure_openai::session::{MemoryStore, SessionCookie};
+use tower_azure_openai::metrics::MetricsRecorder;
+use tower_azure_openai::session::{MemoryStore, SessionCookie, SessionStore};
+use tower_azure_openai::shared::{OnFailure, Shared, SharedLimits};
 use tower_azure_openai::shed::ShedLayer;
 use tower_azure_openai::terminate::entra::KeySet;
 use tower_azure_openai::upgrade::UpgradeLayer;
@@ -21,6 +23,8 @@ use tower_azure_openai::upgrade::UpgradeLayer;
 use crate::config::Config;
 use crate::config::aliases;
 use crate::config::behaviour::Timeouts;
+use crate::config::redis::Redis;
+use crate::identities::Identities;
 use crate::wiring;
 
 pub(crate) struct Kept {
@@ -34,12 +38,14 @@ pub(crate) struct Kept {
     /// By its budget.
     failover: Made<f64, FailoverLayer>,
     upgrade: UpgradeLayer,
-    accounts: MemoryLimits,
+    /// What replicas know together, if they do.
+    shared: Option<Shared>,
+    accounts: Accounts,
     limits: ClientLimitLayer,
     ledger: Ledger,
     meter: MeterUsageLayer,
     /// By how many ids it remembers.
-    sessions: Made<u32, Arc<MemoryStore>>,
+    sessions: Made<u32, Arc<dyn SessionStore>>,
     /// By the clients that hold them: what one may do stands in its keys.
     ephemeral: Made<Vec<Client>, EphemeralKeys>,
     /// Signed with a key of this process.
@@ -48,19 +54,33 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// What a configuration needs: taken over from before, or made.
-    pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, BoxError> {
+    pub(crate) fn new(
+        config: &Config,
+        before: Option<&Self>,
+        identities: &mut Identities,
+        metrics: &MetricsRecorder,
+    ) -> Result<Self, BoxError> {
+        let shared = match before {
+            Some(before) => before.shared.clone(),
+            None => config.redis.as_ref().map(|redis| shared(redis, identities)).transpose()?,
+        };
         let client =
             Made::or_before(before.map(|before| &before.client), Connections::of(config), |_| wiring::client(config))?;
         let fetched = |url: &String| Ok(KeySet::new(url, client.it.clone())?);
         let keys = config.entra.as_ref().map(|entra| {
             Made::or_before(before.and_then(|before| before.keys.as_ref()), entra.jwks_url.clone(), fetched)
         });
-        let accounts = before.map_or_else(MemoryLimits::new, |before| before.accounts.clone());
+        let on_failure = config.redis.as_ref().map(|redis| redis.on_failure).unwrap_or_default();
+        let accounts =
+            before.map_or_else(|| Accounts::new(shared.as_ref(), on_failure), |before| before.accounts.clone());
         let ledger = before.map_or_else(Ledger::new, |before| before.ledger.clone());
+        if let (Some(shared), None) = (&shared, before) {
+            shared.share_usage(&ledger);
+        }
         Ok(Self {
-            limits: before.map_or_else(|| ClientLimitLayer::new(accounts.clone()), |before| before.limits.clone()),
+            limits: before.map_or_else(|| accounts.layer(on_failure), |before| before.limits.clone()),
             accounts,
-            meter: before.map_or_else(|| meter(&ledger), |before| before.meter.clone()),
+            meter: before.map_or_else(|| meter(&ledger, metrics, shared.as_ref()), |before| before.meter.clone()),
             ledger,
             keys: keys.transpose()?,
             inspect: Made::or_before(before.map(|before| &before.inspect), config.failover.replay_memory, |bytes| {
@@ -74,11 +94,16 @@ impl Kept {
                 .map_or_else(UpgradeLayer::new, |before| before.upgrade.clone())
                 .first_frame_time(config.timeouts.head),
             sessions: Made::or_before(before.map(|before| &before.sessions), config.session.remember, |ids| {
-                Ok(Arc::new(MemoryStore::new(*ids as usize)))
+                let own = MemoryStore::new(*ids as usize);
+                Ok(match &shared {
+                    Some(shared) => Arc::new(shared.ids(own)) as Arc<dyn SessionStore>,
+                    None => Arc::new(own),
+                })
             })?,
             ephemeral: Made::or_before(before.map(|before| &before.ephemeral), wiring::clients(config), |_| {
                 Ok(EphemeralKeys::default())
             })?,
+            shared,
             cookie: before.map_or_else(|| own_cookie(config), |before| Ok(before.cookie.clone()))?,
             client,
         })
@@ -114,7 +139,7 @@ impl Kept {
     }
 
     /// What clients have left.
-    pub(crate) fn accounts(&self) -> MemoryLimits {
+    pub(crate) fn accounts(&self) -> Accounts {
         self.accounts.clone()
     }
 
@@ -131,7 +156,12 @@ impl Kept {
         self.meter.clone()
     }
 
-    pub(crate) fn sessions(&self) -> Arc<MemoryStore> {
+    /// What replicas know together, if they do.
+    pub(crate) fn shared(&self) -> Option<Shared> {
+        self.shared.clone()
+    }
+
+    pub(crate) fn sessions(&self) -> Arc<dyn SessionStore> {
         self.sessions.it.clone()
     }
 
@@ -145,9 +175,53 @@ impl Kept {
     }
 }
 
-fn meter(ledger: &Ledger) -> MeterUsageLayer {
-    let ledger = ledger.clone();
-    MeterUsageLayer::new().on_usage(move |metered| ledger.enter(metered))
+fn shared(redis: &Redis, identities: &mut Identities) -> Result<Shared, BoxError> {
+    Ok(Shared::new(redis.address.clone(), identities.login(redis)?).map_err(|error| format!("redis.url: {error}"))?)
+}
+
+/// The accounts of clients.
+#[derive(Clone)]
+pub(crate) enum Accounts {
+    Own(MemoryLimits),
+    Shared(SharedLimits),
+}
+
+impl Accounts {
+    fn new(shared: Option<&Shared>, on_failure: OnFailure) -> Self {
+        shared.map_or_else(|| Self::Own(MemoryLimits::new()), |shared| Self::Shared(shared.limits(on_failure)))
+    }
+
+    fn layer(&self, on_failure: OnFailure) -> ClientLimitLayer {
+        let refuses = on_failure == OnFailure::Refuse;
+        let unavailable = if refuses { Unavailable::Refuse } else { Unavailable::Admit };
+        match self.clone() {
+            Self::Own(accounts) => ClientLimitLayer::new(accounts),
+            Self::Shared(accounts) => ClientLimitLayer::new(accounts).when_unavailable(unavailable),
+        }
+    }
+
+    /// What a client has left of its limits.
+    pub(crate) fn left(&self, client: &Client) -> Balance {
+        match self {
+            Self::Own(accounts) => accounts.left(client),
+            Self::Shared(accounts) => accounts.left(client),
+        }
+    }
+}
+
+fn meter(ledger: &Ledger, metrics: &MetricsRecorder, shared: Option<&Shared>) -> MeterUsageLayer {
+    let (ledger, metrics) = (ledger.clone(), metrics.clone());
+    let meter = MeterUsageLayer::new();
+    let meter = match shared {
+        Some(shared) => meter.count_once(shared.count_once()),
+        None => meter,
+    };
+    meter.on_usage(move |metered| {
+        ledger.enter(metered);
+        if !metered.is_on_record {
+            metrics.count_spent(&Spent::new(metered.usage, metered.source), metered.client, metered.target);
+        }
+    })
 }
 
 /// A key that is generated once, for configurations without one.

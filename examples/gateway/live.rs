@@ -24,9 +24,11 @@ use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Pool, Target};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::select::SelectBackendLayer;
+use tower_azure_openai::shared::Shared;
 
 use crate::config::Config;
 use crate::config::backends::{Backend, Credential};
+use crate::config::redis::Redis;
 use crate::identities::Identities;
 use crate::wiring;
 
@@ -52,7 +54,21 @@ pub(crate) async fn check(config: &Config) -> Result<Report, BoxError> {
         .service(client.clone());
     let asker = Asker { pool, client, stack: BoxCloneSyncService::new(stack) };
     let rows = join_all(config.backends.iter().map(|backend| asker.backend(backend))).await;
-    Ok(Report(rows.into_iter().flatten().collect()))
+    let mut rows: Vec<_> = rows.into_iter().flatten().collect();
+    if let Some(redis) = &config.redis {
+        rows.push(Row { backend: "redis".to_owned(), check: "connection".to_owned(), found: shared(redis).await? });
+    }
+    Ok(Report(rows))
+}
+
+/// Whether Redis lets us in, and takes what it is told.
+async fn shared(redis: &Redis) -> Result<Found, BoxError> {
+    let shared = Shared::new(redis.address.clone(), Identities::default().login(redis)?)?;
+    Ok(match timeout(PATIENCE, shared.check()).await {
+        Ok(Ok(())) => Found::fine("it takes what it is told"),
+        Ok(Err(why)) => Found::Wrong(why),
+        Err(_) => Found::wrong(LATE),
+    })
 }
 
 struct Asker {

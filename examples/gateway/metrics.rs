@@ -47,6 +47,10 @@ pub(crate) fn tell(metrics: &MetricsRecorder, config: &Config, kept: &Kept) {
         });
         refused.collect()
     });
+    let shared = kept.shared();
+    metrics.add_gauge("gateway_shared_state_up", "Whether what replicas share is within reach", move || {
+        shared.iter().map(|shared| (vec![], f64::from(u8::from(shared.is_up())))).collect()
+    });
     metrics.add_counter("gateway_log_dropped", "Lines of the log that nobody took", || {
         vec![(vec![], output::dropped() as f64)]
     });

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_azure_openai::body::Body;
@@ -35,6 +35,9 @@ use crate::usage;
 use crate::websockets::{Shown, WebSockets};
 use crate::wiring::Wired;
 use crate::{log, metrics, output};
+
+/// How long a start waits for what is shared.
+const SHARED_TIME: Duration = Duration::from_secs(1);
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
 pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<(), BoxError> {
@@ -60,6 +63,10 @@ pub(crate) async fn serve(
 ) -> Result<(), BoxError> {
     let mut signals = Signals::new()?;
     let mut wired = Wired::new(&config, None)?;
+    if let Some(shared) = wired.kept.shared() {
+        // The first requests are to find it; without it they are served too.
+        let _ = timeout(SHARED_TIME, shared.ready()).await;
+    }
     let health = usage::tell(Health::new(wired.pool.clone()), &config, &wired.kept);
     let (steering, mut wanted) = Steering::new(wired.pool.clone(), health.clone());
     let front = Front {
@@ -179,6 +186,7 @@ fn fixed_at_start(before: &Config, now: &Config) -> impl Iterator<Item = &'stati
         ("limits.connections", before.limits.connections == now.limits.connections),
         ("telemetry.log", log.log == new_log.log),
         ("telemetry.log_format", log.log_format == new_log.log_format),
+        ("redis", before.redis == now.redis),
     ];
     fixed.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key)
 }

@@ -1,5 +1,7 @@
 //! What clients used and what they have left: `/usage`, and `clients` in `/status`.
 
+use std::collections::BTreeMap;
+
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -8,7 +10,8 @@ use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::health::Health;
 use tower_azure_openai::limit::Limit;
-use tower_azure_openai::meter::{By, Date, Ledger};
+use tower_azure_openai::meter::{By, Date, Ledger, SilentStreams};
+use tower_azure_openai::shared::Shared;
 
 use crate::config::Config;
 use crate::kept::Kept;
@@ -86,6 +89,7 @@ fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Body> 
 /// Adds to the status what there is to say of each client.
 pub(crate) fn tell(health: Health, config: &Config, kept: &Kept) -> Health {
     let (clients, accounts, limits, ledger) = (wiring::clients(config), kept.accounts(), kept.limits(), kept.ledger());
+    let (shared, counted, streams) = (kept.shared(), kept.ledger(), config.usage.streams);
     let of = move |client: &Client| {
         let (used, left) = (ledger.used_today(client.id()), accounts.left(client));
         let refused = limits.refused(client.id());
@@ -102,7 +106,36 @@ pub(crate) fn tell(health: Health, config: &Config, kept: &Kept) -> Health {
             "refused": refused.iter().map(|(_, count)| count).sum::<u64>(),
         })
     };
-    health
-        .add_to_status("clients", move || clients.iter().map(&of).collect::<Vec<Value>>().into())
-        .add_to_status("shared_state", || "none".into())
+    let replicas = shared.clone();
+    let health = health.add_to_status("replicas", move || replicas.as_ref().map_or(1, Shared::replicas).into());
+    let health = health.add_to_status("usage", move || estimates(&counted, streams));
+    health.add_to_status("clients", move || clients.iter().map(&of).collect::<Vec<Value>>().into()).add_to_status(
+        "shared_state",
+        move || match &shared {
+            None => "none".into(),
+            Some(shared) => shared.problem().unwrap_or_else(|| "ok".to_owned()).into(),
+        },
+    )
 }
+
+/// How much of what each alias used is estimated, over the days that are kept, and what would help.
+fn estimates(ledger: &Ledger, streams: SilentStreams) -> Value {
+    let mut aliases = BTreeMap::<Box<str>, (u64, u64, u64)>::new();
+    for row in ledger.report(&[By::Alias], None, None).rows {
+        let (all, estimated, reasoning) = aliases.entry(row.alias.unwrap_or_default()).or_default();
+        *all += row.sums.input_tokens + row.sums.output_tokens;
+        *estimated += row.sums.estimated_tokens;
+        *reasoning += row.sums.output_reasoning_tokens;
+    }
+    let told = aliases.iter().map(|(alias, (all, estimated, reasoning))| {
+        let misses = *estimated > 0 && *reasoning > 0 && streams == SilentStreams::Estimate;
+        json!({
+            "alias": alias,
+            "estimated_share": if *all == 0 { 0.0 } else { *estimated as f64 / *all as f64 },
+            "advice": misses.then_some(ASK),
+        })
+    });
+    told.collect::<Vec<_>>().into()
+}
+
+const ASK: &str = "Its model reasons, and no estimate sees that: set `[usage] streams = \"ask\"`, so that backends tell what streams used.";

@@ -54,7 +54,6 @@ impl Wired {
     /// The stack that a configuration asks for. It shares with the one before what both have in common, and nothing else:
     /// a request sees one of the two from its beginning to its end.
     pub(crate) fn new(config: &Config, before: Option<&Self>) -> Result<Self, BoxError> {
-        let kept = Kept::new(config, before.map(|before| &before.kept))?;
         let mut identities = before.map_or_else(Identities::default, |before| before.identities.clone());
         let description = pool(config, &mut identities)?;
         let pool = match before {
@@ -62,11 +61,15 @@ impl Wired {
             None => description.build()?,
         };
         let metrics = before.map_or_else(|| MetricsRecorder::new(pool.clone()), |before| before.metrics.clone());
+        let kept = Kept::new(config, before.map(|before| &before.kept), &mut identities, &metrics)?;
         let history = before.map_or_else(History::default, |before| before.history.clone());
         let observe = ObserveLayer::new().add_recorder(AccessLog).add_recorder(metrics.clone());
         let observe = observe.add_recorder(history.clone());
         let observe = observe.backend_headers(config.telemetry.backend_header);
         let gateway = gateway(config, pool.clone(), &kept, observe.clone())?;
+        if let Some(shared) = kept.shared() {
+            shared.follow(pool.clone());
+        }
         Ok(Self { gateway, observe, metrics, history, pool, kept, identities })
     }
 }

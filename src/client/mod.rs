@@ -127,6 +127,8 @@ use self::lanes::Lanes;
 use self::proxy::Way;
 pub use self::proxy::{InvalidProxy, Proxy};
 use self::timeouts::{AnswerBody, HeadClock};
+#[cfg(feature = "redis")]
+pub(crate) use self::tls::system_trust;
 use self::upload::UploadBody;
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;

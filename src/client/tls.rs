@@ -48,6 +48,14 @@ impl Trust {
     }
 }
 
+/// The system's roots, for a protocol other than HTTP.
+#[cfg(feature = "redis")]
+pub(crate) fn system_trust() -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut config = ClientConfig::clone(&*config(system_roots())?);
+    config.alpn_protocols.clear();
+    Ok(Arc::new(config))
+}
+
 /// The certificates of a PEM file, each of which could be a root.
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();

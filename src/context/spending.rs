@@ -23,6 +23,14 @@ pub struct Spent {
     pub is_final: bool,
 }
 
+impl Spent {
+    /// All that was used, and how that is known.
+    #[must_use]
+    pub const fn new(usage: Usage, source: UsageSource) -> Self {
+        Self { usage, source, is_final: true }
+    }
+}
+
 /// Where figures come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -78,6 +78,12 @@ impl ObjectKey {
         Self(key)
     }
 
+    /// The key in hexadecimal digits, after a prefix.
+    #[cfg(feature = "redis")]
+    pub(crate) fn named(&self, prefix: &str) -> String {
+        self.0.iter().fold(prefix.to_owned(), |name, byte| format!("{name}{byte:02x}"))
+    }
+
     /// The bytes, for stores that lie outside the process.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tower::BoxError;
 
 use super::layer::{STORE_TIME, Settings};
-use super::store::Reservation;
+use super::store::{Balance, Reservation};
 use crate::body::Body;
 use crate::context::{Limits, Spending};
 use crate::pool::BoxFuture;
@@ -29,6 +29,7 @@ impl ResponseBody {
     /// `lasts` for an answer that switches protocols: its body is empty and has not ended.
     pub(super) fn new(inner: Body, account: Account, lasts: bool) -> Self {
         let mut body = Self { inner, account, settling: None, waiting: None };
+        body.account.lasts = lasts;
         // Servers need not ask a body for more once it says that it has ended.
         if body.inner.is_end_stream() && !lasts {
             body.account.settle_by_what_is_known();
@@ -95,6 +96,10 @@ pub(super) struct Account {
     limits: Limits,
     reservation: Option<Reservation>,
     spending: Spending,
+    /// Whether there may be many answers, each of which is settled when it is there.
+    lasts: bool,
+    /// What was settled of that.
+    charged: u64,
 }
 
 impl Account {
@@ -106,7 +111,8 @@ impl Account {
         reservation: Reservation,
         spending: Spending,
     ) -> Self {
-        Self { settings, client, alias, limits, reservation: Some(reservation), spending }
+        let (reservation, charged) = (Some(reservation), 0);
+        Self { settings, client, alias, limits, reservation, spending, lasts: false, charged }
     }
 
     /// Nothing was processed.
@@ -123,6 +129,9 @@ impl Account {
     /// The correction that is due now, if one is.
     fn settlement(&mut self, has_ended: bool) -> Option<BoxFuture<()>> {
         let known = self.spending.known();
+        if let Some(spent) = known.filter(|spent| self.lasts && !spent.is_final) {
+            return self.settle_up_to(spent.usage.total());
+        }
         if !has_ended && !known.is_some_and(|spent| spent.is_final) {
             return None;
         }
@@ -134,6 +143,16 @@ impl Account {
         self.settling(used.map(|usage| usage.total()).or(reserved).or(Some(0)))
     }
 
+    /// Settles what a session has used so far.
+    fn settle_up_to(&mut self, total: u64) -> Option<BoxFuture<()>> {
+        let more = total.saturating_sub(std::mem::replace(&mut self.charged, total));
+        if self.reservation.is_some() {
+            return self.settling(Some(total));
+        }
+        let (store, client, limits) = (self.settings.store.clone(), self.client.clone(), self.limits);
+        (more > 0).then(|| in_time(async move { store.charge(&client, limits, more).await }))
+    }
+
     fn settle_by_what_is_known(&mut self) {
         if let Some(settling) = self.settlement(true) {
             finish(settling);
@@ -143,12 +162,7 @@ impl Account {
     fn settling(&mut self, used: Option<u64>) -> Option<BoxFuture<()>> {
         let reservation = self.reservation.take()?;
         let (store, client, limits) = (self.settings.store.clone(), self.client.clone(), self.limits);
-        Some(Box::pin(async move {
-            match timeout(STORE_TIME, store.settle(&client, limits, reservation, used)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => tracing::warn!("a request could not be settled with the store of limits"),
-            }
-        }))
+        Some(in_time(async move { store.settle(&client, limits, reservation, used).await }))
     }
 }
 
@@ -156,6 +170,15 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.settle_by_what_is_known();
     }
+}
+
+fn in_time(settling: impl Future<Output = Result<Balance, BoxError>> + Send + 'static) -> BoxFuture<()> {
+    Box::pin(async move {
+        match timeout(STORE_TIME, settling).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => tracing::warn!("a request could not be settled with the store of limits"),
+        }
+    })
 }
 
 /// Runs a correction to its end although nobody waits for it: at once where the store has everything in memory.

@@ -26,6 +26,14 @@ impl Bucket {
         Self { limit, parts: limit as i128 * PARTS, reserved: 0, replaced: 0, at: now }
     }
 
+    /// One that is full after `until_full`, and of which nothing is reserved.
+    #[cfg(feature = "redis")]
+    pub(super) fn full_after(limit: u64, until_full: Duration, now: Instant) -> Self {
+        let missing = i128::try_from(until_full.as_nanos()).unwrap_or(i128::MAX).saturating_mul(i128::from(limit));
+        let full = Self::full(limit, now);
+        Self { parts: full.parts.saturating_sub(missing), ..full }
+    }
+
     /// Lets flow in what has come until `now`. Under another limit, what was spent stays spent.
     pub(super) fn refill(&mut self, limit: u64, now: Instant) {
         if limit != self.limit {

@@ -23,6 +23,7 @@ pub async fn check<F: Future<Output = ()>>(store: &dyn LimitStore, pass: impl Fn
     admits_while_one_is_left(store, &pass).await;
     settles_up_and_down(store, &pass).await;
     gives_everything_back(store).await;
+    charges_what_goes_on(store).await;
     keeps_accounts_apart(store).await;
     counts_the_day(store).await;
     concerns_only_what_is_limited(store).await;
@@ -102,6 +103,20 @@ async fn gives_everything_back(store: &dyn LimitStore) {
     let left =
         [balance.requests, balance.tokens, balance.tokens_today].map(|left| left.expect("all are limited").count);
     assert_eq!(left, [1, 10, 10], "as if nothing had happened, and no more than that");
+}
+
+async fn charges_what_goes_on(store: &dyn LimitStore) {
+    let limits = Limits::new().tokens_per_minute(100).requests_per_minute(5).tokens_per_day(1_000);
+    let reservation = admitted(store, "session", limits, 10).await;
+    store.settle(&account("session"), limits, reservation, Some(30)).await.expect("the store can be reached");
+    store.charge(&account("session"), limits, 50).await.expect("the store can be reached");
+    let balance = store.balance(&account("session"), limits).await.expect("the store can be reached");
+    let left = [balance.requests, balance.tokens_today].map(|left| left.expect("both are limited").count);
+    assert_eq!(left, [4, 920], "one request, and what all of it used");
+    store.charge(&account("session"), limits, 70).await.expect("the store can be reached");
+    let (limit, wait) = refused(store, "session", limits).await;
+    assert_eq!(limit, Limit::TokensPerMinute);
+    assert!(wait > Duration::from_secs(25), "a session may get into debt: {wait:?}");
 }
 
 async fn keeps_accounts_apart(store: &dyn LimitStore) {

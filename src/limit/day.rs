@@ -28,6 +28,11 @@ pub(super) struct Day {
 }
 
 impl Day {
+    #[cfg(feature = "redis")]
+    pub(super) const fn spent_on(now: TimeOfDay, spent: u64) -> Self {
+        Self { day: now.day, spent }
+    }
+
     /// Begins anew when the day is over. A clock that goes back begins no day.
     pub(super) fn turn_to(&mut self, now: TimeOfDay) {
         if now.day > self.day {

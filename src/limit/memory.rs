@@ -51,7 +51,29 @@ impl MemoryLimits {
     #[must_use]
     pub fn left(&self, client: &Client) -> Balance {
         let limits = client.limited_to();
-        self.with(&client.shared_id(), limits, |account, time| account.balance(limits, time))
+        self.left_of(&client.shared_id(), limits)
+    }
+
+    pub(crate) fn left_of(&self, account: &Arc<str>, limits: Limits) -> Balance {
+        self.with(account, limits, |account, time| account.balance(limits, time))
+    }
+
+    /// Goes on from what another store says is left.
+    #[cfg(feature = "redis")]
+    pub(crate) fn resume(&self, account: &Arc<str>, limits: Limits, left: Balance) {
+        let now = Instant::now();
+        self.with(account, limits, |account, time| {
+            let resume = |bucket: &mut Bucket, limit, left: Option<Left>| {
+                if let Some(left) = left {
+                    *bucket = Bucket::full_after(limit, left.until_full, now);
+                }
+            };
+            resume(&mut account.requests, limits.requests_per_minute, left.requests);
+            resume(&mut account.tokens, limits.tokens_per_minute, left.tokens);
+            if let Some(left) = left.tokens_today {
+                account.today = Day::spent_on(time, limits.tokens_per_day.saturating_sub(left.count));
+            }
+        });
     }
 
     fn with<T>(&self, account: &Arc<str>, limits: Limits, act: impl FnOnce(&mut Account, TimeOfDay) -> T) -> T {
@@ -99,6 +121,15 @@ impl LimitStore for MemoryLimits {
     ) -> LimitFuture<'_, Balance> {
         let balance = self.with(account, limits, |account, time| {
             account.settle(reserved, used);
+            account.balance(limits, time)
+        });
+        Box::pin(ready(Ok(balance)))
+    }
+
+    fn charge(&self, account: &Arc<str>, limits: Limits, tokens: u64) -> LimitFuture<'_, Balance> {
+        let balance = self.with(account, limits, |account, time| {
+            account.tokens.settle(0, tokens);
+            account.today.spend(tokens);
             account.balance(limits, time)
         });
         Box::pin(ready(Ok(balance)))

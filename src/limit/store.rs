@@ -30,8 +30,37 @@ pub trait LimitStore: fmt::Debug + Send + Sync {
         used: Option<u64>,
     ) -> LimitFuture<'_, Balance>;
 
+    /// Takes `tokens` more for a request that was settled and goes on, such as a session of many answers.
+    fn charge(&self, account: &Arc<str>, limits: Limits, tokens: u64) -> LimitFuture<'_, Balance> {
+        self.settle(account, limits, Reservation::new(Some(0), 0), Some(tokens))
+    }
+
     /// Reads what is left, without taking anything.
     fn balance(&self, account: &Arc<str>, limits: Limits) -> LimitFuture<'_, Balance>;
+}
+
+impl<S: LimitStore + ?Sized> LimitStore for Arc<S> {
+    fn reserve(&self, account: &Arc<str>, limits: Limits, tokens: Option<u64>) -> LimitFuture<'_, Decision> {
+        (**self).reserve(account, limits, tokens)
+    }
+
+    fn settle(
+        &self,
+        account: &Arc<str>,
+        limits: Limits,
+        reserved: Reservation,
+        used: Option<u64>,
+    ) -> LimitFuture<'_, Balance> {
+        (**self).settle(account, limits, reserved, used)
+    }
+
+    fn charge(&self, account: &Arc<str>, limits: Limits, tokens: u64) -> LimitFuture<'_, Balance> {
+        (**self).charge(account, limits, tokens)
+    }
+
+    fn balance(&self, account: &Arc<str>, limits: Limits) -> LimitFuture<'_, Balance> {
+        (**self).balance(account, limits)
+    }
 }
 
 /// The future of a [`LimitStore`].
@@ -67,13 +96,22 @@ pub struct Reservation {
     pub tokens: Option<u64>,
     /// The day of which they were taken, in days since 1970.
     pub day: u64,
+    /// For the store's own use: what it needs to know again when the reservation is settled.
+    pub mark: u32,
 }
 
 impl Reservation {
     /// Tokens that were taken of a day.
     #[must_use]
     pub const fn new(tokens: Option<u64>, day: u64) -> Self {
-        Self { tokens, day }
+        Self { tokens, day, mark: 0 }
+    }
+
+    /// The same, marked by its store.
+    #[must_use]
+    pub const fn marked(mut self, mark: u32) -> Self {
+        self.mark = mark;
+        self
     }
 }
 

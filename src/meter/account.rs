@@ -1,9 +1,13 @@
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use crate::azure::estimate::Text;
 use crate::azure::usage::{Reported, Usage};
 use crate::context::{Client, Route, Spending, UsageSource};
-use crate::pool::Target;
+use crate::directory::ObjectKey;
+use crate::pool::{BoxFuture, Target};
+
+use tokio::runtime::Handle;
 
 use super::layer::{OnUsage, State};
 use super::plan::Plan;
@@ -22,6 +26,9 @@ pub struct Metered<'a> {
     pub usage: Usage,
     /// How that is known.
     pub source: UsageSource,
+    /// Whether the [`Record`](crate::context::Record) of the request tells it too. That of a WebSocket is given before anything is
+    /// said there.
+    pub is_on_record: bool,
 }
 
 /// What one answer used, as far as it has passed; counted once, at the latest when this is dropped.
@@ -36,6 +43,8 @@ pub(super) struct Account {
     written: Text,
     events: u64,
     is_counted: bool,
+    /// Waits for whether somebody else has counted what is to be counted, and whether nothing more is to be expected.
+    claim: Option<(BoxFuture<bool>, Usage, bool)>,
 }
 
 impl Account {
@@ -47,7 +56,19 @@ impl Account {
         state: Arc<State>,
     ) -> Self {
         let (told, written) = (Usage::default(), Text::default());
-        Self { plan, client, target: None, spending, on_usage, state, told, written, events: 0, is_counted: false }
+        Self {
+            plan,
+            client,
+            target: None,
+            spending,
+            on_usage,
+            state,
+            told,
+            written,
+            events: 0,
+            is_counted: false,
+            claim: None,
+        }
     }
 
     pub(super) fn served_by(&mut self, target: Option<Target>) {
@@ -84,7 +105,46 @@ impl Account {
         if !counts {
             return;
         }
-        self.told = self.told.grown_to(reported.usage);
+        if let (Some(once), Some(object)) = (&self.state.once, &reported.object)
+            && object.is_in_background
+        {
+            let is_first = once.is_first(ObjectKey::of(&object.id));
+            self.finish_claim();
+            self.claim = Some((is_first, reported.usage, is_last));
+            return;
+        }
+        self.take(reported.usage, is_last);
+    }
+
+    /// Whether it is still to be found out who counts what was told.
+    pub(super) const fn waits(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Resolves when what was told is counted, or was by somebody else.
+    pub(super) fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((claim, usage, is_last)) = &mut self.claim else { return Poll::Ready(()) };
+        let is_first = ready!(claim.as_mut().poll(cx));
+        let (usage, is_last) = (*usage, *is_last);
+        self.claim = None;
+        if is_first {
+            self.take(usage, is_last);
+        } else {
+            self.is_counted = true;
+        }
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, usage: Usage, is_last: bool) {
+        if self.plan.is_session() {
+            self.told += usage;
+            self.record(usage, UsageSource::Reported);
+            if let Some(spending) = &self.spending {
+                spending.tell(self.told, UsageSource::Reported, false);
+            }
+            return;
+        }
+        self.told = self.told.grown_to(usage);
         if is_last {
             self.count(self.told, UsageSource::Reported);
         } else if let Some(spending) = &self.spending {
@@ -92,9 +152,26 @@ impl Account {
         }
     }
 
+    /// Goes on finding out although nobody waits for the answer any more.
+    pub(super) fn finish_claim(&mut self) {
+        let Some((claim, usage, _)) = self.claim.take() else { return };
+        self.is_counted = true;
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (plan, client, target) = (self.plan.clone(), self.client.clone(), self.target.clone());
+        let record = self.on_usage.clone();
+        runtime.spawn(async move {
+            if let (true, Some(record)) = (claim.await, record) {
+                let (client, route, target, source) =
+                    (client.as_ref(), &plan.route, target.as_ref(), UsageSource::Reported);
+                // The record of the request is given by now.
+                record(&Metered { client, route, target, usage, source, is_on_record: false });
+            }
+        });
+    }
+
     /// Counts what is known at the end of a stream, or when its client leaves.
     pub(super) fn end_stream(&mut self) {
-        if self.is_counted {
+        if self.is_counted || self.plan.is_session() || self.waits() {
             return;
         }
         if !self.told.is_nothing() {
@@ -118,9 +195,13 @@ impl Account {
         if let Some(spending) = &self.spending {
             spending.tell(usage, source, true);
         }
+        self.record(usage, source);
+    }
+
+    fn record(&self, usage: Usage, source: UsageSource) {
         if let Some(record) = &self.on_usage {
             let (client, route, target) = (self.client.as_ref(), &self.plan.route, self.target.as_ref());
-            record(&Metered { client, route, target, usage, source });
+            record(&Metered { client, route, target, usage, source, is_on_record: !self.plan.is_socket });
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::azure::media_type::MediaType;
 use crate::azure::sse;
 use crate::azure::usage::{AnswerReader, Reported};
 use crate::body::Body;
+use crate::context::SocketEvents;
 use crate::pool::Target;
 
 /// Length of the longest event that is read: 1 MiB. One that sums up a long answer comes as a whole.
@@ -29,6 +30,8 @@ pub struct ResponseBody {
     account: Account,
     /// Takes out what the client did not ask for.
     unasked: Option<Unasked>,
+    /// The frame that waits until it is known whether somebody else has counted what it tells.
+    waiting: Option<MaybeFrame>,
 }
 
 type MaybeFrame = Option<Result<Frame<Bytes>, BoxError>>;
@@ -49,12 +52,15 @@ impl ResponseBody {
         if unasked.is_some() {
             parts.headers.remove(CONTENT_LENGTH);
         }
-        let mut body = Self { inner, reader, account, unasked };
+        let mut body = Self { inner, reader, account, unasked, waiting: None };
         let body = match body.inner.as_bytes().cloned() {
             // Servers need not ask a body for more once it says that it has ended, and nobody leaves one that is in hand.
             Some(bytes) => {
                 body.pass(&bytes);
                 body.end();
+                if body.account.waits() {
+                    return Response::from_parts(parts, Body::new(body));
+                }
                 body.unasked
                     .take()
                     .map_or(bytes.clone(), |mut unasked| {
@@ -113,8 +119,11 @@ impl ResponseBody {
 }
 
 impl Reader {
-    /// For a success whose body can be read.
+    /// For a success whose body can be read, and for a WebSocket whose events pass its body.
     fn of(answer: &Response<Body>) -> Option<Self> {
+        if answer.extensions().get::<SocketEvents>().is_some() {
+            return Some(Self::Events(sse::Reader::new(LONGEST_EVENT)));
+        }
         if !answer.status().is_success() {
             return None;
         }
@@ -170,6 +179,10 @@ impl HttpBody for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
+            ready!(self.account.poll_claim(cx));
+            if let Some(frame) = self.waiting.take() {
+                return Poll::Ready(frame);
+            }
             let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
             if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
                 self.pass(data);
@@ -182,14 +195,18 @@ impl HttpBody for ResponseBody {
                 }
                 _ => self.end(),
             }
-            if let Some(frame) = self.shown(frame) {
+            let shown = self.shown(frame);
+            if self.account.waits() {
+                self.waiting = shown;
+            } else if let Some(frame) = shown {
                 return Poll::Ready(frame);
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.unasked.is_none() && matches!(self.reader, Reader::Done) && self.inner.is_end_stream()
+        let has_told_all = !self.account.waits() && self.waiting.is_none();
+        has_told_all && self.unasked.is_none() && matches!(self.reader, Reader::Done) && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -200,6 +217,11 @@ impl HttpBody for ResponseBody {
 /// A client that leaves pays for what it got.
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        // An object that has passed whole is there, whether or not its client waited for the end.
+        if matches!(self.reader, Reader::Json(_)) {
+            self.end();
+        }
+        self.account.finish_claim();
         if matches!(self.reader, Reader::Events(_)) {
             self.account.end_stream();
         }

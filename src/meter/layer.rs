@@ -5,6 +5,7 @@ use quick_cache::sync::Cache;
 use tower_layer::Layer;
 
 use super::account::Metered;
+use super::once::CountOnce;
 use super::ratio::Ratios;
 use super::service::MeterUsage;
 use crate::directory::ObjectKey;
@@ -42,6 +43,7 @@ pub(super) type OnUsage = Arc<dyn Fn(&Metered<'_>) + Send + Sync>;
 pub(super) struct State {
     pub(super) counted: Cache<ObjectKey, ()>,
     pub(super) ratios: Ratios,
+    pub(super) once: Option<Arc<dyn CountOnce>>,
 }
 
 impl State {
@@ -59,8 +61,16 @@ impl State {
 impl MeterUsageLayer {
     /// Tells the [`Spending`](crate::context::Spending) of each request that has one, and nobody else.
     pub fn new() -> Self {
-        let state = State { counted: Cache::new(COUNTED_OBJECTS), ratios: Ratios::new() };
+        let state = State { counted: Cache::new(COUNTED_OBJECTS), ratios: Ratios::new(), once: None };
         Self { state: Arc::new(state), streams: SilentStreams::default(), on_usage: None }
+    }
+
+    /// Asks, before an object is counted that was made in the background, whether another replica has counted it. To be called before
+    /// services are made.
+    pub fn count_once(mut self, once: impl CountOnce) -> Self {
+        let state = State { counted: Cache::new(COUNTED_OBJECTS), ratios: Ratios::new(), once: Some(Arc::new(once)) };
+        self.state = Arc::new(state);
+        self
     }
 
     /// Says how the usage of streams is found whose clients do not ask for it.

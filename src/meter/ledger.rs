@@ -38,16 +38,22 @@ const MOST_ROWS: usize = 100_000;
 pub struct Ledger(Arc<Inner>);
 
 struct Inner {
-    days: Mutex<BTreeMap<Date, HashMap<Names, Sums>>>,
+    days: Mutex<Days>,
+    /// What was entered and no other replica knows yet, where anything is shared.
+    #[cfg(feature = "redis")]
+    unshared: Mutex<Option<Days>>,
     /// One moment by both clocks. Days go by with the clock that does not jump.
     start: (Instant, Duration),
 }
 
+type Days = BTreeMap<Date, HashMap<Names, Sums>>;
+
+/// By what a row is known; an unknown name is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Names {
-    client: Option<Arc<str>>,
-    alias: Option<Arc<str>>,
-    backend: Option<Arc<str>>,
+pub(crate) struct Names {
+    pub(crate) client: Option<Arc<str>>,
+    pub(crate) alias: Option<Arc<str>>,
+    pub(crate) backend: Option<Arc<str>>,
 }
 
 /// By what usage is summed up.
@@ -181,7 +187,12 @@ impl Ledger {
     /// Empty, as if it were so long after 1970 now, for tests of midnight.
     #[must_use]
     pub fn since(since_1970: Duration) -> Self {
-        Self(Arc::new(Inner { days: Mutex::default(), start: (Instant::now(), since_1970) }))
+        Self(Arc::new(Inner {
+            days: Mutex::default(),
+            #[cfg(feature = "redis")]
+            unshared: Mutex::default(),
+            start: (Instant::now(), since_1970),
+        }))
     }
 
     /// Today.
@@ -196,13 +207,17 @@ impl Ledger {
         let today = self.today();
         let names = Names {
             client: metered.client.map(Client::shared_id),
-            alias: metered.target.and_then(Target::alias).map(Arc::from),
-            backend: metered.target.map(|target| target.backend_name().clone()),
+            alias: metered.target.and_then(Target::shared_alias),
+            backend: metered.target.map(Target::backend_name),
         };
         let mut days = self.lock();
         days.retain(|day, _| *day >= today.before(KEPT_DAYS - 1));
         let rows = days.entry(today).or_default();
         let names = if rows.len() < MOST_ROWS || rows.contains_key(&names) { names } else { Names::default() };
+        #[cfg(feature = "redis")]
+        if let Some(unshared) = &mut *self.unshared() {
+            unshared.entry(today).or_default().entry(names.clone()).or_default().add(&metered.usage, metered.source);
+        }
         rows.entry(names).or_default().add(&metered.usage, metered.source);
     }
 
@@ -242,8 +257,44 @@ impl Ledger {
         used
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Date, HashMap<Names, Sums>>> {
+    fn lock(&self) -> MutexGuard<'_, Days> {
         self.0.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For whoever keeps the sums of several replicas together.
+#[cfg(feature = "redis")]
+impl Ledger {
+    /// From now on what is entered is also kept until it is taken to be shared; what was before is as well.
+    pub(crate) fn share(&self) {
+        let days = self.lock();
+        self.unshared().get_or_insert_with(|| days.clone());
+    }
+
+    /// What is to be shared. It is in the sums of this ledger until [`adopt`](Self::adopt) tells what there is in all.
+    pub(crate) fn take_unshared(&self) -> Vec<(Date, Vec<(Names, Sums)>)> {
+        let taken = self.unshared().as_mut().map(std::mem::take).unwrap_or_default();
+        taken.into_iter().map(|(date, rows)| (date, rows.into_iter().collect())).collect()
+    }
+
+    /// Takes what all replicas used on a day; what was entered here and is not shared yet comes to it.
+    pub(crate) fn adopt(&self, date: Date, mut rows: HashMap<Names, Sums>) {
+        if date < self.today().before(KEPT_DAYS - 1) {
+            return;
+        }
+        // Locked in the order of `enter`.
+        let mut days = self.lock();
+        let unshared = self.unshared();
+        for (names, more) in unshared.iter().filter_map(|days| days.get(&date)).flatten() {
+            rows.entry(names.clone()).or_default().merge(more);
+        }
+        if !rows.is_empty() {
+            days.insert(date, rows);
+        }
+    }
+
+    fn unshared(&self) -> MutexGuard<'_, Option<Days>> {
+        self.0.unshared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,10 +4,13 @@
 //! 2. It is counted when the event passes that tells it, before that event is handed on: a client may leave right after it.
 //! 3. An answer counts once. An object that tells its usage whenever it is read (a response, a run, a batch) counts once by its
 //!    id: the call that made it, or the first that sees it finished where it went on in the background.
+//!    Over replicas, as a [`CountOnce`] says.
 //! 4. Errors, refusals and failed attempts cost nothing, and reading an answer again is no spending.
 //! 5. A stream that tells nothing, because its client did not ask, is estimated: the prompt, and the text that passed or one token
 //!    for each event that had some, whichever is more. One whose client leaves before it tells is estimated by its prompt and one
 //!    token for each part that passed. With [`SilentStreams::Ask`] the backend is asked instead, and what it tells is taken out again.
+//! 6. On a WebSocket each response counts when it is done: those of a realtime session, and the transcriptions of what was said
+//!    there, add up.
 //!
 //! Not counted: background responses and runs that nobody reads again, batches that nobody looks at, lists of runs, and answers
 //! that are encoded.
@@ -54,6 +57,7 @@ mod date;
 mod future;
 mod layer;
 mod ledger;
+mod once;
 mod plan;
 mod ratio;
 mod service;
@@ -63,5 +67,8 @@ pub use self::body::ResponseBody;
 pub use self::date::{Date, InvalidDate};
 pub use self::future::ResponseFuture;
 pub use self::layer::{COUNTED_OBJECTS, MeterUsageLayer, SilentStreams};
+#[cfg(feature = "redis")]
+pub(crate) use self::ledger::Names;
 pub use self::ledger::{By, KEPT_DAYS, Ledger, Report, Row, Sums, UnknownName};
+pub use self::once::CountOnce;
 pub use self::service::MeterUsage;

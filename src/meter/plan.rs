@@ -1,3 +1,4 @@
+use http::header::UPGRADE;
 use http::{Method, Request};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -5,7 +6,7 @@ use serde::de::IgnoredAny;
 use crate::azure::estimate::Text;
 use crate::azure::operation::{ModelPlace, Operation};
 use crate::body::Body;
-use crate::context::Route;
+use crate::context::{Route, SocketFrame};
 
 /// What of an answer is counted.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Plan {
     pub(super) is_silent: bool,
     /// True if the answer tells more than its client asked for.
     pub(super) asks: bool,
+    /// Whether it is carried by a WebSocket.
+    pub(super) is_socket: bool,
 }
 
 impl Plan {
@@ -26,14 +29,24 @@ impl Plan {
     pub(super) fn of(request: &Request<Body>, learns: bool) -> Option<Self> {
         let route = Route::find_or_parse(request.extensions(), request.method(), request.uri()).ok()?;
         let is_stored = matches!(route.operation(), Operation::Responses | Operation::Threads | Operation::Batches);
-        let makes = request.method() == Method::POST && route.object_ids().next().is_none();
+        let frame = request.extensions().get::<SocketFrame>();
+        if frame == Some(&SocketFrame::Settings) {
+            return None;
+        }
+        let is_socket = frame.is_some() || request.headers().contains_key(UPGRADE);
+        let makes = is_socket || request.method() == Method::POST && route.object_ids().next().is_none();
         if !is_stored && (!makes || route.model_place() == ModelPlace::Nowhere) {
             return None;
         }
         let body = request.body().head().map(|head| &head[..]).unwrap_or_default();
         let prompt = (makes && (route.is_streaming() || learns)).then(|| Text::of_prompt(body));
-        let is_silent = makes && is_silent(&route, body);
-        Some(Self { route, makes, prompt, is_silent, asks: false })
+        let is_silent = makes && !is_socket && is_silent(&route, body);
+        Some(Self { route, makes, prompt, is_silent, asks: false, is_socket })
+    }
+
+    /// Whether the answer is a session of many answers.
+    pub(super) fn is_session(&self) -> bool {
+        self.is_socket && self.route.operation() == Operation::Realtime
     }
 
     /// The same, once the gateway has asked for the usage.

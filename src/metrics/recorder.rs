@@ -126,6 +126,12 @@ impl MetricsRecorder {
         }
     }
 
+    /// Counts what was used where no record tells it, as on WebSockets: `client` and `target` are whose it was and who served.
+    pub fn count_spent(&self, spent: &Spent, client: Option<&Client>, target: Option<&Target>) {
+        let name = client.map_or(Name::NONE, |client| Name::shared(client.shared_id()));
+        self.count_tokens(spent, name, Name::of(target.and_then(Target::alias)), target);
+    }
+
     fn count_tokens(&self, spent: &Spent, client: Name, alias: Name, target: Option<&Target>) {
         let mut labels = OfTokens {
             client,

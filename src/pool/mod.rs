@@ -58,13 +58,16 @@ pub use self::find::{Pin, Pool, Query, Strength};
 pub(crate) use self::find::{in_range, rendezvous};
 pub(crate) use self::live::ceil_ms;
 pub(crate) use self::live::{Breaker, BreakerPermit};
-pub use self::live::{CircuitState, NoTarget, NoTargetReason, Permit, RouteKind, Target, TargetSet, load};
+pub use self::live::{
+    CircuitState, NoTarget, NoTargetReason, Opening, Openings, Permit, RouteKind, Target, TargetSet, load,
+};
 pub use self::tell::{
     BackendStatus, DeploymentStatus, Explained, Explanation, FirstContent, Obstacle, PoolStatus, ReleaseStatus,
 };
 
 use self::describe::{Checked, Override};
 use self::find::{Shared, Table};
+use self::live::Neighbours;
 
 impl PoolBuilder {
     /// Checks the description and makes the pool.
@@ -188,6 +191,29 @@ impl Pool {
         let target = found.ok_or_else(|| BuildError::no_deployment(backend, deployment))?;
         target.live.close(Instant::now());
         Ok(())
+    }
+
+    /// Listens to circuits that open, in this pool and its successors.
+    #[must_use]
+    pub fn openings(&self) -> Openings {
+        self.0.table.load().announcer.listen()
+    }
+
+    /// Opens a circuit because it is open at another replica, and for as long. A failure, which a request of somebody there may have
+    /// brought about, opens nothing that is the last to admit here.
+    pub fn adopt(&self, opening: &Opening) {
+        let now = Instant::now();
+        let table = self.0.table.load();
+        let Some(target) = table.circuit(&opening.circuit) else { return };
+        let adopt = || target.live.adopt(opening.until, opening.throttled, now);
+        if opening.throttled {
+            return adopt();
+        }
+        self.0.with_others_admitting(target, now, &mut |others| {
+            if others {
+                adopt();
+            }
+        });
     }
 
     /// Tells whether any backend could serve: not drained, with a usable identity, and not down. A throttled one could.

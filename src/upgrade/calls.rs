@@ -20,7 +20,7 @@ use super::socket::{BUFFER, text};
 use crate::account::Account;
 use crate::answer;
 use crate::body::{Body, Collected};
-use crate::context::{Handshake, Observation, RewrittenFrame, Route, SocketFrame};
+use crate::context::{Handshake, Observation, RewrittenFrame, Route, SocketFrame, Spending};
 use crate::headers;
 use crate::pool::{Pin, Target};
 
@@ -65,6 +65,8 @@ impl<S> Calls<S> {
         *request.method_mut() = Method::POST;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.extensions_mut().insert(frame);
+        // What one call used is not what the connection did.
+        request.extensions_mut().insert(Spending::default());
         request
     }
 }

@@ -194,12 +194,7 @@ impl Credential {
         let has_scope = s.has("scope");
         let scope = s.parsed("scope", name).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
         let source = match kind? {
-            "managed_identity" => {
-                s.section("managed_identity", |s| TokenSource::ManagedIdentity { client_id: s.name("client_id") })
-            }
-            "workload_identity" => s.section("workload_identity", |_| TokenSource::WorkloadIdentity),
-            "client_secret" => s.given_section("client_secret", client_secret)??,
-            "developer_tools" => s.section("developer_tools", |_| TokenSource::DeveloperTools),
+            kind if TokenSource::KINDS.contains(&kind) => TokenSource::read(s, kind)?,
             "pass_through" => {
                 if has_scope {
                     s.problem("scope", "goes with a token of the gateway's own");
@@ -218,6 +213,20 @@ impl Credential {
             }
         };
         Some(Self::Token { source, scope })
+    }
+}
+
+impl TokenSource {
+    pub(super) const KINDS: &[&str] = &["managed_identity", "workload_identity", "client_secret", "developer_tools"];
+
+    /// Of one of these kinds.
+    pub(super) fn read(s: &mut Section<'_>, kind: &str) -> Option<Self> {
+        Some(match kind {
+            "managed_identity" => s.section(kind, |s| Self::ManagedIdentity { client_id: s.name("client_id") }),
+            "workload_identity" => s.section(kind, |_| Self::WorkloadIdentity),
+            "client_secret" => s.given_section(kind, client_secret)??,
+            _ => s.section(kind, |_| Self::DeveloperTools),
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use super::clients::Client;
 use super::reader::{Findings, quoted};
 use super::releases::Release;
 use super::served::{Target, aliases};
+use super::session::Ownership;
 use super::{Authentication, Config};
 
 pub(super) fn check(config: &Config, findings: &Findings<'_>) {
@@ -19,8 +20,21 @@ pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     further_names(config, &aliases, findings);
     unfit_releases(config, &aliases, findings);
     unanswered_aliases(config, &aliases, findings);
+    if config.redis.is_none() {
+        kept_in_memory(config, findings);
+    }
     if config.authentication == Authentication::Clients {
         unservable_clients(config, &aliases, findings);
+    }
+}
+
+fn kept_in_memory(config: &Config, findings: &Findings<'_>) {
+    if config.session.ownership == Ownership::Enforce {
+        findings.warning("session.ownership", "owners are kept in memory: a restart forgets them, and their objects");
+    }
+    for (at, _) in config.clients.iter().enumerate().filter(|(_, client)| client.limits.tokens_per_day > 0) {
+        let text = "is kept in memory: a restart forgets what was used, and each replica counts for itself";
+        findings.warning(format!("clients[{at}].tokens_per_day"), text);
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod entra;
 mod nearest;
 mod problem;
 mod reader;
+pub(crate) mod redis;
 pub(crate) mod releases;
 pub(crate) mod secret;
 mod served;
@@ -41,6 +42,7 @@ use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Found, Section};
+use redis::Redis;
 use releases::Release;
 use secret::{Form, Secret, resolve};
 use session::Session;
@@ -99,6 +101,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) priority: Thresholds,
     pub(crate) telemetry: Telemetry,
+    /// `None`: each replica on its own.
+    pub(crate) redis: Option<Redis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -190,6 +194,7 @@ impl Config {
             limits: s.section("limits", Limits::read),
             priority: s.section("priority", Thresholds::read),
             telemetry: s.section("telemetry", Telemetry::read),
+            redis: s.given_section("redis", Redis::read).flatten(),
         }
     }
 }

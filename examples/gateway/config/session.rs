@@ -39,10 +39,6 @@ impl Session {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
         let when = [("refuse", WhenUnavailable::Refuse), ("move", WhenUnavailable::Move)];
         let ownership = s.choice("ownership", &[("off", Ownership::Off), ("enforce", Ownership::Enforce)]);
-        if ownership == Some(Ownership::Enforce) {
-            s.findings
-                .warning("session.ownership", "owners are kept in memory: a restart forgets them, and their objects");
-        }
         Self {
             cookie: s.parsed("cookie", cookie).unwrap_or_else(|| Some("aoai-session".to_owned())),
             key: key(s),

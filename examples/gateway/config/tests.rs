@@ -1260,8 +1260,7 @@ fn origins_are_exact() {
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
     for (piece, place, keys) in [
-        ("# top", "", &["redis = { url = \"redis://x\" }"][..]),
-        ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"]),
+        ("# end", "capture.", &["sink = \"jsonl\"", "redact = [\"/x\"]", "sample = 0.5"][..]),
         ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""]),
         ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),
     ] {
@@ -1402,5 +1401,51 @@ proptest! {
         bytes[at] = byte;
         bytes.truncate(if cut { at } else { bytes.len() });
         let _ = load_bytes(&bytes).map_err(|problems| problems.to_string());
+    }
+}
+
+#[test]
+fn what_replicas_share_is_read() {
+    use tower_azure_openai::shared::OnFailure;
+
+    use super::redis::Credential;
+
+    assert!(valid(&with("# end", "")).config.redis.is_none());
+    let read = |keys: &str| valid(&with("# end", &format!("[redis]\n{keys}"))).config.redis.unwrap();
+    let plain = read("url = \"redis://127.0.0.1:6379\"");
+    assert_eq!((plain.credential, plain.on_failure), (Credential::Nobody, OnFailure::Local));
+    let secret = read("url = \"rediss://a:1\"\ncredential = { password = \"hunter2\" }\non_failure = \"refuse\"");
+    assert!(matches!(secret.credential, Credential::Password { user: None, .. }));
+    assert_eq!(secret.on_failure, OnFailure::Refuse);
+    assert!(!format!("{:?}", secret.credential).contains("hunter2"));
+    let identity = read("url = \"rediss://a:1\"\ncredential = { managed_identity = {} }");
+    let Credential::Token { scope, .. } = identity.credential else { panic!("{:?}", identity.credential) };
+    assert_eq!(scope, "https://redis.azure.com/.default");
+
+    let daily = with("# client", "tokens_per_day = 1").replace("# end", "[redis]\nurl = \"redis://localhost\"");
+    assert!(!valid(&daily).warnings.to_string().contains("kept in memory"), "it outlasts a restart");
+}
+
+#[test]
+fn what_replicas_share_is_checked() {
+    for (keys, expected) in [
+        ("", "redis.url: is missing"),
+        ("url = \"http://a\"", "redis.url: must be a URL such as \"rediss://name.region.redis.azure.net:10000\""),
+        ("url = \"redis://:hunter2@a\"", "redis.url: must not carry credentials: they go into `credential`"),
+        (
+            "url = \"redis://a\"\non_failure = \"x\"",
+            "redis.on_failure: \"x\" is unknown, must be \"local\" or \"refuse\"",
+        ),
+        ("url = \"redis://a\"\ncolour = 1", "redis.colour: unknown key"),
+        (
+            "url = \"redis://a\"\ncredential = { password = \"hunter2\" }",
+            "redis.url: must be rediss: passwords and tokens go without TLS on loopback only",
+        ),
+        (
+            "url = \"rediss://a\"\ncredential = { password = \"hunter2\", scope = \"x\" }",
+            "redis.credential.scope: goes with a token, not with a password",
+        ),
+    ] {
+        assert_eq!(problems(&with("# end", &format!("[redis]\n{keys}"))), expected, "{keys}");
     }
 }

@@ -8,8 +8,6 @@ use super::reader::Section;
 /// What a key may hold, and the default from which it must not differ yet.
 #[derive(Clone, Copy, Debug)]
 enum Known {
-    /// Something that has no default: its presence asks for the feature.
-    AnyTable,
     /// No element.
     List,
     Ratio(f64),
@@ -29,7 +27,6 @@ const KEYS: &[(&str, Known)] = &[
     ("recorder.memory", Known::Text("16MiB")),
     ("recorder.directory", Known::Text("")),
     ("telemetry.otlp_endpoint", Known::Text("")),
-    ("redis", Known::AnyTable),
 ];
 
 /// Takes a key that nobody has read and reports it, unless it holds the default of a feature that is not built yet.
@@ -55,7 +52,6 @@ impl Known {
     /// Whether the value has the right type and is not the default.
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
-            Self::AnyTable => section.table(key).is_some(),
             Self::List => section.texts(key).is_some_and(|list| !list.is_empty()),
             Self::Ratio(default) => section.ratio(key, default).to_bits() != default.to_bits(),
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),

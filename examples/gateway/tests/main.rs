@@ -6,6 +6,8 @@
 mod forms;
 #[path = "../../../tests/support/http.rs"]
 mod http_support;
+#[path = "../../../tests/support/redis.rs"]
+mod redis;
 #[path = "../../../tests/support/tokens.rs"]
 mod tokens;
 #[path = "../../../tests/support/websocket.rs"]
@@ -37,6 +39,7 @@ mod reload;
 mod residency;
 mod secrets;
 mod sessions;
+mod shared;
 mod streams;
 mod tls;
 mod usage;

@@ -108,6 +108,8 @@ async fn streams_are_estimated_or_asked_for_and_clients_see_the_same() {
         let row = &rows(&admin, "").await[0];
         assert!(row["output_tokens"].as_u64() > Some(0), "{streams}: {row}");
         assert_eq!(row["estimated_tokens"].as_u64() == Some(0), streams == "ask", "{streams}: {row}");
+        let share = gateway.status().await["usage"][0]["estimated_share"].as_f64();
+        assert_eq!(share == Some(0.0), streams == "ask", "{share:?}");
         let sent = String::from_utf8_lossy(&east.requests()[0].body).into_owned();
         assert_eq!(sent.contains("include_usage"), streams == "ask");
     }

@@ -1,15 +1,23 @@
 //! Members of a JSON object, picked out of bytes that pass.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use memchr::memchr2;
 use serde::Deserialize;
+use smallvec::SmallVec;
 
 /// What is picked.
 const NAMES: [&str; 4] = ["background", "id", "object", "usage"];
 
 /// Length of the longest value that is kept.
 const LONGEST: usize = 4096;
+
+/// How much is kept of all, those included that were given twice.
+const MOST: usize = NAMES.len() * LONGEST;
+
+/// For a usage with its details and the rest, so that one piece of memory will mostly do.
+const USUAL: usize = 512;
 
 /// No name that is picked has more bytes, its quotes included.
 const LONGEST_NAME: usize = 16;
@@ -22,10 +30,13 @@ pub(super) struct Members {
     depth: usize,
     place: Place,
     string: Option<Within>,
-    name: Vec<u8>,
+    name: SmallVec<[u8; LONGEST_NAME]>,
     /// Which value passes now, if it is kept.
     keeping: Option<usize>,
-    values: [Vec<u8>; NAMES.len()],
+    /// What is kept of all values, one after the other.
+    kept: Vec<u8>,
+    /// Where each stands in it.
+    values: [Range<usize>; NAMES.len()],
 }
 
 /// Where in the outermost object the next byte stands.
@@ -49,18 +60,25 @@ enum Within {
 
 /// What was picked, when the whole object has passed.
 #[derive(Debug)]
-pub(super) struct Picked([Vec<u8>; NAMES.len()]);
+pub(super) struct Picked {
+    kept: Vec<u8>,
+    values: [Range<usize>; NAMES.len()],
+}
 
 impl Picked {
     /// The value of a member, if it is there and of that kind.
     pub(super) fn value<'a, T: Deserialize<'a>>(&'a self, name: &str) -> Option<T> {
+        serde_json::from_slice(self.written(name)?).ok()
+    }
+
+    fn written(&self, name: &str) -> Option<&[u8]> {
         let index = NAMES.iter().position(|known| *known == name)?;
-        serde_json::from_slice(&self.0[index]).ok()
+        self.kept.get(self.values[index].clone())
     }
 
     /// A member that is a string.
     pub(super) fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.value::<String>(name).map(Cow::Owned)
+        self.value::<&str>(name).map(Cow::Borrowed).or_else(|| self.value::<String>(name).map(Cow::Owned))
     }
 }
 
@@ -81,7 +99,7 @@ impl Members {
 
     /// What was picked, unless the object has not ended.
     pub(super) fn finish(self) -> Option<Picked> {
-        (self.place == Place::After).then_some(Picked(self.values))
+        (self.place == Place::After).then_some(Picked { kept: self.kept, values: self.values })
     }
 
     fn pass_string<'a>(&mut self, within: Within, bytes: &'a [u8]) -> &'a [u8] {
@@ -131,23 +149,41 @@ impl Members {
         let name = self.name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\""));
         self.keeping = NAMES.iter().position(|known| name == Some(known.as_bytes()));
         if let Some(index) = self.keeping {
-            self.values[index].clear();
+            let start = self.kept.len();
+            self.values[index] = start..start;
         }
     }
 
     /// Keeps a part of a name or of a value; one that is too long for what it should be is emptied.
     fn keep(&mut self, part: &[u8]) {
-        let (kept, longest) = match (self.place, self.keeping) {
-            (Place::Name, _) if self.depth == 1 => (&mut self.name, LONGEST_NAME),
-            (_, Some(index)) => (&mut self.values[index], LONGEST),
-            _ => return,
-        };
-        if kept.len() + part.len() > longest {
-            kept.clear();
-            kept.push(b'?');
+        match (self.place, self.keeping) {
+            (Place::Name, _) if self.depth == 1 => self.keep_name(part),
+            (_, Some(index)) => self.keep_value(index, part),
+            _ => {}
+        }
+    }
+
+    fn keep_name(&mut self, part: &[u8]) {
+        if self.name.len() + part.len() > LONGEST_NAME {
+            self.name.clear();
+            self.name.push(b'?');
+        } else {
+            self.name.extend_from_slice(part);
+        }
+    }
+
+    fn keep_value(&mut self, index: usize, part: &[u8]) {
+        let value = &mut self.values[index];
+        if value.len() + part.len() > LONGEST || self.kept.len() + part.len() > MOST {
+            // No JSON, and so no value.
+            *value = 0..0;
             self.keeping = None;
             return;
         }
-        kept.extend_from_slice(part);
+        if self.kept.capacity() == 0 {
+            self.kept.reserve(USUAL);
+        }
+        self.kept.extend_from_slice(part);
+        value.end = self.kept.len();
     }
 }

@@ -10,7 +10,7 @@ use crate::azure::stable_hash;
 use crate::pool::describe::{
     Backend, Checked, CircuitConfig, Credential, Deployment, Endpoint, Override, Place, PoolBuilder, Release,
 };
-use crate::pool::live::{Inner, Live, Names, Resource, Served, Target, TargetSet};
+use crate::pool::live::{Announcer, Inner, Live, Names, Resource, Served, Target, TargetSet};
 
 /// Everything but what RFC 3986 calls unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -25,6 +25,7 @@ pub(in crate::pool) struct Table {
     names: HashMap<Arc<str>, Arc<str>>,
     unnamed: Group,
     next_slot: u32,
+    pub(in crate::pool) announcer: Announcer,
 }
 
 /// Whom an alias stands for.
@@ -171,6 +172,7 @@ impl Table {
         };
         Self {
             next_slot: maker.next_slot,
+            announcer: maker.announcer.clone(),
             resources,
             targets: unnamed.iter().chain(&deployed).cloned().collect(),
             aliases: aliases.into_iter().map(by_release).collect(),
@@ -211,6 +213,11 @@ impl Table {
         self.targets.iter().filter(|target| target.inner.deployment.is_some())
     }
 
+    /// Whose circuit has this name.
+    pub(in crate::pool) fn circuit(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| target.live.name() == name)
+    }
+
     pub(in crate::pool) fn aliases(&self) -> Vec<Arc<str>> {
         let mut aliases: Vec<_> = self.aliases.keys().cloned().collect();
         aliases.sort();
@@ -244,12 +251,14 @@ struct Maker<'a> {
     next_slot: u32,
     /// What a deployment has learned belongs to all aliases under which its backend has it.
     made: HashMap<(Arc<str>, Option<String>), Kept>,
+    announcer: Announcer,
 }
 
 impl<'a> Maker<'a> {
     fn new(epoch: Instant, circuit: CircuitConfig, before: Option<&'a Table>) -> Self {
         let next_slot = before.map_or(0, |table| table.next_slot);
-        Self { epoch, circuit, before, next_slot, made: HashMap::new() }
+        let announcer = before.map(|table| table.announcer.clone()).unwrap_or_default();
+        Self { epoch, circuit, before, next_slot, made: HashMap::new(), announcer }
     }
 
     fn resource(&self, backend: &Backend, endpoint: Endpoint, names: Names, told: Override) -> Arc<Resource> {
@@ -324,6 +333,6 @@ impl<'a> Maker<'a> {
         let slot = self.next_slot;
         self.next_slot += 1;
         let name = deployment.map_or_else(|| backend.name.clone(), |name| format!("{}/{name}", backend.name));
-        (slot, Live::new(name, self.epoch, self.circuit))
+        (slot, Live::new(name, self.epoch, self.circuit, self.announcer.clone()))
     }
 }

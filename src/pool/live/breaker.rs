@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::permit::Admission;
-use super::{Live, NoTarget, NoTargetReason, Spread};
+use super::{Announcer, Live, NoTarget, NoTargetReason, Spread};
 use crate::azure::Outcome;
 use crate::pool::describe::CircuitConfig;
 
@@ -24,7 +24,7 @@ struct Shared {
 impl Breaker {
     /// A closed circuit; `name` appears in the log line of each transition.
     pub(crate) fn new(name: impl Into<String>, config: CircuitConfig) -> Self {
-        let live = Live::new(name.into(), Instant::now(), config);
+        let live = Live::new(name.into(), Instant::now(), config, Announcer::default());
         Self(Arc::new(Shared { live, spread: Spread::default() }))
     }
 

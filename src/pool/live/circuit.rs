@@ -295,6 +295,28 @@ impl Circuit {
         }
     }
 
+    /// Opens because another replica's is, until then at the most, or stays open for longer. Never shortens.
+    pub(in crate::pool) fn adopt(&mut self, until: Instant, throttled: bool, now: Instant) {
+        self.settle(now);
+        let until = until.min(now + self.config.max_open);
+        if until <= now {
+            return;
+        }
+        if throttled {
+            self.asked_until = self.asked_until.max(Some(until));
+        }
+        match &mut self.state {
+            State::Open { until: open_until, .. } => *open_until = until.max(*open_until),
+            State::Closed | State::HalfOpen { .. } => {
+                if !throttled {
+                    self.failing = true;
+                    self.failed_at = Some(now);
+                }
+                self.open(until, false);
+            }
+        }
+    }
+
     fn succeed(&mut self, now: Instant) {
         match self.state {
             State::Closed => {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::circuit::{Circuit, CircuitState, Failure, Ticket, Verdict};
 use super::load::{Latency, Room, RouteKind};
+use super::opening::Announcer;
 use super::recent::Recent;
 use crate::azure::signals::Signals;
 use crate::pool::describe::CircuitConfig;
@@ -21,7 +22,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// The live state of one target.
 #[derive(Debug)]
 pub(in crate::pool) struct Live {
-    name: Box<str>,
+    name: Arc<str>,
     epoch: Instant,
     circuit: Mutex<Watched>,
     load: Mutex<Load>,
@@ -30,6 +31,7 @@ pub(in crate::pool) struct Live {
     /// When the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is accepted.
     refused: AtomicU64,
     pub(in crate::pool) counters: Counters,
+    announcer: Announcer,
 }
 
 /// All that selection looks at, for reading without a lock, in one line of the processor's cache.
@@ -77,7 +79,7 @@ struct Watched {
 }
 
 impl Live {
-    pub(in crate::pool) fn new(name: String, epoch: Instant, config: CircuitConfig) -> Arc<Self> {
+    pub(in crate::pool) fn new(name: String, epoch: Instant, config: CircuitConfig, announcer: Announcer) -> Arc<Self> {
         let latency = Latency::new(Instant::now());
         let live = Self {
             name: name.into(),
@@ -88,6 +90,7 @@ impl Live {
             used: Used::default(),
             refused: AtomicU64::new(0),
             counters: Counters::default(),
+            announcer,
         };
         RouteKind::ALL.iter().for_each(|kind| live.show(*kind, &latency));
         Arc::new(live)
@@ -271,8 +274,30 @@ impl Live {
         self.change(now, |circuit| circuit.configure(config));
     }
 
+    /// The name of its circuit.
+    pub(in crate::pool) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Opens for as long as it is open elsewhere. That is told to nobody: it would never end.
+    pub(in crate::pool) fn adopt(&self, until: Instant, throttled: bool, now: Instant) {
+        self.alter(now, |circuit| circuit.adopt(until, throttled, now));
+    }
+
     fn change<T>(&self, now: Instant, change: impl FnOnce(&mut Circuit) -> T) -> T {
+        let (changed, was, is) = self.alter(now, change);
+        if let CircuitState::Open { until, throttled } = is
+            && !matches!(was, CircuitState::Open { until: was_until, .. } if was_until >= until)
+        {
+            self.announcer.tell(&self.name, until, throttled);
+        }
+        changed
+    }
+
+    /// Also says what the state was and is.
+    fn alter<T>(&self, now: Instant, change: impl FnOnce(&mut Circuit) -> T) -> (T, CircuitState, CircuitState) {
         let mut watched = self.lock();
+        let before = watched.circuit.state(now);
         let changed = change(&mut watched.circuit);
         let gate = watched.circuit.admits_at().map_or(0, |at| Self::since(self.epoch, at).max(1));
         self.glance.gate.store(gate, Relaxed);
@@ -284,7 +309,7 @@ impl Live {
         if was != state.as_str() {
             self.log(was, state, now);
         }
-        changed
+        (changed, before, state)
     }
 
     fn log(&self, was: &str, state: CircuitState, now: Instant) {

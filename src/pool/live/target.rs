@@ -127,6 +127,10 @@ impl Target {
         self.inner.deployment.as_ref().map(|served| &*served.alias)
     }
 
+    pub(crate) fn shared_alias(&self) -> Option<Arc<str>> {
+        self.inner.deployment.as_ref().map(|served| served.alias.clone())
+    }
+
     /// Which form of the API its backend speaks.
     #[must_use]
     pub fn kind(&self) -> BackendKind {

@@ -310,3 +310,45 @@ fn a_hint_is_obeyed_to_the_millisecond_and_none_is_below_one() {
         assert_eq!((c.state(open - 1), c.state(open)), ("open", "closed"), "{hint}");
     }
 }
+
+#[test]
+fn what_is_open_elsewhere_is_open_here_for_as_long() {
+    let mut c = Clocked::new();
+    c.circuit.adopt(c.at(5_000), true, c.at(0));
+    assert_eq!(
+        (c.state(4_999), c.state(5_000)),
+        ("open", "closed"),
+        "a wait that was asked for ends in a closed circuit"
+    );
+    c.send(throttled(8_000), 6_000);
+    c.circuit.adopt(c.at(9_000), false, c.at(7_000));
+    assert_eq!(c.state(13_999), "open", "it never shortens");
+    c.circuit.adopt(c.at(15_000), true, c.at(14_500));
+    c.circuit.adopt(c.at(14_000), true, c.at(16_000));
+    assert_eq!(c.state(16_000), "closed", "what is over opens nothing");
+
+    let mut c = Clocked::new();
+    let sent_before = c.admit(0).unwrap();
+    c.circuit.adopt(c.at(5_000), false, c.at(0));
+    c.record(sent_before, Verdict::Success, 100);
+    assert_eq!((c.state(4_999), c.state(5_000)), ("open", "half-open"), "a failure ends with a probe");
+    c.circuit.adopt(c.at(600_000), true, c.at(5_000));
+    assert_eq!(c.state(65_000), "half-open", "no longer than here");
+}
+
+proptest! {
+    #[test]
+    fn adopting_never_shortens(openings in prop::collection::vec((0_u64..2_000, 0_u64..90_000, any::<bool>()), 1..20)) {
+        let mut c = Clocked::new();
+        let mut at = 0;
+        for (passed, left, throttled) in openings {
+            at += passed;
+            let now = c.at(at);
+            let before = c.circuit.admits_at().filter(|until| *until > now);
+            c.circuit.adopt(now + ms(left), throttled, now);
+            let after = c.circuit.admits_at().filter(|until| *until > now);
+            prop_assert!(after >= before);
+            prop_assert!(after.is_none_or(|until| until <= now + c.circuit.config.max_open));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Circuits that open, for whoever wants to tell other replicas.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::Instant;
+
+/// How many openings a listener may be behind before it loses the oldest.
+const BACKLOG: usize = 256;
+
+/// A circuit that opened, or that is open for longer than it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opening {
+    /// Whose: the names of backend and deployment, with `/` between them, or of the backend alone.
+    pub circuit: Arc<str>,
+    /// Until when no request is sent.
+    pub until: Instant,
+    /// The backend asked to wait, rather than failed.
+    pub throttled: bool,
+}
+
+impl Opening {
+    /// One that another replica told of.
+    #[must_use]
+    pub const fn new(circuit: Arc<str>, until: Instant, throttled: bool) -> Self {
+        Self { circuit, until, throttled }
+    }
+}
+
+/// The openings of a pool and its successors, as they come.
+#[derive(Debug)]
+pub struct Openings(broadcast::Receiver<Opening>);
+
+impl Openings {
+    /// The next one; `None` when there is no such pool any more. Whoever comes too late misses the oldest.
+    pub async fn next(&mut self) -> Option<Opening> {
+        loop {
+            match self.0.recv().await {
+                Ok(opening) => return Some(opening),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Tells whoever listens.
+#[derive(Clone, Debug)]
+pub(in crate::pool) struct Announcer(broadcast::Sender<Opening>);
+
+impl Announcer {
+    pub(in crate::pool) fn listen(&self) -> Openings {
+        Openings(self.0.subscribe())
+    }
+
+    pub(super) fn tell(&self, circuit: &Arc<str>, until: Instant, throttled: bool) {
+        if self.0.receiver_count() > 0 {
+            let _ = self.0.send(Opening::new(circuit.clone(), until, throttled));
+        }
+    }
+}
+
+impl Default for Announcer {
+    fn default() -> Self {
+        Self(broadcast::channel(BACKLOG).0)
+    }
+}

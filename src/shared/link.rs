@@ -1,0 +1,424 @@
+//! The connection to Redis, and whether it can be relied on.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{FromRedisValue, RedisError, Script};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::dial::{Connected, Dial};
+use super::{Address, Login};
+
+/// How long a request waits for Redis before it goes on without: 40 ms. Whoever takes longer counts as gone.
+pub const PATIENCE: Duration = Duration::from_millis(40);
+/// What can be done without, such as where an id lies, is waited for a quarter as long.
+const SHORT: u32 = 4;
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const RECONNECT: Duration = Duration::from_millis(250);
+/// Until a connection with its greeting is there; nobody waits for that.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// Work that has to reach Redis once it is back: so many pieces at most.
+const MOST_OWED: usize = 10_000;
+
+/// A connection that is kept, found out to be broken, and made anew. Clones share it.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Inner>);
+
+pub(super) struct Inner {
+    dial: Dial,
+    /// This process among the replicas.
+    replica: String,
+    patience: Duration,
+    connection: ArcSwapOption<Connected>,
+    is_up: AtomicBool,
+    /// Whether answers come so late that nothing is asked which can be done without.
+    is_slow: AtomicBool,
+    /// Whether the first attempt to connect has ended.
+    is_known: watch::Sender<bool>,
+    why: Mutex<String>,
+    replicas: AtomicU32,
+    owed: Mutex<Vec<Owed>>,
+    trouble: Notify,
+    listener: Listener,
+    keeper: Mutex<Option<AbortHandle>>,
+    tasks: Mutex<HashMap<&'static str, AbortHandle>>,
+}
+
+/// A link for a task that is not to keep it alive.
+pub(super) struct WeakLink(Weak<Inner>);
+
+impl WeakLink {
+    pub(super) fn upgrade(&self) -> Option<Link> {
+        self.0.upgrade().map(Link)
+    }
+}
+
+/// What somebody wants to hear of: texts that other replicas publish, and what is open when a connection begins.
+pub(super) type Listener = Arc<Mutex<Option<Box<dyn Fn(Told<'_>) + Send + Sync>>>>;
+
+/// An opening, as Redis tells it.
+pub(super) struct Told<'a> {
+    pub(super) circuit: &'a str,
+    /// By the clock of Redis, in milliseconds: two openings with the same are one.
+    pub(super) until: u64,
+    pub(super) left: Duration,
+    /// The replica that told it just now.
+    pub(super) by: Option<&'a str>,
+}
+
+/// A script that has to be run although Redis was away.
+pub(super) type Owed = Call;
+
+/// A script with what it is given.
+#[derive(Clone)]
+pub(super) struct Call {
+    pub(super) script: &'static Lazy,
+    pub(super) keys: Vec<String>,
+    pub(super) args: Vec<String>,
+}
+
+/// A script whose digest is computed once.
+pub(super) type Lazy = std::sync::LazyLock<Script>;
+
+/// Redis does not answer, or not in time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("Redis is out of reach")]
+pub(super) struct Away;
+
+static BEAT: Lazy = Lazy::new(|| Script::new(include_str!("heartbeat.lua")));
+
+impl Link {
+    pub(super) fn new(
+        address: Address,
+        login: Login,
+        replica: String,
+        patience: Duration,
+    ) -> Result<Self, super::InvalidAddress> {
+        let listener = Listener::default();
+        let inner = Arc::new(Inner {
+            dial: Dial::new(address, login, listener.clone())?,
+            replica,
+            patience,
+            connection: ArcSwapOption::empty(),
+            is_up: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
+            is_known: watch::Sender::new(false),
+            why: Mutex::new("the first connection is being made".to_owned()),
+            replicas: AtomicU32::new(1),
+            owed: Mutex::default(),
+            trouble: Notify::new(),
+            listener,
+            keeper: Mutex::default(),
+            tasks: Mutex::default(),
+        });
+        let keeping = tokio::spawn(keep(Arc::downgrade(&inner)));
+        *lock(&inner.keeper) = Some(keeping.abort_handle());
+        Ok(Self(inner))
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.0.is_up.load(Relaxed)
+    }
+
+    /// Why it is away; `None` while it is not.
+    pub(super) fn problem(&self) -> Option<String> {
+        (!self.is_up()).then(|| lock(&self.0.why).clone())
+    }
+
+    /// How many replicas there were when that was last known, this one among them.
+    pub(super) fn replicas(&self) -> u32 {
+        self.0.replicas.load(Relaxed).max(1)
+    }
+
+    /// Has a function hear what others publish.
+    pub(super) fn listen(&self, listener: impl Fn(Told<'_>) + Send + Sync + 'static) {
+        *lock(&self.0.listener) = Some(Box::new(listener));
+    }
+
+    /// The end of the first attempt to connect.
+    pub(super) async fn known(&self) {
+        let _ = self.0.is_known.subscribe().wait_for(|is_known| *is_known).await;
+    }
+
+    pub(super) fn downgrade(&self) -> WeakLink {
+        WeakLink(Arc::downgrade(&self.0))
+    }
+
+    /// Ends a task with the link, or when another takes its place.
+    pub(super) fn keep_task(&self, name: &'static str, task: AbortHandle) {
+        if let Some(before) = lock(&self.0.tasks).insert(name, task) {
+            before.abort();
+        }
+    }
+
+    /// One attempt, for whoever wants to know now.
+    pub(super) async fn try_now(&self) -> Result<(), String> {
+        self.0.tend().await
+    }
+
+    /// Asks what a request cannot do without.
+    pub(super) async fn ask<T: FromRedisValue>(&self, call: &Call) -> Result<T, Away> {
+        let mut connection = self.0.connection().ok_or(Away)?;
+        match timeout(self.0.patience, call.run(&mut connection)).await {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => Err(self.0.fail(described(&error))),
+            Err(_) => Err(self.0.fail(LATE.to_owned())),
+        }
+    }
+
+    /// Says something that no request waits for.
+    pub(super) async fn send<T: FromRedisValue>(&self, call: &Call) -> Result<T, Away> {
+        let mut connection = self.0.connection().ok_or(Away)?;
+        match timeout(CONNECT_TIME, call.run(&mut connection)).await {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => Err(self.0.fail(described(&error))),
+            Err(_) => Err(self.0.fail(LATE.to_owned())),
+        }
+    }
+
+    /// The name of this process among the replicas.
+    pub(super) fn replica(&self) -> &str {
+        &self.0.replica
+    }
+
+    /// Asks what a request can do without: not while answers are late.
+    pub(super) async fn ask_briefly<T: FromRedisValue>(&self, call: &Call) -> Result<T, Away> {
+        if self.0.is_slow.load(Relaxed) {
+            return Err(Away);
+        }
+        let mut connection = self.0.connection().ok_or(Away)?;
+        match timeout(self.0.short_patience(), call.run(&mut connection)).await {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => Err(self.0.fail(described(&error))),
+            Err(_) => {
+                self.0.is_slow.store(true, Relaxed);
+                Err(Away)
+            }
+        }
+    }
+
+    /// Says something whose answer is of use when it comes soon, and that is said to the end in any case; what cannot be said now
+    /// is said when Redis is back.
+    pub(super) async fn tell<T: FromRedisValue + Send + 'static>(&self, call: Call) -> Option<T> {
+        let Some(mut connection) = self.0.connection() else {
+            self.0.owe(call);
+            return None;
+        };
+        let link = self.clone();
+        let telling = tokio::spawn(async move {
+            match timeout(CONNECT_TIME, call.run(&mut connection)).await {
+                Ok(Ok(said)) => Some(said),
+                Ok(Err(error)) => {
+                    let _ = link.0.fail(described(&error));
+                    // A connection that broke may have carried it, and what is said twice would count twice.
+                    if error.code() == Some("OOM") {
+                        link.0.owe(call);
+                    }
+                    None
+                }
+                Err(_) => {
+                    let _ = link.0.fail(LATE.to_owned());
+                    None
+                }
+            }
+        });
+        let patience = if self.0.is_slow.load(Relaxed) { Duration::ZERO } else { self.0.short_patience() };
+        timeout(patience, telling).await.ok()?.ok().flatten()
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("is_up", &self.is_up()).field("replicas", &self.replicas()).finish_non_exhaustive()
+    }
+}
+
+const LATE: &str = "it takes too long to answer";
+
+/// Without what the server says in its own words, which may repeat what it was given.
+pub(super) fn described(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("it answers {code}"),
+        None => error.category().to_owned(),
+    }
+}
+
+impl Call {
+    pub(super) fn new(script: &'static Lazy, key: impl Into<String>) -> Self {
+        Self { script, keys: vec![key.into()], args: Vec::new() }
+    }
+
+    /// Another key, which has to lie on the same node of a cluster.
+    pub(super) fn key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike")]
+    pub(super) fn arg(mut self, arg: impl ToString) -> Self {
+        self.args.push(arg.to_string());
+        self
+    }
+
+    async fn run<T: FromRedisValue>(&self, connection: &mut impl ConnectionLike) -> Result<T, RedisError> {
+        let mut invocation = self.script.prepare_invoke();
+        for key in &self.keys {
+            invocation.key(key);
+        }
+        for arg in &self.args {
+            invocation.arg(arg);
+        }
+        invocation.invoke_async(connection).await
+    }
+}
+
+// ===== impl Inner =====
+
+/// What one heartbeat brings: how many replicas there are, the time, and which circuits are open until when, in milliseconds.
+type Beat = (u32, u64, HashMap<String, u64>);
+
+impl Inner {
+    fn short_patience(&self) -> Duration {
+        self.patience / SHORT
+    }
+
+    fn connection(&self) -> Option<MultiplexedConnection> {
+        if !self.is_up.load(Relaxed) {
+            return None;
+        }
+        self.connection.load().as_ref().map(|connected| connected.connection.clone())
+    }
+
+    /// Connects if need be, shows a newer token if there is one, and finds out whether Redis takes what it is told.
+    async fn tend(&self) -> Result<(), String> {
+        let known = self.connection.load_full().filter(|connected| !connected.is_over());
+        let is_new = known.is_none();
+        let connected = match known {
+            Some(connected) => connected,
+            None => {
+                let connecting = timeout(CONNECT_TIME, self.dial.connect()).await;
+                let connected = connecting.unwrap_or_else(|_| Err("it cannot be connected to in 2 s".to_owned()))?;
+                Arc::new(connected)
+            }
+        };
+        let mut connection = connected.connection.clone();
+        if let Some(renewal) = self.dial.renewal(&connected) {
+            let renewed = timeout(CONNECT_TIME, connected.renew(&mut connection, renewal)).await;
+            renewed.map_err(|_| LATE.to_owned())?.map_err(|error| described(&error))?;
+        }
+        let beat = Call::new(&BEAT, REPLICAS).key(OPEN).arg(&self.replica);
+        let begun = Instant::now();
+        let patience = if is_new { CONNECT_TIME } else { self.patience };
+        let beat: Beat = match timeout(patience, beat.run(&mut connection)).await {
+            Ok(beat) => beat.map_err(|error| described(&error))?,
+            Err(_) => return Err(LATE.to_owned()),
+        };
+        let took = begun.elapsed();
+        if took > self.patience {
+            return Err(LATE.to_owned());
+        }
+        self.is_slow.store(took > self.short_patience(), Relaxed);
+        self.replicas.store(beat.0, Relaxed);
+        if is_new {
+            self.connection.store(Some(connected));
+        }
+        if let Some(listener) = &*lock(&self.listener) {
+            let left = |until: u64| Duration::from_millis(until.saturating_sub(beat.1));
+            beat.2.iter().for_each(|(circuit, until)| {
+                listener(Told { circuit, until: *until, left: left(*until), by: None });
+            });
+        }
+        Ok(())
+    }
+
+    fn recover(&self) {
+        let was_down = !self.is_up.swap(true, Relaxed);
+        let was_known = self.is_known.send_replace(true);
+        if was_down && was_known {
+            tracing::info!(replicas = self.replicas.load(Relaxed), "Redis is back: state is shared again");
+        }
+    }
+
+    fn fail(&self, why: String) -> Away {
+        let was_up = self.is_up.swap(false, Relaxed);
+        let was_known = self.is_known.send_replace(true);
+        if was_up || !was_known {
+            let replicas = self.replicas.load(Relaxed);
+            tracing::error!(%why, replicas, "Redis is out of reach: this replica goes on alone");
+        }
+        *lock(&self.why) = why;
+        self.trouble.notify_one();
+        Away
+    }
+
+    fn owe(&self, call: Owed) {
+        let mut owed = lock(&self.owed);
+        if owed.len() < MOST_OWED {
+            owed.push(call);
+        }
+    }
+
+    /// What could not be said while Redis was away.
+    async fn pay(&self) {
+        let owed = std::mem::take(&mut *lock(&self.owed));
+        for (i, call) in owed.iter().enumerate() {
+            let Some(mut connection) = self.connection() else {
+                lock(&self.owed).extend_from_slice(&owed[i..]);
+                return;
+            };
+            if let Ok(Ok(())) =
+                timeout(CONNECT_TIME, call.run::<redis::Value>(&mut connection)).await.map(|said| said.map(drop))
+            {
+                continue;
+            }
+            return;
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).drain();
+        keeper.into_iter().chain(tasks.map(|(_, task)| task)).for_each(|task| task.abort());
+    }
+}
+
+/// Tends the connection for as long as somebody has it.
+async fn keep(link: Weak<Inner>) {
+    loop {
+        let Some(inner) = link.upgrade() else { return };
+        match inner.tend().await {
+            Ok(()) => {
+                inner.recover();
+                inner.pay().await;
+            }
+            Err(why) => {
+                inner.connection.store(None);
+                inner.fail(why);
+            }
+        }
+        let pause = if inner.is_up.load(Relaxed) { HEARTBEAT } else { RECONNECT };
+        if inner.is_up.load(Relaxed) {
+            let _ = timeout(pause, inner.trouble.notified()).await;
+        } else {
+            sleep(pause).await;
+        }
+    }
+}
+
+// The braces keep both on one node of a cluster.
+const REPLICAS: &str = "aoai:{replicas}";
+pub(super) const OPEN: &str = "aoai:{replicas}:open";
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

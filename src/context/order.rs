@@ -11,64 +11,54 @@ use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 use crate::pool::Target;
 
-/// A layer of the crate by its name, outermost first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LayerName {
-    Respond,
-    Upgrade,
-    FrontDoor,
-    Terminate,
-    /// Credential termination that asks nobody.
-    Strip,
-    Shed,
-    Inspect,
-    ApiVersion,
-    Authorize,
-    Limit,
-    Meter,
-    Models,
-    Ownership,
-    Session,
-    Failover,
-    /// The circuit of a single service.
-    Circuit,
-    /// The same between attempts.
-    InnerCircuit,
-    Select,
-    StreamCommit,
-    Forward,
-    Reissue,
+/// The layers, outermost first, each with its name.
+macro_rules! layers {
+    ($($(#[$doc:meta])* $layer:ident: $name:literal,)*) => {
+        /// A layer of the crate by its name, outermost first.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum LayerName {
+            $($(#[$doc])* $layer,)*
+        }
+
+        use LayerName::{$($layer),*};
+
+        /// Every layer, by its number.
+        const LAYERS: [LayerName; [$($name),*].len()] = [$($layer),*];
+
+        impl fmt::Display for LayerName {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($layer => $name,)* })
+            }
+        }
+    };
 }
 
-use LayerName::{
-    ApiVersion, Authorize, Circuit, Failover, Forward, FrontDoor, InnerCircuit, Inspect, Limit, Meter, Models,
-    Ownership, Reissue, Respond, Select, Session, Shed, StreamCommit, Strip, Terminate, Upgrade,
-};
-
-/// Every layer, by its number.
-const LAYERS: [LayerName; 21] = [
-    Respond,
-    Upgrade,
-    FrontDoor,
-    Terminate,
-    Strip,
-    Shed,
-    Inspect,
-    ApiVersion,
-    Authorize,
-    Limit,
-    Meter,
-    Models,
-    Ownership,
-    Session,
-    Failover,
-    Circuit,
-    InnerCircuit,
-    Select,
-    StreamCommit,
-    Forward,
-    Reissue,
-];
+layers! {
+    Respond: "RespondLayer",
+    Upgrade: "UpgradeLayer",
+    FrontDoor: "FrontDoorLayer",
+    Terminate: "TerminateCredentialsLayer",
+    /// Credential termination that asks nobody.
+    Strip: "TerminateCredentialsLayer",
+    Shed: "ShedLayer",
+    Inspect: "InspectLayer",
+    ApiVersion: "ApiVersionLayer",
+    Authorize: "AuthorizeLayer",
+    Limit: "ClientLimitLayer",
+    Meter: "MeterUsageLayer",
+    Models: "ListModelsLayer",
+    Ownership: "OwnershipLayer",
+    Session: "StickySessionLayer",
+    Failover: "FailoverLayer",
+    /// The circuit of a single service.
+    Circuit: "CircuitBreakerLayer",
+    /// The same between attempts.
+    InnerCircuit: "CircuitBreakerLayer",
+    Select: "SelectBackendLayer",
+    StreamCommit: "StreamCommitLayer",
+    Forward: "ForwardLayer",
+    Reissue: "ReissueCredentialsLayer",
+}
 
 /// Below selection, a request is an attempt: whatever refuses it there looks like a failure of its target.
 const ATTEMPT: u32 = set(&[Select, StreamCommit, Forward, Reissue]);
@@ -123,32 +113,6 @@ impl LayerName {
             Forward => set(&[Forward, Reissue]),
             Reissue => Reissue.bit(),
         }
-    }
-}
-
-impl fmt::Display for LayerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Respond => "RespondLayer",
-            Upgrade => "UpgradeLayer",
-            FrontDoor => "FrontDoorLayer",
-            Terminate | Strip => "TerminateCredentialsLayer",
-            Shed => "ShedLayer",
-            Inspect => "InspectLayer",
-            ApiVersion => "ApiVersionLayer",
-            Authorize => "AuthorizeLayer",
-            Limit => "ClientLimitLayer",
-            Meter => "MeterUsageLayer",
-            Models => "ListModelsLayer",
-            Ownership => "OwnershipLayer",
-            Session => "StickySessionLayer",
-            Failover => "FailoverLayer",
-            Select => "SelectBackendLayer",
-            Circuit | InnerCircuit => "CircuitBreakerLayer",
-            StreamCommit => "StreamCommitLayer",
-            Forward => "ForwardLayer",
-            Reissue => "ReissueCredentialsLayer",
-        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::pool::{NoTarget, NoTargetReason};
 /// What a client is told when nobody can know, as while everything is drained: the longest wait that clients agree on.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(59);
 
-/// What a client is told to wait while all memory for bodies is in use.
+/// Wait that a client is told while all memory for bodies is in use.
 const BUSY: Duration = Duration::from_secs(1);
 
 /// A cause that becomes an answer: layers return it inside a `BoxError`, [`RespondLayer`](crate::respond::RespondLayer)
@@ -192,7 +192,7 @@ fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError
     }
 }
 
-/// What a client is told whose body or message finds no room in memory now.
+/// Returns the refusal of a body or message that finds no room in memory now.
 pub(crate) fn no_room() -> Error {
     Error::new(ErrorKind::Overloaded, "The gateway holds as many requests as it can. Wait as the headers say.")
         .with_retry_after(BUSY)

@@ -81,20 +81,33 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Headers of an answer that name infrastructure, would bind a client to it behind the gateway's back, or is the gateway's to say.
+/// Headers of an answer that name infrastructure or bind a client to it behind the gateway's back, show a credential, or are said of a
+/// host, which to the client is the gateway.
 fn names_infrastructure(name: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["access-control-", "content-security-policy", "x-forwarded-", "x-gateway-"];
     matches!(
         name,
         "alt-svc"
+            | "api-key"
+            | "authorization"
+            | "clear-site-data"
+            | "cookie"
+            | "cookie2"
             | "nel"
+            | "ocp-apim-subscription-key"
             | "refresh"
             | "report-to"
             | "reporting-endpoints"
             | "server"
             | "set-cookie"
             | "set-cookie2"
+            | "sourcemap"
+            | "strict-transport-security"
             | "via"
-    ) || name.starts_with("access-control-")
+            | "x-api-key"
+            | "x-served-by"
+            | "x-sourcemap"
+    ) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Tells whether a gateway or front end may read it: credentials and constraints, addresses, methods and URLs that replace the real ones.
@@ -302,6 +315,9 @@ mod tests {
         let mut request = Request::get("/p?api-key=1&b=2").header("accept", "*/*").body(()).unwrap();
         for name in &CREDENTIALS {
             assert!(never_passes(name.as_str()), "{name}");
+            let mut answer: HeaderMap = [(name.clone(), HeaderValue::from_static("secret"))].into_iter().collect();
+            strip_answer(StatusCode::OK, &mut answer);
+            assert!(answer.is_empty(), "{name}");
             request.headers_mut().append(name, HeaderValue::from_static("secret"));
             request.headers_mut().append(name, HeaderValue::from_static("another"));
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 
 use hyper_util::client::legacy;
 use rustls::{AlertDescription, CertificateError};
@@ -13,17 +14,32 @@ use crate::error::causes;
 
 /// What an error and everything that caused it tell, without names.
 pub(super) fn reason(error: &(dyn StdError + 'static)) -> Reason {
+    reason_with(error, has_local_port)
+}
+
+fn reason_with(error: &(dyn StdError + 'static), has_local_port: impl FnOnce() -> bool) -> Reason {
     if is_exhaustion(error) {
-        return Reason::EXHAUSTED;
+        // EADDRNOTAVAIL says that all local ports which could lead there are in use, or that none could: ::1 where there is no IPv6.
+        let is_about_address = causes(error).any(is_address_not_available) && has_local_port();
+        return if is_about_address { Reason::fixed("no local address leads there") } else { Reason::EXHAUSTED };
     }
     let known: Vec<_> = causes(error).filter_map(describe).collect();
     if known.is_empty() { Reason::fixed("for an unknown reason") } else { Reason::new(known.join(": ")) }
 }
 
+fn is_address_not_available(cause: &(dyn StdError + 'static)) -> bool {
+    cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+/// A port that is in use by connections to one place is not given to who asks for any.
+fn has_local_port() -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok()
+}
+
 /// What kept a proxy from leading to the destination.
 pub(super) fn of_proxy(error: &(dyn StdError + 'static)) -> Reason {
     if is_exhaustion(error) {
-        return Reason::EXHAUSTED;
+        return reason(error);
     }
     // What is wrong with a tunnel is told by its text alone, which is fixed; what is below it may hold names.
     let text = error.to_string();
@@ -126,6 +142,16 @@ fn of_alert(alert: AlertDescription) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_had_is_ours_only_when_ports_are_used_up() {
+        let wrapped = |kind: io::ErrorKind| io::Error::other(io::Error::from(kind));
+        let without_ports = reason_with(&wrapped(io::ErrorKind::AddrNotAvailable), || false);
+        assert!(without_ports.is_exhaustion());
+        let with_ports = reason(&wrapped(io::ErrorKind::AddrNotAvailable));
+        assert!(!with_ports.is_exhaustion(), "{with_ports}");
+        assert!(reason(&wrapped(io::ErrorKind::OutOfMemory)).is_exhaustion());
+    }
 
     #[test]
     fn keeps_kinds_and_drops_names() {

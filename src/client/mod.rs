@@ -15,7 +15,7 @@
 //!    connection of its own that speaks nothing but HTTP/1.1. The time for a streamed head holds for it, and after a 101, whose
 //!    extensions hold hyper's `OnUpgrade`, no clock at all.
 //! 6. Names are looked up on threads of the client's own, sixteen at most, and once at a time for each host, within the time to
-//!    connect. Want of file descriptors, local ports or memory is `Abandoned` with
+//!    connect. Want of file descriptors, local ports (an address to which none leads is `Unreachable`) or memory is `Abandoned` with
 //!    [`Overloaded`](crate::ErrorKind::Overloaded) in its chain, and one line a second at WARN.
 //! 7. A backend that talks without an end keeps nobody waiting: a connection reads [`TURN`] bytes, then it is the turn of others. More
 //!    than [`INTERIM_HEADS`] heads of 1xx before an answer of HTTP/1.1 are a `Reset`.

@@ -12,7 +12,7 @@ use tokio::task::coop::poll_proceed;
 
 use super::TURN;
 
-/// What tokio lets a task do in one turn.
+/// Parts of tokio's budget for one turn of a task.
 const BUDGET: usize = 128;
 /// Bytes for one part of it.
 const PART: usize = TURN / BUDGET;

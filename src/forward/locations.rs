@@ -31,6 +31,24 @@ pub(super) fn make_relative(headers: &mut HeaderMap, target: &Target, base_path:
     }
 }
 
+/// Drops whatever else names the backend's host.
+pub(super) fn drop_host(headers: &mut HeaderMap, target: &Target) {
+    let host = target.endpoint().authority().host().as_bytes();
+    // A name without a dot is a word that may mean anything.
+    if !host.contains(&b'.') {
+        return;
+    }
+    let names_it = |value: &HeaderValue| contains_ignoring_case(value.as_bytes(), host);
+    let found: Vec<_> = headers.iter().filter(|(_, value)| names_it(value)).map(|(name, _)| name.clone()).collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+fn contains_ignoring_case(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
+}
+
 /// The same place as the client reaches it: a path that no browser takes for a host.
 fn relative(text: &str, target: &Target, base_path: &str) -> Option<String> {
     let endpoint = target.endpoint();

@@ -7,7 +7,8 @@
 //! 2. Of the headers, and of the trailers, the target gets those of a [positive list](#headers-to-backends); keys leave the
 //!    query. `accept-encoding: identity` is set, and `content-length: 0` where a `POST`, `PUT` or `PATCH` has no body.
 //! 3. From the answer hop-by-hop headers and what names infrastructure or binds the client to it (`Set-Cookie`, `alt-svc`, `via`,
-//!    `server`, `refresh`, reporting) are removed, as is CORS, which is the gateway's; a 101 to a WebSocket keeps its upgrade.
+//!    `server`, `refresh`, reporting, whatever holds the name of the backend's host) are removed, as are credentials, `x-gateway-*`
+//!    and what is said of a host to browsers (CORS, HSTS, CSP), which is the gateway's; a 101 to a WebSocket keeps its upgrade.
 //!    `Location`, `Content-Location`, `Link`, `operation-location`, `azure-asyncoperation` and whatever ends in `-location`, `-url`
 //!    or `-uri` become relative to the gateway; those that name a foreign host are dropped. `WWW-Authenticate` says no more than
 //!    `Bearer`.

@@ -1,4 +1,4 @@
-//! What sockets hold of messages that have not gone on yet, charged to the client that they were opened by.
+//! Memory of sockets for messages that have not gone on yet, charged to the client that they were opened by.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,14 +16,14 @@ use super::socket::{BUFFER, LONGEST_ANSWER};
 use crate::account::{Account, Reservation};
 use crate::context::{Client, Observation};
 
-/// Who pays for what the sockets of one handshake hold. Without an [`Observation`] nobody is known, and all such are one client.
+/// The client that pays for the sockets of one handshake. Without an [`Observation`] nobody is known, and all such are one client.
 #[derive(Clone, Debug)]
 pub(super) struct Payer {
     pub(super) account: Account,
     pub(super) observation: Observation,
 }
 
-/// What has come from one side and not gone on to the other. Clones are about the same side.
+/// Bytes that have come from one side and not gone on to the other. Clones are about the same side.
 #[derive(Clone, Debug)]
 pub(super) struct Held(Arc<Mutex<State>>);
 
@@ -31,11 +31,11 @@ pub(super) struct Held(Arc<Mutex<State>>);
 struct State {
     payer: Payer,
     bytes: usize,
-    /// What a socket has room for in any case costs nothing.
+    /// `None` up to the size that every socket has room for.
     paid: Option<Reservation>,
 }
 
-/// How much of what is held goes with a message.
+/// Share of the held bytes that goes with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     All,

@@ -48,14 +48,18 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 #[tokio::test]
 async fn a_head_that_drips_ends_the_connection() {
     let (_east, server) = serve("east").await;
-    let gateway = gateway_before(&server, QUICK).await;
-    let mut stream = connect(&gateway.url).await;
-    soon("the end of the connection", async {
-        while stream.write_all(b"x").await.is_ok() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    let mut gateway = gateway_before(&server, QUICK).await;
+    let admin = gateway.admin().await;
+    for url in [&gateway.url, &admin] {
+        let mut stream = connect(url).await;
+        soon("the end of the connection", async {
+            while stream.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+    gateway.is_well().await;
 }
 
 #[tokio::test]
@@ -131,6 +135,129 @@ async fn a_client_of_http2_that_takes_nothing_loses_that_answer_and_no_other() {
     assert_eq!(answer.status(), 200);
     assert_eq!(soon("its body", answer.collect()).await.unwrap().to_bytes().len(), 2);
     assert!(soon("the end of the first", ignored.collect()).await.is_err());
+}
+
+/// A client of HTTP/2, and with it the receiver of one who opens no window for answers.
+async fn http2(gateway: &Gateway, window: Option<u32>) -> hyper::client::conn::http2::SendRequest<Body> {
+    let io = TokioIo::new(connect(&gateway.url).await);
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = builder.initial_stream_window_size(window).handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn answers_whose_windows_stay_closed_are_dropped_and_the_connection_stays() {
+    const ANSWERS: usize = 20;
+    let backends = process::backends(&[("east", &endless().await)]);
+    let mut gateway = Gateway::start(&[LISTEN, &backends, &process::client(KEY), QUICK].concat()).await;
+    let mut sender = http2(&gateway, Some(0)).await;
+    let mut ignored = Vec::new();
+    for _ in 0..ANSWERS {
+        let request = http_support::chat_request("http://gateway.example", KEY);
+        ignored.push(soon("the head of an answer", sender.send_request(request)).await.unwrap());
+    }
+    gateway.status_becomes("none in flight", is_idle).await;
+    let probe = Request::get("http://gateway.example/status-0123456789abcdef").body(Body::empty()).unwrap();
+    assert_eq!(soon("an answer", sender.send_request(probe)).await.unwrap().status(), 200);
+    drop(ignored);
+    gateway.becomes_idle_and_has_learnt_nothing().await;
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_has_two_hundred_requests_at_once() {
+    const STREAMS: usize = 200;
+    let (go_on, gone_on) = watch::channel(false);
+    let (seen, mut all_seen) = watch::channel(0);
+    let url = http_support::serve(move |_| {
+        let mut gone_on = gone_on.clone();
+        seen.send_modify(|seen| *seen += 1);
+        async move {
+            gone_on.wait_for(|go_on| *go_on).await.unwrap();
+            Response::builder().header("content-type", "application/json").body(Body::from("{}")).unwrap()
+        }
+    })
+    .await;
+    let backends = process::backends(&[("east", &url)]);
+    let mut gateway = Gateway::start(&[LISTEN, &backends, &process::client(KEY)].concat()).await;
+    let mut sender = http2(&gateway, None).await;
+    let mut ask = || {
+        let answer = sender.send_request(http_support::chat_request("http://gateway.example", KEY));
+        async { http_support::Answer::read(answer.await.unwrap()).await.status }
+    };
+    let running: FuturesUnordered<_> = (0..STREAMS + 50).map(|_| ask()).collect();
+    let running = tokio::spawn(running.collect::<Vec<_>>());
+    soon("as many as there may be", all_seen.wait_for(|seen| *seen == STREAMS)).await.unwrap();
+    // Whoever comes beside them is served all the same, and none of the others has come in the meantime.
+    assert_eq!(get(format!("{}/status-0123456789abcdef", gateway.url)).await.status, 200);
+    assert_eq!(*all_seen.borrow(), STREAMS);
+    go_on.send(true).unwrap();
+    let answered = soon("all answers", running).await.unwrap();
+    assert!(answered.len() == STREAMS + 50 && answered.iter().all(|status| *status == 200), "{answered:?}");
+    gateway.becomes_idle_and_has_learnt_nothing().await;
+}
+
+/// A backend that accepts every WebSocket and talks without an end.
+async fn talkative() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = tcp.read(&mut [0; 4096]).await?;
+                let accepted =
+                    "HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n";
+                tcp.write_all(accepted.as_bytes()).await?;
+                let frame = [&[0x82, 126, 0xff, 0xff][..], &[0; 0xffff]].concat();
+                loop {
+                    tcp.write_all(&frame).await?;
+                }
+                #[allow(unreachable_code, reason = "the type of what ends it")]
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_a_websocket_loses_it() {
+    let backends = process::backends(&[("east", &talkative().await)]);
+    let mut gateway = Gateway::start(&[LISTEN, &backends, &process::client(KEY), QUICK].concat()).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(authority(&gateway.url).parse().unwrap()).await.unwrap();
+    let handshake = format!(
+        "GET {V1} HTTP/1.1\r\nhost: x\r\napi-key: {KEY}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(handshake.as_bytes()).await.unwrap();
+    gateway.status_becomes("a WebSocket in flight", |status| !is_idle(status)).await;
+    gateway.status_becomes("none in flight", is_idle).await;
+    drop(stream);
+    gateway.becomes_idle_and_has_learnt_nothing().await;
+}
+
+#[tokio::test]
+async fn a_first_frame_that_drips_ends_a_websocket() {
+    let (_east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, QUICK).await;
+    let (mut socket, _) = open(&gateway.url, "/openai/v1/responses", &[("api-key", KEY)]).await.unwrap();
+    let raw = socket.get_mut();
+    // A frame of 125 bytes, masked with zeros, of which one comes now and then.
+    raw.write_all(&[0x81, 0x80 | 125, 0, 0, 0, 0]).await.unwrap();
+    let mut heard = Vec::new();
+    soon("the end", async {
+        while !String::from_utf8_lossy(&heard).contains("request_timeout") {
+            let _ = raw.write_all(b" ").await;
+            let mut part = [0; 1024];
+            if let Ok(read) = timeout(Duration::from_millis(50), raw.read(&mut part)).await {
+                heard.extend_from_slice(&part[..read.unwrap()]);
+            }
+        }
+    })
+    .await;
+    gateway.is_well().await;
 }
 
 #[tokio::test]

@@ -141,6 +141,30 @@ async fn a_reload_takes_the_new_pair_and_leaves_connections_alone() {
 }
 
 #[tokio::test]
+async fn silence_ends_a_connection_before_in_and_after_the_handshake() {
+    let (_east, server) = serve("east").await;
+    let certificate = Certificate::new();
+    let file = config(&server.url(), &certificate);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}[timeouts]\nhead = \"1s\"\n")).unwrap();
+    let mut gateway = Gateway::start_file(&file).await;
+    // Nothing, the beginning of a record, and a record that announces more than there is.
+    for begun in [&b""[..], b"\x16\x03", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"] {
+        let mut silent = connect(&gateway.url.replace("https", "http")).await;
+        tokio::io::AsyncWriteExt::write_all(&mut silent, begun).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = soon("the end of the connection", silent.read_to_end(&mut rest)).await;
+        assert!(!rest.starts_with(b"HTTP"), "{rest:?}");
+    }
+    for protocols in [&["http/1.1"], &["h2"]] {
+        let mut silent = certificate.connect(&gateway, protocols).await.unwrap();
+        let _ = soon("the end of the connection", silent.read_to_end(&mut Vec::new())).await;
+    }
+    assert_eq!(certificate.chat(&gateway, &["h2"]).await.1, 200);
+    gateway.is_well().await;
+}
+
+#[tokio::test]
 async fn a_handshake_that_does_not_end_holds_nobody_up() {
     let (_east, server) = serve("east").await;
     let certificate = Certificate::new();

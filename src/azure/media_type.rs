@@ -180,10 +180,8 @@ mod tests {
 
     #[test]
     fn a_boundary_is_read_in_any_spelling() {
-        use http::{HeaderMap, HeaderValue, header};
-
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("Multipart/Form-Data; boundary=\"a b\""));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("Multipart/Form-Data; boundary=\"a b\""));
         let kind = MediaType::of(&headers).unwrap();
         assert!(kind.is("multipart/form-data") && !kind.is_json());
         assert_eq!(kind.boundary().unwrap(), "a b");

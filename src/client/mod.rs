@@ -22,7 +22,7 @@
 //! 8. Connections are kept by the runtime that opened them: where a program has one event loop per core, each has its own. Those of a
 //!    backend with a bound on requests in flight are kept by all runtimes together, so that none lies idle where nobody needs it.
 //!
-//! It takes requests with any body of [`Bytes`](bytes::Bytes).
+//! It takes requests with any body of [`Bytes`].
 //!
 //! No error and no `Debug` holds the name or address of a host. It uses the [proxy](HttpClientBuilder::proxy) that it is
 //! given and no other, follows no redirects, decodes no bodies and repeats nothing that was sent.

@@ -214,11 +214,9 @@ fn an_event_comes_when_it_has_ended() {
 
 #[test]
 fn an_encoded_stream_is_none() {
-    use http::{HeaderMap, HeaderValue, header};
-
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     assert!(is_event_stream(&headers));
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     assert!(!is_event_stream(&headers));
 }

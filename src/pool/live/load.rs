@@ -21,7 +21,7 @@
 //! soon after its circuit lets a first request through. A 429 changes nothing: it is no failure, its circuit keeps the target out
 //! for as long as it asked, and a penalty on top would leave paid capacity idle.
 //!
-//! **Room** is what Azure reports with its answers ([`Signals`]), as a share from 0 to 1, and forgotten after
+//! **Room** is what Azure reports with its answers, as a share from 0 to 1, and forgotten after
 //! [`SIGNAL_LIFETIME`]. Where no limit is told, the most that was ever left stands for it.
 
 use std::time::Duration;

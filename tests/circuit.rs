@@ -17,11 +17,12 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::advance;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::limit::ConcurrencyLimit;
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_azure_openai::azure::{Outcome, Phase};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::circuit::{self, CircuitBreakerLayer};
 use tower_azure_openai::context::{Attempt, AttemptFailed};
+use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{Backend, CircuitConfig, Deployment, Pool, PoolBuilder, Target};
 use tower_azure_openai::respond::RespondLayer;
@@ -673,6 +674,49 @@ async fn errors_are_read_as_it_is_told() {
     }
     let error = service.call(Request::new(Body::empty())).await.unwrap_err();
     assert_eq!(kind(&error), Some(ErrorKind::NoTargetDown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_layer_below_refuses_blames_nobody() {
+    for refusal in [ErrorKind::OperationNotAllowed, ErrorKind::Unauthenticated, ErrorKind::InvalidBody] {
+        let refuses = move |_: &Target| Err(Error::new(refusal, "not like this").into());
+        let (pool, scripted) = (pool([serving("east", ["a"]), serving("west", ["a"])]), Scripted::new(refuses));
+        let gateway = FailoverLayer::new().layer(scripted.behind(&pool));
+        for _ in 0..30 {
+            let error = gateway.clone().oneshot(chat("a")).await.unwrap_err();
+            assert_eq!(kind(&error), Some(refusal));
+        }
+        assert_eq!(scripted.calls(), 30, "nothing is repeated");
+        let status = pool.status();
+        let deployments = status.backends.iter().flat_map(|backend| &backend.deployments);
+        assert!(
+            deployments.into_iter().all(|target| target.circuit == "closed" && target.failures == 0),
+            "{refusal:?}"
+        );
+
+        let refuses =
+            service_fn(move |_: Request<Body>| async move { Err::<Response<Body>, _>(Error::new(refusal, "no")) });
+        let mut service = alone().layer_on(refuses);
+        for _ in 0..30 {
+            let error = service.call(Request::new(Body::empty())).await.unwrap_err();
+            assert_eq!(kind(&error), Some(refusal), "and never that the circuit is open");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gateway_below_says_of_its_backends_is_a_failure() {
+    for failure in [ErrorKind::BackendFailed, ErrorKind::BackendTimeout] {
+        let fails =
+            service_fn(move |_: Request<Body>| async move { Err::<Response<Body>, _>(Error::new(failure, "no")) });
+        let mut service = alone().layer_on(fails);
+        for _ in 0..5 {
+            let error = service.call(Request::new(Body::empty())).await.unwrap_err();
+            assert_eq!(kind(&error), Some(failure));
+        }
+        let error = service.call(Request::new(Body::empty())).await.unwrap_err();
+        assert_eq!(kind(&error), Some(ErrorKind::NoTargetDown));
+    }
 }
 
 #[tokio::test(start_paused = true)]

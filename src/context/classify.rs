@@ -23,8 +23,8 @@ where
     }
 }
 
-/// An [`AttemptFailed`], such as the crate's own client gives, says what it means; a failed upload is nobody's failure, and
-/// neither is what this process itself has run out of: descriptors, buffers, local ports, memory; a refused connection is a
+/// An [`AttemptFailed`], such as the crate's own client gives, says what it means. An [`Error`] is a refusal by a layer, or an upload
+/// that failed: nobody's failure, and neither is what this process itself has run out of: descriptors, buffers, local ports, memory; a refused connection is a
 /// refusal; anything else is unknown.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -40,8 +40,12 @@ fn meaning(error: &(dyn StdError + 'static)) -> Option<Outcome> {
     if let Some(failed) = error.downcast_ref::<AttemptFailed>() {
         return Some(failed.outcome());
     }
-    if error.downcast_ref::<Error>().is_some_and(|cause| cause.is_upload() || cause.kind() == ErrorKind::Misordered) {
-        return Some(Outcome::Abandoned);
+    if let Some(cause) = error.downcast_ref::<Error>() {
+        return Some(match cause.kind() {
+            // What a gateway below says of its backends.
+            ErrorKind::BackendFailed | ErrorKind::BackendTimeout => Outcome::Unknown,
+            _ => Outcome::Abandoned,
+        });
     }
     let io = error.downcast_ref::<io::Error>()?;
     match io.kind() {

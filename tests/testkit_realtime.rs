@@ -54,6 +54,32 @@ async fn say_what_they_hear() {
 }
 
 #[tokio::test]
+async fn refuse_settings_that_name_a_deployment_which_is_not_there() {
+    let (_backend, server) = serve().await;
+    let key = [("api-key", KEY)];
+    let (mut socket, _) = open(&server.url(), "/openai/v1/realtime?intent=transcription", &key).await.unwrap();
+    let update = |kind: &str, session: &str| format!(r#"{{"type":"{kind}","event_id":"e1","session":{session}}}"#);
+    for (kind, place) in [
+        ("session.update", r#"{"audio":{"input":{"transcription":{"model":"M"}}}}"#),
+        ("session.update", r#"{"model":"M"}"#),
+        ("transcription_session.update", r#"{"input_audio_transcription":{"model":"M"}}"#),
+    ] {
+        is_echoed(&mut socket, update(kind, &place.replace('M', "gpt-4o"))).await;
+        socket.send(Message::text(update(kind, &place.replace('M', "other")))).await.unwrap();
+        let said = next(&mut socket).await.unwrap().unwrap().into_text().unwrap();
+        let event: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let told = [&event["type"], &event["error"]["code"], &event["error"]["event_id"]];
+        assert_eq!(told, ["error", "DeploymentNotFound", "e1"], "{said}");
+    }
+    is_echoed(&mut socket, r#"{"type":"response.create","session":{"model":"other"}}"#).await;
+    close(socket).await;
+    for path in ["/openai/v1/realtime?intent=transcription&model=gpt-4o", "/openai/v1/realtime?intent=x"] {
+        let status = send(handshake(&format!("{}{path}", server.url()), KEY)).await.status;
+        assert_eq!(status.as_u16(), 400, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn return_fragments_and_closing_frames_as_they_came() {
     let (_backend, server) = serve().await;
     let mut socket = opened(&server).await;

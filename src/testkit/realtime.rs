@@ -1,4 +1,5 @@
-//! A realtime session over WebSocket, in which the backend says what it hears.
+//! A realtime session over WebSocket, in which the backend says what it hears. Settings that name a deployment which it does not
+//! have are answered with an error event instead.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
 
@@ -74,10 +76,15 @@ impl HttpBody for Held {
     }
 }
 
-pub(super) fn accepted(answer: Answer, in_flight: InFlight) -> Response<Body> {
+/// The names of the deployments that a session may use.
+#[derive(Clone)]
+struct Names(Vec<String>);
+
+pub(super) fn accepted(answer: Answer, in_flight: InFlight, names: Vec<String>) -> Response<Body> {
     let mut response = Response::new(Body::new(Held(in_flight)));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
+    response.extensions_mut().insert(Names(names));
     response
 }
 
@@ -87,35 +94,51 @@ pub(super) fn accepted(answer: Answer, in_flight: InFlight) -> Response<Body> {
 pub(super) struct Session {
     upgrade: OnUpgrade,
     held: Body,
+    names: Vec<String>,
 }
 
 impl Session {
     /// Takes over from a response.
     pub(super) fn begin(upgrade: OnUpgrade, response: &mut Response<Body>) -> Self {
-        Self { upgrade, held: std::mem::take(response.body_mut()) }
+        let names = response.extensions_mut().remove::<Names>().map_or_else(Vec::new, |names| names.0);
+        Self { upgrade, held: std::mem::take(response.body_mut()), names }
     }
 
     /// Says what it hears until either side closes. Gives the socket, for its owner to end.
     pub(super) async fn run(self) -> Option<BufStream<TokioIo<Upgraded>>> {
         let mut socket = BufStream::new(TokioIo::new(self.upgrade.await.ok()?));
-        let ended = echo(&mut socket).await;
+        let ended = echo(&mut socket, &self.names).await;
         drop(self.held);
         ended.ok().map(|()| socket)
     }
 }
 
+const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 const MASKED: u8 = 0x80;
+/// The first byte of a text that is one frame.
+const WHOLE_TEXT: u8 = 0x80 | TEXT;
+/// Settings are shorter.
+const MAX_SETTINGS: u64 = 64 * 1024;
 /// How much of a frame is in hand at a time.
 const PIECE: usize = 8 * 1024;
 
-/// Returns every frame as it came, unmasked; pings as pongs. Ends after the closing frame, or where frames end.
-async fn echo(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+/// Returns every frame as it came, unmasked; pings as pongs; settings that are wrong as an error. Ends after the closing frame, or
+/// where frames end.
+async fn echo(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), names: &[String]) -> io::Result<()> {
     let mut buffer = vec![0; PIECE];
     loop {
         let Some(head) = Head::read(socket).await? else { return socket.shutdown().await };
+        if head.first == WHOLE_TEXT && head.length <= MAX_SETTINGS {
+            let text = head.read_all(socket).await?;
+            let said = refusal(&text, names).unwrap_or(text);
+            Head { length: said.len() as u64, ..head }.write(socket).await?;
+            socket.write_all(&said).await?;
+            socket.flush().await?;
+            continue;
+        }
         let is_heard = head.opcode() != PONG;
         if is_heard {
             head.write(socket).await?;
@@ -136,6 +159,25 @@ async fn echo(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<
             return socket.shutdown().await;
         }
     }
+}
+
+/// The error event for settings that name a deployment which is not there.
+fn refusal(event: &[u8], names: &[String]) -> Option<Vec<u8>> {
+    let event: Value = serde_json::from_slice(event).ok()?;
+    if !matches!(event["type"].as_str()?, "session.update" | "transcription_session.update") {
+        return None;
+    }
+    let session = &event["session"];
+    let places = ["/model", "/audio/input/transcription/model", "/input_audio_transcription/model"];
+    let named = places.iter().filter_map(|place| session.pointer(place)?.as_str());
+    named.into_iter().find(|name| !names.iter().any(|known| known == name)).map(|_| {
+        let message = "The API deployment for this resource does not exist.";
+        let error = json!({
+            "type": "invalid_request_error", "code": "DeploymentNotFound", "message": message, "param": null,
+            "event_id": event["event_id"],
+        });
+        json!({"type": "error", "event_id": "event_of_the_backend", "error": error}).to_string().into_bytes()
+    })
 }
 
 /// The head of a client's frame: RFC 6455, section 5.2.
@@ -164,6 +206,14 @@ impl Head {
         let mut mask = [0; 4];
         socket.read_exact(&mut mask).await?;
         Ok(Some(Self { first: first[0], length, mask }))
+    }
+
+    /// The whole payload, unmasked.
+    async fn read_all(&self, socket: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+        let mut payload = vec![0; usize::try_from(self.length).unwrap_or_default()];
+        socket.read_exact(&mut payload).await?;
+        payload.iter_mut().zip(self.mask.into_iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        Ok(payload)
     }
 
     const fn opcode(&self) -> u8 {

@@ -95,7 +95,8 @@ impl Resource {
             sleep(delay).await;
         }
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(realtime::accepted(answer, in_flight));
+            let names = self.deployments.iter().map(|deployment| deployment.name.clone()).collect();
+            return Ok(realtime::accepted(answer, in_flight, names));
         }
         let body = AnswerBody::new(answer.chunks, answer.streams, flow, in_flight);
         let mut response = Response::new(Body::new(body));
@@ -127,7 +128,11 @@ impl Resource {
             Some(Call::Infer(inference)) => self.infer(inference, in_flight),
             Some(Call::Models) => answer::models(self.deployments.iter().map(|deployment| deployment.model.as_str())),
             Some(Call::Objects(call, payload, page)) => self.objects.serve(call, payload, page, || self.fresh_id()),
-            Some(Call::Realtime(deployment)) => self.converse(request, deployment.as_deref()),
+            Some(Call::Realtime { deployment, transcribes: true }) if deployment.is_none() => realtime::answer(request),
+            Some(Call::Realtime { transcribes: true, .. }) => {
+                answer::invalid(Some("model"), "The model of a transcription session stands in its settings.")
+            }
+            Some(Call::Realtime { deployment, .. }) => self.converse(request, deployment.as_deref()),
             None => answer::not_found(),
         }
     }

@@ -27,7 +27,11 @@ pub(super) enum Call {
     /// Does something with objects. A list may be asked for by the page.
     Objects(ObjectCall, Payload, Page),
     /// Opens a realtime session with a deployment, if the query names one.
-    Realtime(Option<String>),
+    Realtime {
+        deployment: Option<String>,
+        /// Whether it only writes down what it hears, with a deployment that is named once it is open.
+        transcribes: bool,
+    },
 }
 
 /// Where the deployment stands.
@@ -55,7 +59,9 @@ impl Call {
             ("GET", ["models"]) => Some(Self::Models),
             ("GET", ["realtime"]) => {
                 let parameter = if matches!(surface, Surface::V1) { "model" } else { "deployment" };
-                Some(Self::Realtime(query(request, parameter).next().map(Cow::into_owned)))
+                let deployment = query(request, parameter).next().map(Cow::into_owned);
+                let transcribes = query(request, "intent").any(|intent| intent == "transcription");
+                Some(Self::Realtime { deployment, transcribes })
             }
             (method, path) => Some(Self::Objects(ObjectCall::read(method, path)?, payload(), Page::read(request))),
         }
@@ -64,7 +70,7 @@ impl Call {
     pub(super) fn deployment(&self) -> Option<&str> {
         match self {
             Self::Infer(inference) => inference.deployment.as_deref(),
-            Self::Realtime(deployment) => deployment.as_deref(),
+            Self::Realtime { deployment, .. } => deployment.as_deref(),
             Self::Models | Self::Objects(..) => None,
         }
     }

@@ -79,7 +79,12 @@ fn forms_are_read_like_objects() {
 fn other_calls() {
     assert_eq!(read(Method::GET, "/openai/v1/models", ""), Some(Call::Models));
     assert_eq!(read(Method::GET, "/openai/models?api-version=1", ""), Some(Call::Models));
-    let realtime = |deployment: Option<&str>| Some(Call::Realtime(deployment.map(str::to_owned)));
+    let of = |deployment: Option<&str>, transcribes| {
+        Some(Call::Realtime { deployment: deployment.map(str::to_owned), transcribes })
+    };
+    let realtime = |deployment| of(deployment, false);
+    assert_eq!(read(Method::GET, "/openai/v1/realtime?intent=transcription", ""), of(None, true));
+    assert_eq!(read(Method::GET, "/openai/v1/realtime?model=a&intent=transcription", ""), of(Some("a"), true));
     assert_eq!(read(Method::GET, "/openai/v1/realtime?model=a%20b", ""), realtime(Some("a b")));
     assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&deployment=gpt", ""), realtime(Some("gpt")));
     assert_eq!(read(Method::GET, "/openai/realtime?api-version=1&model=gpt", ""), realtime(None));

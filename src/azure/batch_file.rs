@@ -97,6 +97,8 @@ struct File {
     /// Number of names of this line that were taken.
     taken: usize,
     names: Vec<Named>,
+    /// The path of the last line, which names no deployment: most lines have the same.
+    url: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -154,6 +156,7 @@ impl BatchScan {
             scan: NameScan::new(LINE),
             taken: 0,
             names: Vec::new(),
+            url: String::new(),
         };
         Self { form: FormReader::new(boundary), file }
     }
@@ -278,15 +281,14 @@ impl File {
                 let problem = ReadBodyError::new("it has no `model` in its `body`, which names the deployment");
                 return Err(self.at_line(problem));
             }
-            if self
-                .scan
-                .found()
-                .iter()
-                .any(|found| found.way + 1 == LINE.len() && leads_to_deployment(&found.name.name))
-            {
-                let problem =
-                    ReadBodyError::new("its `url` names a deployment, which belongs into `model` of its `body`");
-                return Err(self.at_line(problem));
+            let mut urls = self.scan.found().iter().filter(|found| found.way + 1 == LINE.len());
+            if let Some(found) = urls.find(|found| found.name.name != self.url) {
+                if leads_to_deployment(&found.name.name) {
+                    let problem =
+                        ReadBodyError::new("its `url` names a deployment, which belongs into `model` of its `body`");
+                    return Err(self.at_line(problem));
+                }
+                self.url.clone_from(&found.name.name);
             }
             self.take_settled();
         }

@@ -1,7 +1,9 @@
 //! The names in a file of requests, rewritten as the form passes.
 
+use std::iter::Peekable;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::vec::IntoIter;
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
@@ -33,30 +35,21 @@ pub(super) fn rename(route: &Route, request: &mut Request<Body>) -> Result<(), E
     };
     let names = Names { companions: companions.clone(), route: route.clone() };
     let boundary = MediaType::of(request.headers()).ok_or_else(unfit)?.boundary().map_err(|_| unfit())?.to_owned();
-    let (bytes, is_whole) = request.body().in_hand();
-    if !is_whole {
-        let lines = Lines::new(BatchScan::new(&boundary), names);
-        request.headers_mut().remove(CONTENT_LENGTH);
-        let inner = std::mem::take(request.body_mut());
-        *request.body_mut() = Body::new(Rewritten { inner, lines: Some(lines), chunk: Bytes::new(), length: None });
+    let (_, is_whole) = request.body().in_hand();
+    if let Some(bytes) = request.body().head().filter(|_| is_whole).cloned() {
+        let edits = Edits::read(&boundary, &bytes, &names)?;
+        if let Some(rewritten) = edits.into_body(bytes) {
+            if request.headers().contains_key(CONTENT_LENGTH) {
+                request.headers_mut().insert(CONTENT_LENGTH, rewritten.left.into());
+            }
+            *request.body_mut() = Body::new(rewritten);
+        }
         return Ok(());
     }
-    let scan = || BatchScan::of(&boundary, bytes).map_err(|error| unusable(&error));
-    let mut dry = Lines::new(scan()?, names.clone());
-    let mut length = 0;
-    for chunk in bytes.chunks(CHUNK) {
-        length += dry.feed(chunk)?.len() as u64;
-    }
-    length += dry.finish()?.len() as u64;
-    if dry.has_changed {
-        let lines = Lines::new(scan()?, names);
-        if request.headers().contains_key(CONTENT_LENGTH) {
-            request.headers_mut().insert(CONTENT_LENGTH, length.into());
-        }
-        let inner = std::mem::take(request.body_mut());
-        *request.body_mut() =
-            Body::new(Rewritten { inner, lines: Some(lines), chunk: Bytes::new(), length: Some(length) });
-    }
+    let lines = Lines::new(BatchScan::new(&boundary), names);
+    request.headers_mut().remove(CONTENT_LENGTH);
+    let inner = std::mem::take(request.body_mut());
+    *request.body_mut() = Body::new(Rewritten { inner, lines: Some(lines), chunk: Bytes::new() });
     Ok(())
 }
 
@@ -91,12 +84,11 @@ struct Lines {
     held: BytesMut,
     /// Where that begins in the form.
     from: usize,
-    has_changed: bool,
 }
 
 impl Lines {
     fn new(scan: BatchScan, names: Names) -> Self {
-        Self { scan, names, held: BytesMut::new(), from: 0, has_changed: false }
+        Self { scan, names, held: BytesMut::new(), from: 0 }
     }
 
     /// What is settled with these bytes.
@@ -110,7 +102,6 @@ impl Lines {
                 out.extend_from_slice(written.as_bytes());
                 drop(self.held.split_to(named.span.len().min(self.held.len())));
                 self.from = named.span.end;
-                self.has_changed = true;
             }
         }
         self.give(self.scan.settled(), &mut out);
@@ -142,6 +133,117 @@ fn abandoned(error: Error) -> AttemptFailed {
     AttemptFailed::new(Outcome::Abandoned, error)
 }
 
+/// What changes in a form that is all there.
+#[derive(Default)]
+struct Edits {
+    /// In their order.
+    all: Vec<Edit>,
+    /// Each name that a backend has for what lines name, once.
+    written: Vec<Bytes>,
+    /// How much longer the form becomes, and how much shorter.
+    longer: u64,
+    shorter: u64,
+}
+
+/// A name that another one takes the place of.
+struct Edit {
+    at: usize,
+    length: u32,
+    written: u32,
+}
+
+impl Edits {
+    fn read(boundary: &str, form: &[u8], names: &Names) -> Result<Self, Error> {
+        let mut scan = BatchScan::of(boundary, form).map_err(|error| unusable(&error))?;
+        let (mut edits, mut known) = (Self::default(), Vec::new());
+        for chunk in form.chunks(CHUNK) {
+            scan.feed(chunk).map_err(|error| unusable(&error))?;
+            for named in scan.take_names() {
+                edits.add(&named, names, &mut known)?;
+            }
+        }
+        scan.finish().map_err(|error| unusable(&error))?;
+        Ok(edits)
+    }
+
+    /// `known` are names of which is known what they are called, most of all the last ones.
+    fn add(&mut self, named: &Named, names: &Names, known: &mut Vec<(String, Option<u32>)>) -> Result<(), Error> {
+        let found = known.iter().find(|(name, _)| *name == named.name).map(|(_, written)| *written);
+        let written = match found {
+            Some(written) => written,
+            None => {
+                let written = names.written(named)?.map(|written| {
+                    self.written.push(written.into());
+                    self.written.len() as u32 - 1
+                });
+                known.push((named.name.clone(), written));
+                written
+            }
+        };
+        if let Some(written) = written {
+            self.longer += self.written[written as usize].len() as u64;
+            self.shorter += named.span.len() as u64;
+            self.all.push(Edit { at: named.span.start, length: named.span.len() as u32, written });
+        }
+        Ok(())
+    }
+
+    /// The form with its changes, if there are any.
+    fn into_body(self, form: Bytes) -> Option<Spliced> {
+        let left = (form.len() as u64 + self.longer).saturating_sub(self.shorter);
+        let Self { all, written, .. } = self;
+        (!all.is_empty()).then(|| Spliced { form, at: 0, edits: all.into_iter().peekable(), written, left })
+    }
+}
+
+/// A form that is all there, with its changes.
+struct Spliced {
+    form: Bytes,
+    /// How much of it was given on.
+    at: usize,
+    edits: Peekable<IntoIter<Edit>>,
+    written: Vec<Bytes>,
+    /// How much is still to come.
+    left: u64,
+}
+
+impl Spliced {
+    /// The next bytes, a chunk and a name at most.
+    fn next_chunk(&mut self) -> Bytes {
+        let mut out = BytesMut::with_capacity(CHUNK);
+        while out.len() < CHUNK && self.at < self.form.len() {
+            let end = self.edits.peek().map_or(self.form.len(), |edit| edit.at);
+            let end = end.min(self.at + (CHUNK - out.len()));
+            out.extend_from_slice(&self.form[self.at..end]);
+            self.at = end;
+            if let Some(edit) = self.edits.next_if(|edit| edit.at == end) {
+                out.extend_from_slice(&self.written[edit.written as usize]);
+                self.at += edit.length as usize;
+            }
+        }
+        out.freeze()
+    }
+}
+
+impl HttpBody for Spliced {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let chunk = self.next_chunk();
+        self.left = self.left.saturating_sub(chunk.len() as u64);
+        Poll::Ready((!chunk.is_empty()).then(|| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at == self.form.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
 /// A form whose names change as it passes.
 struct Rewritten {
     inner: Body,
@@ -149,7 +251,6 @@ struct Rewritten {
     lines: Option<Lines>,
     /// What of the last frame is still to be read.
     chunk: Bytes,
-    length: Option<u64>,
 }
 
 impl HttpBody for Rewritten {
@@ -178,7 +279,6 @@ impl HttpBody for Rewritten {
                 lines.feed(&chunk).map_err(abandoned)?
             };
             if !settled.is_empty() {
-                this.length = this.length.map(|length| length.saturating_sub(settled.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(settled))));
             }
         }
@@ -187,9 +287,5 @@ impl HttpBody for Rewritten {
 
     fn is_end_stream(&self) -> bool {
         self.lines.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.length.map(SizeHint::with_exact).unwrap_or_default()
     }
 }

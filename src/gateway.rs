@@ -22,7 +22,7 @@
 //! # }
 //! ```
 //!
-//! Outermost first: observe, respond, front door, upgrade, terminate credentials, shed, inspect, check the api-version, authorise, hold
+//! Outermost first: observe, respond, front door, upgrade, terminate credentials, capture, shed, inspect, check the api-version, authorise, hold
 //! to limits, meter, list models, guard ownership, keep sessions, fail over, select, stream commit, forward, re-issue credentials.
 //! Each has a setter that takes the same layer with other settings. Layers of your own have places:
 //!
@@ -55,6 +55,7 @@ use tower_service::Service;
 use crate::api_version::ApiVersionLayer;
 use crate::authorize::AuthorizeLayer;
 use crate::body::Body;
+use crate::capture::CaptureLayer;
 use crate::failover::FailoverLayer;
 use crate::forward::ForwardLayer;
 use crate::front_door::FrontDoorLayer;
@@ -96,6 +97,7 @@ pub fn builder<T>(pool: Pool, terminate: T) -> Builder<T> {
             observe: ObserveLayer::new(),
             upgrade: DefaultUpgrade::new(),
             front_door: None,
+            capture: CaptureLayer::off(),
             shed: ShedLayer::new(),
             inspect: InspectLayer::new(),
             api_version: None,
@@ -131,6 +133,7 @@ struct Usual {
     observe: ObserveLayer,
     upgrade: DefaultUpgrade,
     front_door: Option<FrontDoorLayer>,
+    capture: CaptureLayer,
     shed: ShedLayer,
     inspect: InspectLayer,
     api_version: Option<ApiVersionLayer>,
@@ -197,6 +200,12 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
     /// Checks that requests came through Azure Front Door, before anybody is asked for a key.
     pub fn front_door(mut self, layer: impl Into<Option<FrontDoorLayer>>) -> Self {
         self.usual.front_door = layer.into();
+        self
+    }
+
+    /// Writes requests and answers down.
+    pub fn capture(mut self, layer: CaptureLayer) -> Self {
+        self.usual.capture = layer;
         self
     }
 
@@ -277,6 +286,7 @@ type Optional<L> = Either<L, Identity>;
 type Front<R, B> = (ObserveLayer, DrainLayer, R, RespondLayer, Optional<FrontDoorLayer>, B, DefaultUpgrade);
 type Admission<T, A> = (
     T,
+    CaptureLayer,
     ShedLayer,
     InspectLayer,
     A,
@@ -329,6 +339,7 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
         );
         let admission = (
             self.terminate,
+            usual.capture,
             usual.shed,
             usual.inspect,
             self.after_inspection,

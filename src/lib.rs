@@ -9,6 +9,7 @@
 //!   │  upgrade     carries an accepted WebSocket until it ends (feature `client`)
 //!   │  front_door  optional: did it come through our own Azure Front Door?
 //!   │  terminate   who is it? strips every inbound credential, inserts Client
+//!   │  capture     optional: writes requests and answers down
 //!   │  shed        refuses lower priorities while the process runs out of room
 //!   │  inspect     what is asked for? collects the body, inserts Route
 //!   │  api_version optional: allowed versions, and a default
@@ -141,12 +142,15 @@ mod attempt;
 pub mod authorize;
 pub mod azure;
 pub mod body;
+#[doc(alias("log", "record", "audit", "payload logging"))]
+pub mod capture;
 #[doc(alias("circuit breaker", "outlier detection", "cooldown"))]
 pub mod circuit;
 #[doc(alias("http client", "connection pool", "proxy", "timeout"))]
 #[cfg(feature = "client")]
 pub mod client;
 pub mod context;
+mod date;
 pub mod directory;
 mod error;
 #[doc(alias("retry", "retries", "fallback", "hedge", "spillover"))]

@@ -14,7 +14,7 @@ use syn::{Attribute, Item, UseTree};
 
 /// From the ground up.
 const FLOORS: [&[&str]; 9] = [
-    &["account", "azure", "body", "headers", "idle_clock", "problems", "single_flight"],
+    &["account", "azure", "body", "date", "headers", "idle_clock", "problems", "single_flight"],
     &["pool"],
     &["error"],
     &["refusable"],

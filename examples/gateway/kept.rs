@@ -3,10 +3,12 @@
 //! clients have left and what they used.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tower::BoxError;
+use tower_azure_openai::capture::{CaptureLayer, JsonLines};
 use tower_azure_openai::client::{HttpClient, Proxy};
 use tower_azure_openai::context::{Client, EphemeralKeys, Spent};
 use tower_azure_openai::failover::{FailoverLayer, RetryBudget};
@@ -23,6 +25,7 @@ use tower_azure_openai::upgrade::UpgradeLayer;
 use crate::config::Config;
 use crate::config::aliases;
 use crate::config::behaviour::Timeouts;
+use crate::config::capture::{Capture, Sink};
 use crate::config::redis::Redis;
 use crate::identities::Identities;
 use crate::wiring;
@@ -33,6 +36,8 @@ pub(crate) struct Kept {
     keys: Option<Made<String, KeySet>>,
     /// By its replay memory.
     inspect: Made<usize, InspectLayer>,
+    /// By where they are and how they are kept; `None` where nothing is captured.
+    captures: Made<Option<Files>, Option<JsonLines>>,
     /// What is in progress, whatever the limit.
     in_flight: ShedLayer,
     /// By its budget.
@@ -86,6 +91,9 @@ impl Kept {
             inspect: Made::or_before(before.map(|before| &before.inspect), config.failover.replay_memory, |bytes| {
                 Ok(InspectLayer::new().replay_memory(*bytes))
             })?,
+            captures: Made::or_before(before.map(|before| &before.captures), Files::of(config), |files| {
+                files.as_ref().map(Files::open).transpose()
+            })?,
             in_flight: before.map_or_else(ShedLayer::new, |before| before.in_flight.clone()),
             failover: Made::or_before(before.map(|before| &before.failover), config.failover.budget, |ratio| {
                 Ok(FailoverLayer::new().budget(RetryBudget::new(*ratio)))
@@ -121,6 +129,15 @@ impl Kept {
     /// With its account, and defaults otherwise.
     pub(crate) fn inspect(&self) -> InspectLayer {
         self.inspect.it.clone()
+    }
+
+    /// Off, or with its files.
+    pub(crate) fn capture(&self) -> CaptureLayer {
+        self.captures.it.clone().map_or_else(CaptureLayer::off, CaptureLayer::new)
+    }
+
+    pub(crate) fn captures(&self) -> Option<&JsonLines> {
+        self.captures.it.as_ref()
     }
 
     /// With its counts and the account of collected bodies, and without a limit.
@@ -255,6 +272,27 @@ impl Connections {
             special: special.collect(),
             proxy: config.forward.proxy.clone(),
         }
+    }
+}
+
+/// Where captures are written.
+#[derive(Clone, PartialEq)]
+struct Files {
+    directory: PathBuf,
+    rotate: usize,
+    keep: Duration,
+}
+
+impl Files {
+    fn of(config: &Config) -> Option<Self> {
+        let Capture { directory, rotate, keep, .. } = &config.capture;
+        let files = Self { directory: directory.clone(), rotate: *rotate, keep: *keep };
+        (config.capture.sink == Sink::JsonLines).then_some(files)
+    }
+
+    fn open(&self) -> Result<JsonLines, BoxError> {
+        let files = JsonLines::builder(&self.directory).rotate(self.rotate as u64).keep(self.keep).build();
+        Ok(files.map_err(|error| format!("capture.directory: {}: {error}", self.directory.display()))?)
     }
 }
 

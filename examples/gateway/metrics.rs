@@ -3,6 +3,7 @@
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tower_azure_openai::body::Body;
+use tower_azure_openai::capture::JsonLines;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::limit::{Balance, Left, Limit};
 use tower_azure_openai::metrics::{Exposition, MetricsRecorder, Samples};
@@ -53,6 +54,10 @@ pub(crate) fn tell(metrics: &MetricsRecorder, config: &Config, kept: &Kept) {
     });
     metrics.add_counter("gateway_log_dropped", "Lines of the log that nobody took", || {
         vec![(vec![], output::dropped() as f64)]
+    });
+    let captures = kept.captures().cloned();
+    metrics.add_counter("gateway_capture_dropped", "Captures that could not be written", move || {
+        vec![(vec![], captures.as_ref().map_or(0, JsonLines::dropped) as f64)]
     });
     let shed = kept.shed();
     metrics.add_counter("gateway_shed", "Requests that were refused because the gateway was nearly full", move || {

@@ -38,6 +38,8 @@ use crate::{log, metrics, output};
 
 /// How long a start waits for what is shared.
 const SHARED_TIME: Duration = Duration::from_secs(1);
+/// How long the end of the process waits for the disk.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
 pub(crate) async fn run(config: Config, file: Option<PathBuf>) -> Result<(), BoxError> {
@@ -140,6 +142,9 @@ pub(crate) async fn serve(
         () = finished => {}
         () = parting => {}
         () = sleep(current.shutdown_grace) => tracing::warn!("shutdown_grace is over: what still runs is cut off"),
+    }
+    if let Some(captures) = wired.kept.captures() {
+        captures.finish(PARTING);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use tower::filter::FilterLayer;
 use tower::util::{Either, MapRequestLayer};
 use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::body::Body;
+use tower_azure_openai::capture::CaptureLayer;
 use tower_azure_openai::client::{AliasTimeouts, Destination, HttpClient};
 use tower_azure_openai::context::{BasePath, Client, Route};
 use tower_azure_openai::failover;
@@ -112,6 +113,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> R
         ))
         .upgrade(kept.upgrade())
         .front_door(front_door(config))
+        .capture(capture(config, kept))
         .shed(kept.shed().in_flight(config.limits.in_flight))
         .inspect(
             kept.inspect()
@@ -147,6 +149,13 @@ fn thresholds(config: &Config) -> Thresholds {
         default.low,
         Priority::Low,
     ))
+}
+
+fn capture(config: &Config, kept: &Kept) -> CaptureLayer {
+    let described = &config.capture;
+    let capture = kept.capture().clients(described.clients.iter().map(String::as_str));
+    let capture = capture.sample(described.sample).body(described.body);
+    if described.redact.is_empty() { capture } else { capture.redact(described.redact.clone()) }
 }
 
 fn front_door(config: &Config) -> Option<FrontDoorLayer> {

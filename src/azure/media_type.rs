@@ -47,6 +47,12 @@ impl<'a> MediaType<'a> {
         kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
     }
 
+    /// Tells whether it is any kind of text.
+    #[must_use]
+    pub(crate) fn is_text(&self) -> bool {
+        self.essence.split_once('/').is_some_and(|(kind, _)| kind.eq_ignore_ascii_case("text"))
+    }
+
     /// Tells whether it is any kind of multipart.
     #[must_use]
     pub(crate) fn is_multipart(&self) -> bool {

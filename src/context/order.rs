@@ -40,6 +40,7 @@ layers! {
     Terminate: "TerminateCredentialsLayer",
     /// Credential termination that asks nobody.
     Strip: "TerminateCredentialsLayer",
+    Capture: "CaptureLayer",
     Shed: "ShedLayer",
     Inspect: "InspectLayer",
     ApiVersion: "ApiVersionLayer",
@@ -88,8 +89,10 @@ impl LayerName {
             Upgrade => set(&[Inspect, ApiVersion, Authorize]) | ACTING,
             FrontDoor => ACTING,
             // Who is not known yet is held to nothing; below itself, nobody is found.
-            Terminate => set(&[Terminate, Strip, Shed, Inspect, Authorize]) | ACTING,
-            Strip => ATTEMPT,
+            Terminate => set(&[Terminate, Strip, Capture, Shed, Inspect, Authorize]) | ACTING,
+            // What is written down holds no credential, and is written once.
+            Strip => Capture.bit() | ATTEMPT,
+            Capture => set(&[Capture, Inspect]) | ACTING,
             // What is refused for want of room must not have cost any, and counts once.
             Shed => set(&[Shed, Inspect]) | ACTING,
             // The path has its prefix, and the body was not read.

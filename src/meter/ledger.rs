@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::account::Metered;
-use super::date::Date;
 use crate::azure::usage::Usage;
 use crate::context::{Client, UsageSource};
+use crate::date::Date;
 use crate::pool::Target;
 
 /// Number of days that are kept: 35.

@@ -53,7 +53,6 @@
 mod account;
 mod asking;
 mod body;
-mod date;
 mod future;
 mod layer;
 mod ledger;
@@ -64,7 +63,6 @@ mod service;
 
 pub use self::account::Metered;
 pub use self::body::ResponseBody;
-pub use self::date::{Date, InvalidDate};
 pub use self::future::ResponseFuture;
 pub use self::layer::{COUNTED_OBJECTS, MeterUsageLayer, SilentStreams};
 #[cfg(feature = "redis")]
@@ -72,3 +70,4 @@ pub(crate) use self::ledger::Names;
 pub use self::ledger::{By, KEPT_DAYS, Ledger, Report, Row, Sums, UnknownName};
 pub use self::once::CountOnce;
 pub use self::service::MeterUsage;
+pub use crate::date::{Date, InvalidDate};

@@ -50,13 +50,13 @@ impl ShedLayer {
         self
     }
 
-    /// How many requests of a priority were refused here.
+    /// Number of requests of a priority that were refused here.
     #[must_use]
     pub fn shed(&self, priority: Priority) -> u64 {
         self.counts.shed[priority as usize].load(Relaxed)
     }
 
-    /// How many requests are in progress.
+    /// Number of requests in progress.
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
         self.counts.in_flight.load(Relaxed)

@@ -14,6 +14,7 @@ use super::{Authentication, Config};
 pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     let aliases = aliases(config);
     duplicate_names(config, findings);
+    captured_clients(config, findings);
     callers(config, findings);
     passed_tokens(config, findings);
     mixed_aliases(config, &aliases, findings);
@@ -54,6 +55,14 @@ fn duplicate_names(config: &Config, findings: &Findings<'_>) {
                 let text = format!("{:?} is already backends[{at}].deployments[{first}].name", deployment.name);
                 findings.problem(place, format!("{text}, for the same alias {alias:?}"));
             }
+        }
+    }
+}
+
+fn captured_clients(config: &Config, findings: &Findings<'_>) {
+    for (at, id) in config.capture.clients.iter().enumerate() {
+        if !config.clients.iter().any(|client| client.id == *id) {
+            findings.problem(format!("capture.clients[{at}]"), format!("{id:?} is no client of this file"));
         }
     }
 }

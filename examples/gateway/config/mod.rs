@@ -5,6 +5,7 @@
 pub(crate) mod aliases;
 pub(crate) mod backends;
 pub(crate) mod behaviour;
+pub(crate) mod capture;
 pub(crate) mod clients;
 mod consistency;
 pub(crate) mod cors;
@@ -36,6 +37,7 @@ use behaviour::{
     ApiVersion, Circuit, Failover, Forward, FrontDoor, Limits, Selection, Stream, Telemetry, Thresholds, Timeouts,
     Usage,
 };
+use capture::Capture;
 use clients::Client;
 use cors::Origins;
 use entra::Entra;
@@ -100,6 +102,7 @@ pub(crate) struct Config {
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
     pub(crate) priority: Thresholds,
+    pub(crate) capture: Capture,
     pub(crate) telemetry: Telemetry,
     /// `None`: each replica on its own.
     pub(crate) redis: Option<Redis>,
@@ -193,6 +196,7 @@ impl Config {
             timeouts: s.section("timeouts", Timeouts::read),
             limits: s.section("limits", Limits::read),
             priority: s.section("priority", Thresholds::read),
+            capture: s.section("capture", Capture::read),
             telemetry: s.section("telemetry", Telemetry::read),
             redis: s.given_section("redis", Redis::read).flatten(),
         }

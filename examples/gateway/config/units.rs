@@ -6,16 +6,17 @@ use std::time::Duration;
 const MAX_DURATION: Duration = Duration::from_secs(8760 * 60 * 60);
 const MAX_SIZE: u64 = 1 << 40;
 
-/// `250ms`, `10s`, `2m`, `1h`; at most a year.
+/// `250ms`, `10s`, `2m`, `1h`, `7d`; at most a year.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let malformed = "must be a duration such as \"250ms\", \"10s\", \"2m\" or \"1h\"";
+    let malformed = "must be a duration such as \"250ms\", \"10s\", \"2m\", \"1h\" or \"7d\"";
     let (number, unit) = split(text).ok_or(malformed)?;
     let millis = match unit {
         "ms" => 1,
         "s" => 1000,
         "m" => 60 * 1000,
         "h" => 60 * 60 * 1000,
-        "" => return Err("has no unit: ms, s, m or h".to_owned()),
+        "d" => 24 * 60 * 60 * 1000,
+        "" => return Err("has no unit: ms, s, m, h or d".to_owned()),
         _ => return Err(malformed.to_owned()),
     };
     scale(number, millis)
@@ -58,7 +59,9 @@ mod tests {
 
     #[test]
     fn reads_durations() {
-        for (text, millis) in [("0s", 0), ("250ms", 250), ("10s", 10_000), ("2m", 120_000), ("1h", 3_600_000)] {
+        for (text, millis) in
+            [("0s", 0), ("250ms", 250), ("10s", 10_000), ("2m", 120_000), ("1h", 3_600_000), ("7d", 604_800_000)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(duration("8760h"), Ok(MAX_DURATION));
@@ -79,9 +82,9 @@ mod tests {
         for text in ["", "KiB", "-1B", "1.5MiB", "64 KiB", "64kib", "64K", "64KB", "64MB"] {
             assert!(size(text).is_err_and(|e| e.starts_with("must be a size")), "{text:?}");
         }
-        assert_eq!(duration("10"), Err("has no unit: ms, s, m or h".to_owned()));
+        assert_eq!(duration("10"), Err("has no unit: ms, s, m, h or d".to_owned()));
         assert_eq!(size("10"), Err("has no unit: B, KiB, MiB or GiB".to_owned()));
-        for text in ["8761h", "18446744073709551615h", "18446744073709551616ms"] {
+        for text in ["8761h", "366d", "18446744073709551615h", "18446744073709551616ms"] {
             assert!(duration(text).is_err_and(|e| e.starts_with("is too long")), "{text:?}");
         }
         for text in ["1025GiB", "18446744073709551615GiB", "99999999999999999999B"] {

@@ -8,22 +8,11 @@ use super::reader::Section;
 /// What a key may hold, and the default from which it must not differ yet.
 #[derive(Clone, Copy, Debug)]
 enum Known {
-    /// No element.
-    List,
-    Ratio(f64),
     Text(&'static str),
 }
 
 /// The keys without positions.
 const KEYS: &[(&str, Known)] = &[
-    ("capture.sink", Known::Text("off")),
-    ("capture.directory", Known::Text("")),
-    ("capture.clients", Known::List),
-    ("capture.sample", Known::Ratio(1.0)),
-    ("capture.body", Known::Text("none")),
-    ("capture.redact", Known::List),
-    ("capture.rotate", Known::Text("64MiB")),
-    ("capture.keep", Known::Text("7d")),
     ("recorder.memory", Known::Text("16MiB")),
     ("recorder.directory", Known::Text("")),
     ("telemetry.otlp_endpoint", Known::Text("")),
@@ -52,8 +41,6 @@ impl Known {
     /// Whether the value has the right type and is not the default.
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
-            Self::List => section.texts(key).is_some_and(|list| !list.is_empty()),
-            Self::Ratio(default) => section.ratio(key, default).to_bits() != default.to_bits(),
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),
         }
     }

@@ -1,4 +1,4 @@
-//! Days, as the ledger counts them.
+//! Days and moments by UTC, as they are counted and written down.
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,6 +56,13 @@ impl Serialize for Date {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// A moment in the form of RFC 3339: `2026-11-28T15:36:32.125Z`.
+pub(crate) fn moment(since_1970: Duration) -> String {
+    let seconds = since_1970.as_secs() % DAY;
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{}T{hour:02}:{minute:02}:{second:02}.{:03}Z", Date::of(since_1970), since_1970.subsec_millis())
 }
 
 /// A text is no day in the form `2026-11-28`.

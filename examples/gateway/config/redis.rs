@@ -43,11 +43,12 @@ impl Credential {
     fn read(s: &mut Section<'_>) -> Option<Self> {
         let kinds = [PASSWORDS, TokenSource::KINDS].concat();
         let kind = s.one_of(&kinds)?;
+        let has_scope = s.has("scope");
+        let scope = s.parsed("scope", name).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
         if !PASSWORDS.contains(&kind) {
-            let scope = s.parsed("scope", name).unwrap_or_else(|| DEFAULT_SCOPE.to_owned());
             return TokenSource::read(s, kind).map(|source| Self::Token { source, scope });
         }
-        if s.has("scope") {
+        if has_scope {
             s.problem("scope", "goes with a token, not with a password");
         }
         let (user, sources) = (s.name("username"), s.findings.sources);

@@ -266,7 +266,6 @@ fn every_key_of_the_contract_is_known() {
     });
     let found = problems(&uncommented.collect::<Vec<_>>().join("\n"));
     assert!(!found.contains("unknown key"), "{found}");
-    assert!(found.contains("not supported yet"), "{found}");
 }
 
 #[test]

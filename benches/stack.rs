@@ -4,45 +4,36 @@
 //! that answers 200 at once. The stack grows from the outside in, so that every layer finds what those above it put into the
 //! request, and what a row adds to the row above is the share of its layer. The answer is read to its end.
 
+mod common;
+
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::future::{Ready, poll_fn, ready};
-use std::hint::black_box;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use criterion::Criterion;
-use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::Full;
+use http::Response;
 use tokio::time::Instant;
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder};
 use tower_azure_openai::authorize::AuthorizeLayer;
 use tower_azure_openai::azure::operation::Surface;
 use tower_azure_openai::body::Body;
-use tower_azure_openai::context::Client;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::gateway;
 use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::models::ListModelsLayer;
-use tower_azure_openai::pool::{Backend, Credential, Deployment, Pool};
 use tower_azure_openai::reissue::ReissueCredentialsLayer;
 use tower_azure_openai::respond::RespondLayer;
 use tower_azure_openai::select::SelectBackendLayer;
 use tower_azure_openai::session::StickySessionLayer;
 use tower_azure_openai::stream_commit::StreamCommitLayer;
-use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::terminate::TerminateCredentialsLayer;
 use tower_azure_openai::upgrade::UpgradeLayer;
 
-const KEY: &str = "0123456789abcdef0123456789abcdef";
+use common::{Inbound, NoOp, clients, drive, pool, request};
+
 /// Requests are made in portions outside the clock.
 const PORTION: u64 = 256;
-
-type Inbound = Request<Full<Bytes>>;
 
 fn main() -> Result<(), BoxError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -95,99 +86,11 @@ fn main() -> Result<(), BoxError> {
     let gateway = gateway::builder(pool, terminate).build(NoOp);
     report.row(&mut criterion, "gateway::builder", gateway.clone());
     report.row_of(&mut criterion, "the same by v1", gateway, &request(Surface::V1)?);
+    report.row(&mut criterion, "+ usage, records", common::gateway(NoOp)?);
 
     report.print();
     criterion.final_summary();
     Ok(())
-}
-
-fn pool() -> Result<Pool, BoxError> {
-    let names = ["ptu-eastus", "paygo-eastus", "paygo-westus"];
-    let backends = names.into_iter().zip(0..).map(|(name, priority)| {
-        let credential = Credential::api_key("fedcba9876543210fedcba9876543210")?;
-        let backend = Backend::new(name, format!("https://{name}.openai.azure.com"));
-        let deployment = Deployment::new(format!("gpt-4o-{name}")).alias("gpt-4o");
-        Ok::<_, BoxError>(backend.credential(credential).priority(priority).add_deployment(deployment))
-    });
-    let builder =
-        backends.into_iter().try_fold(Pool::builder(), |pool, backend| Ok::<_, BoxError>(pool.add_backend(backend?)));
-    Ok(builder?.build()?)
-}
-
-fn clients() -> Result<ClientRegistry, BoxError> {
-    Ok(ClientRegistry::builder().add_key(Client::new("team-a").allow(["gpt-4o"]), KEY).build()?)
-}
-
-/// As the Python library of OpenAI sends it.
-fn request(surface: Surface) -> Result<Inbound, BoxError> {
-    let (path, model) = match surface {
-        Surface::Classic => ("/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21", ""),
-        _ => ("/openai/v1/chat/completions", r#","model":"gpt-4o""#),
-    };
-    let text = "Summarise the following minutes of a meeting in three sentences. ".repeat(20);
-    let body = format!(
-        r#"{{"messages":[{{"role":"system","content":"You are terse."}},{{"role":"user","content":"{text}"}}],"max_tokens":200{model}}}"#
-    );
-    let mut request = Request::post(path);
-    for (name, value) in [
-        ("host", "gateway.contoso.example"),
-        ("accept-encoding", "gzip, deflate"),
-        ("connection", "keep-alive"),
-        ("accept", "application/json"),
-        ("content-type", "application/json"),
-        ("content-length", &body.len().to_string()),
-        ("user-agent", "AzureOpenAI/Python 1.54.0"),
-        ("x-stainless-lang", "python"),
-        ("x-stainless-package-version", "1.54.0"),
-        ("x-stainless-os", "Linux"),
-        ("x-stainless-arch", "x64"),
-        ("x-stainless-runtime", "CPython"),
-        ("x-stainless-runtime-version", "3.12.7"),
-        ("x-stainless-async", "false"),
-        ("x-stainless-retry-count", "0"),
-        ("api-key", KEY),
-    ] {
-        request = request.header(name, HeaderValue::from_str(value)?);
-    }
-    Ok(request.body(Full::from(body))?)
-}
-
-// ===== what stands below =====
-
-/// Answers 200 at once, without looking.
-#[derive(Clone, Debug)]
-struct NoOp;
-
-impl<B> Service<Request<B>> for NoOp {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<B>) -> Self::Future {
-        ready(Ok(Response::new(Body::from(r#"{"object":"chat.completion","choices":[]}"#))))
-    }
-}
-
-/// One request, until the answer has been read to its end. Nothing in it has to be waited for.
-fn drive<S>(service: &mut S, request: Inbound)
-where
-    S: Service<Inbound, Response = Response<Body>, Error = Infallible>,
-{
-    let exchange = async {
-        let Ok(answer) = service.ready().await?.call(request).await;
-        assert_eq!(answer.status(), StatusCode::OK);
-        let mut body = answer.into_body();
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            black_box(frame.is_ok());
-        }
-        Ok::<_, Infallible>(())
-    };
-    let ended = exchange.now_or_never();
-    assert!(ended.is_some(), "nothing waits");
 }
 
 // ===== what is reported =====

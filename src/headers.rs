@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use memchr::{memchr, memchr3};
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 
 /// The header of Azure's API keys.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -177,13 +178,12 @@ pub(crate) fn upgrade_to_websocket(headers: &mut HeaderMap) {
 ///
 /// One look at each header there is, rather than a search for each that there could be.
 fn remove_if(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
-    let named: Vec<_> = tokens(headers, CONNECTION).filter(|name| !is_hop_by_hop(name)).collect();
+    let named: SmallVec<[&str; 4]> = tokens(headers, CONNECTION).filter(|name| !is_hop_by_hop(name)).collect();
     let is_named = |name: &HeaderName| named.iter().any(|named| name == named) && *name != HOST;
     let mut found = headers.keys().filter(|name| unwanted(name) || is_named(name));
     let Some(first) = found.next() else { return };
-    let mut removed = Vec::with_capacity(headers.keys_len());
-    removed.push(first.clone());
-    removed.extend(found.cloned());
+    let removed: SmallVec<[HeaderName; 16]> = std::iter::once(first).chain(found).cloned().collect();
+    drop(named);
     for name in removed {
         headers.remove(name);
     }

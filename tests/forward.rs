@@ -265,3 +265,18 @@ async fn without_a_target_everything_passes() {
         exchange(ForwardLayer::new(), untouched, [pair("server", "s")].into_iter().collect()).await.unwrap();
     assert_eq!((names(&arrived), names(&left)), (vec!["api-key", "x-own"], vec!["server"]));
 }
+
+#[tokio::test]
+async fn a_length_is_said_once_and_as_it_is() {
+    for said in [&["2"][..], &["02"], &["+2"], &["2", "2"], &["2", "3"], &["7"], &["\u{b2}"], &[""]] {
+        let headers = said
+            .iter()
+            .map(|length| (http::header::CONTENT_LENGTH, HeaderValue::from_bytes(length.as_bytes()).unwrap()));
+        let mut request = request([], "{}");
+        for (name, length) in headers {
+            request.headers_mut().append(name, length);
+        }
+        let (seen, ..) = exchange(ForwardLayer::new(), request, HeaderMap::new()).await.unwrap();
+        assert_eq!(seen.get_all("content-length").iter().collect::<Vec<_>>(), ["2"], "{said:?}");
+    }
+}

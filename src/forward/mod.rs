@@ -195,12 +195,19 @@ fn strip(request: &mut Request<Body>, passed: &Passed) {
     }
 }
 
+/// Whether the length stands in one header, and as every reader would write it.
+fn is_said_once(request: &Request<Body>) -> bool {
+    let mut said = request.headers().get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let is_plain = |said: &[u8]| said == b"0" || said.iter().all(u8::is_ascii_digit) && !said.starts_with(b"0");
+    said.next().is_some_and(is_plain) && said.next().is_none()
+}
+
 /// Says how long the body is, where the client said how long the one was that a layer in between has changed.
 fn fix_length(request: &mut Request<Body>) {
-    if !request.headers().contains_key(CONTENT_LENGTH) {
-        return;
-    }
+    let Some(said) = request.headers().get(CONTENT_LENGTH) else { return };
+    let said: Option<u64> = said.to_str().ok().and_then(|said| said.parse().ok());
     match request.body().size_hint().exact() {
+        Some(length) if said == Some(length) && is_said_once(request) => {}
         Some(length) => drop(request.headers_mut().insert(CONTENT_LENGTH, length.into())),
         None if order::is_body_as_read(request.body(), request.extensions()) => {}
         None => drop(request.headers_mut().remove(CONTENT_LENGTH)),

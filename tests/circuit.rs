@@ -759,7 +759,7 @@ trait LayerOn {
 
 impl LayerOn for CircuitBreakerLayer {
     fn layer_on<S>(&self, inner: S) -> circuit::CircuitBreaker<S> {
-        tower::Layer::layer(self, inner)
+        Layer::layer(self, inner)
     }
 }
 

@@ -176,6 +176,7 @@ pub mod observe;
 pub mod ownership;
 pub mod pool;
 mod problems;
+pub mod recorder;
 mod refusable;
 #[doc(alias("api key", "managed identity", "backend credential"))]
 pub mod reissue;

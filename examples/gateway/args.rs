@@ -3,22 +3,37 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use crate::replay::Changes;
+
 pub(crate) const USAGE: &str = "\
 The full gateway in front of several Azure OpenAI resources
 
 Usage: aoai-gateway [--config FILE [--check [--live] | --health]]
        aoai-gateway --hash-key < KEY
+       aoai-gateway --replay FILE [--emit-test]
+       aoai-gateway [--config FILE] --what-if FILE [--add KIND:REGION:TOKENS[:ALIAS[:PRIORITY]]]... [--without BACKEND]...
 
   --config FILE  read the configuration from FILE; without it, simulated backends are started
   --check        validate FILE, print what would be served, and exit with status 0 or 2
   --live         ask every backend too, without spending tokens: names, TLS, credentials, deployments
   --health       ask the gateway that runs with FILE whether it is alive, and exit with status 0 or 2
   --hash-key     print what key_sha256 takes for the key on the standard input, which must be no terminal
+  --replay FILE  run a recording again, print a report, and draw it beside the file
+  --emit-test    print a Rust test that runs the recording again instead
+  --what-if FILE run a recording again as it was, and under the configuration and changes that are given, side by side
+  --add SPEC     one more deployment, standard or provisioned, such as standard:eastus:450000 (tokens a minute)
+  --without NAME one backend fewer
   --help         print this text
 ";
 
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Args {
+    /// A recording to be run again.
+    pub(crate) replay: Option<PathBuf>,
+    pub(crate) emit_test: bool,
+    /// A recording to be run under something else.
+    pub(crate) what_if: Option<PathBuf>,
+    pub(crate) changes: Changes,
     pub(crate) config: Option<PathBuf>,
     pub(crate) check: bool,
     pub(crate) live: bool,
@@ -35,6 +50,14 @@ impl Args {
         while let Some(arg) = args.next() {
             match arg.to_str() {
                 Some("--config") => parsed.set_config(args.next().as_deref())?,
+                Some("--replay") => parsed.replay = Some(file("--replay", args.next())?),
+                Some("--emit-test") => parsed.emit_test = true,
+                Some("--what-if") => parsed.what_if = Some(file("--what-if", args.next())?),
+                Some("--add") => {
+                    let spec = word("--add", args.next())?;
+                    parsed.changes.add.push(spec.parse().map_err(|wrong| format!("--add: {wrong}"))?);
+                }
+                Some("--without") => parsed.changes.without.push(word("--without", args.next())?),
                 Some("--check") => parsed.check = true,
                 Some("--live") => parsed.live = true,
                 Some("--health") => parsed.health = true,
@@ -50,6 +73,15 @@ impl Args {
         }
         if parsed.hash_key && (parsed.config.is_some() || parsed.check || parsed.health) {
             return Err("--hash-key goes alone".to_owned());
+        }
+        if parsed.replay.is_some() && (parsed.what_if.is_some() || parsed.config.is_some()) {
+            return Err("--replay runs a recording as it was: it goes with --emit-test only".to_owned());
+        }
+        if parsed.emit_test && parsed.replay.is_none() {
+            return Err("--emit-test needs --replay FILE".to_owned());
+        }
+        if parsed.changes != Changes::default() && parsed.what_if.is_none() {
+            return Err("--add and --without need --what-if FILE".to_owned());
         }
         if parsed.check && parsed.config.is_none() && !parsed.help {
             return Err("--check needs --config FILE".to_owned());
@@ -70,6 +102,14 @@ impl Args {
         }
         Ok(())
     }
+}
+
+fn file(option: &str, arg: Option<OsString>) -> Result<PathBuf, String> {
+    arg.filter(|arg| !arg.is_empty()).map(PathBuf::from).ok_or_else(|| format!("{option} needs a FILE"))
+}
+
+fn word(option: &str, arg: Option<OsString>) -> Result<String, String> {
+    arg.and_then(|arg| arg.into_string().ok()).ok_or_else(|| format!("{option} needs a word"))
 }
 
 #[cfg(test)]
@@ -109,6 +149,15 @@ mod tests {
             (&["--health", "--check", "--config=a"], "--health goes with --config FILE alone"),
             (&["--hash-key", "--config", "a"], "--hash-key goes alone"),
             (&["--check", "--hash-key"], "--hash-key goes alone"),
+            (&["--replay"], "--replay needs a FILE"),
+            (&["--replay", "a", "--config", "b"], "--replay runs a recording as it was: it goes with --emit-test only"),
+            (&["--emit-test"], "--emit-test needs --replay FILE"),
+            (&["--without", "east"], "--add and --without need --what-if FILE"),
+            (
+                &["--what-if", "a", "--add", "paygo:eastus:1"],
+                "--add: \"paygo:eastus:1\": KIND is standard or provisioned; it must be KIND:REGION:TOKENS[:ALIAS[:PRIORITY]], \
+                 such as standard:eastus:450000",
+            ),
             (&["--hash-key", "the-key"], "--hash-key takes the key from the standard input"),
         ] {
             assert_eq!(parse(args), Err(expected.to_owned()), "{args:?}");

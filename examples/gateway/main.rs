@@ -20,7 +20,9 @@ mod loops;
 mod metrics;
 mod output;
 mod patience;
+mod recordings;
 mod reloads;
+mod replay;
 mod server;
 mod usage;
 mod websockets;
@@ -52,6 +54,9 @@ fn main() -> ExitCode {
         Args { help: true, .. } => return print(USAGE),
         Args { hash_key: true, .. } => return hash_key(),
         Args { config: Some(file), check: true, live, .. } => return check(&file, live),
+        Args { replay: Some(file), emit_test: true, .. } => return told(replay::emit_test(&file)),
+        Args { replay: Some(file), .. } => return told(replay::replay(&file)),
+        Args { what_if: Some(file), config, changes, .. } => return what_if(config.as_deref(), &file, &changes),
         Args { config: Some(file), health: true, .. } => return health(&file),
         Args { config: Some(file), .. } => serve(file),
         Args { config: None, .. } => {
@@ -65,6 +70,20 @@ fn main() -> ExitCode {
     }
     output::finish();
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+fn told(text: Result<String, BoxError>) -> ExitCode {
+    match text {
+        Ok(text) => print(&text),
+        Err(error) => refuse(&format!("{error}\n")),
+    }
+}
+
+fn what_if(config: Option<&Path>, recording: &Path, changes: &replay::Changes) -> ExitCode {
+    match config.map(|file| Config::load(file, &Sources::PROCESS)).transpose() {
+        Ok(loaded) => told(replay::what_if(loaded.map(|loaded| loaded.config).as_ref(), recording, changes)),
+        Err(problems) => refuse(&problems.to_string()),
+    }
 }
 
 /// Reasons for an end that nobody asked for.

@@ -116,6 +116,10 @@ pub(crate) async fn serve(
                 // Whoever asked may have left.
                 waiting.into_iter().for_each(|reloaded| drop(reloaded.send(told.clone())));
             }
+            _ = signals.record.recv() => {
+                let recordings = wired.recordings.clone();
+                tokio::spawn(async move { recordings.write_down("SIGUSR1").await });
+            }
             _ = signals.interrupt.recv() => if front.is_told_to_close(&mut closing) { break },
             _ = signals.terminate.recv() => if front.is_told_to_close(&mut closing) { break },
             () = sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => break,
@@ -198,6 +202,7 @@ fn fixed_at_start(before: &Config, now: &Config) -> impl Iterator<Item = &'stati
 
 struct Signals {
     reload: Signal,
+    record: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -206,6 +211,7 @@ impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
             reload: signal(SignalKind::hangup())?,
+            record: signal(SignalKind::user_defined1())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
@@ -234,6 +240,7 @@ impl Current {
                 steering.clone(),
                 wired.history.clone(),
                 wired.kept.ledger(),
+                wired.recordings.clone(),
                 wired.metrics.clone(),
             ),
             health,

@@ -20,6 +20,7 @@ use tower_azure_openai::ownership::OwnershipLayer;
 use tower_azure_openai::pool::{
     self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Priority, Release, Thresholds,
 };
+use tower_azure_openai::recorder::{Action, FlightRecorder};
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
@@ -39,6 +40,7 @@ use crate::config::{self, Authentication, Config};
 use crate::cors;
 use crate::identities::Identities;
 use crate::kept::Kept;
+use crate::recordings::Recordings;
 
 /// One configuration at work, and what the next one takes over from it.
 pub(crate) struct Wired {
@@ -46,6 +48,9 @@ pub(crate) struct Wired {
     pub(crate) observe: ObserveLayer,
     pub(crate) metrics: MetricsRecorder,
     pub(crate) history: History,
+    pub(crate) recordings: Recordings,
+    /// Of the recordings.
+    memory: usize,
     pub(crate) pool: Pool,
     pub(crate) kept: Kept,
     identities: Identities,
@@ -63,15 +68,27 @@ impl Wired {
         };
         let metrics = before.map_or_else(|| MetricsRecorder::new(pool.clone()), |before| before.metrics.clone());
         let kept = Kept::new(config, before.map(|before| &before.kept), &mut identities, &metrics)?;
+        let recordings = before.filter(|before| before.memory == config.recorder.memory);
+        let recordings = recordings.map_or_else(
+            || Recordings::new(FlightRecorder::new(config.recorder.memory, &pool)),
+            |before| before.recordings.clone(),
+        );
         let history = before.map_or_else(History::default, |before| before.history.clone());
         let observe = ObserveLayer::new().add_recorder(AccessLog).add_recorder(metrics.clone());
+        let observe = observe.add_recorder(recordings.flight().clone()).add_recorder(recordings.clone());
         let observe = observe.add_recorder(history.clone());
         let observe = observe.backend_headers(config.telemetry.backend_header);
         let gateway = gateway(config, pool.clone(), &kept, observe.clone())?;
         if let Some(shared) = kept.shared() {
             shared.follow(pool.clone());
         }
-        Ok(Self { gateway, observe, metrics, history, pool, kept, identities })
+        // Only what is sure to take effect.
+        recordings.flight().set_pool(pool.clone());
+        recordings.flight().set_policy(config.selection.policy.as_str());
+        recordings.flight().note(Action::Configure { fingerprint: config.fingerprint() });
+        recordings.set_directory(config.recorder.directory.clone());
+        let memory = config.recorder.memory;
+        Ok(Self { gateway, observe, metrics, history, recordings, memory, pool, kept, identities })
     }
 }
 
@@ -172,7 +189,7 @@ fn api_version(config: &Config) -> ApiVersionLayer {
     }
 }
 
-fn policy(described: &Selection) -> Box<dyn Policy> {
+pub(crate) fn policy(described: &Selection) -> Box<dyn Policy> {
     match described.policy {
         behaviour::Policy::LeastLoad => Box::new(LeastLoad::default()),
         behaviour::Policy::LowestLatency => Box::new(LowestLatency::default()),
@@ -421,7 +438,7 @@ fn stream_commit(described: &Stream) -> StreamCommitLayer {
         .keep_alive(described.keep_alive)
 }
 
-fn circuit(described: &Circuit) -> CircuitConfig {
+pub(crate) fn circuit(described: &Circuit) -> CircuitConfig {
     let mut config = CircuitConfig::default();
     config.min_open = described.min_open;
     config.max_open = described.max_open;

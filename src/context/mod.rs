@@ -65,7 +65,7 @@ pub use self::ephemeral::{EPHEMERAL_KEY_LIFETIME, EPHEMERAL_KEYS, EphemeralKey, 
 pub(crate) use self::ephemeral::{is_ephemeral, is_sdp, opens_own_session, opens_session};
 pub(crate) use self::exhaustion::{exhausted, is_exhaustion};
 pub use self::limits::Limits;
-pub use self::observation::{AttemptRecord, Observation};
+pub use self::observation::{AttemptRecord, Observation, Size};
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::outlook::Outlook;

@@ -2,9 +2,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::Extensions;
+use tokio::time::Instant;
 
 use super::{Client, Route};
-use crate::azure::Outcome;
+use crate::azure::{Outcome, asked};
+use crate::body::Body;
 use crate::pool::Target;
 
 /// Collects what is found out about a request on its way, for whoever put it on the request. Clones share it.
@@ -19,7 +21,18 @@ struct Inner {
     /// What the path tells, until the body is read.
     called: OnceLock<Route>,
     route: OnceLock<Route>,
+    size: OnceLock<Size>,
     attempts: Mutex<Vec<AttemptRecord>>,
+}
+
+/// How large a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Size {
+    /// Bytes of its body, as far as they were collected.
+    pub bytes: u64,
+    /// Tokens that its answer may have at most, where a `max_tokens`, `max_completion_tokens` or `max_output_tokens` says so.
+    pub max_tokens: Option<u32>,
 }
 
 /// One request that was sent to a target.
@@ -28,6 +41,8 @@ struct Inner {
 pub struct AttemptRecord {
     /// Where it was sent.
     pub target: Target,
+    /// When it was sent.
+    pub started: Instant,
     /// How it ended up to the head of its answer; `None` when it was given up before that, because the client left.
     ///
     /// A stream that breaks off later is told by the record's [`Ending`](super::Ending).
@@ -53,6 +68,12 @@ impl Observation {
     #[must_use]
     pub fn route(&self) -> Option<&Route> {
         self.0.route.get().or_else(|| self.0.called.get())
+    }
+
+    /// How large it is, once its body has been read.
+    #[must_use]
+    pub fn size(&self) -> Option<Size> {
+        self.0.size.get().copied()
     }
 
     /// The attempts that have ended, or were given up, in their order.
@@ -86,9 +107,11 @@ impl Observation {
     }
 
     /// Notes what is asked for, once all of it is known.
-    pub(crate) fn note_route(extensions: &Extensions, route: &Route) {
+    pub(crate) fn note_route(extensions: &Extensions, route: &Route, body: &Body) {
         if let Some(Self(inner)) = extensions.get() {
             let _ = inner.route.set(route.clone());
+            let head = body.head().map(|head| &head[..]).unwrap_or_default();
+            let _ = inner.size.set(Size { bytes: head.len() as u64, max_tokens: asked::plain_output(head) });
         }
     }
 }

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
-use super::{AttemptRecord, Client, RequestId, Route, Spent};
+use super::{AttemptRecord, Client, RequestId, Route, Size, Spent};
 use crate::azure::operation::Operation;
 use crate::pool::Target;
 
@@ -12,12 +13,16 @@ use crate::pool::Target;
 pub struct Record {
     /// Its id, which its answer carries too.
     pub id: RequestId,
+    /// When it came.
+    pub started: Instant,
     /// Its method.
     pub method: Method,
     /// Who called, if that was found out.
     pub client: Option<Client>,
     /// What was asked for, if that was found out.
     pub route: Option<Route>,
+    /// How large it is, if its body was read.
+    pub size: Option<Size>,
     /// Where it was sent, in this order.
     pub attempts: Vec<AttemptRecord>,
     /// The status of the answer; `None` when the client left before there was one.

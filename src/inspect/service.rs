@@ -143,7 +143,7 @@ impl<S: Service<Request<Body>>> Waiting<S> {
         let Read { body, fields } = read;
         let route = naming::complete(&mut self.parts, self.route, &body, fields, limit)?;
         let (route, body) = further::complete(&self.parts, route, body)?;
-        Observation::note_route(&self.parts.extensions, &route);
+        Observation::note_route(&self.parts.extensions, &route, &body);
         self.parts.extensions.insert(route);
         let body = once_above(limit, body);
         order::read(&self.parts.uri, &body, &mut self.parts.extensions);

@@ -52,4 +52,4 @@ mod watch;
 
 pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::{Observe, ObserveLayer};
-pub use crate::context::{AttemptRecord, Ending, FromFn, Observation, Record, Recorder, RequestId, from_fn};
+pub use crate::context::{AttemptRecord, Ending, FromFn, Observation, Record, Recorder, RequestId, Size, from_fn};

@@ -70,9 +70,11 @@ impl Watch {
     fn record(&self) -> Record {
         Record {
             id: self.id.clone(),
+            started: self.started,
             method: self.method.clone(),
             client: self.observation.client().cloned(),
             route: self.observation.route().cloned(),
+            size: self.observation.size(),
             attempts: self.observation.take_attempts(),
             status: self.status,
             ending: self.ending,

@@ -59,7 +59,7 @@ pub(crate) use self::find::{in_range, rendezvous};
 pub(crate) use self::live::ceil_ms;
 pub(crate) use self::live::{Breaker, BreakerPermit};
 pub use self::live::{
-    CircuitState, NoTarget, NoTargetReason, Opening, Openings, Permit, RouteKind, Target, TargetSet, load,
+    CircuitState, NoTarget, NoTargetReason, Opening, Openings, Permit, RouteKind, Target, TargetSet, Transition, load,
 };
 pub use self::tell::{
     BackendStatus, DeploymentStatus, Explained, Explanation, FirstContent, Obstacle, PoolStatus, ReleaseStatus,
@@ -119,8 +119,13 @@ impl Pool {
     pub fn successor(&self, description: PoolBuilder) -> Result<Self, BuildError> {
         let _changing = self.changing();
         let table = ArcSwap::from_pointee(self.rebuilt(description)?);
-        let (epoch, changing) = (self.0.epoch, self.0.changing.clone());
-        Ok(Self(Arc::new(Shared { epoch, table, changing, draws: AtomicU64::new(0), spread: <_>::default() })))
+        Ok(Self(Arc::new(Shared {
+            epoch: self.0.epoch,
+            table,
+            changing: self.0.changing.clone(),
+            draws: AtomicU64::new(0),
+            spread: <_>::default(),
+        })))
     }
 
     /// Gives a backend another share inside its priority group than its description says; 0 sends nothing new there. Deployments
@@ -222,6 +227,22 @@ impl Pool {
         let now = Instant::now();
         // All of them, so that the tokens of those that only stand by are kept fresh too.
         self.0.table.load().deployed().filter(|target| target.is_able(now)).count() > 0
+    }
+
+    /// Tells of every change of a circuit from now on, of this pool and of all its [successors](Self::successor).
+    ///
+    /// Called by the request that brought the change about, without a lock; what takes long belongs into a queue.
+    pub fn on_transition(&self, listener: impl Fn(&Transition<'_>) + Send + Sync + 'static) {
+        self.0.table.load().announcer.add(&(Arc::new(listener) as _));
+    }
+
+    pub(crate) fn circuit_config(&self) -> CircuitConfig {
+        self.0.table.load().description.circuit
+    }
+
+    /// Every target, those of the backends as such first.
+    pub(crate) fn all_targets(&self) -> Vec<Target> {
+        self.0.table.load().all().to_vec()
     }
 
     /// The targets that serve an alias, in the order of priority, the own region first, and then of configuration.

@@ -55,6 +55,7 @@ impl Drop for Trace {
         }
         self.observation.tried(AttemptRecord {
             target: self.target.clone(),
+            started: self.started,
             outcome: self.outcome,
             duration: self.started.elapsed(),
         });

@@ -24,7 +24,8 @@ pub(crate) use self::history::History;
 use self::orders::Order;
 pub(crate) use self::steering::{Reloaded, Steered, Steering};
 use crate::config::Config;
-use crate::{metrics, usage};
+use crate::recordings::{Dumped, Recordings};
+use crate::{metrics, recordings, usage};
 
 const HISTORY: &str = "/history";
 
@@ -35,6 +36,7 @@ pub(crate) struct Admin {
     steering: Steering,
     history: History,
     ledger: Ledger,
+    recordings: Recordings,
     metrics: MetricsRecorder,
 }
 
@@ -44,9 +46,18 @@ impl Admin {
         steering: Steering,
         history: History,
         ledger: Ledger,
+        recordings: Recordings,
         metrics: MetricsRecorder,
     ) -> Self {
-        Self { guard: Guard::new(config), clients: Clients::new(config), steering, history, ledger, metrics }
+        Self {
+            guard: Guard::new(config),
+            clients: Clients::new(config),
+            steering,
+            history,
+            ledger,
+            recordings,
+            metrics,
+        }
     }
 
     pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
@@ -66,6 +77,9 @@ impl Admin {
             answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             return answer;
         }
+        if path == recordings::PATH {
+            return self.dump(request.method()).await;
+        }
         if Order::at(path).is_some() {
             return self.follow(request).await;
         }
@@ -83,13 +97,27 @@ impl Admin {
         let Some(order) = Order::at(head.uri.path()) else { return answers::text(StatusCode::NOT_FOUND, "") };
         let told = order.told();
         match order.follow(&self.steering, body).await {
-            Ok(()) => {
+            Ok(done) => {
+                if let Some(action) = done {
+                    self.recordings.flight().note(action);
+                }
                 if let Some((about, text)) = told {
                     self.history.note(about, text);
                 }
                 self.steering.current().health.answer(&Method::GET, "/status")
             }
             Err((status, why)) => answers::text(status, why),
+        }
+    }
+
+    async fn dump(&self, method: &Method) -> Response<Body> {
+        if method != Method::POST {
+            return answers::not_allowed("POST");
+        }
+        match self.recordings.dump().await {
+            Ok(Dumped::File(path)) => answers::text(StatusCode::OK, format!("{}\n", path.display())),
+            Ok(Dumped::Recording(recording)) => answers::file("incident.rec", recording),
+            Err(error) => answers::text(StatusCode::INTERNAL_SERVER_ERROR, format!("recorder.directory: {error}\n")),
         }
     }
 

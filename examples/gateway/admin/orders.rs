@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use tower_azure_openai::pool::{BuildError, Pool};
+use tower_azure_openai::recorder::Action;
 
 use super::steering::Steering;
 
@@ -63,8 +64,8 @@ impl<'a> Order<'a> {
         })
     }
 
-    /// Follows it.
-    pub(super) async fn follow<B>(self, steering: &Steering, body: B) -> Result<(), Refusal>
+    /// Follows it; gives what is to be recorded of it, where a reload does not do so.
+    pub(super) async fn follow<B>(self, steering: &Steering, body: B) -> Result<Option<Action>, Refusal>
     where
         B: http_body::Body<Error: Into<tower::BoxError>>,
     {
@@ -75,15 +76,25 @@ impl<'a> Order<'a> {
         let done = match &self {
             Self::Drain | Self::Undrain => {
                 steering.drain(self == Self::Drain);
-                return Ok(());
+                return Ok(Some(Action::Drain(self == Self::Drain)));
             }
-            Self::Reload => return steering.reload().await.map_err(|problems| (StatusCode::BAD_REQUEST, problems)),
+            Self::Reload => {
+                let reloaded = steering.reload().await;
+                return reloaded.map(|()| None).map_err(|problems| (StatusCode::BAD_REQUEST, problems));
+            }
             Self::DrainBackend(name) => steering.current().pool.drain(name),
             Self::UndrainBackend(name) => steering.current().pool.undrain(name),
             Self::Weigh(name) => weigh(&steering.current().pool, name, weight.flatten()),
             Self::CloseCircuit { backend, deployment } => steering.current().pool.close_circuit(backend, deployment),
         };
-        done.map_err(|wrong| (status(&wrong), format!("{wrong}\n")))
+        done.map_err(|wrong| (status(&wrong), format!("{wrong}\n")))?;
+        Ok(match &self {
+            Self::DrainBackend(name) => Some(Action::drain_backend(name, true)),
+            Self::UndrainBackend(name) => Some(Action::drain_backend(name, false)),
+            Self::Weigh(name) => weight.flatten().map(|weight| Action::weigh(name, weight)),
+            Self::CloseCircuit { backend, deployment } => Some(Action::close_circuit(backend, deployment)),
+            Self::Drain | Self::Undrain | Self::Reload => None,
+        })
     }
 }
 

@@ -196,18 +196,36 @@ pub(crate) enum LogFormat {
     Text,
 }
 
+impl Policy {
+    const NAMES: [(&str, Self); 5] = [
+        ("round-robin", Self::RoundRobin),
+        ("weighted", Self::Weighted),
+        ("least-load", Self::LeastLoad),
+        ("lowest-latency", Self::LowestLatency),
+        ("prompt-cache", Self::PromptCache),
+    ];
+
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, policy)| *policy)
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, policy)| *policy == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self { policy: Policy::RoundRobin, slow_start: Duration::from_secs(10) }
+    }
+}
+
 impl Selection {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
-        let vocabulary = [
-            ("round-robin", Policy::RoundRobin),
-            ("weighted", Policy::Weighted),
-            ("least-load", Policy::LeastLoad),
-            ("lowest-latency", Policy::LowestLatency),
-            ("prompt-cache", Policy::PromptCache),
-        ];
+        let default = Self::default();
         Self {
-            policy: s.choice("policy", &vocabulary).unwrap_or(Policy::RoundRobin),
-            slow_start: s.duration("slow_start", Duration::from_secs(10)),
+            policy: s.choice("policy", &Policy::NAMES).unwrap_or(default.policy),
+            slow_start: s.duration("slow_start", default.slow_start),
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod entra;
 mod nearest;
 mod problem;
 mod reader;
+pub(crate) mod recorder;
 pub(crate) mod redis;
 pub(crate) mod releases;
 pub(crate) mod secret;
@@ -44,10 +45,12 @@ use entra::Entra;
 use problem::Problem;
 pub(crate) use problem::Problems;
 use reader::{Findings, Found, Section};
+use recorder::Recorder;
 use redis::Redis;
 use releases::Release;
 use secret::{Form, Secret, resolve};
 use session::Session;
+use sha2::{Digest, Sha256};
 use tls::Tls;
 use tower_azure_openai::context::{BasePath, InvalidBasePath};
 
@@ -103,6 +106,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) priority: Thresholds,
     pub(crate) capture: Capture,
+    pub(crate) recorder: Recorder,
     pub(crate) telemetry: Telemetry,
     /// `None`: each replica on its own.
     pub(crate) redis: Option<Redis>,
@@ -164,6 +168,12 @@ impl Config {
         Err(problems(wrong))
     }
 
+    /// The same for configurations that differ in nothing but secrets, which show nothing of themselves here.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let digest: [u8; 32] = Sha256::digest(format!("{self:?}")).into();
+        digest.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
     fn read(s: &mut Section<'_>) -> Self {
         let (listen, admin) = listeners(s);
         Self {
@@ -197,6 +207,7 @@ impl Config {
             limits: s.section("limits", Limits::read),
             priority: s.section("priority", Thresholds::read),
             capture: s.section("capture", Capture::read),
+            recorder: s.section("recorder", Recorder::read),
             telemetry: s.section("telemetry", Telemetry::read),
             redis: s.given_section("redis", Redis::read).flatten(),
         }

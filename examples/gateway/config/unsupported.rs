@@ -12,11 +12,7 @@ enum Known {
 }
 
 /// The keys without positions.
-const KEYS: &[(&str, Known)] = &[
-    ("recorder.memory", Known::Text("16MiB")),
-    ("recorder.directory", Known::Text("")),
-    ("telemetry.otlp_endpoint", Known::Text("")),
-];
+const KEYS: &[(&str, Known)] = &[("telemetry.otlp_endpoint", Known::Text(""))];
 
 /// Takes a key that nobody has read and reports it, unless it holds the default of a feature that is not built yet.
 ///

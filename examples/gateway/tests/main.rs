@@ -34,6 +34,7 @@ mod output;
 mod priorities;
 mod process;
 mod realtime;
+mod recordings;
 mod releases;
 mod reload;
 mod residency;

@@ -208,6 +208,11 @@ impl Table {
         std::iter::once(alias.clone()).chain(also).collect()
     }
 
+    /// Every target, those of the backends as such first.
+    pub(in crate::pool) fn all(&self) -> &[Target] {
+        &self.targets
+    }
+
     /// Every target with a deployment, in the order of configuration.
     pub(in crate::pool) fn deployed(&self) -> impl Iterator<Item = &Target> {
         self.targets.iter().filter(|target| target.inner.deployment.is_some())
@@ -286,9 +291,9 @@ impl<'a> Maker<'a> {
 
     fn target(&mut self, backend: &Backend, resource: &Arc<Resource>, deployment: Option<&Deployment>) -> Target {
         let name = deployment.map(|d| d.name.as_str());
-        let (slot, live) = self.live(backend, resource, name);
-        let weight = deployment.and_then(|d| d.weight).unwrap_or(resource.weight);
         let identity = stable_hash([backend.name.as_bytes(), name.unwrap_or_default().as_bytes()]);
+        let (slot, live) = self.live(backend, resource, name, identity);
+        let weight = deployment.and_then(|d| d.weight).unwrap_or(resource.weight);
         let inner = Inner {
             priority: deployment.and_then(|d| d.priority).unwrap_or(backend.priority),
             max_in_flight: backend.max_in_flight,
@@ -312,7 +317,7 @@ impl<'a> Maker<'a> {
         Target::new(live, slot, identity, weight, inner)
     }
 
-    fn live(&mut self, backend: &Backend, resource: &Resource, deployment: Option<&str>) -> Kept {
+    fn live(&mut self, backend: &Backend, resource: &Resource, deployment: Option<&str>, identity: u64) -> Kept {
         let key = (resource.name.clone(), deployment.map(str::to_owned));
         if let Some(made) = self.made.get(&key) {
             return made.clone();
@@ -323,16 +328,16 @@ impl<'a> Maker<'a> {
                 target.live.configure(self.circuit, Instant::now());
                 (target.slot, target.live.clone())
             }
-            None => self.fresh(backend, deployment),
+            None => self.fresh(backend, deployment, identity),
         };
         self.made.insert(key, made.clone());
         made
     }
 
-    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>) -> Kept {
+    fn fresh(&mut self, backend: &Backend, deployment: Option<&str>, identity: u64) -> Kept {
         let slot = self.next_slot;
         self.next_slot += 1;
         let name = deployment.map_or_else(|| backend.name.clone(), |name| format!("{}/{name}", backend.name));
-        (slot, Live::new(name, self.epoch, self.circuit, self.announcer.clone()))
+        (slot, Live::new((name, identity), self.epoch, self.circuit, self.announcer.clone()))
     }
 }

@@ -24,7 +24,7 @@ struct Shared {
 impl Breaker {
     /// A closed circuit; `name` appears in the log line of each transition.
     pub(crate) fn new(name: impl Into<String>, config: CircuitConfig) -> Self {
-        let live = Live::new(name.into(), Instant::now(), config, Announcer::default());
+        let live = Live::new((name.into(), 0), Instant::now(), config, Announcer::default());
         Self(Arc::new(Shared { live, spread: Spread::default() }))
     }
 

@@ -11,6 +11,7 @@ mod spread;
 mod state;
 mod target;
 mod target_set;
+mod transition;
 mod trouble;
 mod window;
 
@@ -29,6 +30,7 @@ pub(in crate::pool) use self::state::Live;
 pub use self::target::Target;
 pub(in crate::pool) use self::target::{Inner, Names, Resource, Served};
 pub use self::target_set::TargetSet;
+pub use self::transition::Transition;
 pub(in crate::pool) use self::trouble::Trouble;
 
 /// Whole milliseconds, rounded up, so that who waits so long does not come too early.

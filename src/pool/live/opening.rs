@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::transition::{Listener, Listeners, Transition};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 
@@ -45,24 +46,35 @@ impl Openings {
     }
 }
 
-/// Tells whoever listens.
+/// Tells whoever listens, of a pool and its successors.
 #[derive(Clone, Debug)]
-pub(in crate::pool) struct Announcer(broadcast::Sender<Opening>);
+pub(in crate::pool) struct Announcer {
+    openings: broadcast::Sender<Opening>,
+    listeners: Arc<Listeners>,
+}
 
 impl Announcer {
     pub(in crate::pool) fn listen(&self) -> Openings {
-        Openings(self.0.subscribe())
+        Openings(self.openings.subscribe())
+    }
+
+    pub(in crate::pool) fn add(&self, listener: &Listener) {
+        self.listeners.add(listener);
+    }
+
+    pub(super) fn changed(&self, transition: &Transition<'_>) {
+        self.listeners.tell(transition);
     }
 
     pub(super) fn tell(&self, circuit: &Arc<str>, until: Instant, throttled: bool) {
-        if self.0.receiver_count() > 0 {
-            let _ = self.0.send(Opening::new(circuit.clone(), until, throttled));
+        if self.openings.receiver_count() > 0 {
+            let _ = self.openings.send(Opening::new(circuit.clone(), until, throttled));
         }
     }
 }
 
 impl Default for Announcer {
     fn default() -> Self {
-        Self(broadcast::channel(BACKLOG).0)
+        Self { openings: broadcast::channel(BACKLOG).0, listeners: Arc::default() }
     }
 }

@@ -12,6 +12,7 @@ use super::circuit::{Circuit, CircuitState, Failure, Ticket, Verdict};
 use super::load::{Latency, Room, RouteKind};
 use super::opening::Announcer;
 use super::recent::Recent;
+use super::transition::Transition;
 use crate::azure::signals::Signals;
 use crate::pool::describe::CircuitConfig;
 
@@ -23,6 +24,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(in crate::pool) struct Live {
     name: Arc<str>,
+    identity: u64,
     epoch: Instant,
     circuit: Mutex<Watched>,
     load: Mutex<Load>,
@@ -79,10 +81,17 @@ struct Watched {
 }
 
 impl Live {
-    pub(in crate::pool) fn new(name: String, epoch: Instant, config: CircuitConfig, announcer: Announcer) -> Arc<Self> {
+    /// Changes of the circuit are told by `name` and `identity`.
+    pub(in crate::pool) fn new(
+        (name, identity): (String, u64),
+        epoch: Instant,
+        config: CircuitConfig,
+        announcer: Announcer,
+    ) -> Arc<Self> {
         let latency = Latency::new(Instant::now());
         let live = Self {
             name: name.into(),
+            identity,
             epoch,
             circuit: Mutex::new(Watched { circuit: Circuit::new(config), seen: CircuitState::Closed.as_str() }),
             load: Mutex::new(Load { latency: [latency; 2], room: Room::default(), recent: Recent::default() }),
@@ -307,12 +316,12 @@ impl Live {
         let was = std::mem::replace(&mut watched.seen, state.as_str());
         drop(watched);
         if was != state.as_str() {
-            self.log(was, state, now);
+            self.tell(was, state, now);
         }
         (changed, before, state)
     }
 
-    fn log(&self, was: &str, state: CircuitState, now: Instant) {
+    fn tell(&self, was: &'static str, state: CircuitState, now: Instant) {
         let (to, target) = (state.as_str(), &*self.name);
         match state {
             CircuitState::Open { until, throttled } => {
@@ -321,6 +330,8 @@ impl Live {
             }
             _ => tracing::info!(target, from = was, to, "circuit"),
         }
+        let transition = Transition { at: now, target, from: was, to: state, identity: self.identity };
+        self.announcer.changed(&transition);
     }
 
     fn load(&self) -> MutexGuard<'_, Load> {

@@ -232,7 +232,7 @@ impl Target {
     }
 
     /// The tokens of its quota: what it reported last, else what it was declared with.
-    pub(super) fn token_limit(&self) -> Option<u64> {
+    pub(crate) fn token_limit(&self) -> Option<u64> {
         let declared = || self.inner.deployment.as_ref().and_then(|served| served.tokens_per_minute);
         self.live.token_limit().or_else(declared)
     }

@@ -80,6 +80,10 @@ pub struct Deployment {
     holds: Duration,
     pub(super) latency: Latency,
     priority: Option<u32>,
+    /// Its name, where it has one of its own.
+    own_name: Option<String>,
+    /// When a window of a standard quota ends, in milliseconds; drawn by chance otherwise.
+    window_end: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +103,8 @@ impl Deployment {
             holds: Duration::from_secs(60),
             latency: Latency::TYPICAL,
             priority: None,
+            own_name: None,
+            window_end: None,
         }
     }
 
@@ -168,6 +174,17 @@ impl Deployment {
         self
     }
 
+    /// Its name. Default: the alias, and what sets it apart.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.own_name = Some(name.into());
+        self
+    }
+
+    pub(super) fn window_ends_at(mut self, time: Duration) -> Self {
+        self.window_end = Some(millis(time));
+        self
+    }
+
     pub(super) fn alias_name(&self) -> &str {
         if self.alias.is_empty() { ALIAS } else { &self.alias }
     }
@@ -177,6 +194,9 @@ impl Deployment {
     }
 
     pub(super) fn name(&self) -> String {
+        if let Some(name) = &self.own_name {
+            return name.clone();
+        }
         let parts = [Some(self.alias_name()), self.model.as_deref(), self.version.as_deref()];
         parts.into_iter().flatten().collect::<Vec<_>>().join("-")
     }
@@ -199,7 +219,10 @@ impl Deployment {
         match self.kind {
             Kind::Provisioned(tokens) => Quota::Provisioned(Bucket::new(tokens, millis(self.holds))),
             Kind::Standard(tokens) => Quota::Standard {
-                tokens: tokens.map(|limit| Window::tokens(limit, dice.below(60_000))),
+                tokens: tokens.map(|limit| {
+                    let drawn = dice.below(MINUTE);
+                    Window::tokens(limit, self.window_end.map_or(drawn, |end| MINUTE - end % MINUTE))
+                }),
                 requests: self.requests_per_minute.map(|limit| Window::requests(limit, dice.below(10_000))),
             },
         }
@@ -211,6 +234,7 @@ impl Deployment {
 }
 
 const PHASE: u64 = 2;
+const MINUTE: u64 = 60_000;
 
 /// A simulated backend: what the pool is told of it, what it can do, and what happens to it.
 #[derive(Clone)]
@@ -291,6 +315,21 @@ impl Backend {
     /// What else the pool is told of it: weight, geography, quota group, …
     pub fn describe(mut self, described: impl Fn(pool::Backend) -> pool::Backend + Send + Sync + 'static) -> Self {
         self.described = Arc::new(described);
+        self
+    }
+
+    /// The same backend as another run showed it: its weather, and what its deployments can do.
+    pub(super) fn that_was(mut self, known: &Self) -> Self {
+        self.weather.extend(known.weather.iter().copied());
+        for deployment in &mut self.deployments {
+            if let Some(known) = known.deployments.iter().find(|known| known.name() == deployment.name()) {
+                deployment.kind = known.kind;
+                deployment.requests_per_minute = known.requests_per_minute;
+                deployment.holds = known.holds;
+                deployment.latency = known.latency;
+                deployment.window_end = known.window_end;
+            }
+        }
         self
     }
 

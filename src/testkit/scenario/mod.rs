@@ -92,7 +92,9 @@
 mod backend;
 mod client;
 mod dice;
+mod estate;
 mod quota;
+mod recorded;
 mod releases;
 mod report;
 mod router;
@@ -101,6 +103,7 @@ mod sdk;
 mod site;
 mod svg;
 mod table;
+mod tape;
 mod traffic;
 mod watch;
 mod weather;
@@ -114,6 +117,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 pub use self::backend::{Backend, Deployment, Latency};
+pub use self::recorded::Happened;
 pub use self::releases::{ReleasePhase, ReleaseReport, ReleasesReport};
 pub use self::report::{
     AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, Spell, TargetReport, Tier,
@@ -124,9 +128,12 @@ pub use self::traffic::{Tokens, Traffic};
 pub use self::weather::Weather;
 pub use self::world::Azure;
 
+use self::recorded::Tapes;
 use self::releases::Changes;
 use self::router::Router;
 use self::run::Run;
+use self::site::Site;
+use self::tape::Tape;
 use self::weather::millis;
 use self::world::State;
 use crate::body::Body;
@@ -157,6 +164,7 @@ pub struct Scenario {
     shares: Vec<(u64, Release)>,
     region: Option<String>,
     circuit: CircuitConfig,
+    tapes: Tapes,
 }
 
 impl Scenario {
@@ -172,6 +180,7 @@ impl Scenario {
             shares: Vec::new(),
             region: None,
             circuit: CircuitConfig::default(),
+            tapes: Tapes::default(),
         }
     }
 
@@ -391,6 +400,10 @@ impl Scenario {
         let State { sites, records, arrivals, .. } = azure.take();
         let (releases, phases) = (self.releases.clone(), changes.into_phases());
         Run { jobs, records, releases, phases, arrivals, sites, usages, moments, moment, horizon }
+    }
+
+    fn tape_of(&self, site: &Site) -> Option<Tape> {
+        self.tapes.of(&site.backend, &site.deployment)
     }
 
     fn pool(&self) -> Pool {

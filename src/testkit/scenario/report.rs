@@ -30,6 +30,10 @@ pub struct Report {
     pub attempts: Attempts,
     /// Tokens that were worked on for a request beyond its most expensive attempt.
     pub tokens_spent_twice: u64,
+    /// Of a [recording](super::Scenario::recorded): the share of the attempts whose outcome was recorded. Those of the others are a
+    /// model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taped: Option<f64>,
     /// By priority, the lowest number first.
     pub tiers: Vec<Tier>,
     /// In the order of the scenario.

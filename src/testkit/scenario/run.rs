@@ -57,6 +57,7 @@ impl Run {
             first_content_ms: Percentiles::of(&sorted(self.pairs().filter_map(|(_, record)| first_content(record)))),
             attempts,
             tokens_spent_twice: self.records.iter().map(|record| record.tokens - record.most_tokens).sum(),
+            taped: self.taped(),
             tiers: self.tiers(),
             targets: self.targets(),
             releases: self.releases(),
@@ -75,6 +76,13 @@ impl Run {
         let mut requests = Requests::default();
         self.records.iter().for_each(|record| requests.add(record.end));
         requests
+    }
+
+    fn taped(&self) -> Option<f64> {
+        self.jobs.iter().find(|job| job.recorded.is_some())?;
+        let sum = |count: fn(&Site) -> u64| self.sites.iter().map(count).sum::<u64>();
+        let (taped, attempts) = (sum(|site| site.seen.taped), sum(|site| site.seen.attempts));
+        Some(if attempts > 0 { taped as f64 / attempts as f64 } else { 1.0 })
     }
 
     fn tiers(&self) -> Vec<Tier> {

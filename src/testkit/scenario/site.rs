@@ -5,6 +5,7 @@ use http::StatusCode;
 use super::backend::{Backend, Deployment, Latency};
 use super::dice::Dice;
 use super::quota::{Quota, SECOND};
+use super::tape::Tape;
 use super::traffic::Job;
 use super::weather::{Kind, Weather};
 use crate::pool::Release;
@@ -102,6 +103,7 @@ pub(super) struct Site {
     quota: Quota,
     latency: Latency,
     weather: Vec<Weather>,
+    tape: Tape,
 }
 
 impl Site {
@@ -125,11 +127,21 @@ impl Site {
             quota: deployment.quota(seed, index),
             latency: deployment.latency,
             weather: backend.weather.clone(),
+            tape: Tape::default(),
         }
+    }
+
+    /// What really became of requests here.
+    pub(super) fn play(mut self, tape: Tape) -> Self {
+        self.tape = tape;
+        self
     }
 
     /// What would become of a request now. Changes nothing.
     pub(super) fn fate(&self, job: &Job, now: u64) -> Fate {
+        if let Some(fate) = self.tape.fate(job, now) {
+            return fate;
+        }
         if let Some(fate) = self.weather.iter().find_map(|weather| self.struck(weather, job, now)) {
             return fate;
         }
@@ -226,6 +238,7 @@ impl Site {
     /// A request arrives.
     pub(super) fn receive(&mut self, job: &Job, now: u64) -> Fate {
         self.seen.received(now);
+        self.seen.taped += u64::from(self.tape.fate(job, now).is_some());
         let fate = self.fate(job, now);
         match fate {
             Fate::Answered { status: StatusCode::TOO_MANY_REQUESTS, .. } => self.seen.throttled += 1,
@@ -288,6 +301,8 @@ const fn throttled(hint: Hint) -> Fate {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) attempts: u64,
+    /// Of the attempts, those whose outcome was recorded.
+    pub(super) taped: u64,
     pub(super) served: u64,
     pub(super) throttled: u64,
     pub(super) failed: u64,

@@ -25,6 +25,9 @@ impl fmt::Display for Report {
         let Attempts { per_request, most, .. } = self.attempts;
         writeln!(f, "  attempts       {per_request:.3} per request, at most {most}")?;
         writeln!(f, "  spent twice    {} tokens", self.tokens_spent_twice)?;
+        if let Some(taped) = self.taped {
+            writeln!(f, "  recorded       {:.2} % of the attempts; the others are a model's", 100.0 * taped)?;
+        }
         for Tier { priority, served, tokens } in self.tiers.iter().filter(|_| self.tiers.len() > 1) {
             writeln!(f, "  tier {priority:<10}{served} served, {tokens} tokens")?;
         }

@@ -1,4 +1,5 @@
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dice::Dice;
@@ -77,6 +78,7 @@ pub struct Traffic {
 enum Arrivals {
     Bursts { every: u64, requests: u32 },
     Poisson(f64),
+    Recorded(Arc<[Job]>),
     Steady(f64),
 }
 
@@ -109,6 +111,11 @@ impl Traffic {
     /// So many requests within one second, each time that so much time has passed.
     pub fn bursts(every: Duration, requests: u32) -> Self {
         Self::new(Arrivals::Bursts { every: millis(every).max(1), requests })
+    }
+
+    /// As these came.
+    pub(super) fn recorded(jobs: impl IntoIterator<Item = Job>) -> Self {
+        Self::new(Arrivals::Recorded(jobs.into_iter().collect()))
     }
 
     /// The scenario is one day: this share of the rate at its beginning and end, all of it in the middle.
@@ -172,6 +179,9 @@ impl Traffic {
 
     /// What its clients will do, in the order of time.
     fn plan(&self, index: usize, seed: u64, horizon: u64) -> Vec<Job> {
+        if let Arrivals::Recorded(jobs) = &self.arrivals {
+            return jobs.iter().map(|job| Job { traffic: index, ..*job }).collect();
+        }
         let mut dice = Dice::of(seed, &[TRAFFIC, index as u64]);
         let times = self.times(horizon, &mut dice);
         times.into_iter().map(|at| self.job(at, index, &mut dice)).collect()
@@ -191,7 +201,7 @@ impl Traffic {
             at += match self.arrivals {
                 Arrivals::Poisson(rate) => dice.exponential() * 1_000.0 / rate,
                 Arrivals::Steady(rate) => 1_000.0 / rate,
-                Arrivals::Bursts { .. } => horizon,
+                Arrivals::Bursts { .. } | Arrivals::Recorded(_) => horizon,
             };
             if at >= horizon || at.is_nan() {
                 return times;
@@ -223,6 +233,7 @@ impl Traffic {
             leaves,
             tried: 0,
             sdk: self.sdk,
+            recorded: None,
         }
     }
 }
@@ -230,7 +241,7 @@ impl Traffic {
 const TRAFFIC: u64 = 1;
 
 /// One request that a client will make.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Job {
     /// Its place in the order of all requests.
     pub(super) id: usize,
@@ -246,6 +257,8 @@ pub(super) struct Job {
     /// How often its client has repeated it.
     pub(super) tried: u32,
     pub(super) sdk: Sdk,
+    /// Its number in a recording.
+    pub(super) recorded: Option<u32>,
 }
 
 impl Job {

@@ -26,13 +26,11 @@ use crate::context::AttemptFailed;
 use crate::pool::{Pool, Query, Target};
 
 const CONTENT: Bytes = Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n");
-const LAST: Bytes = Bytes::from_static(
-    b"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
-);
+const LAST: &str = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
 pub(super) const STREAM_ERROR: Bytes =
     Bytes::from_static(b"data: {\"error\":{\"code\":\"500\",\"message\":\"The server had an error.\"}}\n\n");
 const WHOLE: &str =
-    r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]}"#;
+    r#""choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]"#;
 const ERROR: &str = r#"{"error":{"code":"429","message":"The request was refused."}}"#;
 
 /// The simulated backends of a running scenario, as one service of HTTP requests: it stands where the HTTP client would.
@@ -92,6 +90,10 @@ impl Azure {
     pub(super) fn new(scenario: &Scenario, pool: &Pool, requests: usize) -> Self {
         let pairs = scenario.backends.iter().flat_map(|backend| backend.deployments.iter().map(move |d| (backend, d)));
         let sites = pairs.enumerate().map(|(index, (b, d))| Site::new(b, d, &scenario.releases, index, scenario.seed));
+        let sites = sites.map(|site| match scenario.tape_of(&site) {
+            Some(tape) => site.play(tape),
+            None => site,
+        });
         let (sites, records) = (sites.collect(), vec![Record::default(); requests]);
         let pool = (!scenario.releases.is_empty()).then(|| pool.clone());
         let state = Mutex::new(State { sites, records, ..State::default() });
@@ -274,7 +276,8 @@ impl Running {
         }
         self.azure.sleep_until(first).await;
         let streamed = self.job.streamed;
-        let mut answer = Response::new(if streamed { Body::new(Stream::new(self)) } else { Body::from(WHOLE) });
+        let whole = || Body::from(format!("{{{WHOLE},{}}}", usage(&self.job)));
+        let mut answer = Response::new(if streamed { Body::new(Stream::new(self)) } else { whole() });
         let content_type = if streamed { "text/event-stream" } else { "application/json" };
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(answer)
@@ -295,6 +298,11 @@ impl Drop for Running {
         record.most_tokens = record.most_tokens.max(tokens);
         record.site = self.site;
     }
+}
+
+/// What an answer says of its cost.
+fn usage(job: &Job) -> String {
+    format!(r#""usage":{{"prompt_tokens":{},"completion_tokens":{}}}"#, job.prompt, job.answer)
 }
 
 /// The events of an answer: its first content with the head, the rest at its end.
@@ -340,9 +348,11 @@ impl HttpBody for Stream {
             }
             (Step::Rest, ending) => {
                 std::task::ready!(self.timer.as_mut().poll(cx));
-                self.running = None;
+                let usage = self.running.take().map(|running| usage(&running.job)).unwrap_or_default();
                 match ending {
-                    Ending::Complete => LAST,
+                    Ending::Complete => {
+                        Bytes::from(format!("{LAST}\n\ndata: {{\"choices\":[],{usage}}}\n\ndata: [DONE]\n\n"))
+                    }
                     Ending::Cut { .. } => {
                         return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())));
                     }

@@ -367,7 +367,14 @@ mod tests {
         let client = Client::new(client);
         let route = Route::parse(&Method::GET, &"/openai/v1/models".parse().unwrap()).unwrap();
         let usage = Usage { input, output: 1, ..Usage::default() };
-        ledger.enter(&Metered { client: Some(&client), route: &route, target: None, usage, source });
+        ledger.enter(&Metered {
+            client: Some(&client),
+            route: &route,
+            target: None,
+            usage,
+            source,
+            is_on_record: true,
+        });
     }
 
     #[tokio::test(start_paused = true)]

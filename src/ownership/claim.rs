@@ -239,7 +239,8 @@ mod tests {
 
     #[test]
     fn what_could_be_an_id_is_found_wherever_it_stands() {
-        let form = "--b\r\nContent-Disposition: form-data; name=\"file_id\"\r\n\r\nfile-4\r\n--b--\r\n";
+        let field = |name, value| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        let form = [field("note", "file-4"), field("file_id", "file-6"), "--b--\r\n".to_owned()].concat();
         let request = Request::post("/openai/v1/containers/cntr_1/files/cfile_2?include[]=a,file%2D3")
             .header("content-type", "multipart/form-data; boundary=b")
             .header("openai-project", "file-5")
@@ -249,6 +250,7 @@ mod tests {
         for id in ["cfile_2", "file-3", "file-4", "file-5"] {
             assert!(claim.suspects.iter().any(|text| text == id), "{id}: {:?}", claim.suspects);
         }
-        assert_eq!(claim.subject.named[0].id.as_str(), "cntr_1");
+        let named: Vec<_> = claim.subject.named.iter().map(|named| named.id.as_str()).collect();
+        assert_eq!(named, ["cntr_1", "file-6"], "where the API has ids");
     }
 }

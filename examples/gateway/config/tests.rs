@@ -434,9 +434,9 @@ fn numbers_durations_and_sizes_stay_in_range() {
         ("# end", "[circuit]\nconsecutive_failures = 0", "circuit.consecutive_failures: must be from 1 to 4294967295"),
         ("# end", "[circuit]\nmin_open = \"2m\"", "circuit.min_open: must not be longer than max_open"),
         ("# end", "[circuit]\nwindow = \"0s\"", "circuit.window: must be longer than nothing"),
-        ("# end", "[timeouts]\nidle = \"120\"", "timeouts.idle: has no unit: ms, s, m or h"),
+        ("# end", "[timeouts]\nidle = \"120\"", "timeouts.idle: has no unit: ms, s, m, h or d"),
         ("# end", "[timeouts]\nconnect = \"0ms\"", "timeouts.connect: must be longer than nothing"),
-        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
+        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m, h or d"),
         ("# end", "[stream]\npreamble_events = -1", "stream.preamble_events: must be from 0 to 4294967295"),
         ("# end", "[timeouts]\nanswer = \"999999999h\"", "timeouts.answer: is too long: at most \"8760h\""),
         (
@@ -960,7 +960,7 @@ fn further_names_belong_to_one_alias_that_is_served() {
         ),
         ("# end", "[[aliases]]\nname = \"m\"\nalias = \"n\"", "aliases[0].alias: unknown key"),
         ("# end", "[[aliases]]\nname = \"m\"\nidle = \"0s\"", "aliases[0].idle: must be longer than nothing"),
-        ("# end", "[[aliases]]\nname = \"m\"\nanswer = \"9\"", "aliases[0].answer: has no unit: ms, s, m or h"),
+        ("# end", "[[aliases]]\nname = \"m\"\nanswer = \"9\"", "aliases[0].answer: has no unit: ms, s, m, h or d"),
     ]);
 }
 
@@ -1288,16 +1288,20 @@ fn origins_are_exact() {
 
 #[test]
 fn features_that_are_not_built_are_refused_by_name() {
-    for (piece, place, keys) in [
-        ("# end", "recorder.", &["memory = \"0\"", "directory = \"x\""][..]),
-        ("# end", "telemetry.", &["otlp_endpoint = \"http://127.0.0.1:4317\""]),
-    ] {
-        for key in keys {
-            let (name, _) = key.split_once(' ').unwrap();
-            let section = if piece == "# end" { format!("[{}]\n", place.trim_end_matches('.')) } else { String::new() };
-            assert_eq!(problems(&with(piece, &format!("{section}{key}"))), format!("{place}{name}: not supported yet"));
-        }
-    }
+    let otlp = "[telemetry]\notlp_endpoint = \"http://127.0.0.1:4318\"";
+    assert_eq!(problems(&with("# end", otlp)), "telemetry.otlp_endpoint: not supported yet");
+}
+
+#[test]
+fn what_is_recorded_is_read() {
+    let recorder = |text: &str| valid(&with("# end", text)).config.recorder;
+    assert_eq!(recorder(""), Recorder { memory: 16 << 20, directory: None });
+    let given = recorder("[recorder]\nmemory = \"0\"\ndirectory = \"/\"");
+    assert_eq!(given, Recorder { memory: 0, directory: Some("/".into()) });
+    refuses(&[
+        ("# end", "[recorder]\nmemory = \"1\"", "recorder.memory: has no unit: B, KiB, MiB or GiB"),
+        ("# end", "[recorder]\ndirectory = \"/no/such\"", "recorder.directory: is no directory"),
+    ]);
 }
 
 #[test]
@@ -1320,7 +1324,7 @@ fn features_that_are_not_built_are_typed() {
         ("# client", "tokens_per_day = -1", "clients[0].tokens_per_day: must be 0 or more"),
         ("# client", "tokens_per_minute = \"9\"", "clients[0].tokens_per_minute: must be an integer, not a string"),
         ("# end", "[usage]\nstreams = \"x\"", "usage.streams: \"x\" is unknown, must be \"estimate\" or \"ask\""),
-        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m or h"),
+        ("# end", "[stream]\npreamble_time = \"30\"", "stream.preamble_time: has no unit: ms, s, m, h or d"),
     ]);
 }
 

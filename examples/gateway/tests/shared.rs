@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
+use tokio::time::Instant;
 
 use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};

@@ -5,7 +5,8 @@
 
 Each gateway gets SIGTERM, ends by itself with status 0, and is started again before the next one is told. Half of the clients ask
 for streams that take two seconds. nginx is as it comes: it repeats a POST only if nothing of it was sent, and knows nothing of
-/readyz. Ends with status 1 when anything was lost or cut.
+/readyz. Ends with status 1 when anything was cut, or more was lost than --lost-at-most, which is 0. A request that nginx sends on an idle
+connection in the very moment in which that is closed is lost whatever a server does: nginx does not repeat a POST (RFC 9112 §9.3.1).
 """
 import argparse
 import asyncio
@@ -226,13 +227,14 @@ async def run(arguments, directory):
     if load.lost or load.cut:
         print((directory / "error.log").read_text()[-3000:])
     assert all(load.done.values()) and slow, "there was no load"
-    return not (load.lost or load.cut)
+    return len(load.lost) <= arguments.lost_at_most and not load.cut
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--clients", type=int, default=40)
+    parser.add_argument("--lost-at-most", type=int, default=0)
     arguments = parser.parse_args()
     if not shutil.which("nginx"):
         sys.exit("there is no nginx: apt-get install nginx-light")

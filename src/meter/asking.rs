@@ -232,23 +232,44 @@ mod tests {
             is_cut in any::<bool>(),
             cuts in prop::collection::btree_set(0..900_usize, 0..40),
         ) {
-            let end = if crlf { "\r\n\r\n" } else { "\n\n" };
-            let (mut asked, mut plain) = (String::new(), String::new());
-            for (text, is_comment) in &events {
-                let text = serde_json::to_string(text).unwrap();
-                let (left, right) = if *is_comment { (": ", "") } else { ("data: {\"choices\":[{\"delta\":{\"content\":", "}}]") };
-                let member = if *is_comment { ("", "") } else { (",\"usage\":null}", "}") };
-                asked += &format!("{left}{text}{right}{}{end}", member.0);
-                plain += &format!("{left}{text}{right}{}{end}", member.1);
-            }
-            asked += &format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":2}}}}{end}");
-            let tail = if is_cut { "data: [DO".to_owned() } else { format!("data: [DONE]{end}") };
-            asked += &tail;
-            plain += &tail;
-            let bytes = asked.as_bytes();
-            let bounds: Vec<_> = std::iter::once(0).chain(cuts.into_iter().filter(|cut| *cut < bytes.len())).chain([bytes.len()]).collect();
-            let chunks = bounds.windows(2).map(|pair| bytes[pair[0]..pair[1]].to_vec());
-            prop_assert_eq!(String::from_utf8(passed(chunks)).unwrap(), plain);
+            let (got, plain) = through(&events, crlf, is_cut, cuts);
+            prop_assert_eq!(got, plain);
         }
+    }
+
+    #[test]
+    fn a_line_end_may_be_cut_behind_a_comment_with_quotes() {
+        let events =
+            [(" \\", false), ("\\\" é\"", true), ("\\éaéa \\aé a\\", false), ("\"\"\\a", true), ("aééaaa \\ ", true)];
+        let (got, plain) = through(&events.map(|(text, is_comment)| (text.to_owned(), is_comment)), true, false, [268]);
+        assert_eq!(got, plain);
+    }
+
+    /// What passes of these events in pieces, and what the client would have got unasked.
+    fn through(
+        events: &[(String, bool)],
+        crlf: bool,
+        is_cut: bool,
+        cuts: impl IntoIterator<Item = usize>,
+    ) -> (String, String) {
+        let end = if crlf { "\r\n\r\n" } else { "\n\n" };
+        let (mut asked, mut plain) = (String::new(), String::new());
+        for (text, is_comment) in events {
+            let text = serde_json::to_string(text).unwrap();
+            let (left, right) =
+                if *is_comment { (": ", "") } else { ("data: {\"choices\":[{\"delta\":{\"content\":", "}}]") };
+            let member = if *is_comment { ("", "") } else { (",\"usage\":null}", "}") };
+            asked += &format!("{left}{text}{right}{}{end}", member.0);
+            plain += &format!("{left}{text}{right}{}{end}", member.1);
+        }
+        asked += &format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":2}}}}{end}");
+        let tail = if is_cut { "data: [DO".to_owned() } else { format!("data: [DONE]{end}") };
+        asked += &tail;
+        plain += &tail;
+        let bytes = asked.as_bytes();
+        let bounds: Vec<_> =
+            std::iter::once(0).chain(cuts.into_iter().filter(|cut| *cut < bytes.len())).chain([bytes.len()]).collect();
+        let chunks = bounds.windows(2).map(|pair| bytes[pair[0]..pair[1]].to_vec());
+        (String::from_utf8(passed(chunks)).unwrap(), plain)
     }
 }

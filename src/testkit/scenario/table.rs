@@ -8,7 +8,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Requests { offered, served, refused, broken, abandoned } = self.requests;
         let Percentiles { p50, p90, p99, max } = self.first_content_ms;
-        let minutes = self.lasted_ms as f64 / 60_000.0;
+        let minutes = (self.lasted_ms as f64 / 600.0).round() / 100.0;
         writeln!(f, "{} under {}, seed {}, {minutes} min", self.scenario, self.strategy, self.seed)?;
         writeln!(
             f,

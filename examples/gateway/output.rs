@@ -21,6 +21,8 @@ const LONGEST_LINE: usize = 64 << 10;
 const LONGEST_VALUE: usize = 1 << 10;
 /// How long a descriptor that others made non-blocking is left alone when it is full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
+/// How long lines gather after some were written: waking the writer for each costs more than writing it.
+const GATHERING: Duration = Duration::from_millis(5);
 /// How long the end of the process waits for a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,9 @@ pub(crate) fn complain(text: &str) {
 
 /// What a client chose is logged up to here.
 pub(crate) fn cut(text: &str) -> &str {
+    if text.len() <= LONGEST_VALUE {
+        return text;
+    }
     let end = (0..=LONGEST_VALUE).rev().find(|end| text.is_char_boundary(*end));
     end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
@@ -113,6 +118,8 @@ struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
+    /// The writer sleeps until there are lines.
+    is_idle: bool,
     is_writing: bool,
     is_closed: bool,
 }
@@ -133,8 +140,9 @@ impl Queue {
         if is_cut || !text.ends_with(b"\n") {
             state.waiting.push(b'\n');
         }
-        drop(state);
-        self.changed.notify_all();
+        if state.is_idle {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits for lines, and takes all that there are.
@@ -142,7 +150,10 @@ impl Queue {
         let mut state = self.lock();
         state.is_writing = false;
         self.changed.notify_all();
-        let waits = |state: &mut State| state.waiting.is_empty();
+        let waits = |state: &mut State| {
+            state.is_idle = state.waiting.is_empty();
+            state.is_idle
+        };
         let mut state = self.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
         state.is_writing = true;
         std::mem::take(&mut state.waiting)
@@ -176,6 +187,7 @@ impl<W: Write> Writer<W> {
                 tracing::warn!(lines = dropped - told, "lines of the log were dropped: nobody took them");
                 told = dropped;
             }
+            thread::sleep(GATHERING);
         }
     }
 

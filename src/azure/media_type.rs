@@ -2,6 +2,7 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
+use memchr::memchr;
 
 use super::request_body::ReadBodyError;
 
@@ -29,8 +30,8 @@ impl<'a> MediaType<'a> {
     /// Reads the value of the header.
     #[must_use]
     pub(crate) fn read(line: &'a str) -> Self {
-        let (essence, parameters) = line.split_at(line.find(';').unwrap_or(line.len()));
-        Self { essence: essence.trim(), parameters }
+        let (essence, parameters) = line.split_at(memchr(b';', line.as_bytes()).unwrap_or(line.len()));
+        Self { essence: essence.trim_ascii(), parameters }
     }
 
     /// Tells whether it is this type, whatever its parameters are.

@@ -137,9 +137,9 @@ pub(crate) fn enter(layer: LayerName, extensions: &mut Extensions) -> Result<(),
     let passed = extensions.get_or_insert_default::<Passed>();
     let above = passed.layers & layer.belongs_above();
     passed.layers |= layer.bit();
-    match LAYERS.iter().find(|other| above & other.bit() != 0) {
+    match LAYERS.get(above.trailing_zeros() as usize) {
         None => Ok(()),
-        Some(other) => Err(misplaced(layer, *other)),
+        Some(outermost) => Err(misplaced(layer, *outermost)),
     }
 }
 

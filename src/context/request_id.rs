@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -35,10 +36,7 @@ impl RequestId {
 
     /// A UUID of version 4.
     fn random() -> Self {
-        let mut bytes = [0; 16];
-        // Without randomness ids are alike, and requests are served all the same.
-        let _ = getrandom::fill(&mut bytes);
-        let bits = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62;
+        let bits = random_bits() & !(0xf << 76) & !(0b11 << 62) | 0x4 << 76 | 0b10 << 62;
         let mut text = [b'-'; 36];
         let mut digit = 32;
         for (at, place) in text.iter_mut().enumerate() {
@@ -49,6 +47,27 @@ impl RequestId {
         }
         Self(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("")))
     }
+}
+
+/// Bits that nobody else has, taken from the system for many ids at a time.
+fn random_bits() -> u128 {
+    const IDS: usize = 64;
+    thread_local! {
+        static LEFT: RefCell<([u128; IDS], usize)> = const { RefCell::new(([0; IDS], 0)) };
+    }
+    LEFT.with_borrow_mut(|(bits, left)| {
+        if *left == 0 {
+            let mut bytes = [0; 16 * IDS];
+            // Without randomness ids are alike, and requests are served all the same.
+            let _ = getrandom::fill(&mut bytes);
+            for (bits, bytes) in bits.iter_mut().zip(bytes.as_chunks().0) {
+                *bits = u128::from_be_bytes(*bytes);
+            }
+            *left = IDS;
+        }
+        *left -= 1;
+        bits.get(*left).copied().unwrap_or_default()
+    })
 }
 
 fn is_plain(id: &HeaderValue) -> bool {

@@ -97,8 +97,9 @@ fn has_version(query: &str) -> bool {
 
 /// What follows a word and a slash, if anything does.
 fn after<'a>(path: &'a str, word: &str) -> Option<&'a str> {
-    let (first, rest) = path.split_once('/')?;
-    (first.eq_ignore_ascii_case(word) && !rest.is_empty()).then_some(rest)
+    let (first, rest) = path.split_at_checked(word.len())?;
+    let rest = rest.strip_prefix('/').filter(|rest| !rest.is_empty())?;
+    first.eq_ignore_ascii_case(word).then_some(rest)
 }
 
 fn without_repetition(mut below: &str) -> &str {

@@ -344,7 +344,7 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
             usual.inspect,
             self.after_inspection,
             optional(usual.api_version),
-            usual.authorize,
+            usual.authorize.objects_decide(usual.session.is_some()),
             usual.limits,
             usual.meter,
             usual.models,

@@ -121,6 +121,30 @@ async fn every_call_can_be_opened() {
     }
 }
 
+/// Below there would have to be somebody who remembers videos.
+#[tokio::test]
+async fn what_objects_decide_is_left_to_those_who_know_them() {
+    let call = async |path: &str, decide: bool, client: Client| {
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(())));
+        let service = AuthorizeLayer::new().objects_decide(decide).layer(inner);
+        service.oneshot(request("POST", path, Some(client)).map(|()| Body::empty())).await.is_ok()
+    };
+    for path in [
+        "videos/edits",
+        "videos/video_1/remix",
+        "assistants/asst_1",
+        "threads/runs",
+        "threads/thread_1/runs",
+    ] {
+        let path = format!("/openai/v1/{path}");
+        assert!(!call(&path, false, restricted()).await && call(&path, true, restricted()).await, "{path}");
+    }
+    for path in ["videos/characters", "batches", "realtime/calls/rtc_1/accept", "evals", "assistants"] {
+        let path = format!("/openai/v1/{path}");
+        assert!(!call(&path, true, restricted()).await, "{path} goes on with nothing of which the model is remembered");
+    }
+}
+
 #[tokio::test]
 async fn a_batch_of_which_nobody_sees_the_models_is_refused_whatever_is_opened() {
     let opened =

@@ -87,6 +87,10 @@ async fn what_one_replica_remembers_another_knows_and_the_first_owner_stays() {
     a.remember(id, of("team-a"), Duration::from_secs(60)).await.unwrap();
     b.remember(id, of("team-b"), Duration::from_secs(60)).await.unwrap();
     assert_eq!(b.look_up(id).await.unwrap(), Some(of("team-a")), "made by another at another replica");
+    let video = ObjectKey::of("video_1");
+    let made = Remembered::on("east").made_by(Some("sora".into()));
+    a.remember(video, made.clone(), Duration::from_secs(60)).await.unwrap();
+    assert_eq!(b.look_up(video).await.unwrap(), Some(made), "with the alias by which it was made");
     assert!(!redis.ask(&["KEYS", "*"]).contains("resp_"), "no id is in Redis");
     a.forget(id).await.unwrap();
     assert_eq!(a.look_up(id).await.unwrap(), None);

@@ -46,6 +46,7 @@ impl Listed {
             "body" => ModelPlace::Body,
             "default" => ModelPlace::DefaultBody,
             "hidden" => ModelPlace::Elsewhere,
+            "object" => ModelPlace::Object,
             "optional" => ModelPlace::OptionalBody,
             "session" => ModelPlace::Session,
             other => panic!("{other}"),

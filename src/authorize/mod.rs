@@ -7,10 +7,12 @@
 //!    names: batches, fine-tuning, evals, what goes on with a video, deleting a model, unknown paths; all but the first three are
 //!    opened by [`Operation::Other`](crate::azure::operation::Operation::Other) too. A batch in an upload of several parts, imported
 //!    from an address, or read from a blob is refused even so: nobody could see what it uses, where a file's lines are read.
+//!    What goes on with a video needs none [where objects decide](AuthorizeLayer::objects_decide).
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.
 //!    The same holds for whatever else the request names: the deployment in the header `x-ms-oai-image-generation-deployment`, the
 //!    [further aliases](Route::further_aliases) of its route, `model` and `deployment` in the query of a `POST`, and the one for which `x-gateway-alias` says that it is meant.
-//! 5. A call that uses a model and names none needs its operation, too: an assistant's own model, say, may be any. So does
+//! 5. A call that uses a model and names none needs its operation, too: an assistant's own model, say, may be any, unless
+//!    [objects decide](AuthorizeLayer::objects_decide). So does
 //!    a realtime session or call without a model, but for a transcription session over a [`Handshake`], which names its model in a
 //!    frame that is judged like a request. What uses no model passes: reading, deleting, files, vector stores, threads and their
 //!    messages, and what goes on with a run or a response that was allowed when it began.
@@ -74,11 +76,11 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::azure::operation::ModelPlace;
+use crate::azure::operation::{ModelPlace, Operation};
 #[cfg(doc)]
 use crate::context::EphemeralKey;
 use crate::context::order::{self, LayerName, Missing};
-use crate::context::{Client, Handshake, Route, is_transcription, opens_own_session};
+use crate::context::{Client, Handshake, Route, Undecided, is_transcription, not_opened, opens_own_session};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{ALIAS, IMAGE_DEPLOYMENT, query_parameters};
 pub use crate::refusable::ResponseFuture;
@@ -88,12 +90,13 @@ pub use crate::refusable::ResponseFuture;
 #[must_use]
 pub struct AuthorizeLayer {
     requires_client: bool,
+    objects_decide: bool,
 }
 
 impl AuthorizeLayer {
     /// A request of which nobody has said who sends it passes.
     pub const fn new() -> Self {
-        Self { requires_client: false }
+        Self { requires_client: false, objects_decide: false }
     }
 
     /// Refuses requests without a [`Client`]: somebody above has not said who calls. Where
@@ -102,6 +105,15 @@ impl AuthorizeLayer {
     /// This is what [`gateway::builder`](crate::gateway::builder) does by default.
     pub const fn require_client(mut self) -> Self {
         self.requires_client = true;
+        self
+    }
+
+    /// Lets a client go on with a video, as in a remix, or run and change an assistant without naming a model, if that was made by an
+    /// alias that the client may use: a [`StickySessionLayer`](crate::session::StickySessionLayer) below remembers it. Where nobody
+    /// does, the call needs its operation; a stack without such a layer refuses it. Default: `false`;
+    /// [`gateway::builder`](crate::gateway::builder) sets it where it keeps sessions.
+    pub const fn objects_decide(mut self, decide: bool) -> Self {
+        self.objects_decide = decide;
         self
     }
 }
@@ -137,7 +149,13 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let entered = order::enter(LayerName::Authorize, request.extensions_mut());
         let known = entered.and_then(|()| if self.layer.requires_client { check_known(&request) } else { Ok(()) });
-        ResponseFuture::new(known.and_then(|()| check(&request)).map(|()| self.inner.call(request)))
+        let checked = known.and_then(|()| check(&request, self.layer.objects_decide));
+        ResponseFuture::new(checked.map(|verdict| {
+            if verdict == Verdict::Objects {
+                request.extensions_mut().insert(Undecided);
+            }
+            self.inner.call(request)
+        }))
     }
 }
 
@@ -151,9 +169,17 @@ fn check_known<B>(request: &Request<B>) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Unauthenticated, "It is not known who sends this request."))
 }
 
-fn check<B>(request: &Request<B>) -> Result<(), Error> {
+/// What becomes of a request that is not refused.
+#[derive(Clone, Copy, PartialEq)]
+enum Verdict {
+    Allowed,
+    /// It depends on the alias by which an object was made.
+    Objects,
+}
+
+fn check<B>(request: &Request<B>, objects_decide: bool) -> Result<Verdict, Error> {
     let Some(client) = request.extensions().get::<Client>().filter(|client| client.is_restricted()) else {
-        return Ok(());
+        return Ok(Verdict::Allowed);
     };
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let meant = request.headers().get_all(&ALIAS).iter();
@@ -178,23 +204,42 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::OperationNotAllowed, message));
     }
     if route.alias().is_none() && opens_own_session(request) {
-        return Ok(());
+        return Ok(Verdict::Allowed);
     }
     let place = match route.model_place() {
         // What is said over a WebSocket is not seen.
         ModelPlace::Nowhere if request.headers().contains_key(UPGRADE) => ModelPlace::Elsewhere,
         place => place,
     };
+    if objects_decide && goes_on_with_object(&route, place, client) && !client.may_call(route.operation()) {
+        return Ok(Verdict::Objects);
+    }
+    allowed(client, &route, place, names_later(request)).map(|()| Verdict::Allowed)
+}
+
+/// Tells whether the model of a call is that by which another object was made, and nothing else stands in its way.
+fn goes_on_with_object(route: &Route, place: ModelPlace, client: &Client) -> bool {
+    match place {
+        ModelPlace::Object => route.alias().is_none_or(|alias| client.may_use(alias)),
+        ModelPlace::OptionalBody => {
+            route.alias().is_none() && matches!(route.operation(), Operation::Assistants | Operation::Threads)
+        }
+        _ => false,
+    }
+}
+
+/// Checks that the client may use the alias that the request names, or make it without one.
+fn allowed(client: &Client, route: &Route, place: ModelPlace, names_later: bool) -> Result<(), Error> {
     match (place, route.alias()) {
-        (ModelPlace::Elsewhere, _) if !client.may_call(route.operation()) => {
-            Err(not_opened(&route, "this kind of call could use any"))
+        (ModelPlace::Elsewhere | ModelPlace::Object, _) if !client.may_call(route.operation()) => {
+            Err(not_opened(route, "this kind of call could use any"))
         }
         (_, Some(alias)) if !client.may_use(alias) => {
             Err(Error::new(ErrorKind::AliasNotAllowed, "This client may not use this deployment."))
         }
-        (_, Some(_)) | (ModelPlace::Elsewhere | ModelPlace::Nowhere, None) => Ok(()),
+        (_, Some(_)) | (ModelPlace::Elsewhere | ModelPlace::Nowhere | ModelPlace::Object, None) => Ok(()),
         // What it names when it comes is a request of its own.
-        (ModelPlace::Query, None) if names_later(request) => Ok(()),
+        (ModelPlace::Query, None) if names_later => Ok(()),
         // An assistant's own model, say, may be any.
         (_, None) if client.may_call(route.operation()) => Ok(()),
         // Nobody else may do without it but where a backend has a model of its own for it, which may be any.
@@ -202,7 +247,7 @@ fn check<B>(request: &Request<B>) -> Result<(), Error> {
             ErrorKind::InvalidBody,
             "`model` is missing in the body. This client may use certain deployments only: name one of them.",
         )),
-        (_, None) => Err(not_opened(&route, "this call does not say which it uses; name it as `model`")),
+        (_, None) => Err(not_opened(route, "this call does not say which it uses; name it as `model`")),
     }
 }
 
@@ -212,14 +257,6 @@ fn names_in_query(uri: &Uri) -> impl Iterator<Item = Cow<'_, str>> {
     parameters
         .filter(|(name, ..)| ["deployment", "model"].iter().any(|known| name.eq_ignore_ascii_case(known)))
         .map(|(_, value, _)| value)
-}
-
-fn not_opened(route: &Route, why: &str) -> Error {
-    let message = format!(
-        "This client may use certain deployments only, and {why}. It would need the operation {:?}.",
-        route.operation().as_str()
-    );
-    Error::new(ErrorKind::OperationNotAllowed, message)
 }
 
 /// Tells whether a request opens a transcription session over a WebSocket of which every frame is read.

@@ -71,6 +71,8 @@ pub enum ModelPlace {
     Elsewhere,
     /// The call uses no model, or only goes on with what another call began.
     Nowhere,
+    /// As `model` of the body, if at all: the call goes on with an object, such as a video, and with the model by which that was made.
+    Object,
     /// As `model` of the body; without it an assistant's own model is used.
     OptionalBody,
     /// As the deployment segment of the path.
@@ -83,7 +85,7 @@ pub enum ModelPlace {
 
 impl ModelPlace {
     const fn elsewhere_or_nowhere(self) -> Self {
-        if matches!(self, Self::Elsewhere) { self } else { Self::Nowhere }
+        if matches!(self, Self::Elsewhere | Self::Object) { Self::Elsewhere } else { Self::Nowhere }
     }
 }
 

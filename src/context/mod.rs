@@ -52,6 +52,7 @@ mod socket_frame;
 mod spending;
 mod terms;
 mod tried;
+mod undecided;
 pub(crate) mod wait;
 
 pub use self::attempt::Attempt;
@@ -84,6 +85,7 @@ pub use self::socket_frame::{RewrittenFrame, SocketFrame};
 pub use self::spending::{Spending, Spent, UsageSource};
 pub(crate) use self::terms::Terms;
 pub use self::tried::Tried;
+pub(crate) use self::undecided::{Undecided, not_opened};
 
 /// On a request: the handshake of a WebSocket that may be passed through. Its answer 101 is the beginning of a connection, not
 /// the end of an exchange.

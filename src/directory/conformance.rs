@@ -23,6 +23,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub async fn check<F: Future<Output = ()>>(store: &dyn SessionStore, pass: impl Fn(Duration) -> F) {
     remembers_until_told_otherwise(store).await;
     keeps_the_first_owner(store).await;
+    makes_up_no_alias(store).await;
     expires(store, pass).await;
 }
 
@@ -65,6 +66,17 @@ async fn keeps_the_first_owner(store: &dyn SessionStore) {
     remember(store, "conformance-5", Remembered::on("east"), MINUTE).await;
     remember(store, "conformance-5", owned("east", "b"), MINUTE).await;
     assert_eq!(look_up(store, "conformance-5").await, Some(owned("east", "b")), "an object without owner takes one");
+}
+
+async fn makes_up_no_alias(store: &dyn SessionStore) {
+    let alias = |known: Option<Remembered>| known.expect("it was remembered").alias;
+    remember(store, "conformance-8", Remembered::on("east"), MINUTE).await;
+    assert_eq!(alias(look_up(store, "conformance-8").await), None);
+    remember(store, "conformance-8", Remembered::on("east").made_by(Some("sora".into())), MINUTE).await;
+    assert!(
+        matches!(alias(look_up(store, "conformance-8").await).as_deref(), None | Some("sora")),
+        "the alias is kept, or forgotten"
+    );
 }
 
 async fn expires<F: Future<Output = ()>>(store: &dyn SessionStore, pass: impl Fn(Duration) -> F) {

@@ -137,7 +137,7 @@ impl Discovery {
             tracing::debug!(family = ?id.family(), ?finding, "looked for an object");
             match &finding {
                 Finding::At(backend) => {
-                    let notebook = Notebook { store, backend: backend.clone(), owner: None, client };
+                    let notebook = Notebook { store, backend: backend.clone(), owner: None, client, alias: None };
                     notebook.remember(vec![Note::mentioned(&id)]).await;
                 }
                 Finding::Nowhere => flight.discovery.nowhere.insert(key, Instant::now() + UNKNOWN_TIME),

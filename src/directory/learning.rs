@@ -26,6 +26,8 @@ pub(crate) struct Note {
     /// True if the answer made it; what is merely mentioned or found never overwrites that.
     is_certain: bool,
     is_owned: bool,
+    /// True if the answer tells by which model it goes on from now.
+    takes_model: bool,
 }
 
 impl Note {
@@ -34,15 +36,22 @@ impl Note {
         Self { is_certain: true, ..Self::mentioned(id) }
     }
 
+    /// The answer's own object.
+    fn own(id: &ObjectId, lesson: Lesson) -> Self {
+        let takes_model = lesson.models && id.family().keeps_model();
+        Self { is_certain: lesson.makes, takes_model, ..Self::mentioned(id) }
+    }
+
     /// The object is known to a backend, which need not be the one that made it.
     pub(crate) fn mentioned(id: &ObjectId) -> Self {
         let (key, lifetime) = (ObjectKey::of(id.as_str()), id.family().lifetime());
-        Self { key, lifetime, is_certain: false, is_owned: true }
+        Self { key, lifetime, is_certain: false, is_owned: true, takes_model: false }
     }
 
     /// The content can be read by the backend. It belongs to whoever has it.
     pub(crate) fn sealed(content: &Sealed) -> Self {
-        Self { key: ObjectKey::of_sealed(content), lifetime: SEALED_TIME, is_certain: true, is_owned: false }
+        let key = ObjectKey::of_sealed(content);
+        Self { key, lifetime: SEALED_TIME, is_certain: true, is_owned: false, takes_model: false }
     }
 }
 
@@ -56,6 +65,8 @@ pub(crate) struct Lesson {
     pub(crate) family: Option<Family>,
     /// True if the answer makes what it is called by.
     pub(crate) makes: bool,
+    /// True if the object that it is called by goes on with the model of its request.
+    pub(crate) models: bool,
     /// True if ids that it tells are kept.
     pub(crate) is_stored: bool,
     /// True if it tells the id of what is said aloud.
@@ -77,8 +88,8 @@ impl Lesson {
 
     fn notes(self, answered: &Answered) -> Vec<Note> {
         let ids = if self.is_stored { answered.ids() } else { &[] };
-        let own = answered.own().filter(|_| self.makes);
-        let ids = ids.iter().map(|id| if Some(id) == own { Note::made(id) } else { Note::mentioned(id) });
+        let own = answered.own();
+        let ids = ids.iter().map(|id| if Some(id) == own { Note::own(id, self) } else { Note::mentioned(id) });
         let spoken = answered.spoken().iter().map(Note::made);
         ids.chain(spoken).chain(answered.sealed().iter().map(Note::sealed)).collect()
     }
@@ -92,6 +103,8 @@ pub(crate) struct Notebook {
     pub(crate) owner: Option<Arc<str>>,
     /// In whose share of the store.
     pub(crate) client: Arc<str>,
+    /// The alias by which the answer's own object goes on.
+    pub(crate) alias: Option<Arc<str>>,
 }
 
 impl Notebook {
@@ -106,14 +119,14 @@ impl Notebook {
     }
 
     async fn enter(&self, note: &Note) -> Result<(), BoxError> {
-        if !note.is_certain
-            && let Some(known) = in_time(self.store.look_up(note.key)).await?
-            && known.backend != self.backend
-        {
+        let known = if note.is_certain { None } else { in_time(self.store.look_up(note.key)).await? };
+        if known.as_ref().is_some_and(|known| known.backend != self.backend) {
             return Ok(());
         }
         let owner = self.owner.clone().filter(|_| note.is_owned);
+        let alias = if note.takes_model { self.alias.clone() } else { known.and_then(|known| known.alias) };
         let object = Remembered::on(self.backend.clone()).owner(owner).on_behalf_of(Some(self.client.clone()));
+        let object = object.made_by(alias);
         in_time(self.store.remember(note.key, object, note.lifetime)).await
     }
 }

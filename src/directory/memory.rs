@@ -34,7 +34,9 @@ struct Shelves {
 }
 
 struct Entry {
-    object: Remembered,
+    backend: Arc<str>,
+    owner: Option<Arc<str>>,
+    alias: Option<Arc<str>>,
     expires: Instant,
     share: Arc<str>,
     used: u64,
@@ -81,13 +83,13 @@ impl MemoryStore {
             let fullest = shelves.fullest_before(&share);
             shelves.remove_oldest_of(&fullest);
         }
-        let object = object.clone().on_behalf_of(None);
-        shelves.add(key, Entry { object, expires, share, used: 0 });
+        let Remembered { backend, owner, alias, .. } = object.clone();
+        shelves.add(key, Entry { backend, owner, alias, expires, share, used: 0 });
     }
 
     fn get(&self, key: ObjectKey) -> Option<Remembered> {
         let mut shelves = self.shelves();
-        let object = shelves.entries.get(&key).filter(|entry| entry.expires > Instant::now())?.object.clone();
+        let object = shelves.entries.get(&key).filter(|entry| entry.expires > Instant::now())?.object();
         shelves.touch(key);
         Some(object)
     }
@@ -96,12 +98,16 @@ impl MemoryStore {
 impl Entry {
     /// The first owner stays, and another one changes nothing.
     fn renew(&mut self, object: &Remembered, expires: Instant) {
-        let is_others = matches!((&self.object.owner, &object.owner), (Some(first), Some(other)) if first != other);
+        let is_others = matches!((&self.owner, &object.owner), (Some(first), Some(other)) if first != other);
         if !is_others {
-            let owner = self.object.owner.take().or_else(|| object.owner.clone());
-            self.object = object.clone().owner(owner).on_behalf_of(None);
+            self.owner = self.owner.take().or_else(|| object.owner.clone());
+            (self.backend, self.alias) = (object.backend.clone(), object.alias.clone());
             self.expires = expires;
         }
+    }
+
+    fn object(&self) -> Remembered {
+        Remembered::on(self.backend.clone()).owner(self.owner.clone()).made_by(self.alias.clone())
     }
 }
 

@@ -107,12 +107,15 @@ pub struct Remembered {
     pub owner: Option<Arc<str>>,
     /// The client for whom it is remembered, in whose share of a bounded store it takes its place. A store need not keep it.
     pub client: Option<Arc<str>>,
+    /// The alias by which it was made, where what goes on with it uses the same. A store need not keep it; then such calls need
+    /// their operation.
+    pub alias: Option<Arc<str>>,
 }
 
 impl Remembered {
     /// An object of nobody in particular on a backend.
     pub fn on(backend: impl Into<Arc<str>>) -> Self {
-        Self { backend: backend.into(), owner: None, client: None }
+        Self { backend: backend.into(), owner: None, client: None, alias: None }
     }
 
     /// The object belongs to a client.
@@ -126,6 +129,13 @@ impl Remembered {
     #[must_use]
     pub fn on_behalf_of(mut self, client: Option<Arc<str>>) -> Self {
         self.client = client;
+        self
+    }
+
+    /// The alias by which it was made.
+    #[must_use]
+    pub fn made_by(mut self, alias: Option<Arc<str>>) -> Self {
+        self.alias = alias;
         self
     }
 }

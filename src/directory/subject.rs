@@ -7,7 +7,7 @@ use super::learning;
 use crate::azure::json_text::may_have_word;
 use crate::azure::media_type::MediaType;
 use crate::azure::object_id::{Family, MAX_LEN, ObjectId, References, Sealed, is_plain};
-use crate::azure::operation::Operation;
+use crate::azure::operation::{ModelPlace, Operation};
 use crate::body::Body;
 use crate::context::{Route, is_sdp};
 use crate::error::{Error, ErrorKind};
@@ -147,11 +147,16 @@ impl Subject {
         let alone = self.route.object_ids().len() == 1 && in_path.is_some_and(|id| id.as_str() == last);
         let is_collection = self.route.object_ids().len() == 0;
         // What lies inside an object tells its own kind by its prefix only.
-        let family = self.family().filter(|_| is_collection || alone);
-        let makes = method == Method::POST && in_path.is_none();
+        let goes_on = self.route.model_place() == ModelPlace::Object;
+        let family = self.family().filter(|_| is_collection || alone || goes_on);
+        let makes = method == Method::POST && (in_path.is_none() || goes_on);
+        // A name that is put nowhere changes no object.
+        let remodels =
+            method == Method::POST && alone && self.route.alias().is_some() && self.route.named_at().is_some();
+        let models = makes || remodels;
         let is_stored = references.store() != Some(false);
         let speaks = references.speaks();
-        let told = |is_stored| Taught::Told(learning::Lesson { family, makes, is_stored, speaks });
+        let told = |is_stored| Taught::Told(learning::Lesson { family, makes, models, is_stored, speaks });
         match self.route.operation() {
             _ if method == Method::DELETE => {
                 in_path.filter(|_| alone).map_or(Taught::Nothing, |id| Taught::Gone(id.clone()))
@@ -315,12 +320,16 @@ mod tests {
         let lesson = |method, uri, body| read(method, uri, body).map(|subject| subject.lesson);
         let post = |uri, body| lesson(Method::POST, uri, body);
         let told =
-            |family, makes, is_stored| Some(Taught::Told(learning::Lesson { family, makes, is_stored, speaks: false }));
+            |family, makes, is_stored| {
+                let models = makes;
+                Some(Taught::Told(learning::Lesson { family, makes, models, is_stored, speaks: false }))
+            };
         assert_eq!(post("/openai/v1/files", ""), told(Some(Family::File), true, true));
         assert_eq!(post("/openai/threads/runs", "{}"), told(None, true, true));
         assert_eq!(post("/openai/threads/t/runs", "{}"), told(None, false, true));
         assert_eq!(post("/openai/threads/t", "{}"), told(Some(Family::Thread), false, true));
         assert_eq!(post("/openai/v1/responses", "{}"), told(Some(Family::Response), true, true));
+        assert_eq!(post("/openai/v1/videos/v/remix", "{}"), told(Some(Family::Video), true, true), "another video");
         let unstored = post("/openai/v1/responses", r#"{"store":false}"#);
         assert_eq!(unstored, told(Some(Family::Response), true, false), "what only one reads is learned all the same");
         assert_eq!(post("/openai/v1/realtime/calls", ""), Some(Taught::Call));

@@ -43,7 +43,7 @@ pub(super) struct NameScan {
 /// What finds the model of a call that names it in its body.
 pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan>, Error> {
     let place = route.model_place();
-    if !matches!(place, ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::OptionalBody) {
+    if !matches!(place, ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::Object | ModelPlace::OptionalBody) {
         return Ok(None);
     }
     let form = MediaType::of(headers).filter(MediaType::is_form);
@@ -51,7 +51,7 @@ pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan
         Some(form) => BodyScan::form(form.boundary().map_err(|error| unreadable(&error))?),
         None => BodyScan::json(),
     };
-    let is_optional = place == ModelPlace::OptionalBody || route.alias().is_some();
+    let is_optional = matches!(place, ModelPlace::Object | ModelPlace::OptionalBody) || route.alias().is_some();
     Ok(Some(NameScan { body, is_optional }))
 }
 
@@ -73,9 +73,11 @@ pub(super) fn complete(
     limit: usize,
 ) -> Result<Route, Error> {
     match route.model_place() {
-        place @ (ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::OptionalBody | ModelPlace::Session) => {
-            named_in_body(parts, route, place, body, found, limit)
-        }
+        place @ (ModelPlace::Body
+        | ModelPlace::DefaultBody
+        | ModelPlace::Object
+        | ModelPlace::OptionalBody
+        | ModelPlace::Session) => named_in_body(parts, route, place, body, found, limit),
         ModelPlace::Query => named_in_query(parts, route),
         _ => {
             let streaming = asks_for_stream(parts, &route, body);
@@ -97,7 +99,7 @@ fn named_in_body(
     let kind = MediaType::of(&parts.headers);
     // The offer of a WebRTC session says nothing of a model.
     let is_offer = place == ModelPlace::Session && kind.is_some_and(|kind| kind.is("application/sdp"));
-    let may_lack = matches!(place, ModelPlace::OptionalBody | ModelPlace::Session);
+    let may_lack = matches!(place, ModelPlace::Object | ModelPlace::OptionalBody | ModelPlace::Session);
     if is_offer || may_lack && body.as_bytes().is_some_and(|bytes| bytes.is_empty()) {
         return Ok(route);
     }

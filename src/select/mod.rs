@@ -137,7 +137,7 @@ use crate::body::Body;
 use crate::context::order::{self, LayerName, Missing};
 use crate::context::{
     Attempt, ClassifyError, Companions, DefaultClassify, FurtherName, FurtherPlace, Outlook, Route, SocketFrame, Terms,
-    Tried,
+    Tried, Undecided,
 };
 use crate::error::{Error, ErrorKind};
 use crate::headers;
@@ -212,7 +212,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
         order::enter_selection(request.extensions_mut())?;
         let mut route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
         check_inspected(request, &route)?;
-        check_remembered(request)?;
+        check_remembered(request, &route)?;
         if route.affinity().is_none()
             && self.policy.wants_affinity()
             && let Some(affinity) = affinity::of(&route, request.body())
@@ -345,20 +345,25 @@ fn check_inspected(request: &Request<Body>, route: &Route) -> Result<(), Error> 
         return Ok(());
     }
     let may_name = match route.model_place() {
-        ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::OptionalBody | ModelPlace::Session => {
-            match request.body().as_bytes() {
-                Some(bytes) => MODEL.find(bytes).is_some(),
-                None => !request.body().is_end_stream(),
-            }
-        }
+        ModelPlace::Body
+        | ModelPlace::DefaultBody
+        | ModelPlace::Object
+        | ModelPlace::OptionalBody
+        | ModelPlace::Session => match request.body().as_bytes() {
+            Some(bytes) => MODEL.find(bytes).is_some(),
+            None => !request.body().is_end_stream(),
+        },
         ModelPlace::Query => request.uri().query().is_some_and(|query| MODEL.find(query.as_bytes()).is_some()),
         ModelPlace::Elsewhere | ModelPlace::Nowhere | ModelPlace::Path => false,
     };
     if may_name { Err(order::missing(Missing::InspectForModel)) } else { Ok(()) }
 }
 
-/// Whether somebody remembers who made what, where that decides who may use it.
-fn check_remembered(request: &Request<Body>) -> Result<(), Error> {
+/// Tells whether somebody remembers who made what, and with which model, where that decides who may use it.
+fn check_remembered(request: &Request<Body>, route: &Route) -> Result<(), Error> {
+    if request.extensions().get::<Undecided>().is_some() {
+        return Err(Undecided::refusal(route));
+    }
     let has_passed = |layer| order::has_passed(layer, request.extensions());
     match has_passed(LayerName::Ownership) && !has_passed(LayerName::Session) {
         true => Err(order::missing(Missing::SessionForOwnership)),

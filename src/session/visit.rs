@@ -15,10 +15,11 @@ use super::layer::Settings;
 use super::place::{By, Place};
 use crate::azure::envelope;
 use crate::azure::object_id::{Family, ObjectId};
+use crate::azure::operation::ModelPlace;
 use crate::body::{Body, Collected};
-use crate::context::{Client, Owner, REFUSED_BODY, REFUSED_BODY_TIME, Session, SocketEvents, Terms};
+use crate::context::{Client, Owner, REFUSED_BODY, REFUSED_BODY_TIME, Session, SocketEvents, Terms, Undecided};
 use crate::directory::{
-    LearningBody, Ledger, Lesson, Note, Notebook, ObjectKey, Remembered, Subject, Taught, in_time, warn,
+    Extent, LearningBody, Ledger, Lesson, Note, Notebook, ObjectKey, Remembered, Subject, Taught, in_time, warn,
 };
 use crate::pool::{Strength, Target};
 
@@ -70,6 +71,12 @@ impl Visit {
             // Another backend's list looks as if the client's objects were gone.
             request.extensions_mut().insert(self.subject.route.clone().that_creates());
         }
+        let is_undecided = request.extensions_mut().remove::<Undecided>().is_some();
+        let goes_on = self.subject.route.model_place() == ModelPlace::Object;
+        let made_by = if is_undecided || goes_on { self.alias_of_objects(request.body()).await } else { None };
+        if is_undecided && !self.may_use(made_by.as_deref()) {
+            return Err(Undecided::refusal(&self.subject.route).into());
+        }
         let mut place = self.place(&service, request.headers()).await?;
         tracing::debug!(pin = ?place.pin, "session");
         let again = if place.by == By::Content { copy_of(&request) } else { None };
@@ -87,17 +94,42 @@ impl Visit {
                 answer = ready.call(again).await.map_err(Into::into)?.map(Body::new);
             }
         }
-        Ok(self.learn(&place, answer).await)
+        Ok(self.learn(&place, answer, made_by).await)
+    }
+
+    /// The alias by which the objects were made that the request goes on with, if it is one and known.
+    async fn alias_of_objects(&self, body: &Body) -> Option<Arc<str>> {
+        let (_, is_whole) = body.in_hand();
+        // What was not read may be another object.
+        if !is_whole || self.subject.extent != Extent::Whole {
+            return None;
+        }
+        let mut alias = None;
+        for named in self.subject.named.iter().filter(|named| named.id.family().keeps_model()) {
+            let known = in_time(self.settings.store.look_up(ObjectKey::of(named.id.as_str()))).await.ok()??;
+            let is_same = alias.as_ref().is_none_or(|alias| known.alias.as_ref() == Some(alias));
+            alias = Some(known.alias.filter(|_| is_same)?);
+        }
+        alias
+    }
+
+    /// Tells whether the client may use an alias of the pool, by any name that it has for it.
+    fn may_use(&self, alias: Option<&str>) -> bool {
+        let Some((alias, client)) = alias.zip(self.terms.client.as_ref()) else { return false };
+        let names = self.settings.pool.names_of(alias);
+        let is_named = |name: &str| names.iter().any(|known| **known == *client.resolve(name));
+        client.allowed().is_none_or(|mut allowed| allowed.any(is_named))
     }
 
     /// Takes from a successful answer what it tells, and puts a cookie on it where one is due.
-    async fn learn(&self, place: &Place, mut answer: Response<Body>) -> Response<Body> {
+    async fn learn(&self, place: &Place, mut answer: Response<Body>, made_by: Option<Arc<str>>) -> Response<Body> {
         let is_socket = answer.extensions().get::<SocketEvents>().is_some();
         if !answer.status().is_success() && !is_socket {
             return answer;
         }
         let required = place.pin.as_ref().filter(|pin| pin.strength() == Strength::Required);
         let target = answer.extensions().get::<Target>().map(Target::backend_name);
+        let alias = self.alias_of(&answer, made_by);
         let Some(backend) = target.or_else(|| required.and_then(|pin| pin.backends().first().cloned())) else {
             return answer;
         };
@@ -106,7 +138,8 @@ impl Visit {
         }
         self.follow(place, &backend).await;
         let owner = self.hints.owner.as_ref().map(|owner| owner.0.clone());
-        let notebook = Notebook { store: self.settings.store.clone(), backend, owner, client: self.who.clone() };
+        let (store, client) = (self.settings.store.clone(), self.who.clone());
+        let notebook = Notebook { store, backend, owner, client, alias };
         if matches!(place.by, By::Cookie | By::Header(_) | By::Home | By::Nothing) {
             // Nobody knew who can read it, or what was known was wrong.
             notebook.clone().remember(self.subject.sealed.iter().map(Note::sealed).collect()).await;
@@ -130,6 +163,15 @@ impl Visit {
             Taught::Key => self.issued(answer, notebook),
             Taught::Nothing => answer,
         }
+    }
+
+    /// The alias of the pool by which an answer was made: that of the objects that it goes on with, or that the request named.
+    fn alias_of(&self, answer: &Response<Body>, made_by: Option<Arc<str>>) -> Option<Arc<str>> {
+        if self.subject.route.model_place() == ModelPlace::Object {
+            return made_by;
+        }
+        self.subject.route.alias()?;
+        answer.extensions().get::<Target>()?.alias().map(Arc::from)
     }
 
     /// Remembers the key that an answer tells.

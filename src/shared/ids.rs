@@ -44,10 +44,11 @@ impl<S: SessionStore> SessionStore for SharedIds<S> {
             let call = Call::new(&REMEMBER, name(key))
                 .arg(&object.backend)
                 .arg(object.owner.as_deref().unwrap_or_default())
-                .arg(lifetime.as_millis());
+                .arg(lifetime.as_millis())
+                .arg(object.alias.as_deref().unwrap_or_default());
             // Another replica may have an owner already.
-            let object = match self.link.tell::<(String, String)>(call).await {
-                Some((backend, owner)) => Remembered { backend: backend.into(), owner: named(&owner), ..object },
+            let object = match self.link.tell::<(String, String, String)>(call).await {
+                Some((backend, owner, alias)) => told(&backend, &owner, &alias).on_behalf_of(object.client),
                 None => object,
             };
             self.own.remember(key, object, lifetime).await
@@ -69,13 +70,17 @@ impl<S: fmt::Debug> fmt::Debug for SharedIds<S> {
 }
 
 fn recalled(said: &[String]) -> Option<(Remembered, Duration)> {
-    let [backend, owner, lifetime] = said else { return None };
+    let [backend, owner, alias, lifetime] = said else { return None };
     let lifetime = lifetime.parse().ok().map(Duration::from_millis)?;
-    Some((Remembered::on(backend.as_str()).owner(named(owner)), lifetime))
+    Some((told(backend, owner, alias), lifetime))
 }
 
-fn named(owner: &str) -> Option<Arc<str>> {
-    (!owner.is_empty()).then(|| owner.into())
+fn told(backend: &str, owner: &str, alias: &str) -> Remembered {
+    Remembered::on(backend).owner(named(owner)).made_by(named(alias))
+}
+
+fn named(text: &str) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 fn name(key: ObjectKey) -> String {

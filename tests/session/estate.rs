@@ -214,6 +214,8 @@ impl Resource {
             let (thread, run) = (self.make("threads", "thread_"), self.fresh("run_"));
             return found(&json!({"id": run, "object": "thread.run", "thread_id": thread}));
         }
+        // They go on with a video, and make another.
+        let path = if matches!(path, "videos/edits" | "videos/extensions") { "videos" } else { path };
         let known = COLLECTIONS.iter().chain(&[("responses", "resp_"), ("chat/completions", "chatcmpl-")]);
         let collection = known.filter(|(name, _)| path.starts_with(name)).max_by_key(|(name, _)| name.len());
         let Some((name, prefix)) = collection else {

@@ -17,6 +17,7 @@ mod hostile;
 mod ownership;
 mod pins;
 mod positive;
+mod remixes;
 mod spoken;
 mod stack;
 #[path = "../support/mod.rs"]

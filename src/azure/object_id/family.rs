@@ -126,6 +126,11 @@ impl Family {
         KINDS.iter().find(|kind| kind.collections.contains(&collection)).map(|kind| kind.family)
     }
 
+    /// Tells whether calls that go on with an object use the model that it was given.
+    pub(crate) const fn keeps_model(self) -> bool {
+        matches!(self, Self::Assistant | Self::Video)
+    }
+
     /// Time for which an id is worth remembering. What lives until it is deleted is remembered for as long as a response lives.
     #[must_use]
     pub fn lifetime(self) -> Duration {

@@ -2,7 +2,7 @@
 //!
 //! Below `/openai/`, `/openai/v1/` and `/openai/deployments/{name}/` stands [`OPENAI`]; beside them, [`FOUNDRY`].
 
-use super::ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, OptionalBody, Session};
+use super::ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, Object, OptionalBody, Session};
 use super::Operation as O;
 use super::{ModelPlace, Operation, Repeat};
 
@@ -191,14 +191,15 @@ pub(super) const OPENAI: &[Row] = &[
     Row::plain("video/generations/{}/content/thumbnail", O::Videos),
     Row::plain("video/generations/{}/content/video", O::Videos),
     Row::new("videos", O::Videos, DefaultBody),
-    // Characters, edits and extensions go on with a video that stands in the body, with its model.
+    // A character is taken from a video that comes with it.
     Row::hidden("videos/characters", O::Videos),
     Row::plain("videos/characters/{}", O::Videos),
-    Row::hidden("videos/edits", O::Videos),
-    Row::hidden("videos/extensions", O::Videos),
+    // The video stands in the body.
+    Row::new("videos/edits", O::Videos, Object),
+    Row::new("videos/extensions", O::Videos, Object),
     Row::plain("videos/{}", O::Videos),
     Row::plain("videos/{}/content", O::Videos),
-    Row::hidden("videos/{}/remix", O::Videos),
+    Row::new("videos/{}/remix", O::Videos, Object),
 ];
 
 /// What a Foundry resource has beside `/openai/`.

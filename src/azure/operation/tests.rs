@@ -263,7 +263,7 @@ fn everything_else_may_create() {
 
 #[test]
 fn tells_where_a_call_names_its_model() {
-    use ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, OptionalBody, Path, Query, Session};
+    use ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, Object, OptionalBody, Path, Query, Session};
     for (method, path, place) in [
         (Method::POST, "v1/chat/completions", Body),
         (Method::POST, "v1/images/edits", DefaultBody),
@@ -281,7 +281,7 @@ fn tells_where_a_call_names_its_model() {
         (Method::POST, "v1/realtime/transcription_sessions", OptionalBody),
         (Method::GET, "v1/realtime/translations", Query),
         (Method::POST, "realtimeapi/sessions", Body),
-        (Method::POST, "v1/videos/edits", Elsewhere),
+        (Method::POST, "v1/videos/edits", Object),
         (Method::POST, "v1/chatkit/sessions", Elsewhere),
         (Method::POST, "v1/skills/skill_1/versions", Nowhere),
         (Method::POST, "v1/responses/resp_1/a_call_of_tomorrow", Nowhere),
@@ -311,7 +311,7 @@ fn tells_where_a_call_names_its_model() {
         (Method::GET, "unknown", Elsewhere),
         (Method::DELETE, "models/gpt-4o", Elsewhere),
         (Method::PUT, "responses", Elsewhere),
-        (Method::POST, "videos/video_1/remix", Elsewhere),
+        (Method::POST, "videos/video_1/remix", Object),
         (Method::GET, "models", Nowhere),
         (Method::GET, "responses/resp_1", Nowhere),
         (Method::OPTIONS, "responses", Nowhere),

@@ -54,7 +54,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::azure::operation::Operation;
+use crate::azure::operation::{Operation, Surface};
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Route, Terms};
@@ -118,7 +118,8 @@ where
 /// The answer, if the request asks for models.
 fn answer<B>(pool: &Pool, request: &Request<B>) -> Result<Option<Response<Body>>, Error> {
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
-    if route.operation() != Operation::Models || !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let is_list = route.operation() == Operation::Models && route.surface() != Surface::Foundry;
+    if !is_list || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(None);
     }
     let (terms, aliases) = (Terms::of(request.extensions()), pool.aliases());

@@ -129,13 +129,7 @@ async fn what_objects_decide_is_left_to_those_who_know_them() {
         let service = AuthorizeLayer::new().objects_decide(decide).layer(inner);
         service.oneshot(request("POST", path, Some(client)).map(|()| Body::empty())).await.is_ok()
     };
-    for path in [
-        "videos/edits",
-        "videos/video_1/remix",
-        "assistants/asst_1",
-        "threads/runs",
-        "threads/thread_1/runs",
-    ] {
+    for path in ["videos/edits", "videos/video_1/remix", "assistants/asst_1", "threads/runs", "threads/thread_1/runs"] {
         let path = format!("/openai/v1/{path}");
         assert!(!call(&path, false, restricted()).await && call(&path, true, restricted()).await, "{path}");
     }

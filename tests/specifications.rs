@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use http::Method;
-use tower_azure_openai::azure::operation::{self, Call, ModelPlace, Operation, Repeat};
+use tower_azure_openai::azure::operation::{self, Call, ModelPlace, Operation, Repeat, Surface};
 
 const OPERATIONS: &str = include_str!("specifications/operations.txt");
+const FOUNDRY: &str = include_str!("specifications/foundry.txt");
 
 struct Listed {
     methods: Vec<Method>,
@@ -17,7 +18,11 @@ struct Listed {
 }
 
 fn listed() -> Vec<Listed> {
-    let lines = OPERATIONS.lines().filter(|line| !line.starts_with('#'));
+    listed_in(OPERATIONS)
+}
+
+fn listed_in(list: &'static str) -> Vec<Listed> {
+    let lines = list.lines().filter(|line| !line.starts_with('#'));
     let columns = |line: &'static str| line.split(" | ").map(str::trim).collect::<Vec<_>>();
     let listed = lines.map(columns).map(|columns| {
         let [methods, path, family, model, repeat] = columns[..] else { panic!("five columns: {columns:?}") };
@@ -47,6 +52,7 @@ impl Listed {
             "default" => ModelPlace::DefaultBody,
             "hidden" => ModelPlace::Elsewhere,
             "object" => ModelPlace::Object,
+            "query" => ModelPlace::Query,
             "optional" => ModelPlace::OptionalBody,
             "session" => ModelPlace::Session,
             other => panic!("{other}"),
@@ -78,6 +84,17 @@ fn every_post_names_its_model_where_it_is_read_and_is_repeated_where_it_may_be()
         assert_eq!(call.model_place(), listed.places(), "{}", listed.path);
         let repeat = if listed.repeat == "safe" { Repeat::Safe } else { Repeat::Creates };
         assert_eq!(call.repeat(), repeat, "{}", listed.path);
+    }
+}
+
+#[test]
+fn what_a_foundry_resource_has_beside_it_names_its_model_and_is_safe_to_repeat() {
+    for listed in listed_in(FOUNDRY) {
+        let [method] = &listed.methods[..] else { panic!("one method: {}", listed.path) };
+        let call = listed.read("", method);
+        assert_eq!((call.surface(), call.operation().as_str()), (Surface::Foundry, listed.family), "{}", listed.path);
+        assert_eq!((call.model_place(), call.repeat()), (listed.places(), Repeat::Safe), "{}", listed.path);
+        assert_eq!(call.object_ids().len(), 0, "{}", listed.path);
     }
 }
 

@@ -322,7 +322,9 @@ impl Reader {
 /// What only reads or deletes uses no model; a realtime session is opened by reading.
 fn model_asked_for(method: &Method, operation: Operation, model: ModelPlace) -> ModelPlace {
     match (method, operation, model) {
-        (&Method::GET, Operation::Realtime, ModelPlace::Elsewhere) => ModelPlace::Query,
+        (&Method::GET, Operation::Realtime, ModelPlace::Elsewhere) | (&Method::GET, _, ModelPlace::Query) => {
+            ModelPlace::Query
+        }
         (&Method::GET | &Method::HEAD, Operation::Models, _) => ModelPlace::Nowhere,
         (_, _, ModelPlace::Elsewhere) => ModelPlace::Elsewhere,
         (&Method::GET | &Method::HEAD | &Method::DELETE | &Method::OPTIONS, ..) | (_, _, ModelPlace::Nowhere) => {

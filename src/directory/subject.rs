@@ -200,6 +200,7 @@ fn is_kept(method: &Method, operation: Operation) -> bool {
         | Operation::Evals
         | Operation::Files
         | Operation::FineTuning
+        | Operation::Ingestion
         | Operation::Skills
         | Operation::Threads
         | Operation::Uploads
@@ -319,17 +320,16 @@ mod tests {
     fn an_answer_teaches_what_its_call_makes() {
         let lesson = |method, uri, body| read(method, uri, body).map(|subject| subject.lesson);
         let post = |uri, body| lesson(Method::POST, uri, body);
-        let told =
-            |family, makes, is_stored| {
-                let models = makes;
-                Some(Taught::Told(learning::Lesson { family, makes, models, is_stored, speaks: false }))
-            };
+        let told = |family, makes, is_stored| {
+            let models = makes;
+            Some(Taught::Told(learning::Lesson { family, makes, models, is_stored, speaks: false }))
+        };
         assert_eq!(post("/openai/v1/files", ""), told(Some(Family::File), true, true));
         assert_eq!(post("/openai/threads/runs", "{}"), told(None, true, true));
         assert_eq!(post("/openai/threads/t/runs", "{}"), told(None, false, true));
         assert_eq!(post("/openai/threads/t", "{}"), told(Some(Family::Thread), false, true));
-        assert_eq!(post("/openai/v1/responses", "{}"), told(Some(Family::Response), true, true));
         assert_eq!(post("/openai/v1/videos/v/remix", "{}"), told(Some(Family::Video), true, true), "another video");
+        assert_eq!(post("/openai/v1/responses", "{}"), told(Some(Family::Response), true, true));
         let unstored = post("/openai/v1/responses", r#"{"store":false}"#);
         assert_eq!(unstored, told(Some(Family::Response), true, false), "what only one reads is learned all the same");
         assert_eq!(post("/openai/v1/realtime/calls", ""), Some(Taught::Call));

@@ -17,6 +17,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("chatkit", Operation::ChatKit),
     ("evals", Operation::Evals),
     ("fine_tuning", Operation::FineTuning),
+    ("ingestion", Operation::Ingestion),
     ("models", Operation::Models),
     ("realtime", Operation::Realtime),
     ("responses", Operation::Responses),

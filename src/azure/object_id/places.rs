@@ -44,7 +44,10 @@ static PLACES: &[(&[Operation], Rows)] = &[
     // A voice of one's own, for what is read aloud.
     (&[Operation::AudioSpeech], &[("voice.id", VOICE)]),
     (&[Operation::AudioVoices], &[("consent", Holds::Id(Family::VoiceConsent))]),
-    (&[Operation::Assistants], &[("file_ids[]", FILE), ("tool_resources", Holds::Part(TOOL_RESOURCES))]),
+    (
+        &[Operation::Assistants],
+        &[("file_id", FILE), ("file_ids[]", FILE), ("tool_resources", Holds::Part(TOOL_RESOURCES))],
+    ),
     (&[Operation::Batches], &[("input_file_id", FILE)]),
     (
         &[Operation::ChatCompletions],

@@ -44,6 +44,7 @@ fn every_place_of_an_id_in_a_body_is_known() {
     };
     for (operation, body, family, id) in [
         (Assistants, r#"{"file_ids":["file-1"]}"#, Family::File, "file-1"),
+        (Assistants, r#"{"file_id":"file-1"}"#, Family::File, "file-1"),
         (Assistants, r#"{"tool_resources":{"code_interpreter":{"file_ids":["f"]}}}"#, Family::File, "f"),
         (
             Assistants,

@@ -42,6 +42,8 @@ pub enum Operation {
     ImagesGenerations,
     /// `images/variations`.
     ImagesVariations,
+    /// `ingestion` of documents for search.
+    Ingestion,
     /// `/anthropic/v1/messages` of a Foundry resource.
     Messages,
     /// `models`.
@@ -90,6 +92,7 @@ impl Operation {
             Self::ImagesEdits => "images_edits",
             Self::ImagesGenerations => "images_generations",
             Self::ImagesVariations => "images_variations",
+            Self::Ingestion => "ingestion",
             Self::Messages => "messages",
             Self::Models => "models",
             Self::Moderations => "moderations",

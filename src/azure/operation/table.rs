@@ -2,7 +2,7 @@
 //!
 //! Below `/openai/`, `/openai/v1/` and `/openai/deployments/{name}/` stands [`OPENAI`]; beside them, [`FOUNDRY`].
 
-use super::ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, Object, OptionalBody, Session};
+use super::ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, Object, OptionalBody, Query, Session};
 use super::Operation as O;
 use super::{ModelPlace, Operation, Repeat};
 
@@ -77,6 +77,8 @@ pub(super) const OPENAI: &[Row] = &[
     Row::answer("completions", O::Completions),
     Row::new("assistants", O::Assistants, Body),
     Row::new("assistants/{}", O::Assistants, OptionalBody),
+    Row::plain("assistants/{}/files", O::Assistants),
+    Row::plain("assistants/{}/files/{}", O::Assistants),
     Row::answer("audio/speech", O::AudioSpeech),
     Row::answer("audio/transcriptions", O::AudioTranscriptions),
     Row::answer("audio/translations", O::AudioTranslations),
@@ -132,6 +134,11 @@ pub(super) const OPENAI: &[Row] = &[
     Row::image("images/edits", O::ImagesEdits),
     Row::image("images/generations", O::ImagesGenerations),
     Row::image("images/variations", O::ImagesVariations),
+    // A client gives a job its id, and the embedding model stands in what the job writes to.
+    Row::hidden("ingestion/jobs", O::Ingestion),
+    Row::hidden("ingestion/jobs/{}", O::Ingestion),
+    Row::hidden("ingestion/jobs/{}/runs", O::Ingestion),
+    Row::hidden("ingestion/jobs/{}/runs/{}", O::Ingestion),
     Row::hidden("models", O::Models),
     Row::hidden("models/{}", O::Models),
     Row::pure("moderations", O::Moderations, DefaultBody),
@@ -207,6 +214,8 @@ pub(super) const FOUNDRY: &[Row] = &[
     Row::pure("models/chat/completions", O::ChatCompletions, Body),
     Row::pure("models/embeddings", O::Embeddings, Body),
     Row::pure("models/images/embeddings", O::Embeddings, Body),
+    Row::pure("models/images/generations", O::ImagesGenerations, Body),
+    Row::new("models/info", O::Models, Query),
     Row::pure("anthropic/v1/messages", O::Messages, Body),
     Row::pure("anthropic/v1/messages/count_tokens", O::Messages, Body),
 ];

@@ -40,6 +40,7 @@ fn reads_the_operation_on_every_surface() {
         ("images/edits", Operation::ImagesEdits),
         ("images/generations", Operation::ImagesGenerations),
         ("images/variations", Operation::ImagesVariations),
+        ("ingestion/jobs/mine/runs/1", Operation::Ingestion),
         ("models", Operation::Models),
         ("models/gpt-4o", Operation::Models),
         ("moderations", Operation::Moderations),
@@ -86,7 +87,7 @@ fn unknown_paths_pass() {
         ("/openai/deployments/gpt-4o/v1/embeddings", Surface::Classic),
         ("/openai/responses/compact/more", Surface::Classic),
         ("/openai/fine_tuning/unheard", Surface::Classic),
-        ("/models/info", Surface::Foundry),
+        ("/models/unheard/of", Surface::Foundry),
         ("/anthropic/v1/unheard/of", Surface::Foundry),
         ("/openai/chat", Surface::Classic),
         ("/openai/chat/completionsx", Surface::Classic),
@@ -426,6 +427,7 @@ fn a_call_of_a_foundry_resource_names_its_model_in_the_body() {
     for (path, operation) in [
         ("/models/chat/completions", Operation::ChatCompletions),
         ("/models/embeddings/", Operation::Embeddings),
+        ("/models/images/generations", Operation::ImagesGenerations),
         ("/anthropic/v1/messages", Operation::Messages),
         ("/anthropic/v1/messages/count_tokens", Operation::Messages),
     ] {

@@ -21,14 +21,14 @@ use std::time::Duration;
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::sse;
 
 mod members;
 mod written;
 
-use self::members::Members;
+use self::members::{Members, Picked};
 
 /// Tokens and seconds that were used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,10 +135,49 @@ pub(crate) struct Reported {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) struct Stored {
-    /// Its id.
-    pub(crate) id: String,
+    id: Id,
     /// True if it went on when the answer to the call that made it had ended, so that only reading it again tells what it used.
     pub(crate) is_in_background: bool,
+}
+
+/// Bytes of an id. Those of Azure lie within it.
+type Id = SmallVec<[u8; 64]>;
+
+/// Kinds of objects, by what reading one again means.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Family {
+    /// It is made by the call that tells its usage, and cannot be read again.
+    #[default]
+    Passing,
+    Response,
+    /// It always goes on in the background.
+    Work,
+}
+
+impl Family {
+    fn of(object: &str) -> Self {
+        match object {
+            "response" => Self::Response,
+            "batch" | "thread.run" => Self::Work,
+            _ => Self::Passing,
+        }
+    }
+
+    fn stored(self, id: Option<Id>, is_in_background: bool) -> Option<Stored> {
+        let is_in_background = match self {
+            Self::Passing => return None,
+            Self::Response => is_in_background,
+            Self::Work => true,
+        };
+        Some(Stored { id: id?, is_in_background })
+    }
+}
+
+impl Stored {
+    /// Its id.
+    pub(crate) fn id(&self) -> &str {
+        std::str::from_utf8(&self.id).unwrap_or_default()
+    }
 }
 
 impl Reported {
@@ -158,14 +197,20 @@ impl Reported {
     }
 
     fn of_message(name: Option<&[u8]>, data: &[u8]) -> Option<Self> {
-        let told: Told<'_> = serde_json::from_slice(data).ok()?;
-        let name = name.or(told.kind.as_deref().map(str::as_bytes)).unwrap_or_default();
-        if name.starts_with(b"thread.run.step") {
-            return None;
-        }
-        let carried = told.response.or(told.message);
-        told.reported().or_else(|| serde_json::from_str::<Told<'_>>(carried?.get()).ok()?.reported())
+        let picked = Picked::of_message(data)?;
+        let is_step = name.map_or(picked.is_step, is_step);
+        if is_step { None } else { Self::of_picked(picked) }
     }
+
+    fn of_picked(picked: Picked) -> Option<Self> {
+        let usage = picked.usage?;
+        Some(Self { usage, object: picked.family.stored(picked.id, picked.is_in_background) })
+    }
+}
+
+/// Tells whether a message is about a part of a run.
+fn is_step(name: &[u8]) -> bool {
+    name.starts_with(b"thread.run.step")
 }
 
 /// The figures and no id.
@@ -181,58 +226,47 @@ impl fmt::Debug for Stored {
     }
 }
 
+/// Tells whether bytes may have a usage: a stream whose client asks for it says `"usage":null` in every event but one.
+///
 /// In a text its quotes would be escaped, so only a member is found.
-fn mentions_usage(bytes: &[u8]) -> bool {
-    USAGE.find(bytes).is_some()
+pub(crate) fn mentions_usage(bytes: &[u8]) -> bool {
+    USAGE.find_iter(bytes).any(|at| {
+        let value = bytes[at + USAGE.needle().len()..].trim_ascii_start();
+        !value.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
+    })
 }
 
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
-/// Members of a message or of an object, by which a usage is told.
-#[derive(Default, Deserialize)]
-struct Told<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    object: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    background: Option<bool>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
+/// Tells whether a request for a stream asks for its usage, as chat and completions have to.
+pub(crate) fn asks_for_usage(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct StreamOptions {
+        include_usage: bool,
+    }
+    let options = || serde_json::from_slice::<StreamOptions>(Members::stream_options(body)?).ok();
+    // Most do not, and bodies are long.
+    INCLUDE_USAGE.find(body).is_some() && options().is_some_and(|options| options.include_usage)
 }
 
-impl Told<'_> {
-    fn reported(&self) -> Option<Reported> {
-        let usage = written::read(self.usage?.get())?;
-        Some(Reported { usage, object: self.stored() })
-    }
+static INCLUDE_USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"include_usage\""));
 
-    fn stored(&self) -> Option<Stored> {
-        let is_in_background = match self.object.as_deref()? {
-            "response" => self.background.unwrap_or_default(),
-            "batch" | "thread.run" => true,
-            _ => return None,
-        };
-        Some(Stored { id: self.id.as_deref()?.to_owned(), is_in_background })
-    }
+/// A JSON string, which is copied only where it has escapes.
+fn text(written: &str) -> Option<Cow<'_, str>> {
+    let borrowed = serde_json::from_str::<&str>(written).map(Cow::Borrowed);
+    borrowed.or_else(|_| serde_json::from_str::<String>(written).map(Cow::Owned)).ok()
 }
 
 // ===== AnswerReader =====
 
 /// Reads the usage of a JSON answer whose bytes pass, in any chopping, and keeps no more of it than a few members.
-#[derive(Debug, Default)]
 pub(crate) struct AnswerReader(Members);
 
 impl AnswerReader {
     /// At the start of an answer.
     #[must_use]
     pub(crate) fn new() -> Self {
-        Self::default()
+        Self(Members::new())
     }
 
     /// Passes what came next.
@@ -243,15 +277,7 @@ impl AnswerReader {
     /// What the answer reported. `None` without a usage, and for what is not one whole JSON object.
     #[must_use]
     pub(crate) fn finish(self) -> Option<Reported> {
-        let members = self.0.finish()?;
-        let told = Told {
-            object: members.text("object"),
-            id: members.text("id"),
-            background: members.value("background"),
-            usage: members.value("usage"),
-            ..Told::default()
-        };
-        told.reported()
+        Reported::of_picked(self.0.finish()?)
     }
 }
 

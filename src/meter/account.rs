@@ -99,7 +99,7 @@ impl Account {
     /// Takes what the answer tells of itself; nothing more of it is to be expected when `is_last`.
     pub(super) fn tell(&mut self, reported: &Reported, is_last: bool) {
         let counts = match &reported.object {
-            Some(object) => (self.plan.makes || object.is_in_background) && self.state.is_new(&object.id),
+            Some(object) => (self.plan.makes || object.is_in_background) && self.state.is_new(object.id()),
             None => self.plan.makes,
         };
         if !counts {
@@ -108,7 +108,7 @@ impl Account {
         if let (Some(once), Some(object)) = (&self.state.once, &reported.object)
             && object.is_in_background
         {
-            let is_first = once.is_first(ObjectKey::of(&object.id));
+            let is_first = once.is_first(ObjectKey::of(object.id()));
             self.finish_claim();
             self.claim = Some((is_first, reported.usage, is_last));
             return;

@@ -15,7 +15,7 @@ use super::asking::Unasked;
 use crate::azure::estimate::Text;
 use crate::azure::media_type::MediaType;
 use crate::azure::sse;
-use crate::azure::usage::{AnswerReader, Reported};
+use crate::azure::usage::{AnswerReader, Reported, mentions_usage};
 use crate::body::Body;
 use crate::context::SocketEvents;
 use crate::pool::Target;
@@ -36,6 +36,7 @@ pub struct ResponseBody {
 
 type MaybeFrame = Option<Result<Frame<Bytes>, BoxError>>;
 
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each answer")]
 enum Reader {
     Done,
     Events(sse::Reader),
@@ -140,7 +141,7 @@ fn read_events(events: &mut sse::Reader, mut chunk: &[u8], account: &mut Account
     if !account.reads_text() {
         account.pass_unread();
     }
-    if !account.reads_text() && USAGE.find(chunk).is_none() && events.skip(chunk) {
+    if !account.reads_text() && !mentions_usage(chunk) && events.skip(chunk) {
         return;
     }
     while let Some(event) = events.next_event(&mut chunk) {
@@ -169,7 +170,6 @@ fn tells_all(event: &sse::Event<'_>) -> bool {
     }
 }
 
-static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 static CHOICES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"choices\""));
 static NO_CHOICES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"choices\":[]"));
 

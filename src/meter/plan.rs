@@ -1,10 +1,9 @@
 use http::header::UPGRADE;
 use http::{Method, Request};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::azure::estimate::Text;
 use crate::azure::operation::{ModelPlace, Operation};
+use crate::azure::usage::asks_for_usage;
 use crate::body::Body;
 use crate::context::{Route, SocketFrame};
 
@@ -57,20 +56,6 @@ impl Plan {
 
 /// Tells whether an answer is a stream without usage: chat and completions tell it only to those that ask.
 fn is_silent(route: &Route, body: &[u8]) -> bool {
-    let asks = || serde_json::from_slice::<Asking>(body).is_ok_and(|asking| asking.stream_options.include_usage);
     let tells_who_asks = matches!(route.operation(), Operation::ChatCompletions | Operation::Completions);
-    route.is_streaming() && tells_who_asks && !asks()
-}
-
-#[derive(Deserialize)]
-struct Asking {
-    stream_options: StreamOptions,
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    include_usage: bool,
-    #[serde(default)]
-    #[expect(dead_code, reason = "other options may stand beside it")]
-    include_obfuscation: Option<IgnoredAny>,
+    route.is_streaming() && tells_who_asks && !asks_for_usage(body)
 }

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
@@ -13,7 +14,8 @@ const SAMPLE: u64 = 16;
 
 /// Learns by alias how what is told differs from what would have been estimated.
 pub(super) struct Ratios {
-    by_alias: Cache<Box<str>, f64>,
+    /// As bits, so that what is known of an alias can be changed where it is.
+    by_alias: Cache<Box<str>, Arc<AtomicU64>>,
     requests: AtomicU64,
 }
 
@@ -33,14 +35,21 @@ impl Ratios {
             return;
         }
         let latest = (told as f64 / estimated as f64).clamp(1.0 / MOST, MOST);
-        let ratio = self.by_alias.get(alias).map_or(latest, |ratio| ratio + (latest - ratio) * SHARE_OF_LATEST);
-        self.by_alias.insert(Box::from(alias), ratio);
+        let Some(known) = self.by_alias.get(alias) else {
+            return self.by_alias.insert(Box::from(alias), Arc::new(AtomicU64::new(latest.to_bits())));
+        };
+        // Of two answers at once one may teach nothing.
+        let ratio = f64::from_bits(known.load(Ordering::Relaxed));
+        known.store((ratio + (latest - ratio) * SHARE_OF_LATEST).to_bits(), Ordering::Relaxed);
     }
 
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a ratio")]
     pub(super) fn correct(&self, alias: Option<&str>, estimated: u64) -> u64 {
         match alias.and_then(|alias| self.by_alias.get(alias)) {
-            Some(ratio) if estimated > 0 => ((estimated as f64 * ratio).round() as u64).max(1),
+            Some(ratio) if estimated > 0 => {
+                let ratio = f64::from_bits(ratio.load(Ordering::Relaxed));
+                ((estimated as f64 * ratio).round() as u64).max(1)
+            }
             _ => estimated,
         }
     }

@@ -93,7 +93,7 @@ fn objects_that_can_be_read_again_are_told_apart() {
     let stored = |answer: Value| of_answer(answer.to_string().as_bytes(), &[]).and_then(|reported| reported.object);
     let usage = json!({"input_tokens": 1, "output_tokens": 1});
     let response = stored(json!({"id": "resp_1", "object": "response", "usage": usage})).expect("a response is stored");
-    assert_eq!((response.id.as_str(), response.is_in_background), ("resp_1", false));
+    assert_eq!((response.id(), response.is_in_background), ("resp_1", false));
     let polled = stored(json!({"id": "resp_2", "object": "response", "background": true, "usage": usage}));
     assert!(polled.is_some_and(|response| response.is_in_background));
     let run = stored(json!({"id": "run_1", "object": "thread.run", "usage": {"prompt_tokens": 1}}));
@@ -174,6 +174,27 @@ fn what_cannot_be_counts_nothing() {
     }
     let long = format!(r#"{{"usage":{{"prompt_tokens":1,"x":"{}"}}}}"#, "y".repeat(5000));
     assert_eq!(of_answer(long.as_bytes(), &[]), None, "no usage is so long");
+}
+
+#[test]
+fn a_stream_that_asks_for_its_usage_is_known() {
+    for (body, asks) in [
+        (r#"{"stream":true,"stream_options":{"include_usage":true}}"#, true),
+        (
+            r#"{"stream_options" : { "include_obfuscation":false, "include_usage" : true } ,"messages":[{"content":"\"}"}]}"#,
+            true,
+        ),
+        (r#"{"stream_options":{"include_usage":false}}"#, false),
+        (r#"{"stream_options":{"include_usage":"true"}}"#, false),
+        (r#"{"stream_options":null,"metadata":{"include_usage":true}}"#, false),
+        (r#"{"messages":[{"stream_options":{"include_usage":true}}]}"#, false),
+        (r#"{"messages":[{"content":"\"stream_options\":{\"include_usage\":true}"}]}"#, false),
+        (r#"{"stream_options":{"include_usage":true}"#, false),
+        (r#"[{"stream_options":{"include_usage":true}}]"#, false),
+        ("", false),
+    ] {
+        assert_eq!(asks_for_usage(body.as_bytes()), asks, "{body}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use tower_azure_openai::limit::{self, Decision, LimitStore};
 use tower_azure_openai::meter::{Ledger, MeterUsageLayer};
 use tower_azure_openai::pool::{Backend, BearerTokens, BoxFuture, Deployment, Pool, Query};
 use tower_azure_openai::session::{MemoryStore, SessionStore};
-use tower_azure_openai::shared::{Login, OnFailure, Shared};
+use tower_azure_openai::shared::{Address, Login, OnFailure, Shared};
 
 async fn replica(redis: &Redis) -> Shared {
     // The machine may be busy with other tests.
@@ -225,9 +225,21 @@ impl BearerTokens for Tokens {
     }
 }
 
+/// Where one server is reached, without TLS and with it.
+fn addresses(redis: &Redis) -> [Address; 2] {
+    let encrypted = redis.tls_url().parse::<Address>().unwrap().trust_ca(redis.ca()).unwrap();
+    [redis.url().parse().unwrap(), encrypted]
+}
+
 #[tokio::test]
 async fn an_identity_shows_a_newer_token_before_the_last_ends() {
-    let Some(redis) = Redis::start(&[]) else { return };
+    let Some(redis) = Redis::start_tls(&[]) else { return };
+    for address in addresses(&redis) {
+        shows_a_newer_token(&redis, address).await;
+    }
+}
+
+async fn shows_a_newer_token(redis: &Redis, address: Address) {
     let token = |serial: u32| {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"oid":"gateway-id","serial":{serial}}}"#));
         format!("head.{claims}.signature")
@@ -236,9 +248,10 @@ async fn an_identity_shows_a_newer_token_before_the_last_ends() {
         redis.ask(&["ACL", "SETUSER", "gateway-id", "reset", "on", &format!(">{token}"), "~*", "&*", "+@all"]);
     };
     let bearer = |token: &str| HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    redis.ask(&["CONFIG", "RESETSTAT"]);
     allow(&token(1));
     let tokens = Arc::new(Tokens(Mutex::new(bearer(&token(1)))));
-    let shared = Shared::new(redis.url().parse().unwrap(), Login::Tokens(tokens.clone())).unwrap();
+    let shared = Shared::new(address.clone(), Login::Tokens(tokens.clone())).unwrap();
     shared.ready().await;
     assert!(shared.is_up(), "{:?}", shared.problem());
     let clients = redis.ask(&["CLIENT", "LIST"]);
@@ -246,13 +259,12 @@ async fn an_identity_shows_a_newer_token_before_the_last_ends() {
 
     allow(&token(2));
     *tokens.0.lock().unwrap() = bearer(&token(2));
-    let shown = || redis.ask(&["CLIENT", "LIST"]).contains("cmd=auth");
     let was_shown = || redis.ask(&["INFO", "commandstats"]).contains("cmdstat_auth:calls=");
-    until("the newer one is shown", || shown() || was_shown()).await;
+    until("the newer one is shown", was_shown).await;
     until("and taken", || shared.is_up()).await;
 
     let refused = Arc::new(Tokens(Mutex::new(bearer(&token(3)))));
-    let stranger = Shared::new(redis.url().parse().unwrap(), Login::Tokens(refused)).unwrap();
+    let stranger = Shared::new(address, Login::Tokens(refused)).unwrap();
     stranger.ready().await;
     let why = stranger.problem().unwrap();
     assert!(why.contains("WRONGPASS") && !why.contains("head."), "{why}");
@@ -260,18 +272,49 @@ async fn an_identity_shows_a_newer_token_before_the_last_ends() {
 
 #[tokio::test]
 async fn a_password_is_asked_for_and_never_told() {
-    let Some(redis) = Redis::start(&["--requirepass", "hunter2"]) else { return };
-    let login = Login::Password { user: None, password: "hunter2".to_owned() };
-    let shared = Shared::new(redis.url().parse().unwrap(), login).unwrap();
-    shared.ready().await;
-    assert!(shared.is_up(), "{:?}", shared.problem());
-    assert!(!format!("{shared:?}").contains("hunter2"));
-    for login in [Login::Nobody, Login::Password { user: None, password: "hunter3".to_owned() }] {
-        let shared = Shared::new(redis.url().parse().unwrap(), login).unwrap();
+    let Some(redis) = Redis::start_tls(&["--requirepass", "hunter2"]) else { return };
+    for address in addresses(&redis) {
+        let login = Login::Password { user: None, password: "hunter2".to_owned() };
+        let shared = Shared::new(address.clone(), login).unwrap();
+        shared.ready().await;
+        assert!(shared.is_up(), "{:?}", shared.problem());
+        assert!(!format!("{shared:?}").contains("hunter2"));
+        for login in [Login::Nobody, Login::Password { user: None, password: "hunter3".to_owned() }] {
+            let shared = Shared::new(address.clone(), login).unwrap();
+            shared.ready().await;
+            let why = shared.problem().unwrap();
+            assert!(!shared.is_up() && !why.contains("hunter"), "{why}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_whom_a_trusted_ca_vouches_for_is_shown_a_password() {
+    let Some(mut redis) = Redis::start_tls(&["--requirepass", "hunter2"]) else { return };
+    let [_, trusted] = addresses(&redis);
+    let login = || Login::Password { user: None, password: "hunter2".to_owned() };
+    let otherwise = redis.tls_url().replace("localhost", "127.0.0.1").parse::<Address>().unwrap();
+    for (address, expected) in [
+        (redis.tls_url().parse().unwrap(), "the issuer of the certificate is not trusted"),
+        (otherwise.trust_ca(redis.ca()).unwrap(), "the certificate is for another name"),
+        // A server that speaks no TLS waits for the rest of what it takes for a command.
+        (redis.url().replace("redis", "rediss").parse().unwrap(), "cannot be connected to in 2 s"),
+    ] {
+        let shared = Shared::new(address, login()).unwrap();
         shared.ready().await;
         let why = shared.problem().unwrap();
-        assert!(!shared.is_up() && !why.contains("hunter"), "{why}");
+        assert!(why.contains(expected), "{why}");
     }
+    let asked = redis.ask(&["-a", "hunter2", "--no-auth-warning", "INFO", "commandstats"]);
+    assert!(!asked.contains("cmdstat_hello"), "none of them was told anything: {asked}");
+
+    let shared = Shared::new(trusted, login()).unwrap();
+    shared.ready().await;
+    assert!(shared.is_up(), "{:?}", shared.problem());
+    redis.kill();
+    until("it is gone", || !shared.is_up()).await;
+    redis.restart();
+    until("it is back", || shared.is_up()).await;
 }
 
 /// A batch that has ended, as whoever reads it sees it.

@@ -13,7 +13,7 @@ use crate::context::{AttemptFailed, Reason, exhausted, is_exhaustion};
 use crate::error::causes;
 
 /// What an error and everything that caused it tell, without names.
-pub(super) fn reason(error: &(dyn StdError + 'static)) -> Reason {
+pub(crate) fn reason(error: &(dyn StdError + 'static)) -> Reason {
     reason_with(error, has_local_port)
 }
 

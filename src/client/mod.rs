@@ -123,12 +123,14 @@ use self::builder::Limits;
 pub use self::builder::{AliasTimeouts, BuildError, HttpClientBuilder};
 use self::connector::{Connector, Dial};
 pub use self::destination::Destination;
+#[cfg(feature = "redis")]
+pub(crate) use self::failure::reason;
 use self::lanes::Lanes;
 use self::proxy::Way;
 pub use self::proxy::{InvalidProxy, Proxy};
 use self::timeouts::{AnswerBody, HeadClock};
 #[cfg(feature = "redis")]
-pub(crate) use self::tls::system_trust;
+pub(crate) use self::tls::{certificates, trust_for_other};
 use self::upload::UploadBody;
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;

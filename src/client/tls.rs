@@ -48,16 +48,18 @@ impl Trust {
     }
 }
 
-/// The system's roots, for a protocol other than HTTP.
+/// The system's roots and a CA of one's own, for a protocol other than HTTP.
 #[cfg(feature = "redis")]
-pub(crate) fn system_trust() -> Result<Arc<ClientConfig>, rustls::Error> {
-    let mut config = ClientConfig::clone(&*config(system_roots())?);
+pub(crate) fn trust_for_other(own: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut roots = system_roots();
+    own.iter().cloned().try_for_each(|certificate| roots.add(certificate))?;
+    let mut config = ClientConfig::clone(&*config(roots)?);
     config.alpn_protocols.clear();
     Ok(Arc::new(config))
 }
 
 /// The certificates of a PEM file, each of which could be a root.
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let read = read.map_err(|_| "is not valid PEM")?;
     if read.is_empty() {

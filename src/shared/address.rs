@@ -5,18 +5,22 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use http::Uri;
+use rustls::pki_types::CertificateDer;
 
+use crate::client::certificates;
 use crate::pool::BearerTokens;
 
 const DEFAULT_PORT: u16 = 6379;
 
 /// Where Redis is: `redis://HOST:PORT/DATABASE`, or `rediss://` for TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) database: i64,
     pub(super) is_tls: bool,
+    /// Trusted beside the system's roots.
+    pub(super) own_roots: Vec<CertificateDer<'static>>,
 }
 
 /// An address that cannot be used. The text of the address is not in it.
@@ -29,6 +33,18 @@ impl Address {
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         self.is_tls
+    }
+
+    /// Trusts these certificates (PEM) as roots too, as for a Redis whose CA is one's own. What the system trusts stays trusted.
+    ///
+    /// # Errors
+    /// It is no PEM with certificates, or there is no TLS for which they could be of use.
+    pub fn trust_ca(mut self, pem: impl AsRef<[u8]>) -> Result<Self, InvalidAddress> {
+        if !self.is_tls {
+            return Err(InvalidAddress("is of use with rediss:// only"));
+        }
+        self.own_roots.extend(certificates(pem.as_ref()).map_err(InvalidAddress)?);
+        Ok(self)
     }
 
     /// Whether it is on this machine.
@@ -69,7 +85,20 @@ impl FromStr for Address {
         let database =
             database.ok_or(InvalidAddress("must end in the number of a database from 0 to 15, or in none"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { host, port, database, is_tls })
+        Ok(Self { host, port, database, is_tls, own_roots: Vec::new() })
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, database, is_tls, own_roots } = self;
+        f.debug_struct("Address")
+            .field("host", host)
+            .field("port", port)
+            .field("database", database)
+            .field("is_tls", is_tls)
+            .field("own_roots", &own_roots.len())
+            .finish()
     }
 }
 
@@ -107,7 +136,9 @@ mod tests {
     #[test]
     fn reads_addresses() {
         let read = |text: &str| text.parse::<Address>();
-        let of = |host: &str, port, database, is_tls| Ok(Address { host: host.to_owned(), port, database, is_tls });
+        let of = |host: &str, port, database, is_tls| {
+            Ok(Address { host: host.to_owned(), port, database, is_tls, own_roots: Vec::new() })
+        };
         assert_eq!(read("redis://127.0.0.1"), of("127.0.0.1", 6379, 0, false));
         assert_eq!(read("redis://[::1]:7000/3"), of("::1", 7000, 3, false));
         assert_eq!(read("rediss://n.redis.azure.net:10000/"), of("n.redis.azure.net", 10_000, 0, true));

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::link::{Listener, Told, described, lock};
 use super::{Address, InvalidAddress, Login};
-use crate::client::system_trust;
+use crate::client::{reason, trust_for_other};
 
 /// Where replicas tell each other of openings.
 pub(super) const CHANNEL: &str = "aoai:open";
@@ -41,7 +41,8 @@ pub(super) struct Connected {
 impl Dial {
     pub(super) fn new(address: Address, login: Login, listener: Listener) -> Result<Self, InvalidAddress> {
         let tls = if address.is_tls {
-            let config: Arc<ClientConfig> = system_trust().map_err(|_| InvalidAddress("TLS cannot be set up"))?;
+            let config: Arc<ClientConfig> =
+                trust_for_other(&address.own_roots).map_err(|_| InvalidAddress("TLS cannot be set up"))?;
             let name = ServerName::try_from(address.host.clone());
             Some((TlsConnector::from(config), name.map_err(|_| InvalidAddress("has no host that TLS could prove"))?))
         } else {
@@ -57,7 +58,8 @@ impl Dial {
         };
         let info = self.greeting(shown.as_ref())?;
         let stream = TcpStream::connect((self.address.host.as_str(), self.address.port)).await;
-        let stream = stream.map_err(|_| "there is no connection to it".to_owned())?;
+        let unconnected = |error: std::io::Error| format!("there is no connection to it: {}", reason(&error));
+        let stream = stream.map_err(unconnected)?;
         let _ = stream.set_nodelay(true);
         let listener = self.listener.clone();
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(move |push| {
@@ -68,7 +70,7 @@ impl Dial {
             None => MultiplexedConnection::new_with_config(&info, stream, config).await.map(driven),
             Some((connector, name)) => {
                 let stream = connector.connect(name.clone(), stream).await;
-                let stream = stream.map_err(|_| "TLS with it fails".to_owned())?;
+                let stream = stream.map_err(unconnected)?;
                 MultiplexedConnection::new_with_config(&info, stream, config).await.map(driven)
             }
         };

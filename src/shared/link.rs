@@ -7,12 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{FromRedisValue, RedisError, Script};
+use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, RedisError};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
+mod call;
+mod keeper;
+
+pub(super) use self::call::{Call, Lazy};
+use self::keeper::keep;
 use super::dial::{Connected, Dial};
 use super::{Address, Login};
 
@@ -21,8 +26,6 @@ pub const PATIENCE: Duration = Duration::from_millis(40);
 /// What can be done without, such as where an id lies, is waited for a quarter as long.
 const SHORT: u32 = 4;
 
-const HEARTBEAT: Duration = Duration::from_secs(1);
-const RECONNECT: Duration = Duration::from_millis(250);
 /// Until a connection with its greeting is there; nobody waits for that.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// Work that has to reach Redis once it is back: so many pieces at most.
@@ -45,7 +48,7 @@ pub(super) struct Inner {
     is_known: watch::Sender<bool>,
     why: Mutex<String>,
     replicas: AtomicU32,
-    owed: Mutex<Vec<Owed>>,
+    owed: Mutex<Vec<Call>>,
     trouble: Notify,
     listener: Listener,
     keeper: Mutex<Option<AbortHandle>>,
@@ -74,26 +77,10 @@ pub(super) struct Told<'a> {
     pub(super) by: Option<&'a str>,
 }
 
-/// A script that has to be run although Redis was away.
-pub(super) type Owed = Call;
-
-/// A script with what it is given.
-#[derive(Clone)]
-pub(super) struct Call {
-    pub(super) script: &'static Lazy,
-    pub(super) keys: Vec<String>,
-    pub(super) args: Vec<String>,
-}
-
-/// A script whose digest is computed once.
-pub(super) type Lazy = std::sync::LazyLock<Script>;
-
 /// Redis does not answer, or not in time.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("Redis is out of reach")]
 pub(super) struct Away;
-
-static BEAT: Lazy = Lazy::new(|| Script::new(include_str!("heartbeat.lua")));
 
 impl Link {
     pub(super) fn new(
@@ -251,39 +238,7 @@ pub(super) fn described(error: &RedisError) -> String {
     }
 }
 
-impl Call {
-    pub(super) fn new(script: &'static Lazy, key: impl Into<String>) -> Self {
-        Self { script, keys: vec![key.into()], args: Vec::new() }
-    }
-
-    /// Another key, which has to lie on the same node of a cluster.
-    pub(super) fn key(mut self, key: impl Into<String>) -> Self {
-        self.keys.push(key.into());
-        self
-    }
-
-    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike")]
-    pub(super) fn arg(mut self, arg: impl ToString) -> Self {
-        self.args.push(arg.to_string());
-        self
-    }
-
-    async fn run<T: FromRedisValue>(&self, connection: &mut impl ConnectionLike) -> Result<T, RedisError> {
-        let mut invocation = self.script.prepare_invoke();
-        for key in &self.keys {
-            invocation.key(key);
-        }
-        for arg in &self.args {
-            invocation.arg(arg);
-        }
-        invocation.invoke_async(connection).await
-    }
-}
-
 // ===== impl Inner =====
-
-/// What one heartbeat brings: how many replicas there are, the time, and which circuits are open until when, in milliseconds.
-type Beat = (u32, u64, HashMap<String, u64>);
 
 impl Inner {
     fn short_patience(&self) -> Duration {
@@ -295,56 +250,6 @@ impl Inner {
             return None;
         }
         self.connection.load().as_ref().map(|connected| connected.connection.clone())
-    }
-
-    /// Connects if need be, shows a newer token if there is one, and finds out whether Redis takes what it is told.
-    async fn tend(&self) -> Result<(), String> {
-        let known = self.connection.load_full().filter(|connected| !connected.is_over());
-        let is_new = known.is_none();
-        let connected = match known {
-            Some(connected) => connected,
-            None => {
-                let connecting = timeout(CONNECT_TIME, self.dial.connect()).await;
-                let connected = connecting.unwrap_or_else(|_| Err("it cannot be connected to in 2 s".to_owned()))?;
-                Arc::new(connected)
-            }
-        };
-        let mut connection = connected.connection.clone();
-        if let Some(renewal) = self.dial.renewal(&connected) {
-            let renewed = timeout(CONNECT_TIME, connected.renew(&mut connection, renewal)).await;
-            renewed.map_err(|_| LATE.to_owned())?.map_err(|error| described(&error))?;
-        }
-        let beat = Call::new(&BEAT, REPLICAS).key(OPEN).arg(&self.replica);
-        let begun = Instant::now();
-        let patience = if is_new { CONNECT_TIME } else { self.patience };
-        let beat: Beat = match timeout(patience, beat.run(&mut connection)).await {
-            Ok(beat) => beat.map_err(|error| described(&error))?,
-            Err(_) => return Err(LATE.to_owned()),
-        };
-        let took = begun.elapsed();
-        if took > self.patience {
-            return Err(LATE.to_owned());
-        }
-        self.is_slow.store(took > self.short_patience(), Relaxed);
-        self.replicas.store(beat.0, Relaxed);
-        if is_new {
-            self.connection.store(Some(connected));
-        }
-        if let Some(listener) = &*lock(&self.listener) {
-            let left = |until: u64| Duration::from_millis(until.saturating_sub(beat.1));
-            beat.2.iter().for_each(|(circuit, until)| {
-                listener(Told { circuit, until: *until, left: left(*until), by: None });
-            });
-        }
-        Ok(())
-    }
-
-    fn recover(&self) {
-        let was_down = !self.is_up.swap(true, Relaxed);
-        let was_known = self.is_known.send_replace(true);
-        if was_down && was_known {
-            tracing::info!(replicas = self.replicas.load(Relaxed), "Redis is back: state is shared again");
-        }
     }
 
     fn fail(&self, why: String) -> Away {
@@ -359,27 +264,10 @@ impl Inner {
         Away
     }
 
-    fn owe(&self, call: Owed) {
+    fn owe(&self, call: Call) {
         let mut owed = lock(&self.owed);
         if owed.len() < MOST_OWED {
             owed.push(call);
-        }
-    }
-
-    /// What could not be said while Redis was away.
-    async fn pay(&self) {
-        let owed = std::mem::take(&mut *lock(&self.owed));
-        for (i, call) in owed.iter().enumerate() {
-            let Some(mut connection) = self.connection() else {
-                lock(&self.owed).extend_from_slice(&owed[i..]);
-                return;
-            };
-            if let Ok(Ok(())) =
-                timeout(CONNECT_TIME, call.run::<redis::Value>(&mut connection)).await.map(|said| said.map(drop))
-            {
-                continue;
-            }
-            return;
         }
     }
 }
@@ -389,29 +277,6 @@ impl Drop for Inner {
         let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).drain();
         keeper.into_iter().chain(tasks.map(|(_, task)| task)).for_each(|task| task.abort());
-    }
-}
-
-/// Tends the connection for as long as somebody has it.
-async fn keep(link: Weak<Inner>) {
-    loop {
-        let Some(inner) = link.upgrade() else { return };
-        match inner.tend().await {
-            Ok(()) => {
-                inner.recover();
-                inner.pay().await;
-            }
-            Err(why) => {
-                inner.connection.store(None);
-                inner.fail(why);
-            }
-        }
-        let pause = if inner.is_up.load(Relaxed) { HEARTBEAT } else { RECONNECT };
-        if inner.is_up.load(Relaxed) {
-            let _ = timeout(pause, inner.trouble.notified()).await;
-        } else {
-            sleep(pause).await;
-        }
     }
 }
 

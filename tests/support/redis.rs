@@ -7,25 +7,51 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
 /// A server on a port that nobody else has; killed when it is dropped.
 pub(crate) struct Redis {
     child: Child,
     port: u16,
     directory: PathBuf,
     options: Vec<String>,
+    tls: Option<Tls>,
+}
+
+/// What a server shows, and who vouches for it.
+struct Tls {
+    port: u16,
+    ca: String,
 }
 
 impl Redis {
     /// `None` where there is no `redis-server`, which is told whatever the test runner hides.
     pub(crate) fn start(options: &[&str]) -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let name = format!("redis-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&directory).unwrap();
-        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self::spawn(directory(), options, None)
+    }
+
+    /// The same, which also speaks TLS, with a certificate for `localhost` by a CA of its own.
+    pub(crate) fn start_tls(options: &[&str]) -> Option<Self> {
+        let (directory, port) = (directory(), free_port());
+        let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+        let ca = certify(&path("cert.pem"), &path("key.pem"));
+        let mut all: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        for (name, value) in [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", path("cert.pem")),
+            ("--tls-key-file", path("key.pem")),
+            ("--tls-auth-clients", "no".to_owned()),
+        ] {
+            all.extend([name.to_owned(), value]);
+        }
+        Self::spawn(directory, all, Some(Tls { port, ca }))
+    }
+
+    fn spawn(directory: PathBuf, options: Vec<String>, tls: Option<Tls>) -> Option<Self> {
+        let port = free_port();
         match spawn(port, &directory, &options) {
-            Ok(child) => Some(Self { child, port, directory, options }),
+            Ok(child) => Some(Self { child, port, directory, options, tls }),
             Err(error) => {
                 let missing = format!("NOT TESTED, for want of redis-server ({error}): {}\n", test());
                 std::io::stderr().write_all(missing.as_bytes()).unwrap();
@@ -36,6 +62,15 @@ impl Redis {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls.as_ref().unwrap().port)
+    }
+
+    /// The CA by whom its certificate is, in PEM form.
+    pub(crate) fn ca(&self) -> &str {
+        &self.tls.as_ref().unwrap().ca
     }
 
     /// What it answers to a command, by `redis-cli`.
@@ -68,6 +103,32 @@ impl Drop for Redis {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn directory() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("redis-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Writes a certificate and its key; the CA that signed it.
+fn certify(cert: &str, key: &str) -> String {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let ca = params.self_signed(&ca_key).unwrap();
+    let own_key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let own = own.signed_by(&own_key, &Issuer::new(params, ca_key)).unwrap();
+    std::fs::write(cert, own.pem()).unwrap();
+    std::fs::write(key, own_key.serialize_pem()).unwrap();
+    ca.pem()
 }
 
 fn test() -> String {

@@ -259,7 +259,7 @@ fn connect_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-fn ca_pem(s: &mut Section<'_>) -> Option<Vec<u8>> {
+pub(super) fn ca_pem(s: &mut Section<'_>) -> Option<Vec<u8>> {
     let sources = s.findings.sources;
     s.parsed("ca_file", |path| {
         let pem = (sources.file)(Path::new(path)).map_err(|error| format!("cannot read {path:?}: {error}"))?;

@@ -2,7 +2,7 @@
 
 use tower_azure_openai::shared::{Address, InvalidAddress, OnFailure};
 
-use super::backends::TokenSource;
+use super::backends::{TokenSource, ca_pem};
 use super::reader::{Section, name};
 use super::secret::{Form, Secret, resolve};
 
@@ -31,7 +31,14 @@ impl Redis {
         let credential = s.given_section("credential", Credential::read);
         let credential = credential.map_or(Some(Credential::Nobody), |read| read);
         let on_failure = s.choice("on_failure", &[("local", OnFailure::Local), ("refuse", OnFailure::Refuse)]);
-        let (address, credential): (Address, _) = (address?, credential?);
+        let ca = ca_pem(s);
+        let (mut address, credential): (Address, _) = (address?, credential?);
+        if let Some(pem) = ca {
+            match address.clone().trust_ca(pem) {
+                Ok(trusting) => address = trusting,
+                Err(error) => s.problem("ca_file", error.to_string()),
+            }
+        }
         if !address.is_tls() && !address.is_loopback() && credential != Credential::Nobody {
             s.problem("url", "must be rediss: passwords and tokens go without TLS on loopback only");
         }

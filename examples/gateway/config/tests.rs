@@ -1473,6 +1473,8 @@ fn what_replicas_share_is_checked() {
             "url = \"redis://a\"\ncredential = { password = \"hunter2\" }",
             "redis.url: must be rediss: passwords and tokens go without TLS on loopback only",
         ),
+        ("url = \"redis://localhost\"\nca_file = \"ca.pem\"", "redis.ca_file: is of use with rediss:// only"),
+        ("url = \"rediss://a\"\nca_file = \"key\"", "redis.ca_file: file \"key\" holds no certificate in PEM form"),
         (
             "url = \"rediss://a\"\ncredential = { password = \"hunter2\", scope = \"x\" }",
             "redis.credential.scope: goes with a token, not with a password",

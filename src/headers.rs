@@ -134,14 +134,12 @@ pub(crate) const ALIAS: HeaderName = HeaderName::from_static("x-gateway-alias");
 
 /// Removes every form of an inbound credential from a request, in headers and query.
 pub(crate) fn strip_credentials<B>(request: &mut Request<B>) {
-    let headers = request.headers_mut();
-    for name in &CREDENTIALS {
-        // Comparing a few names costs less than looking each one up.
-        if headers.keys().any(|sent| sent == name) {
-            headers.remove(name);
-        }
+    let found: SmallVec<[HeaderName; 4]> =
+        request.headers().keys().filter(|name| CREDENTIALS.contains(name)).cloned().collect();
+    for name in found {
+        request.headers_mut().remove(name);
     }
-    strip_protocol_key(headers);
+    strip_protocol_key(request.headers_mut());
     if let Some(uri) = without_query_keys(request.uri()) {
         *request.uri_mut() = uri;
     }

@@ -9,7 +9,7 @@ use tower::Service;
 use tower_azure_openai::azure::operation::Surface;
 
 /// What a request may ask for: raised only with a reason, lowered with every step.
-const MOST: u64 = 80;
+const MOST: u64 = 45;
 
 fn allocations(surface: Surface) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -21,7 +21,7 @@ use tower_azure_openai::azure::operation::Operation;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::gateway::{self, Gateway};
-use tower_azure_openai::observe::{self, Ending, ObserveLayer, Record, RequestId};
+use tower_azure_openai::observe::{self, Ending, Observation, ObserveLayer, Record};
 use tower_azure_openai::pool::{Backend, Deployment, Pool};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
@@ -224,7 +224,7 @@ async fn requests_stay_as_they_are_and_answers_carry_the_id() {
         let seen = Seen::default();
         let echoes = backends(async |_, request| {
             let mut answer = Response::builder().header("x-request-id", "of-the-backend");
-            assert!(request.extensions().get::<RequestId>().is_some());
+            assert!(request.extensions().get::<Observation>().is_some_and(|observation| observation.id().is_some()));
             if let Some(id) = request.headers().get("x-ms-client-request-id") {
                 answer = answer.header("x-seen", id);
             }

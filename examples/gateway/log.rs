@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use tower::BoxError;
 use tracing_subscriber::EnvFilter;
 
+use crate::clock::Clock;
 use crate::config::Problems;
 use crate::config::behaviour::{LogFormat, Telemetry};
 use crate::output;
@@ -17,7 +18,11 @@ static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 /// Begins the log; it stays as it is until the process ends.
 pub(crate) fn start(telemetry: &Telemetry) -> Result<(), BoxError> {
     let filter = EnvFilter::try_new(&telemetry.log).map_err(|error| format!("telemetry.log: {error}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Log).log_internal_errors(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(output::Log)
+        .with_timer(Clock)
+        .log_internal_errors(false);
     match telemetry.log_format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),

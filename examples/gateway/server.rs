@@ -15,10 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tower::{BoxError, Layer, Service, ServiceExt};
+use tower::{BoxError, Layer, ServiceExt};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Observation;
-use tower_azure_openai::gateway::Gateway;
 use tower_azure_openai::health::{Health, PROBE};
 use tower_azure_openai::observe::ObserveLayer;
 
@@ -31,6 +30,7 @@ use crate::connection::{self, Terms};
 use crate::loops::{Dealer, Home, Loops};
 use crate::patience::{Patience, Running, Vigil};
 use crate::reloads::Reloads;
+use crate::stack::Stack;
 use crate::usage;
 use crate::websockets::{Shown, WebSockets};
 use crate::wiring::Wired;
@@ -220,7 +220,7 @@ impl Signals {
 
 /// What a reload replaces, as a whole.
 struct Current {
-    gateway: Gateway,
+    gateway: Stack,
     health: Health,
     admin: Admin,
     observe: ObserveLayer,
@@ -234,7 +234,7 @@ struct Current {
 impl Current {
     fn new(config: &Config, wired: &Wired, health: Health, steering: &Steering) -> Self {
         Self {
-            gateway: wired.gateway.clone(),
+            gateway: Stack::new(wired.gateway.clone()),
             admin: Admin::new(
                 config,
                 steering.clone(),
@@ -322,7 +322,7 @@ impl Front {
         let mut answer = if request.uri().path() == PROBE {
             current.probe(request).await?
         } else {
-            current.gateway.clone().call(request).await?
+            current.gateway.call(request).await?
         };
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(shown), Some(client)) = (shown, observation.client())

@@ -1,5 +1,7 @@
 //! Deployments that a JSON body names beside the one that answers it.
 
+use smallvec::SmallVec;
+
 use super::json_text::may_have_word;
 use super::operation::Operation;
 use super::request_body::{Model, ReadBodyError, session_part};
@@ -41,7 +43,7 @@ pub(crate) const fn may_name(operation: Operation) -> bool {
 /// passed on to a backend that would read it.
 pub(crate) fn find(operation: Operation, body: &[u8]) -> Result<Vec<Model>, ReadBodyError> {
     let ways = ways::of(operation);
-    let words: Vec<_> = ways.iter().map(Way::word).collect();
+    let words: SmallVec<[&str; 8]> = ways.iter().map(Way::word).collect();
     if words.is_empty() || !may_have_word(body, &words) {
         return Ok(Vec::new());
     }

@@ -9,6 +9,9 @@ use super::request_body::ReadBodyError;
 /// The longest boundary of RFC 2046.
 const MAX_BOUNDARY: usize = 70;
 
+/// As most bodies are called, in both directions.
+const PLAIN: &[u8] = b"application/json";
+
 /// One media type, borrowed from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MediaType<'a> {
@@ -21,8 +24,9 @@ impl<'a> MediaType<'a> {
     #[must_use]
     pub(crate) fn of(headers: &'a HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(CONTENT_TYPE).iter();
-        match (lines.next().map(HeaderValue::as_bytes).map(std::str::from_utf8), lines.next()) {
-            (Some(Ok(line)), None) => Some(Self::read(line)),
+        match (lines.next().map(HeaderValue::as_bytes), lines.next()) {
+            (Some(PLAIN), None) => Some(Self { essence: "application/json", parameters: "" }),
+            (Some(line), None) => std::str::from_utf8(line).ok().map(Self::read),
             _ => None,
         }
     }

@@ -39,7 +39,8 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn start<B>(request: &mut Request<B>, settings: &Settings) -> Self {
-        let id = request.extensions().get().cloned().unwrap_or_else(|| RequestId::of(request.headers()));
+        let id = request.extensions().get::<Observation>().and_then(Observation::id).cloned();
+        let id = id.unwrap_or_else(|| RequestId::of(request.headers()));
         let kind = Kind::of(request.headers());
         let extensions = request.extensions_mut();
         let mut watch = Self {

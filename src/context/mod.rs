@@ -16,8 +16,8 @@
 //! | [`Handshake`] | WebSocket pass-through | forwarding, the HTTP client |
 //! | [`SocketFrame`], on the answer [`RewrittenFrame`] | WebSocket pass-through; the HTTP client | the HTTP client; WebSocket pass-through |
 //! | [`SocketEvents`], on the answer | the HTTP client | WebSocket pass-through, which tells them; selection, sticky sessions |
-//! | [`Spending`] | client limits, or whoever else wants to know | metering, which fills it |
-//! | [`Observation`], [`RequestId`] | observation, on top of everything | termination, inspection and selection, which tell it what they know |
+//! | [`Spending`] | whoever wants to know of one call alone; otherwise it is a part of the observation | metering, which fills it |
+//! | [`Observation`], with the [`RequestId`] | observation, on top of everything | termination, inspection and selection, which tell it what they know |
 //! | [`Attempt`], on the answer | stream commit, credential re-issue, selection, each what it alone knows | failover, and whoever else sends a request again |
 //!
 //! An embedder may read all of them, and put a `Client` or a `Route` of its own. `Constraints` of its own narrow where this one
@@ -66,7 +66,7 @@ pub use self::ephemeral::{EPHEMERAL_KEY_LIFETIME, EPHEMERAL_KEYS, EphemeralKey, 
 pub(crate) use self::ephemeral::{is_ephemeral, is_sdp, opens_own_session, opens_session};
 pub(crate) use self::exhaustion::{exhausted, is_exhaustion};
 pub use self::limits::Limits;
-pub use self::observation::{AttemptRecord, Observation, Size};
+pub use self::observation::{AttemptRecord, Attempts, Observation, Size};
 pub use self::observe::{REFUSED_BODY, REFUSED_BODY_TIME};
 pub(crate) use self::observe::{keep, of_body, of_head};
 pub(crate) use self::outlook::Outlook;

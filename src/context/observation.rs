@@ -1,10 +1,13 @@
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use std::{fmt, slice};
 
 use http::Extensions;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Client, Route};
+use super::{Client, RequestId, Route, Spent};
 use crate::azure::{Outcome, asked};
 use crate::body::Body;
 use crate::pool::Target;
@@ -17,12 +20,14 @@ pub struct Observation(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    id: OnceLock<RequestId>,
     client: OnceLock<Client>,
     /// What the path tells, until the body is read.
     called: OnceLock<Route>,
     route: OnceLock<Route>,
     size: OnceLock<Size>,
-    attempts: Mutex<Vec<AttemptRecord>>,
+    attempts: Mutex<Attempts>,
+    spent: Mutex<Option<Spent>>,
 }
 
 /// How large a request is.
@@ -51,11 +56,49 @@ pub struct AttemptRecord {
     pub duration: Duration,
 }
 
+/// The attempts of one request, in their order: a slice of [`AttemptRecord`]s.
+#[derive(Clone, Default)]
+pub struct Attempts(SmallVec<[AttemptRecord; 1]>);
+
+impl Deref for Attempts {
+    type Target = [AttemptRecord];
+
+    fn deref(&self) -> &[AttemptRecord] {
+        &self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a Attempts {
+    type Item = &'a AttemptRecord;
+    type IntoIter = slice::Iter<'a, AttemptRecord>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
 impl Observation {
     /// Nothing is known yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The id of the request, once somebody observes it.
+    #[must_use]
+    pub fn id(&self) -> Option<&RequestId> {
+        self.0.id.get()
+    }
+
+    /// Notes what the request is called; the first to name it is right.
+    pub(crate) fn note_id(&self, id: RequestId) {
+        let _ = self.0.id.set(id);
     }
 
     /// The client, once it is known.
@@ -79,16 +122,27 @@ impl Observation {
     /// The attempts that have ended, or were given up, in their order.
     #[must_use]
     pub fn attempts(&self) -> Vec<AttemptRecord> {
-        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).to_vec()
     }
 
     /// Takes what the attempts came to, at the end.
-    pub(crate) fn take_attempts(&self) -> Vec<AttemptRecord> {
+    pub(crate) fn take_attempts(&self) -> Attempts {
         std::mem::take(&mut self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn tried(&self, attempt: AttemptRecord) {
-        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
+        self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).0.push(attempt);
+    }
+
+    /// What the request used, as far as that is known.
+    #[must_use]
+    pub fn spent(&self) -> Option<Spent> {
+        *self.0.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the request used, in place of what was known before.
+    pub(super) fn note_spent(&self, spent: Spent) {
+        *self.0.spent.lock().unwrap_or_else(PoisonError::into_inner) = Some(spent);
     }
 
     /// Notes who calls.

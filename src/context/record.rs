@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{AttemptRecord, Client, RequestId, Route, Size, Spent};
+use super::{Attempts, Client, RequestId, Route, Size, Spent};
 use crate::azure::operation::Operation;
 use crate::pool::Target;
 
@@ -24,7 +24,7 @@ pub struct Record {
     /// How large it is, if its body was read.
     pub size: Option<Size>,
     /// Where it was sent, in this order.
-    pub attempts: Vec<AttemptRecord>,
+    pub attempts: Attempts,
     /// The status of the answer; `None` when the client left before there was one.
     pub status: Option<StatusCode>,
     /// How it ended.

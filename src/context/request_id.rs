@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The longest id that is kept of a client's.
@@ -45,7 +46,9 @@ impl RequestId {
                 *place = b"0123456789abcdef"[(bits >> (4 * digit) & 0xf) as usize];
             }
         }
-        Self(HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("")))
+        // Bytes that have an owner are shared by their first clone, where others would be moved into a second piece of memory.
+        let text = HeaderValue::from_maybe_shared(Bytes::from_owner(text));
+        Self(text.unwrap_or_else(|_| HeaderValue::from_static("")))
     }
 }
 
@@ -83,6 +86,8 @@ impl fmt::Display for RequestId {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn of(name: &'static str, value: &[u8]) -> RequestId {
@@ -107,6 +112,8 @@ mod tests {
         }
         let (one, other) = (RequestId::of(&HeaderMap::new()), RequestId::of(&HeaderMap::new()));
         assert_ne!(one, other);
+        let many: HashSet<_> = (0..1_000).map(|_| RequestId::random().as_str().to_owned()).collect();
+        assert_eq!(many.len(), 1_000, "none is given twice");
         let parts: Vec<_> = one.as_str().split('-').map(str::len).collect();
         assert_eq!(parts, [8, 4, 4, 4, 12]);
         assert_eq!(&one.as_str()[14..15], "4");

@@ -30,9 +30,7 @@ struct Inner {
 /// What body or query say of the model.
 #[derive(Clone, Debug)]
 struct Named {
-    /// The alias, unless the path names one.
-    alias: Option<String>,
-    /// What stands at the place.
+    /// What stands at the place: the alias, unless the path names one.
     written: Option<String>,
     place: NamePlace,
 }
@@ -193,8 +191,7 @@ impl Route {
     /// The same route, with the model that body or query name and where it stands. A model that the path names stays the alias.
     #[must_use]
     pub(crate) fn with_name(mut self, name: Option<String>, place: NamePlace) -> Self {
-        let alias = name.clone().filter(|_| self.0.call.deployment().is_none());
-        Arc::make_mut(&mut self.0).named = Some(Named { alias, written: name, place });
+        Arc::make_mut(&mut self.0).named = Some(Named { written: name, place });
         self
     }
 
@@ -255,8 +252,7 @@ impl Route {
     /// One that stands in body or query is known below an [`InspectLayer`](crate::inspect::InspectLayer).
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
-        let named = || self.0.named.as_ref()?.alias.as_deref();
-        self.0.call.deployment().or_else(named)
+        self.0.call.deployment().or_else(|| self.written_name())
     }
 
     /// The deployments that the request names beside its [`alias`](Self::alias), by the names that the client uses: for images, for
@@ -315,7 +311,8 @@ impl Route {
     pub(crate) fn place_of(&self, deployment: &str) -> Option<&NamePlace> {
         let named = self.0.named.as_ref()?;
         let is_there = matches!(named.place, NamePlace::Form(_) | NamePlace::Json(_) | NamePlace::Query(_))
-            && named.alias.as_deref() == Some(deployment);
+            && self.0.call.deployment().is_none()
+            && named.written.as_deref() == Some(deployment);
         (!is_there).then_some(&named.place)
     }
 

@@ -1,15 +1,16 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
 
 use http::Extensions;
 
+use super::Observation;
 use crate::azure::usage::Usage;
 
-/// Tells what a request used, to whoever put it on the request. Clones share it.
+/// Tells what a request used, to whoever put it on the request, or the [`Observation`] of which it is a part. Clones share it.
 ///
 /// Filled by [`MeterUsageLayer`](crate::meter::MeterUsageLayer) when the event passes that tells the usage, before that event is
 /// handed on, and at the latest when the answer has ended or its client has left.
-#[derive(Clone, Debug, Default)]
-pub struct Spending(Arc<Mutex<Option<Spent>>>);
+#[derive(Clone, Default)]
+pub struct Spending(Observation);
 
 /// What was used, and how that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,19 +54,30 @@ impl UsageSource {
 }
 
 impl Spending {
-    /// What is on the request already, or a new one that is put there.
+    /// What is on the request already, or that of a new observation that is put there.
     pub fn on(extensions: &mut Extensions) -> Self {
-        extensions.get_or_insert_default::<Self>().clone()
+        Self::find(extensions).unwrap_or_else(|| Self(extensions.get_or_insert_default::<Observation>().clone()))
+    }
+
+    /// What somebody has put on the request, as such or with its observation.
+    pub(crate) fn find(extensions: &Extensions) -> Option<Self> {
+        extensions.get::<Self>().cloned().or_else(|| extensions.get().cloned().map(Self))
     }
 
     /// Tells what is known now, in place of what was known before.
     pub fn tell(&self, usage: Usage, source: UsageSource, is_final: bool) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Spent { usage, source, is_final });
+        self.0.note_spent(Spent { usage, source, is_final });
     }
 
     /// What is known; `None` while nothing is, and when nothing was processed or nobody meters.
     #[must_use]
     pub fn known(&self) -> Option<Spent> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.spent()
+    }
+}
+
+impl fmt::Debug for Spending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Spending").field(&self.known()).finish()
     }
 }

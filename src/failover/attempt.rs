@@ -21,92 +21,141 @@ use crate::azure::envelope;
 use crate::azure::operation::Repeat;
 use crate::body::{Body, Collected};
 use crate::context::order::{self, LayerName, Missing};
-use crate::context::{Attempt, AttemptFailed, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, Tried, of_body, of_head};
+use crate::context::{
+    Attempt, AttemptFailed, REFUSED_BODY, REFUSED_BODY_TIME, Route, Terms, Tried, of_body, of_head, wait,
+};
 use crate::error::{Error, ErrorKind, causes};
 use crate::pool::{Strength, Target, TargetSet};
 
-/// Sends the request until an answer belongs to the client.
-///
-/// What is rarely waited for is boxed, so that the future is small.
-pub(super) async fn run<S, ResBody>(
-    mut service: S,
+/// A request whose first attempt is under way, and what it takes to go on after that.
+pub(super) struct Sending<S> {
     config: Arc<Config>,
-    mut request: Request<Body>,
-) -> Result<Response<Body>, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
-    order::enter(LayerName::Failover, request.extensions_mut())?;
-    let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
-    let tried = request.extensions().get::<Tried>().cloned().unwrap_or_default();
-    let terms = Terms::of(request.extensions());
-    config.budget.deposit();
+    route: Route,
+    terms: Terms,
+    tried: Tried,
+    is_collected: bool,
+    /// The request and a service to send it again with, where it can be.
+    again: Option<(Replay, S)>,
+}
 
-    let is_collected = order::has_passed(LayerName::Inspect, request.extensions());
-    let (replay, mut request) = Replay::of(request);
-    let mut ending = Ending::new(terms.query(&route), &route, tried);
-    let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
-    loop {
-        let (answer, outcome, attempt) = match send(&mut service, request, &config).await {
-            Ok((answer, outcome)) => {
-                let attempt = Attempt::of(&answer);
-                (Some(answer), outcome, attempt)
-            }
-            Err(error) => match meaning(error, &config) {
-                Meaning::NothingLeft(error) => return ending.give_up(Some(error)),
-                Meaning::Outcome { outcome, attempt } => (None, outcome, attempt),
-                Meaning::Pass(error) => return Err(error),
-            },
-        };
-        tracing::debug!(target = ?attempt.target, ?outcome, "attempt");
-        ending.note(&attempt);
+impl<S> Sending<S> {
+    /// Everything that is known before the first attempt, and the request for that.
+    pub(super) fn begin(
+        config: &Arc<Config>,
+        mut request: Request<Body>,
+        service: impl FnOnce() -> S,
+    ) -> Result<(Self, Request<Body>), BoxError> {
+        order::enter(LayerName::Failover, request.extensions_mut())?;
+        let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
+        let tried = request.extensions().get::<Tried>().cloned().unwrap_or_default();
+        let terms = Terms::of(request.extensions());
+        config.budget.deposit();
+        let is_collected = order::has_passed(LayerName::Inspect, request.extensions());
+        let (replay, request) = Replay::of(request);
+        let again = replay.map(|replay| (replay, service()));
+        Ok((Self { config: config.clone(), route, terms, tried, is_collected, again }, request))
+    }
 
-        let Some(replay) = &replay else {
-            if !is_collected && (outcome.is_refusal() || outcome.is_failure()) {
-                order::tell(Missing::InspectForRepeat);
-            }
-            return ending.pass(answer, outcome);
-        };
-        let holds_parent = terms.pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
-        let (answer, orphan) = match answer {
-            Some(answer) if holds_parent && !waited_for_parent && answer.status() == StatusCode::BAD_REQUEST => {
-                let (answer, is_missed) = Box::pin(misses_parent(answer)).await?;
-                (Some(answer), attempt.target.clone().filter(|_| is_missed))
-            }
-            answer => (answer, None),
-        };
-        let again = repeat_target(&attempt, &mut refreshed);
-        if orphan.is_some() {
-            waited_for_parent = true;
-            Box::pin(sleep(PARENT_PAUSE)).await;
-        } else if again.is_none() {
-            // A refusal that comes after a stream has announced something does not prove that nothing was done.
-            let may_repeat = outcome.is_refusal() && !attempt.is_in_preamble || route.repeat() == Repeat::Safe;
-            if !may_repeat || !config.on.hold(outcome, attempt.is_in_preamble) {
+    /// Sends the request once the service is ready, and again until an answer belongs to the client.
+    pub(super) async fn start<ResBody>(self, mut service: S, request: Request<Body>) -> Result<Response<Body>, BoxError>
+    where
+        S: Service<Request<Body>, Response = Response<ResBody>>,
+        S::Error: Into<BoxError>,
+        ResBody: HttpBody<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<BoxError>,
+    {
+        let came = send(&mut service, request, &self.config).await;
+        self.go_on(came).await
+    }
+
+    /// Sends the request again until an answer belongs to the client; `came` is what the first attempt came to.
+    ///
+    /// What is rarely waited for is boxed, so that the future is small.
+    pub(super) async fn go_on<ResBody>(
+        self,
+        mut came: Result<Response<Body>, BoxError>,
+    ) -> Result<Response<Body>, BoxError>
+    where
+        S: Service<Request<Body>, Response = Response<ResBody>>,
+        S::Error: Into<BoxError>,
+        ResBody: HttpBody<Data = Bytes> + Send + 'static,
+        ResBody::Error: Into<BoxError>,
+    {
+        let Self { config, route, terms, tried, is_collected, mut again } = self;
+        let mut ending = Ending::new(terms.query(&route), &route, tried);
+        let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
+        loop {
+            let (answer, outcome, attempt) = match read(came).await {
+                Ok((answer, outcome)) => {
+                    let attempt = Attempt::of(&answer);
+                    (Some(answer), outcome, attempt)
+                }
+                Err(error) => match meaning(error, &config) {
+                    Meaning::NothingLeft(error) => return ending.give_up(Some(error)),
+                    Meaning::Outcome { outcome, attempt } => (None, outcome, attempt),
+                    Meaning::Pass(error) => return Err(error),
+                },
+            };
+            tell(&attempt, outcome);
+            ending.note(&attempt);
+
+            let Some((replay, service)) = &mut again else {
+                if !is_collected && (outcome.is_refusal() || outcome.is_failure()) {
+                    order::tell(Missing::InspectForRepeat);
+                }
                 return ending.pass(answer, outcome);
+            };
+            let holds_parent = terms.pin.as_ref().is_some_and(|pin| pin.strength() == Strength::Required);
+            let (answer, orphan) = match answer {
+                Some(answer) if holds_parent && !waited_for_parent && answer.status() == StatusCode::BAD_REQUEST => {
+                    let (answer, is_missed) = Box::pin(misses_parent(answer)).await?;
+                    (Some(answer), attempt.target.clone().filter(|_| is_missed))
+                }
+                answer => (answer, None),
+            };
+            let repeated = repeat_target(&attempt, &mut refreshed);
+            if orphan.is_some() {
+                waited_for_parent = true;
+                Box::pin(sleep(PARENT_PAUSE)).await;
+            } else if repeated.is_none() {
+                // A refusal that comes after a stream has announced something does not prove that nothing was done.
+                let may_repeat = outcome.is_refusal() && !attempt.is_in_preamble || route.repeat() == Repeat::Safe;
+                if !may_repeat || !config.on.hold(outcome, attempt.is_in_preamble) {
+                    return ending.pass(answer, outcome);
+                }
+                let costs = !(outcome.is_refusal() && attempt.target.is_some());
+                failures += u32::from(costs);
+                Box::pin(ending.keep(answer, outcome)).await;
+                // Nothing is withdrawn for an attempt that nobody is left for.
+                let goes_on = || ending.can_go_on() && config.budget.withdraw(terms.client.as_ref());
+                if costs && (failures >= config.attempts || !goes_on()) {
+                    return ending.give_up(None);
+                }
             }
-            let costs = !(outcome.is_refusal() && attempt.target.is_some());
-            failures += u32::from(costs);
-            Box::pin(ending.keep(answer, outcome)).await;
-            // Nothing is withdrawn for an attempt that nobody is left for.
-            let goes_on = || ending.can_go_on() && config.budget.withdraw(terms.client.as_ref());
-            if costs && (failures >= config.attempts || !goes_on()) {
-                return ending.give_up(None);
-            }
+            let request = replay.request(ending.tried(orphan.or(repeated)));
+            came = send(service, request, &config).await;
         }
-        request = replay.request(ending.tried(orphan.or(again)));
     }
 }
 
-/// One attempt, and what its answer means.
-async fn send<S, ResBody>(
-    service: &mut S,
-    request: Request<Body>,
-    config: &Config,
-) -> Result<(Response<Body>, Outcome), BoxError>
+/// Tells whether the first attempt has left nothing to do: no other outcome, no repeat, no header to add.
+pub(super) fn is_plain_success(answer: &Response<Body>) -> bool {
+    let Some(outcome @ Outcome::Success) = of_head(answer) else { return false };
+    let attempt = answer.extensions().get::<Attempt>();
+    let is_plain = !wait::is_due(answer.status())
+        && attempt.is_none_or(|attempt| !attempt.is_in_preamble && !attempt.has_fresh_credential);
+    if is_plain {
+        tell(attempt.unwrap_or(&Attempt::default()), outcome);
+    }
+    is_plain
+}
+
+fn tell(attempt: &Attempt, outcome: Outcome) {
+    tracing::debug!(target = ?attempt.target, ?outcome, "attempt");
+}
+
+/// One attempt, once the service is ready.
+async fn send<S, ResBody>(service: &mut S, request: Request<Body>, config: &Config) -> Result<Response<Body>, BoxError>
 where
     S: Service<Request<Body>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
@@ -114,7 +163,12 @@ where
     ResBody::Error: Into<BoxError>,
 {
     ready(service, config.ready_timeout).await?;
-    let answer = service.call(request).await.map_err(Into::into)?.map(Body::new);
+    Ok(service.call(request).await.map_err(Into::into)?.map(Body::new))
+}
+
+/// What an answer means.
+async fn read(came: Result<Response<Body>, BoxError>) -> Result<(Response<Body>, Outcome), BoxError> {
+    let answer = came?;
     match of_head(&answer) {
         Some(outcome) => Ok((answer, outcome)),
         None => Ok(Box::pin(of_body(answer)).await?),

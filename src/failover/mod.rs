@@ -78,7 +78,7 @@ mod future;
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,6 +88,7 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use self::attempt::Sending;
 pub use self::budget::{ClientBudget, DEFAULT_RATIO, RESERVE, RetryBudget, SHARE_OF_ONE, WINDOW};
 use self::condition::Conditions;
 pub use self::condition::{Condition, UnknownCondition};
@@ -190,6 +191,28 @@ pub struct Failover<S> {
     layer: FailoverLayer,
 }
 
+impl<S, ResBody> Failover<S>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    ResBody: HttpBody<Data = Bytes> + Send + 'static,
+    ResBody::Error: Into<BoxError>,
+{
+    /// Not everybody above has asked whether the service below is ready; where it is not, that is waited for, but not for ever.
+    fn send(&mut self, sending: Sending<S>, request: Request<Body>) -> ResponseFuture<S> {
+        match self.inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => ResponseFuture::sent(self.inner.call(request), sending),
+            Poll::Ready(Err(error)) => ResponseFuture::further(sending.go_on(Err(error.into()))),
+            Poll::Pending => {
+                let clone = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, clone);
+                ResponseFuture::further(sending.start(service, request))
+            }
+        }
+    }
+}
+
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Failover<S>
 where
     S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
@@ -202,15 +225,16 @@ where
 {
     type Response = Response<Body>;
     type Error = BoxError;
-    type Future = ResponseFuture;
+    type Future = ResponseFuture<S>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> ResponseFuture {
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        ResponseFuture::new(attempt::run(ready, self.layer.0.clone(), request.map(Body::new)))
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match Sending::begin(&self.layer.0, request.map(Body::new), || self.inner.clone()) {
+            Ok((sending, request)) => self.send(sending, request),
+            Err(error) => ResponseFuture::refused(error),
+        }
     }
 }

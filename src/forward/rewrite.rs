@@ -103,21 +103,20 @@ fn rename(request: &mut Request<Body>, mut edits: Edits<'_>) -> Result<(), Error
     }
     edits.sort_unstable_by_key(|(span, _)| span.start);
     let (head, rest) = std::mem::take(request.body_mut()).split_head();
-    let (mut pieces, mut at) = (Vec::with_capacity(2 * edits.len() + 1), 0);
-    for (span, name) in edits {
+    let mut length = head.len();
+    let mut at = 0;
+    for (span, name) in &edits {
         if span.start < at || span.start > span.end || span.end > head.len() {
             return Err(unfit());
         }
-        pieces.push(head.slice(at..span.start));
-        pieces.push(Bytes::copy_from_slice(name.as_bytes()));
+        length += name.len();
+        length -= span.len();
         at = span.end;
     }
-    pieces.push(head.slice(at..));
-    let length: usize = pieces.iter().map(Bytes::len).sum();
     *request.body_mut() = if length <= COPIED && rest.is_end_stream() {
-        Body::from(pieces.concat())
+        Body::from(in_one(&head, &edits, length))
     } else {
-        pieces.into_iter().rev().fold(rest, |rest, piece| Body::prefixed(piece, rest))
+        in_pieces(&head, &edits, rest)
     };
     if let Some(announced) = request.headers().get(CONTENT_LENGTH) {
         let announced = || announced.to_str().ok()?.parse::<u64>().ok()?.checked_add(length as u64);
@@ -126,6 +125,30 @@ fn rename(request: &mut Request<Body>, mut edits: Edits<'_>) -> Result<(), Error
         request.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     Ok(())
+}
+
+/// The body with the names in their places, as a copy of this length.
+fn in_one(head: &[u8], edits: &Edits<'_>, length: usize) -> Vec<u8> {
+    let (mut whole, mut at) = (Vec::with_capacity(length), 0);
+    for (span, name) in edits {
+        whole.extend_from_slice(&head[at..span.start]);
+        whole.extend_from_slice(name.as_bytes());
+        at = span.end;
+    }
+    whole.extend_from_slice(&head[at..]);
+    whole
+}
+
+/// The same from what is there, and the rest behind it.
+fn in_pieces(head: &Bytes, edits: &Edits<'_>, rest: Body) -> Body {
+    let (mut pieces, mut at) = (Vec::with_capacity(2 * edits.len() + 1), 0);
+    for (span, name) in edits {
+        pieces.push(head.slice(at..span.start));
+        pieces.push(Bytes::copy_from_slice(name.as_bytes()));
+        at = span.end;
+    }
+    pieces.push(head.slice(at..));
+    pieces.into_iter().rev().fold(rest, |rest, piece| Body::prefixed(piece, rest))
 }
 
 pub(super) fn unfit() -> Error {

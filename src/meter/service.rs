@@ -29,7 +29,7 @@ pub struct MeterUsage<S> {
 impl<S> MeterUsage<S> {
     /// What is to be counted, if anybody wants to know.
     fn account(&self, request: &mut Request<Body>) -> Option<Account> {
-        let spending = request.extensions().get::<Spending>().cloned();
+        let spending = Spending::find(request.extensions());
         if spending.is_none() && self.on_usage.is_none() {
             return None;
         }

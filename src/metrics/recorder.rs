@@ -108,7 +108,7 @@ impl MetricsRecorder {
         for attempt in &record.attempts {
             let labels = OfAttempt {
                 backend: Name::shared(attempt.target.backend_name()),
-                deployment: Name::of(attempt.target.deployment()),
+                deployment: Name::of(attempt.target.deployment_name()),
                 // Given up before there was an answer, because its client left.
                 outcome: attempt.outcome.map_or("abandoned", |outcome| outcome.as_str()),
             };
@@ -129,7 +129,7 @@ impl MetricsRecorder {
     /// Counts what was used where no record tells it, as on WebSockets: `client` and `target` are whose it was and who served.
     pub fn count_spent(&self, spent: &Spent, client: Option<&Client>, target: Option<&Target>) {
         let name = client.map_or(Name::NONE, |client| Name::shared(client.shared_id()));
-        self.count_tokens(spent, name, Name::of(target.and_then(Target::alias)), target);
+        self.count_tokens(spent, name, Name::of(target.and_then(Target::shared_alias)), target);
     }
 
     fn count_tokens(&self, spent: &Spent, client: Name, alias: Name, target: Option<&Target>) {
@@ -137,7 +137,7 @@ impl MetricsRecorder {
             client,
             alias,
             backend: target.map_or(Name::NONE, |target| Name::shared(target.backend_name())),
-            deployment: Name::of(target.and_then(Target::deployment)),
+            deployment: Name::of(target.and_then(Target::deployment_name)),
             r#type: "",
             source: spent.source.as_str(),
         };
@@ -165,13 +165,13 @@ impl MetricsRecorder {
 
     /// The alias as the pool knows it: never as a client typed it.
     fn alias(&self, record: &Record, target: Option<&Target>) -> Name {
-        if let Some(alias) = target.and_then(Target::alias) {
-            return Name::of(Some(alias));
+        if let Some(alias) = target.and_then(Target::shared_alias) {
+            return Name::shared(alias);
         }
         let Some(typed) = record.alias() else { return Name::NONE };
         let asked = record.client.as_ref().map_or(typed, |client: &Client| client.resolve(typed));
         let served = self.0.figures.0.pool.load().targets(asked);
-        Name::of(served.first().and_then(Target::alias))
+        Name::of(served.first().and_then(Target::shared_alias))
     }
 }
 

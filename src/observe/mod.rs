@@ -52,4 +52,6 @@ mod watch;
 
 pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::{Observe, ObserveLayer};
-pub use crate::context::{AttemptRecord, Ending, FromFn, Observation, Record, Recorder, RequestId, Size, from_fn};
+pub use crate::context::{
+    AttemptRecord, Attempts, Ending, FromFn, Observation, Record, Recorder, RequestId, Size, from_fn,
+};

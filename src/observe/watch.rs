@@ -34,7 +34,7 @@ impl Watch {
         let extensions: &mut Extensions = request.extensions_mut();
         let observation = extensions.get_or_insert_default::<Observation>().clone();
         let spending = Spending::on(extensions);
-        extensions.insert(id.clone());
+        observation.note_id(id.clone());
         Self {
             started: Instant::now(),
             recorders,

@@ -1,6 +1,7 @@
 use http::header::{ALLOW, CONNECTION, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use memchr::memchr;
 
 use super::answer::to_cause;
 use crate::body::Body;
@@ -39,5 +40,43 @@ fn is_framed_by_chunks_at_most(headers: &HeaderMap) -> bool {
 }
 
 fn is_host(value: &HeaderValue) -> bool {
-    Authority::try_from(value.as_bytes()).is_ok_and(|host| !host.as_str().contains('@') && !host.host().is_empty())
+    is_plain(value.as_bytes())
+        || Authority::try_from(value.as_bytes())
+            .is_ok_and(|host| !host.as_str().contains('@') && !host.host().is_empty())
+}
+
+/// Tells whether a name, or an IPv4 address, stands there with or without a port, as nearly always: to parse one makes a copy of it.
+fn is_plain(host: &[u8]) -> bool {
+    let (name, port) = match memchr(b':', host) {
+        Some(colon) => (&host[..colon], &host[colon + 1..]),
+        None => (host, &b""[..]),
+    };
+    let is_of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    !name.is_empty() && name.iter().all(is_of_a_name) && port.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_plain_is_an_authority(host in "[a-z0-9.:@\\[\\]_%é -]{0,12}(:[0-9a]{0,7})?") {
+            let is_one = Authority::try_from(host.as_bytes())
+                .is_ok_and(|host| !host.as_str().contains('@') && !host.host().is_empty());
+            prop_assert!(!is_plain(host.as_bytes()) || is_one, "{host}");
+        }
+    }
+
+    #[test]
+    fn hosts_as_clients_send_them_are_plain() {
+        for host in ["gateway.contoso.example", "localhost:8080", "10.0.0.1:443", "a-b"] {
+            assert!(is_plain(host.as_bytes()), "{host}");
+        }
+        for other in ["", ":80", "[::1]:80", "a:80:80", "a@b", "a b"] {
+            assert!(!is_plain(other.as_bytes()), "{other}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 use super::form::FormScan;
 use super::json::JsonScan;
-use super::{Fields, ReadBodyError};
+use super::{Fields, Opening, ReadBodyError};
 
 /// A body that is read as it arrives, for one that is not held whole.
 ///
@@ -12,14 +12,23 @@ pub(crate) struct BodyScan(Kind);
 #[derive(Debug)]
 enum Kind {
     Form(Box<FormScan>),
-    Json(Box<JsonScan>),
+    /// Made with the first bytes: most bodies are held whole, and need none.
+    Json(Option<Box<JsonScan>>),
 }
+
+static NOTHING: Fields = Fields {
+    model: None,
+    streams: false,
+    keeps: false,
+    refers_to_agent: false,
+    opening: Opening { at: 0, is_empty: false },
+};
 
 impl BodyScan {
     /// A JSON object.
     #[must_use]
-    pub(crate) fn json() -> Self {
-        Self(Kind::Json(Box::default()))
+    pub(crate) const fn json() -> Self {
+        Self(Kind::Json(None))
     }
 
     /// A form with this boundary.
@@ -35,7 +44,7 @@ impl BodyScan {
     pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), ReadBodyError> {
         match &mut self.0 {
             Kind::Form(form) => form.feed(chunk),
-            Kind::Json(json) => json.feed(chunk),
+            Kind::Json(json) => json.get_or_insert_default().feed(chunk),
         }
     }
 
@@ -44,7 +53,8 @@ impl BodyScan {
     pub(crate) const fn fields(&self) -> &Fields {
         match &self.0 {
             Kind::Form(form) => form.fields(),
-            Kind::Json(json) => json.fields(),
+            Kind::Json(Some(json)) => json.fields(),
+            Kind::Json(None) => &NOTHING,
         }
     }
 
@@ -56,7 +66,7 @@ impl BodyScan {
     pub(crate) fn finish(self) -> Result<Fields, ReadBodyError> {
         match self.0 {
             Kind::Form(form) => form.finish(),
-            Kind::Json(json) => json.finish(),
+            Kind::Json(json) => json.unwrap_or_default().finish(),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Names {
 
 /// A deployment as it was built.
 pub(in crate::pool) struct Served {
-    pub(in crate::pool) name: Box<str>,
+    pub(in crate::pool) name: Arc<str>,
     pub(in crate::pool) path_segment: Box<str>,
     pub(in crate::pool) json_name: Box<str>,
     pub(in crate::pool) alias: Arc<str>,
@@ -109,6 +109,12 @@ impl Target {
     #[must_use]
     pub fn deployment(&self) -> Option<&str> {
         self.inner.deployment.as_ref().map(|served| &*served.name)
+    }
+
+    /// The same, for whoever keeps it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn deployment_name(&self) -> Option<Arc<str>> {
+        self.inner.deployment.as_ref().map(|served| served.name.clone())
     }
 
     /// The deployment's name as it stands in a path.

@@ -207,6 +207,28 @@ async fn an_alias_is_judged_wherever_it_stands() {
 }
 
 #[tokio::test]
+async fn an_agent_is_judged_beside_a_model_too() {
+    let judged = async |client: Client, body: &str| {
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(())));
+        let service = (InspectLayer::new(), AuthorizeLayer::new()).layer(inner);
+        let request = Request::post("/openai/v1/responses").extension(client).body(Body::from(body.to_owned()));
+        let refused = service.oneshot(request.unwrap()).await.err();
+        refused.map(|error| Error::find(error.as_ref()).expect("a cause of the crate").kind())
+    };
+    for agent in ["agent_reference", "agent", r"\u0061gent"] {
+        for model in ["", r#""model":"gpt-4o","#] {
+            let body = format!(r#"{{{model}"{agent}":{{"name":"o3","type":"agent_reference"}},"input":"Hi"}}"#);
+            assert_eq!(judged(restricted(), &body).await, Some(ErrorKind::OperationNotAllowed), "{body}");
+            let may = restricted().operations([Operation::Responses]);
+            assert_eq!(judged(may, &body).await, None, "{body}");
+            assert_eq!(judged(Client::new("free"), &body).await, None, "{body}");
+        }
+    }
+    let nobody = r#"{"model":"gpt-4o","agent_reference":null,"input":{"agent":{"name":"o3"}}}"#;
+    assert_eq!(judged(restricted(), nobody).await, None);
+}
+
+#[tokio::test]
 async fn the_deployment_that_draws_is_judged_too() {
     for (deployment, expected) in [("chat", None), ("o3", Some(ErrorKind::AliasNotAllowed))] {
         let mut drawing = request("POST", "/openai/deployments/gpt-4o/responses", Some(restricted()));

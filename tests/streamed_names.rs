@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_azure_openai::authorize::AuthorizeLayer;
+use tower_azure_openai::azure::operation::Operation;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::forward::ForwardLayer;
@@ -185,6 +186,25 @@ async fn a_further_name_in_what_is_held_is_judged_and_rewritten_although_the_res
             let (seen, error) = send(held(), upload(path, "application/json", body.as_bytes(), 300, known)).await;
             assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::AliasNotAllowed), "{path}");
             assert!(seen.backend.is_empty(), "nothing was sent");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_behind_what_is_held_is_refused_for_a_client_with_a_list() {
+    for agent in ["agent_reference", "agent", r"agent\u005freference"] {
+        let body = format!(r#"{{"model":"chat","metadata":"{}","{agent}":{{"name":"a"}}}}"#, padding());
+        for piece in [100, 1_900, 100_000] {
+            let request = || upload("/openai/v1/responses", "application/json", body.as_bytes(), piece, true);
+            let (seen, error) = send(held(), request()).await;
+            assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::OperationNotAllowed), "{agent} {piece}");
+            assert!(seen.body.len() < body.len(), "cut off");
+            let may = held().map(|client| client.operations([Operation::Responses]));
+            for client in [None, may] {
+                let (seen, error) = send(client, request()).await;
+                assert!(error.is_none(), "{error:?}");
+                assert!(seen.body.len() > BEYOND);
+            }
         }
     }
 }

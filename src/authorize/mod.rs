@@ -203,6 +203,9 @@ fn check<B>(request: &Request<B>, objects_decide: bool) -> Result<Verdict, Error
         let message = format!("This client may use certain deployments only, and this request {why}.");
         return Err(Error::new(ErrorKind::OperationNotAllowed, message));
     }
+    if route.is_of_agent() && !client.may_call(route.operation()) {
+        return Err(not_opened(&route, "the agent that answers this call could use any"));
+    }
     if route.alias().is_none() && opens_own_session(request) {
         return Ok(Verdict::Allowed);
     }

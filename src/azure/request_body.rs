@@ -29,7 +29,8 @@ pub(crate) struct Fields {
     /// True if the answer is kept in a way that the client can name beforehand: `background` is true, or there is a
     /// `conversation`.
     pub(crate) keeps: bool,
-    /// True if an `agent_reference` says what answers, as Foundry agents do.
+    /// True if an `agent_reference`, or an `agent` as it was called before, says what answers: an agent of Foundry, with a model of its
+    /// own.
     pub(crate) refers_to_agent: bool,
     /// Where a `model` can be put that is not there: after the opening brace of the object that would hold it.
     pub(crate) opening: Opening,
@@ -128,7 +129,7 @@ pub(crate) fn read_json(body: &[u8], model_in: ModelIn) -> Result<Fields, ReadBo
         model,
         streams: is_true(members.stream),
         keeps: is_true(members.background) || members.conversation.is_some_and(|raw| raw.get() != "null"),
-        refers_to_agent: members.agent_reference.is_some_and(|raw| raw.get() != "null"),
+        refers_to_agent: [members.agent, members.agent_reference].into_iter().flatten().any(|raw| raw.get() != "null"),
         opening: opening(text, object),
     })
 }
@@ -179,6 +180,7 @@ fn not_json(error: &serde_json::Error) -> ReadBodyError {
 
 #[derive(Default)]
 struct Members<'a> {
+    agent: Option<&'a RawValue>,
     agent_reference: Option<&'a RawValue>,
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
@@ -188,6 +190,7 @@ struct Members<'a> {
 }
 
 enum Key {
+    Agent,
     AgentReference,
     Background,
     Conversation,
@@ -216,6 +219,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = Members::default();
         while let Some(key) = map.next_key()? {
             let (name, place) = match key {
+                Key::Agent => ("agent", &mut members.agent),
                 Key::AgentReference => ("agent_reference", &mut members.agent_reference),
                 Key::Background => ("background", &mut members.background),
                 Key::Conversation => ("conversation", &mut members.conversation),
@@ -248,6 +252,7 @@ impl<'de> Deserialize<'de> for Key {
 
             fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Key, E> {
                 Ok(match key {
+                    "agent" => Key::Agent,
                     "agent_reference" => Key::AgentReference,
                     "background" => Key::Background,
                     "conversation" => Key::Conversation,

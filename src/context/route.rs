@@ -20,6 +20,7 @@ struct Inner {
     streaming: bool,
     affinity: Option<u64>,
     lacks_model: bool,
+    is_of_agent: bool,
     repeat: Repeat,
     named: Option<Named>,
     further: Vec<FurtherName>,
@@ -119,6 +120,7 @@ impl Route {
                     streaming: false,
                     affinity: None,
                     lacks_model: false,
+                    is_of_agent: false,
                     named: None,
                     further: Vec::new(),
                     unseen: None,
@@ -209,6 +211,18 @@ impl Route {
     pub(crate) fn with_unseen(mut self, why: &'static str) -> Self {
         Arc::make_mut(&mut self.0).unseen = Some(why);
         self
+    }
+
+    /// The same route, of a request that an agent answers, with whatever model it has.
+    #[must_use]
+    pub(crate) fn of_agent(mut self) -> Self {
+        Arc::make_mut(&mut self.0).is_of_agent = true;
+        self
+    }
+
+    /// Tells whether an agent answers it.
+    pub(crate) fn is_of_agent(&self) -> bool {
+        self.0.is_of_agent
     }
 
     /// The same route, of a file of requests that is handed on before all its lines were read.

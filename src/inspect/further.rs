@@ -120,7 +120,8 @@ fn in_json(route: &Route, body: Body, held: Option<&Client>, further: &mut Vec<F
     let Some(mut scan) = further_names::scan(route.operation()) else { return Ok(body) };
     scan.feed(bytes).map_err(|error| unreadable(&error))?;
     add(route, scan.names().cloned().collect(), further);
-    Ok(unread::watch(body, Scan::json(scan), held))
+    let agent = held.map_or(Ok(None), |client| unread::no_agent(client, route, bytes))?;
+    Ok(unread::watch(body, Scan::json(scan, agent), held))
 }
 
 fn is_json(bytes: &[u8]) -> bool {

@@ -131,6 +131,7 @@ fn named_in_body(
     // Nobody behind shall read it as anything else.
     parts.headers.insert(CONTENT_TYPE, sent_as.ok_or_else(|| unreadable_because("its boundary cannot be sent on"))?);
     let route = if is_unnamed && place == ModelPlace::DefaultBody { route.without_model() } else { route };
+    let route = if is_agents { route.of_agent() } else { route };
     if has_session { Ok(with_fields(route, fields, is_form)) } else { Ok(route) }
 }
 

@@ -12,25 +12,60 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
-use super::{further, upload};
+use super::{further, naming, upload};
 use crate::azure::Outcome;
 use crate::azure::batch_file::BatchScan;
 use crate::azure::further_names::NameScan;
+use crate::azure::operation::Operation;
+use crate::azure::request_body::BodyScan;
 use crate::body::Body;
-use crate::context::{AttemptFailed, Client};
+use crate::context::{AttemptFailed, Client, Route};
 use crate::error::{Error, ErrorKind};
 
 /// What reads on, after the part that was in hand.
 pub(super) enum Scan {
-    /// With how many names were found in that part.
-    Json(Box<NameScan>, usize),
+    Json(Box<Json>),
     Lines(Box<BatchScan>),
 }
 
+pub(super) struct Json {
+    names: NameScan,
+    /// How many names were found in that part.
+    known: usize,
+    /// Where an agent may be named that answers.
+    agent: Option<BodyScan>,
+}
+
+impl Json {
+    fn check(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.names.feed(data).map_err(|error| upload::contradicts(&error))?;
+        if self.names.names().count() > self.known {
+            return Err(too_late());
+        }
+        let Some(scan) = &mut self.agent else { return Ok(()) };
+        scan.feed(data).map_err(|error| upload::contradicts(&error))?;
+        if scan.fields().refers_to_agent { Err(of_agent()) } else { Ok(()) }
+    }
+}
+
+/// What sees to it that the rest of a body names no agent, where the client may not use any.
+///
+/// # Errors
+/// The part that is in hand names one.
+pub(super) fn no_agent(client: &Client, route: &Route, in_hand: &[u8]) -> Result<Option<BodyScan>, Error> {
+    if route.operation() != Operation::Responses || client.may_call(Operation::Responses) {
+        return Ok(None);
+    }
+    let mut scan = BodyScan::json();
+    scan.feed(in_hand).map_err(|error| naming::unreadable(&error))?;
+    if scan.fields().refers_to_agent { Err(of_agent()) } else { Ok(Some(scan)) }
+}
+
 impl Scan {
-    pub(super) fn json(scan: NameScan) -> Self {
-        let known = scan.names().count();
-        Self::Json(Box::new(scan), known)
+    /// `agent` has read the part that was in hand, and found none.
+    pub(super) fn json(names: NameScan, agent: Option<BodyScan>) -> Self {
+        let known = names.names().count();
+        Self::Json(Box::new(Json { names, known, agent }))
     }
 
     pub(super) fn lines(scan: BatchScan) -> Self {
@@ -39,10 +74,7 @@ impl Scan {
 
     fn check(&mut self, data: &[u8], client: &Client) -> Result<(), Error> {
         match self {
-            Self::Json(scan, known) => {
-                scan.feed(data).map_err(|error| upload::contradicts(&error))?;
-                if scan.names().count() > *known { Err(too_late()) } else { Ok(()) }
-            }
+            Self::Json(scan) => scan.check(data),
             Self::Lines(scan) => {
                 scan.feed(data).map_err(further::unusable)?;
                 if scan.is_unread() {
@@ -102,6 +134,14 @@ fn too_late() -> Error {
         ErrorKind::AliasNotAllowed,
         "This client may use certain deployments only, and the body names a further one behind what the gateway reads before it \
          sends: put it first, or send a smaller body.",
+    )
+}
+
+fn of_agent() -> Error {
+    Error::new(
+        ErrorKind::OperationNotAllowed,
+        "This client may use certain deployments only, and the agent that answers this call could use any. It would need the \
+         operation \"responses\".",
     )
 }
 

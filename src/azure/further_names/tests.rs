@@ -46,6 +46,16 @@ fn names_stand_where_the_operation_defines_them() {
             r#"{"input":[{"tools":[{"type":"image_generation","model":"a"}]}],"moderation":{"model":"b"}}"#,
             &["a", "b"],
         ),
+        (
+            Operation::Responses,
+            r#"{"tools":[{"type":"namespace","tools":[{"model":"a","type":"image_generation"},{"type":"function","model":{}}]},{"type":"image_generation","model":"b"}]}"#,
+            &["a", "b"],
+        ),
+        (
+            Operation::Responses,
+            r#"{"input":[{"type":"additional_tools","tools":[{"name":"n","tools":[{"type":"image_generation","model":"a"}]}]}]}"#,
+            &["a"],
+        ),
         (Operation::ChatCompletions, r#"{"moderation":{"model":"b"}}"#, &["b"]),
         (Operation::Conversations, r#"{"items":["x",{"tools":[{"model":"a","type":"image_generation"}]}]}"#, &["a"]),
         (

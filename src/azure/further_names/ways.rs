@@ -3,7 +3,7 @@
 //! | operation | place |
 //! |---|---|
 //! | chat completions | `data_sources[].parameters.embedding_dependency.deployment_name` (on your data), `dataSources[].parameters.embeddingDeploymentName` before 2024-02-01, `moderation.model` |
-//! | responses, compaction and counting too | `tools[].model` of the image tool, the same in `input[].tools[]`, `moderation.model` |
+//! | responses, compaction and counting too | `tools[].model` of the image tool, the same in `input[].tools[]` and in the `tools[]` of any of these, `moderation.model` |
 //! | conversations | `items[].tools[].model` of the image tool |
 //! | realtime: sessions, client secrets, calls and their acceptance | `input_audio_transcription.model`, `audio.input.transcription.model`, in the body or its `session` |
 //! | evals and their runs | `testing_criteria[]`: any `model`, and `initialization_parameters.deployment_name`; `data_source.model`, `data_source.sampling_params.tools[].model` of the image tool |
@@ -30,7 +30,9 @@ const CHAT: &[Way] = &[
 
 const RESPONSES: &[Way] = &[
     Way(&[In("tools"), IMAGE_TOOL, In("model")]),
+    Way(&[In("tools"), Each, In("tools"), IMAGE_TOOL, In("model")]),
     Way(&[In("input"), Each, In("tools"), IMAGE_TOOL, In("model")]),
+    Way(&[In("input"), Each, In("tools"), Each, In("tools"), IMAGE_TOOL, In("model")]),
     Way(&[In("moderation"), In("model")]),
 ];
 
@@ -60,7 +62,9 @@ pub(in crate::azure) const LINE: &[Way] = &[
     Way(&[In("body"), In("dataSources"), Each, In("parameters"), In("embeddingDeploymentName")]),
     Way(&[In("body"), In("moderation"), In("model")]),
     Way(&[In("body"), In("tools"), IMAGE_TOOL, In("model")]),
+    Way(&[In("body"), In("tools"), Each, In("tools"), IMAGE_TOOL, In("model")]),
     Way(&[In("body"), In("input"), Each, In("tools"), IMAGE_TOOL, In("model")]),
+    Way(&[In("body"), In("input"), Each, In("tools"), Each, In("tools"), IMAGE_TOOL, In("model")]),
     Way(&[In("url")]),
 ];
 

@@ -429,10 +429,10 @@ fn field_name(value: &str) -> Option<String> {
         let (name, after) = rest.strip_prefix(';')?.trim_start().split_once('=')?;
         let (value, after) = match after.strip_prefix('"') {
             Some(quoted) => quoted.split_at(closing_quote(quoted)?),
-            None => after.split_at(after.find(';').unwrap_or(after.len())),
+            None => after.trim_end().split_at(after.find(';').unwrap_or(after.trim_end().len())),
         };
         rest = after.strip_prefix('"').unwrap_or(after).trim_start();
-        if name.eq_ignore_ascii_case("name") && (value.contains('\\') || found.replace(value.trim_end()).is_some()) {
+        if name.eq_ignore_ascii_case("name") && (is_read_otherwise(value) || found.replace(value).is_some()) {
             return None;
         }
         // Only `filename` has a notation of its own for other alphabets.
@@ -441,6 +441,12 @@ fn field_name(value: &str) -> Option<String> {
         }
     }
     found.map(str::to_owned)
+}
+
+/// Tells whether some readers take a field's name for another one: they end it at a NUL, trim it, unescape it, or take off quotes of
+/// another kind.
+fn is_read_otherwise(name: &str) -> bool {
+    name.trim() != name || name.contains('\\') || name.contains(char::is_control) || name.starts_with('\'')
 }
 
 /// Where a quoted text ends; a file's name may hold escaped quotes.

@@ -48,6 +48,8 @@ enum Expected {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Key {
+    Agent,
+    AgentReference,
     Background,
     Conversation,
     Model,
@@ -217,6 +219,7 @@ impl JsonScan {
     /// What a value of the object's own means; of an object or array it is only known that it is one.
     fn ends_value(&mut self, is_string: bool, value: &[u8]) -> Result<(), ReadBodyError> {
         match self.key {
+            Key::Agent | Key::AgentReference => self.fields.refers_to_agent |= value != b"null",
             Key::Background => self.fields.keeps |= value == b"true",
             Key::Conversation => self.fields.keeps |= value != b"null",
             Key::Stream => self.fields.streams = value == b"true",
@@ -230,6 +233,8 @@ impl JsonScan {
 impl Key {
     const fn name(self) -> &'static str {
         match self {
+            Self::Agent => "agent",
+            Self::AgentReference => "agent_reference",
             Self::Background => "background",
             Self::Conversation => "conversation",
             Self::Model => "model",
@@ -241,6 +246,8 @@ impl Key {
 
 fn key(text: &str) -> Result<Key, ReadBodyError> {
     Ok(match text {
+        "agent" => Key::Agent,
+        "agent_reference" => Key::AgentReference,
         "background" => Key::Background,
         "conversation" => Key::Conversation,
         "model" => Key::Model,

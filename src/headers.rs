@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, Entry, HOST, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, Entry, HOST, LINK, LOCATION,
+    PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
@@ -82,8 +82,8 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Headers of an answer that name infrastructure or bind a client to it behind the gateway's back, show a credential, or are said of a
-/// host, which to the client is the gateway.
+/// Headers of an answer that name infrastructure or bind a client to it behind the gateway's back, show a credential, are said of a
+/// host, which to the client is the gateway, or tell a front end to answer with something else.
 fn names_infrastructure(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["access-control-", "content-security-policy", "x-forwarded-", "x-gateway-"];
     matches!(
@@ -106,9 +106,13 @@ fn names_infrastructure(name: &str) -> bool {
             | "strict-transport-security"
             | "via"
             | "x-api-key"
+            | "x-lighttpd-send-file"
+            | "x-reproxy-url"
+            | "x-sendfile"
             | "x-served-by"
             | "x-sourcemap"
     ) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || name.starts_with("x-accel-") && name != "x-accel-buffering"
 }
 
 /// Tells whether a gateway or front end may read it: credentials and constraints, addresses, methods and URLs that replace the real ones.
@@ -159,9 +163,49 @@ pub(crate) fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
         // It may name a realm or an authority; a client that shows tokens of its own knows them.
         challenge.insert(HeaderValue::from_static("Bearer"));
     }
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6: one that all the same says how much there is would break the client's connection.
+        headers.remove(CONTENT_LENGTH);
+    }
     if switches {
         upgrade_to_websocket(headers);
     }
+}
+
+/// Leaves of an answer's trailers what a header might say, too, and what leads nowhere.
+pub(crate) fn strip_trailers_of_answer(trailers: &mut HeaderMap, host: Option<&str>) {
+    let is_unwanted = |name: &HeaderName| {
+        let leads = holds_url(name) || *name == LINK || *name == WWW_AUTHENTICATE;
+        leads || is_hop_by_hop(name.as_str()) || names_infrastructure(name.as_str())
+    };
+    remove_if(trailers, is_unwanted);
+    if let Some(host) = host {
+        drop_host(trailers, host);
+    }
+}
+
+/// Tells whether the value is a URL. Azure has `operation-location`, `azure-asyncoperation`, and several that end in `-url`.
+pub(crate) fn holds_url(name: &HeaderName) -> bool {
+    *name == LOCATION
+        || *name == CONTENT_LOCATION
+        || name == "azure-asyncoperation"
+        || ["-location", "-url", "-uri"].iter().any(|end| name.as_str().ends_with(end))
+}
+
+/// Drops what names a host. One without a dot is a word that may mean anything.
+pub(crate) fn drop_host(headers: &mut HeaderMap, host: &str) {
+    if !host.contains('.') {
+        return;
+    }
+    let names_it = |value: &HeaderValue| contains_ignoring_case(value.as_bytes(), host.as_bytes());
+    let found: Vec<_> = headers.iter().filter(|(_, value)| names_it(value)).map(|(name, _)| name.clone()).collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+fn contains_ignoring_case(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
 }
 
 /// Tells whether `Connection` and `Upgrade` ask for a WebSocket, or grant one.

@@ -156,6 +156,38 @@ proptest! {
 }
 
 #[tokio::test]
+async fn no_location_leads_out_of_where_it_stands() {
+    for (url, is_kept) in [
+        ("/./..//evil.example/", false),
+        ("/openai/%2e%2E/status", false),
+        ("/openai/x/.", false),
+        ("/openai/files/..\\x", false),
+        ("/openai/files/f..1?after=../x", true),
+        ("/openai/.well-known", true),
+    ] {
+        let answer = [pair("location", url)].into_iter().collect();
+        let (.., answer) = exchange(ForwardLayer::new(), request([], "{}"), answer).await.unwrap();
+        assert_eq!(answer.contains_key("location"), is_kept, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn no_answer_tells_a_front_end_what_to_do() {
+    for (name, is_kept) in [
+        ("x-accel-redirect", false),
+        ("x-accel-expires", false),
+        ("x-sendfile", false),
+        ("x-lighttpd-send-file", false),
+        ("x-reproxy-url", false),
+        ("x-accel-buffering", true),
+    ] {
+        let answer = [pair(name, "/internal/secrets")].into_iter().collect();
+        let (.., answer) = exchange(ForwardLayer::new(), request([], "{}"), answer).await.unwrap();
+        assert_eq!(answer.contains_key(name), is_kept, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn codex_behind_a_mesh_stays_below_the_limit_of_azure() {
     let sent = [
         "x-codex-beta-features",

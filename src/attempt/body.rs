@@ -14,13 +14,15 @@ use crate::azure::stream_event::{HeadHint, Reader, StreamEvent};
 use crate::azure::{Outcome, sse};
 use crate::body::Body;
 use crate::context::{AttemptFailed, ClassifyError, SocketEvents};
+use crate::headers;
 
 /// How long an event may be in which an error is noticed: 64 KiB.
 pub const OBSERVED_EVENT: usize = 64 * 1024;
 
 /// The body of an answer that is watched: holds the place of its attempt until it ends, and records how it ended.
 ///
-/// In a stream of events it notices errors in passing, and an end that is none. What comes arrives unchanged and at once.
+/// In a stream of events it notices errors in passing, and an end that is none. What comes arrives unchanged and at once; what a backend
+/// may not say in a header it may not say in a trailer.
 pub struct ResponseBody {
     inner: Body,
     watch: Option<Watch>,
@@ -48,6 +50,13 @@ impl ResponseBody {
     /// A body that has not ended before it is asked, although it is empty: that of an answer that switches protocols.
     pub(super) const fn lasting(inner: Body, watch: Option<Watch>, events: Option<Events>) -> Self {
         Self { inner, watch, events }
+    }
+
+    fn clean(&self, frame: &mut Frame<Bytes>) {
+        if let Some(trailers) = frame.trailers_mut() {
+            let target = self.watch.as_ref().and_then(|(admitted, _)| admitted.target());
+            headers::strip_trailers_of_answer(trailers, target.map(|target| target.endpoint().authority().host()));
+        }
     }
 
     /// Records an error at once, because many clients leave when they see one; the place in flight is held to the end.
@@ -137,7 +146,8 @@ impl HttpBody for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         Poll::Ready(match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                self.clean(&mut frame);
                 self.observe(&frame);
                 self.notice_end();
                 Some(Ok(frame))

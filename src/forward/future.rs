@@ -43,7 +43,7 @@ impl Way {
     fn clean<B>(&self, answer: &mut Response<B>) {
         headers::strip_answer(answer.status(), answer.headers_mut());
         locations::make_relative(answer.headers_mut(), &self.target, self.base_path.as_ref());
-        locations::drop_host(answer.headers_mut(), &self.target);
+        headers::drop_host(answer.headers_mut(), self.target.endpoint().authority().host());
     }
 }
 

@@ -1,18 +1,11 @@
 //! Headers of an answer that say where to look next.
 
-use http::header::{CONTENT_LOCATION, LINK, LOCATION};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::header::LINK;
+use http::{HeaderMap, HeaderValue, Uri};
 
 use crate::context::BasePath;
+use crate::headers::holds_url;
 use crate::pool::{BackendKind, Target};
-
-/// Tells whether the value is a URL. Azure has `operation-location`, `azure-asyncoperation`, and several that end in `-url`.
-fn holds_url(name: &HeaderName) -> bool {
-    *name == LOCATION
-        || *name == CONTENT_LOCATION
-        || name == "azure-asyncoperation"
-        || ["-location", "-url", "-uri"].iter().any(|end| name.as_str().ends_with(end))
-}
 
 /// Makes what names the backend relative to the gateway, and drops what names anybody else.
 pub(super) fn make_relative(headers: &mut HeaderMap, target: &Target, base_path: Option<&BasePath>) {
@@ -31,24 +24,6 @@ pub(super) fn make_relative(headers: &mut HeaderMap, target: &Target, base_path:
     }
 }
 
-/// Drops whatever else names the backend's host.
-pub(super) fn drop_host(headers: &mut HeaderMap, target: &Target) {
-    let host = target.endpoint().authority().host().as_bytes();
-    // A name without a dot is a word that may mean anything.
-    if !host.contains(&b'.') {
-        return;
-    }
-    let names_it = |value: &HeaderValue| contains_ignoring_case(value.as_bytes(), host);
-    let found: Vec<_> = headers.iter().filter(|(_, value)| names_it(value)).map(|(name, _)| name.clone()).collect();
-    for name in found {
-        headers.remove(name);
-    }
-}
-
-fn contains_ignoring_case(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
-}
-
 /// The same place as the client reaches it: a path that no browser takes for a host.
 fn relative(text: &str, target: &Target, base_path: &str) -> Option<String> {
     let endpoint = target.endpoint();
@@ -61,11 +36,17 @@ fn relative(text: &str, target: &Target, base_path: &str) -> Option<String> {
     let inside = path.strip_prefix(endpoint.prefix()).filter(|rest| rest.starts_with('/'));
     let path = inside.unwrap_or(path);
     let rest = path.strip_prefix('/')?;
-    if rest.starts_with(['/', '\\']) {
+    if rest.starts_with(['/', '\\']) || has_dots(rest) {
         return None;
     }
     let openai = if target.kind() == BackendKind::OpenAi { "/openai" } else { "" };
     Some([base_path, openai, path].concat())
+}
+
+/// Tells whether a path has a segment that whoever follows it resolves, and may be led by to another place than stands there.
+fn has_dots(path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
+    path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
 }
 
 /// The links of a `Link` header whose target is relative (RFC 8288), or none of them.

@@ -341,6 +341,67 @@ async fn heads_that_do_not_count_are_heard_for_a_while_and_not_for_ever() {
     assert!(shown(&failed).contains("1xx"), "{}", shown(&failed));
 }
 
+/// Reads what a client of HTTP/2 sends, up to the head of its first request.
+async fn read_http2_head(from: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let (mut seen, mut at) = (Vec::new(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len());
+    loop {
+        assert!(from.read_buf(&mut seen).await.unwrap() > 0);
+        while let Some([a, b, c, kind, ..]) = seen.get(at..).filter(|frame| frame.len() >= 9) {
+            if *kind == 1 {
+                return;
+            }
+            at += 9 + u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        }
+    }
+}
+
+/// A backend of HTTP/2 that sends so many heads of 103 and then an answer, frame by frame; gives how many of them were taken.
+async fn talks_over_http2(acceptor: TlsAcceptor, heads: usize) -> (SocketAddr, tokio::task::JoinHandle<usize>) {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // `:status` is the eighth of the static table of RFC 7541, there with the value 200.
+    const INTERIM: [u8; 14] = [0, 0, 5, 1, 4, 0, 0, 0, 1, 0x08, 3, b'1', b'0', b'3'];
+    const ANSWER: [u8; 10] = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+    let (listener, address) = listen().await;
+    let sent = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (mut read, mut write) = tokio::io::split(acceptor.accept(tcp).await.unwrap());
+        write.write_all(&SETTINGS).await.unwrap();
+        read_http2_head(&mut read).await;
+        tokio::spawn(async move { while read.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} });
+        let (mut sent, hundred) = (0, INTERIM.repeat(100));
+        while sent < heads {
+            let more = 100.min(heads - sent);
+            if write.write_all(&hundred[..more * INTERIM.len()]).await.is_err() {
+                return sent;
+            }
+            sent += more;
+        }
+        drop(write.write_all(&ANSWER).await);
+        drop(write.flush().await);
+        sent
+    });
+    (address, sent)
+}
+
+#[tokio::test]
+async fn heads_that_do_not_count_have_an_end_over_http2_too() {
+    const MANY: usize = 5_000_000;
+    for heads in [0, 1, INTERIM_HEADS as usize, MANY] {
+        let (acceptor, ca_pem) = tls();
+        let (address, sent) = talks_over_http2(acceptor, heads).await;
+        let destination = Destination::new("https://contoso.example").address(address.to_string()).ca_pem(ca_pem);
+        let client = HttpClient::builder().add_destination(destination).build().unwrap();
+        let answered = client.oneshot(Request::get("https://contoso.example/").body(Body::empty()).unwrap()).await;
+        match answered {
+            Ok(answer) => assert!(answer.status() == 200 && heads < MANY, "{heads}"),
+            Err(failed) => assert!(failed.outcome() == Outcome::Reset && heads == MANY, "{heads}: {}", shown(&failed)),
+        }
+        if heads == MANY {
+            assert!(sent.await.unwrap() < MANY, "nobody listens to the end");
+        }
+    }
+}
+
 #[test]
 fn every_problem_of_a_description_is_told_at_once() {
     let error = HttpClient::builder()

@@ -22,6 +22,7 @@ use tower_service::Service;
 
 use super::destination::Origin;
 use super::failure;
+use super::heads::Counted;
 use super::link::Link;
 use super::pace::Paced;
 use super::proxy::{Proxy, Way};
@@ -63,7 +64,7 @@ where
     D::Future: Send + 'static,
     D::Error: Into<BoxError>,
 {
-    type Response = MaybeHttpsStream<D::Response>;
+    type Response = TokioIo<Counted<MaybeHttpsStream<D::Response>>>;
     type Error = Reason;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Reason>> + Send>>;
 
@@ -79,7 +80,7 @@ where
             let names = Arc::new(DefaultServerNameResolver::default());
             let connecting = HttpsConnector::new(ways.dial.clone(), tls, false, names).oneshot(uri);
             match timeout(ways.timeout, connecting).await {
-                Ok(connected) => connected.map_err(|error| failure::reason(error.as_ref())),
+                Ok(connected) => connected.map(Counted::new).map_err(|error| failure::reason(error.as_ref())),
                 Err(_) => Err(Reason::CONNECT_TIMEOUT),
             }
         })

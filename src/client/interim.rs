@@ -10,7 +10,8 @@ use http::Request;
 
 use super::INTERIM_HEADS;
 
-/// Counts the heads of 1xx that come before the answer to a request. Those of HTTP/2 are not told of.
+/// Counts the heads of 1xx that come before the answer to a request. Those of HTTP/2 are not told of, and counted by
+/// [`heads`](super::heads).
 pub(super) fn watch<B>(request: &mut Request<B>) -> Interim {
     let interim = Interim::default();
     let heard = interim.clone();

@@ -18,7 +18,7 @@
 //!    connect. Want of file descriptors, local ports (an address to which none leads is `Unreachable`) or memory is `Abandoned` with
 //!    [`Overloaded`](crate::ErrorKind::Overloaded) in its chain, and one line a second at WARN.
 //! 7. A backend that talks without an end keeps nobody waiting: a connection reads [`TURN`] bytes, then it is the turn of others. More
-//!    than [`INTERIM_HEADS`] heads of 1xx before an answer of HTTP/1.1 are a `Reset`.
+//!    than [`INTERIM_HEADS`] heads of 1xx before an answer are a `Reset`; over HTTP/2 it is one of all that share the connection.
 //! 8. Connections are kept by the runtime that opened them: where a program has one event loop per core, each has its own. Those of a
 //!    backend with a bound on requests in flight are kept by all runtimes together, so that none lies idle where nobody needs it.
 //!
@@ -85,6 +85,7 @@ mod builder;
 mod connector;
 mod destination;
 mod failure;
+mod heads;
 mod interim;
 mod lanes;
 mod link;
@@ -194,6 +195,7 @@ where
 /// Tells whether the layers above have made of a request what can be sent.
 fn check(request: &Request<Body>) -> Result<(), Error> {
     let extensions = request.extensions();
+    order::check(extensions)?;
     let target = extensions.get::<Target>();
     if request.uri().authority().is_none() {
         return Err(order::missing(if target.is_some() { Missing::Forward } else { Missing::Target }));

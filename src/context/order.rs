@@ -34,6 +34,7 @@ macro_rules! layers {
 }
 
 layers! {
+    Observe: "ObserveLayer",
     Respond: "RespondLayer",
     Upgrade: "UpgradeLayer",
     FrontDoor: "FrontDoorLayer",
@@ -83,6 +84,10 @@ impl LayerName {
     /// The layers below which this one does harm or is of no use. What is not here may stand either way.
     const fn belongs_above(self) -> u32 {
         match self {
+            // One record is of one request, whoever sends it and how often.
+            Observe => {
+                set(&[Upgrade, FrontDoor, Terminate, Strip, Capture, Shed, Inspect, ApiVersion, Authorize]) | ACTING
+            }
             // What failover and circuits read as outcomes of attempts would be answers of the gateway.
             Respond => Failover.bit() | ATTEMPT,
             // A frame of a WebSocket is a call of its own, which must be inspected and allowed as such.
@@ -127,19 +132,50 @@ struct Passed {
     forwarded_to: Option<Target>,
     /// What inspection has read: the path, and the beginning of the body.
     read: Option<(PathAndQuery, Bytes)>,
+    /// A layer that could not refuse the request itself, and one below which it must not stand.
+    misplaced: Option<(LayerName, LayerName)>,
+}
+
+impl Passed {
+    /// Adds a layer; gives one of those that it belongs above and that are passed.
+    fn add(&mut self, layer: LayerName) -> Option<LayerName> {
+        let above = self.layers & layer.belongs_above();
+        self.layers |= layer.bit();
+        LAYERS.get(above.trailing_zeros() as usize).copied()
+    }
 }
 
 /// Notes that a request comes to a layer.
 ///
 /// # Errors
-/// It has passed one below which this layer must not stand.
+/// It has passed one below which this layer, or one that could not say so itself, must not stand.
 pub(crate) fn enter(layer: LayerName, extensions: &mut Extensions) -> Result<(), Error> {
     let passed = extensions.get_or_insert_default::<Passed>();
-    let above = passed.layers & layer.belongs_above();
-    passed.layers |= layer.bit();
-    match LAYERS.get(above.trailing_zeros() as usize) {
+    let found = passed.misplaced.or_else(|| Some((layer, passed.add(layer)?)));
+    match found {
         None => Ok(()),
-        Some(outermost) => Err(misplaced(layer, *outermost)),
+        Some((layer, other)) => Err(misplaced(layer, other)),
+    }
+}
+
+/// Notes that a request comes to a layer whose errors are those of the service below: where it must not stand, the next one says so.
+pub(crate) fn enter_without_errors(layer: LayerName, extensions: &mut Extensions) {
+    let passed = extensions.get_or_insert_default::<Passed>();
+    if let Some(other) = passed.add(layer) {
+        passed.misplaced = Some((layer, other));
+        // For the log, should there be nobody below.
+        drop(misplaced(layer, other));
+    }
+}
+
+/// Tells whether every layer that could not refuse the request itself stands where it may.
+///
+/// # Errors
+/// One does not.
+pub(crate) fn check(extensions: &Extensions) -> Result<(), Error> {
+    match extensions.get::<Passed>().and_then(|passed| passed.misplaced) {
+        None => Ok(()),
+        Some((layer, other)) => Err(misplaced(layer, other)),
     }
 }
 

@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::watch::{Recorders, Watch};
 use super::{ResponseBody, ResponseFuture};
 use crate::context::Recorder;
+use crate::context::order::{self, LayerName};
 
 /// Tells what each request came to. See the [module docs](super).
 #[derive(Clone)]
@@ -84,6 +85,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        order::enter_without_errors(LayerName::Observe, request.extensions_mut());
         let watch = Watch::start(&mut request, self.layer.recorders.clone());
         let future = watch.span.in_scope(|| self.inner.call(request));
         ResponseFuture::new(future, watch, self.layer.backend_headers)

@@ -13,7 +13,8 @@
 //! It reads no body and copies nothing.
 //!
 //! It belongs on top, above [`RespondLayer`](crate::respond::RespondLayer): only there every answer is seen as the client gets it.
-//! A [gateway](crate::gateway) has both in their places. A WebSocket's record is given with its handshake.
+//! Below a layer that says who calls, reads the request or sends it, it would tell of something else: the next layer of the crate, or its
+//! client, refuses the request with [`Misordered`](crate::ErrorKind::Misordered). A [gateway](crate::gateway) has both in their places. A WebSocket's record is given with its handshake.
 //!
 //! ```
 //! use std::sync::{Arc, atomic::{AtomicU16, Ordering}};

@@ -25,8 +25,14 @@ fn endless() -> Body {
     Body::new(StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>()))
 }
 
+fn from(client: Client) -> Request<Body> {
+    Request::get("/openai/models").extension(client).body(Body::empty()).unwrap()
+}
+
+/// A request of somebody who has no other.
 fn of(priority: Priority) -> Request<Body> {
-    Request::get("/openai/models").extension(Client::new("c").priority(priority)).body(Body::empty()).unwrap()
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    from(Client::new(format!("client-{}", NUMBER.fetch_add(1, Relaxed))).priority(priority))
 }
 
 /// What a request comes to; its answer goes on.
@@ -61,6 +67,49 @@ async fn the_last_places_are_for_the_higher_priorities() {
     assert_eq!(Priority::ALL.map(|priority| shed.shed(priority)), [1, 1, 1]);
     running.truncate(15);
     ask(&shed, of(Priority::Low)).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_client_leaves_half_to_the_others() {
+    let mut running = Vec::new();
+    let shed = ShedLayer::new().in_flight(9);
+    let (greedy, other) = (Client::new("greedy").priority(Priority::High), Client::new("other"));
+    for _ in 0..5 {
+        running.push(ask(&shed, from(greedy.clone())).await.unwrap());
+    }
+    let refused = ask(&shed, from(greedy.clone())).await.unwrap_err();
+    let refused = refused.downcast_ref::<Error>().unwrap();
+    assert_eq!((refused.kind(), refused.retry_after()), (ErrorKind::Overloaded, Some(Duration::from_secs(1))));
+    assert!(refused.message().starts_with("This client has"), "{refused}");
+    assert_eq!(shed.shed(Priority::High), 1);
+    // What is another's, and what is nobody's, is not counted with it.
+    running.push(ask(&shed, from(other)).await.unwrap());
+    running.push(ask(&shed, Request::new(Body::empty())).await.unwrap());
+    running.remove(0);
+    running.push(ask(&shed, from(greedy.clone())).await.unwrap());
+    assert_eq!(kind(ask(&shed, from(greedy)).await), ErrorKind::Overloaded);
+    assert_eq!(shed.requests_in_flight(), 7);
+}
+
+#[tokio::test]
+async fn what_one_client_may_have_can_be_said() {
+    let client = || from(Client::new("only").priority(Priority::High));
+    for (layer, most) in [
+        (ShedLayer::new().in_flight(1), 1),
+        (ShedLayer::new().in_flight(2), 1),
+        (ShedLayer::new().in_flight(8).of_one_client(8), 8),
+        (ShedLayer::new().in_flight(8).of_one_client(usize::MAX), 8),
+        (ShedLayer::new().in_flight(8).of_one_client(3), 3),
+    ] {
+        let mut running = Vec::new();
+        while let Ok(answer) = ask(&layer, client()).await {
+            running.push(answer);
+        }
+        assert_eq!(running.len(), most, "{layer:?}");
+    }
+    // Where as many are in progress as anybody likes, nobody is held to a part of them.
+    let shed = ShedLayer::new().of_one_client(1);
+    let _running = [ask(&shed, client()).await.unwrap(), ask(&shed, client()).await.unwrap()];
 }
 
 #[tokio::test]
@@ -191,6 +240,42 @@ proptest! {
             }
             drop(running);
             prop_assert_eq!(shed.requests_in_flight(), 0);
+            Ok(())
+        })?;
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_client_has_more_than_half_and_every_place_comes_back(
+        limit in 1_usize..20,
+        steps in vec((0..5_usize, any::<prop::sample::Index>()), 0..120),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let shed = ShedLayer::new().in_flight(limit);
+            let mut running: Vec<(usize, Response<Body>)> = Vec::new();
+            for (client, at) in steps {
+                if client == 4 {
+                    if !running.is_empty() {
+                        drop(running.swap_remove(at.index(running.len())));
+                    }
+                    continue;
+                }
+                let held = running.iter().filter(|(of, _)| *of == client).count();
+                let asked = from(Client::new(client.to_string()).priority(Priority::High));
+                let answer = ask(&shed, asked).await;
+                let has_room = running.len() < limit && held < limit.div_ceil(2);
+                prop_assert_eq!(answer.is_ok(), has_room, "{} of {}, {} of {}", held, client, running.len(), limit);
+                running.extend(answer.ok().map(|answer| (client, answer)));
+                prop_assert_eq!(shed.requests_in_flight(), running.len());
+            }
+            drop(running);
+            let mut again = Vec::new();
+            while let Ok(answer) = ask(&shed, from(Client::new("0").priority(Priority::High))).await {
+                again.push(answer);
+            }
+            prop_assert_eq!(again.len(), limit.div_ceil(2));
             Ok(())
         })?;
     }

@@ -25,6 +25,7 @@ use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
 };
 use tower_azure_openai::session::{DISCOVERY_RATE, SessionCookie, StickySessionLayer, WhenUnavailable};
+use tower_azure_openai::shed::ShedLayer;
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::terminate::entra::{Caller, Entra};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
@@ -131,7 +132,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> R
         .upgrade(kept.upgrade())
         .front_door(front_door(config))
         .capture(capture(config, kept))
-        .shed(kept.shed().in_flight(config.limits.in_flight))
+        .shed(shed(config, kept))
         .inspect(
             kept.inspect()
                 .request_body(config.limits.request_body as u64)
@@ -173,6 +174,13 @@ fn capture(config: &Config, kept: &Kept) -> CaptureLayer {
     let capture = kept.capture().clients(described.clients.iter().map(String::as_str));
     let capture = capture.sample(described.sample).body(described.body);
     if described.redact.is_empty() { capture } else { capture.redact(described.redact.clone()) }
+}
+
+/// Where there is one client only, the places that others would need are its own.
+fn shed(config: &Config, kept: &Kept) -> ShedLayer {
+    let in_flight = config.limits.in_flight;
+    let shed = kept.shed().in_flight(in_flight);
+    if config.clients.len() == 1 { shed.of_one_client(in_flight) } else { shed }
 }
 
 fn front_door(config: &Config) -> Option<FrontDoorLayer> {

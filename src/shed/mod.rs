@@ -4,6 +4,8 @@
 //!    asks for with [`PRIORITY_HEADER`](crate::context::PRIORITY_HEADER). Without a client it is normal.
 //! 2. Requests in progress are counted, streams and WebSockets to their end. With [`in_flight`](ShedLayer::in_flight), low ones are
 //!    refused from [`LOW`] of that number on, normal ones from [`NORMAL`], high ones when it is reached.
+//!    At most [half](CLIENT_SHARE) of that number are one client's, whatever its priority, so that nobody's requests keep all others out;
+//!    [`of_one_client`](ShedLayer::of_one_client) says otherwise.
 //! 3. What else may run out is [watched](ShedLayer::watch): low and normal requests are refused from the same shares on; who is full then
 //!    refuses by itself.
 //! 4. What only changes a WebSocket session that stands ([`SocketFrame::Settings`](crate::context::SocketFrame)) is neither refused nor
@@ -21,7 +23,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! let shed = ShedLayer::new().in_flight(10);
+//! let shed = ShedLayer::new().in_flight(10).of_one_client(8);
 //! let backend = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::from("done"))));
 //! let service = ServiceBuilder::new().layer(shed.clone()).service(backend);
 //! let request = |client: Client| Request::get("/").extension(client).body(Body::empty());
@@ -73,5 +75,7 @@ pub use self::service::{ResponseBody, ResponseFuture, Shed};
 pub const LOW: f64 = 0.8;
 /// From which share on requests of normal priority are refused: 90 %.
 pub const NORMAL: f64 = 0.9;
+/// One client has at most one part in this many of the requests in progress.
+pub const CLIENT_SHARE: usize = 2;
 /// For how long those who are refused are asked to wait: 1 s.
 pub const WAIT: Duration = Duration::from_secs(1);

@@ -9,9 +9,9 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::WAIT;
-use super::layer::{Place, ShedLayer};
+use super::layer::{Full, Place, ShedLayer};
 use crate::context::order::{self, LayerName};
-use crate::context::{SocketFrame, priority};
+use crate::context::{Client, SocketFrame, priority};
 use crate::error::{Error, ErrorKind, polled_again};
 use crate::pool::Priority;
 
@@ -34,14 +34,20 @@ impl<S> Shed<S> {
             return Ok(None);
         }
         let priority = priority::of(request.extensions());
-        self.layer.admit(priority).map(Some).ok_or_else(|| refusal(priority))
+        let client = request.extensions().get().map(Client::id);
+        self.layer.admit(priority, client).map(Some).map_err(|full| refusal(full, priority))
     }
 }
 
-fn refusal(priority: Priority) -> Error {
-    let message = match priority {
-        Priority::High => "The gateway has as many requests in progress as it may. Wait as the headers say.",
-        Priority::Normal | Priority::Low => {
+fn refusal(full: Full, priority: Priority) -> Error {
+    let message = match (full, priority) {
+        (Full::OfOneClient, _) => {
+            "This client has as many requests in progress as one client may, so that there is room for others. Wait as the headers say."
+        }
+        (Full::OfAll, Priority::High) => {
+            "The gateway has as many requests in progress as it may. Wait as the headers say."
+        }
+        (Full::OfAll, Priority::Normal | Priority::Low) => {
             "The gateway is nearly full, and what room is left is for requests of higher priority. Wait as the headers say."
         }
     };

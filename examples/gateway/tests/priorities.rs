@@ -10,6 +10,7 @@ use crate::{KEY, gateway_before, serve};
 
 const HIGH: &str = "key-of-somebody-who-waits";
 const LOW: &str = "key-of-a-batch-0123456789";
+const OTHER: &str = "key-of-another-batch-012345";
 const UTILIZATION: &str = "azure-openai-deployment-utilization";
 
 fn client(id: &str, key: &str) -> String {
@@ -83,20 +84,50 @@ async fn nothing_is_left_to_a_class_that_nobody_is_in() {
 #[tokio::test]
 async fn the_gateway_itself_sheds_low_ones_first() {
     let (backend, server) = serve("east").await;
-    let mut gateway = gateway_before(&server, &[&*clients(), "[limits]\nin_flight = 10\n"].concat()).await;
+    let other = client("low", OTHER).replacen("\"low\"", "\"other\"", 1);
+    let mut gateway = gateway_before(&server, &[&*clients(), &other, "[limits]\nin_flight = 10\n"].concat()).await;
     backend.faults().always(Fault::slow_head(Duration::from_secs(600)));
     let mut running = Vec::new();
-    for (key, class, places) in [(LOW, "low", 8), (KEY, "normal", 1), (HIGH, "high", 1)] {
-        let so_far = running.len();
-        for _ in 0..places {
-            running.push(tokio::spawn(send(chat_request(&gateway.url, key))));
-        }
-        soon("the requests at the backend", backend.wait_for_requests(so_far + places)).await;
+    for (keys, class) in
+        [(&[LOW, OTHER, LOW, OTHER, LOW, OTHER, LOW, OTHER][..], "low"), (&[KEY], "normal"), (&[HIGH], "high")]
+    {
+        let (so_far, key) = (running.len(), keys[0]);
+        running.extend(keys.iter().map(|key| tokio::spawn(send(chat_request(&gateway.url, key)))));
+        soon("the requests at the backend", backend.wait_for_requests(so_far + keys.len())).await;
         let shed = ask(&gateway, key, None).await;
         assert_eq!((shed.status.as_u16(), &*shed.code()), (503, "overloaded"), "{class}");
         assert_eq!((shed.header("retry-after-ms"), shed.header("retry-after")), (Some("1000"), Some("1")));
         let metrics = get(format!("{}/metrics", gateway.admin().await)).await.text();
         assert!(metrics.contains(&format!("gateway_shed_total{{priority=\"{class}\"}} 1")), "{metrics}");
     }
+    running.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn one_client_leaves_half_of_the_gateway_to_the_others() {
+    let (backend, server) = serve("east").await;
+    let limits = "[limits]\nin_flight = 6\n";
+    let mut gateway = gateway_before(&server, &[&*clients(), limits].concat()).await;
+    backend.faults().always(Fault::slow_head(Duration::from_secs(600)));
+    let ask_by = |key, url: &str| tokio::spawn(send(chat_request(url, key)));
+    let mut running: Vec<_> = (0..3).map(|_| ask_by(HIGH, &gateway.url)).collect();
+    soon("the requests at the backend", backend.wait_for_requests(3)).await;
+    let refused = ask(&gateway, HIGH, None).await;
+    process::is(&refused, 503, "overloaded");
+    assert!(refused.text().contains("This client has"), "{}", refused.text());
+    running.push(ask_by(KEY, &gateway.url));
+    soon("another client's request", backend.wait_for_requests(4)).await;
+    running.iter().for_each(tokio::task::JoinHandle::abort);
+    gateway.becomes_idle_and_has_learnt_nothing().await;
+}
+
+#[tokio::test]
+async fn the_only_client_has_the_whole_gateway() {
+    let (backend, server) = serve("east").await;
+    let gateway = gateway_before(&server, "[limits]\nin_flight = 10\n").await;
+    backend.faults().always(Fault::slow_head(Duration::from_secs(600)));
+    let running: Vec<_> = (0..9).map(|_| tokio::spawn(send(chat_request(&gateway.url, KEY)))).collect();
+    soon("the requests at the backend", backend.wait_for_requests(9)).await;
+    process::is(&ask(&gateway, KEY, None).await, 503, "overloaded");
     running.iter().for_each(tokio::task::JoinHandle::abort);
 }

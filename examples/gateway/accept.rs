@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io;
 use std::net;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::loops::{Home, Seat};
+use crate::patience::Vigil;
 
 /// How long a listener that cannot accept waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -21,8 +23,7 @@ const TELL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Descriptors for what is no connection of a client or to a backend.
 const RESERVED: usize = 32;
-/// How many of them are given up for probes when there are no others. One that is free again may be taken by a connection to a backend
-/// before it is back here.
+/// How many of them are given up for probes when there are no others.
 const SPARE: usize = 8;
 /// Connections to the admin listener.
 const ADMIN: usize = 64;
@@ -31,12 +32,18 @@ pub(crate) struct Door {
     name: &'static str,
     listener: TcpListener,
     places: Arc<Semaphore>,
-    /// Held by every connection that is open.
-    open: Arc<()>,
+    open: Arc<Open>,
+    /// Who has come and has no place yet.
+    arrived: Option<Arrived>,
     /// Descriptors that are given up for connections when there are no others.
     spare: Vec<File>,
-    has_spare: bool,
+    spares: usize,
     told: Option<Instant>,
+}
+
+struct Arrived {
+    stream: net::TcpStream,
+    is_last: bool,
 }
 
 pub(crate) struct Accepted {
@@ -50,14 +57,58 @@ pub(crate) struct Accepted {
 /// A connection's place, for as long as it is open.
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
-    _open: Arc<()>,
+    open: Arc<Open>,
     _seat: Option<Seat>,
 }
 
 impl Place {
+    fn new(permit: OwnedSemaphorePermit, open: &Arc<Open>) -> Self {
+        open.number.fetch_add(1, Relaxed);
+        Self { _permit: permit, open: Arc::clone(open), _seat: None }
+    }
+
     /// Counts at its loop too.
-    pub(crate) fn at(self, home: &Home) -> Self {
-        Self { _seat: home.connection(), ..self }
+    pub(crate) fn at(mut self, home: &Home) -> Self {
+        self._seat = home.connection();
+        self
+    }
+
+    /// The connection gives its place to another, as these clocks allow it.
+    pub(crate) fn is_watched_by(&self, vigil: &Arc<Vigil>) {
+        let mut watched = self.open.lock();
+        if watched.len() >= 2 * self.open.number.load(Relaxed).max(ADMIN) {
+            watched.retain(|vigil| vigil.strong_count() > 0);
+        }
+        watched.push(Arc::downgrade(vigil));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.number.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The connections of a listener that are open.
+#[derive(Default)]
+struct Open {
+    number: AtomicUsize,
+    /// And some that were.
+    watched: Mutex<Vec<Weak<Vigil>>>,
+}
+
+impl Open {
+    /// Closes the connection that is worth least, if there is one that is not in use.
+    fn make_room(&self) -> bool {
+        let mut watched = self.lock();
+        watched.retain(|vigil| vigil.strong_count() > 0);
+        let open = watched.iter().filter_map(Weak::upgrade);
+        let least = open.filter_map(|vigil| Some((vigil.worth()?, vigil))).min_by_key(|(worth, _)| *worth);
+        least.map(|(_, vigil)| vigil.give_way()).is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Vigil>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,54 +122,88 @@ impl Door {
             }
             _ => connections,
         };
-        Self::new("listen", listener, places.min(Semaphore::MAX_PERMITS), false)
+        Self::new("listen", listener, places.min(Semaphore::MAX_PERMITS), 0)
     }
 
     pub(crate) fn for_admin(listener: TcpListener) -> Self {
-        Self::new("admin", listener, ADMIN, true)
+        Self::new("admin", listener, ADMIN, SPARE)
     }
 
-    fn new(name: &'static str, listener: TcpListener, places: usize, has_spare: bool) -> Self {
+    fn new(name: &'static str, listener: TcpListener, places: usize, spares: usize) -> Self {
         Self {
             name,
             listener,
             places: Arc::new(Semaphore::new(places)),
             open: Arc::default(),
+            arrived: None,
             spare: Vec::new(),
-            has_spare,
+            spares,
             told: None,
         }
     }
 
     /// The next connection. Cancelling loses none.
     pub(crate) async fn accept(&mut self) -> Accepted {
-        let place = loop {
-            if let Ok(place) = Arc::clone(&self.places).acquire_owned().await {
-                break place;
-            }
-        };
         loop {
-            while self.has_spare
-                && self.spare.len() < SPARE
+            if self.arrived.is_none() {
+                self.arrived = Some(self.arrival().await);
+            }
+            let permit = self.room().await;
+            if let Some(Arrived { stream, is_last }) = self.arrived.take() {
+                return Accepted { stream, place: Place::new(permit, &self.open), is_last };
+            }
+        }
+    }
+
+    async fn arrival(&mut self) -> Arrived {
+        loop {
+            while self.spare.len() < self.spares
                 && let Ok(file) = File::open("/dev/null")
             {
                 self.spare.push(file);
             }
-            match self.listener.accept().await {
-                Ok((stream, _)) => match free(stream) {
-                    Ok(stream) => return Accepted { stream, place: self.place(place), is_last: false },
-                    Err(error) => self.tell(&error),
-                },
-                Err(error) => {
-                    self.tell(&error);
-                    if self.spare.pop().is_some()
-                        && let Ok(Ok((stream, _))) = timeout(PAUSE, self.listener.accept()).await
-                        && let Ok(stream) = free(stream)
-                    {
-                        return Accepted { stream, place: self.place(place), is_last: true };
-                    }
-                    sleep(PAUSE).await;
-                }
+            let accepting = self.listener.accept();
+            let accepted = if self.spare.len() == self.spares {
+                accepting.await
+            } else {
+                // What was given up is taken back as soon as it can be had, and not only when the next one comes.
+                let Ok(accepted) = timeout(PAUSE, accepting).await else { continue };
+                accepted
+            };
+            match accepted.and_then(|(stream, _)| free(stream)) {
+                Ok(stream) => return Arrived { stream, is_last: false },
+                Err(error) => self.tell(&error),
+            }
+            if let Some(stream) = self.by_spare() {
+                return Arrived { stream, is_last: true };
+            }
+            let has_made_room = self.open.make_room();
+            sleep(if has_made_room { PAUSE / 10 } else { PAUSE }).await;
+        }
+    }
+
+    /// Gives descriptors up until one of them is the connection's: what connects to backends may be faster than this.
+    fn by_spare(&mut self) -> Option<net::TcpStream> {
+        while let Some(file) = self.spare.pop() {
+            drop(file);
+            match self.waiting_in_queue() {
+                Ok(stream) => return Some(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// A place, for which the connection that needs its own the least gives way if there is no other.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+                return permit;
+            }
+            self.open.make_room();
+            if let Ok(Ok(permit)) = timeout(PAUSE, Arc::clone(&self.places).acquire_owned()).await {
+                return permit;
             }
         }
     }
@@ -126,23 +211,26 @@ impl Door {
     /// The next of those that have come already, if there is one and a place for it.
     ///
     /// Who is in the queue of a listener that is closed gets a reset, and may have sent a request by then.
-    pub(crate) fn waiting(&self) -> Option<Accepted> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let (socket, _) = SockRef::from(&self.listener).accept().ok()?;
-        socket.set_nonblocking(true).ok()?;
-        let stream = TcpStream::from_std(socket.into()).and_then(free).ok()?;
-        Some(Accepted { stream, place: self.place(place), is_last: false })
+    pub(crate) fn waiting(&mut self) -> Option<Accepted> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let stream = match self.arrived.take() {
+            Some(arrived) => arrived.stream,
+            None => self.waiting_in_queue().ok()?,
+        };
+        Some(Accepted { stream, place: Place::new(permit, &self.open), is_last: false })
     }
 
-    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
-        Place { _permit: permit, _open: self.open.clone(), _seat: None }
+    fn waiting_in_queue(&self) -> io::Result<net::TcpStream> {
+        let (socket, _) = SockRef::from(&self.listener).accept()?;
+        socket.set_nonblocking(true)?;
+        set_up(&socket);
+        Ok(socket.into())
     }
 
     /// Counts the connections that are open, whenever it is called.
     pub(crate) fn count(&self) -> impl Fn() -> usize + Send + Sync + use<> {
-        let open = Arc::downgrade(&self.open);
-        // One is the door's own.
-        move || open.strong_count().saturating_sub(1)
+        let open = Arc::clone(&self.open);
+        move || open.number.load(Relaxed)
     }
 
     fn tell(&mut self, error: &io::Error) {
@@ -155,12 +243,15 @@ impl Door {
 
 /// Sets it up, and takes it from the loop that accepted it.
 fn free(stream: TcpStream) -> io::Result<net::TcpStream> {
+    set_up(&SockRef::from(&stream));
+    stream.into_std()
+}
+
+fn set_up(socket: &Socket) {
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 6);
-    let set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keep_alive));
-    if let Err(error) = set {
+    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keep_alive)) {
         tracing::debug!(%error, "nodelay, keep-alive");
     }
-    stream.into_std()
 }
 
 /// How many files this process may have open, where that can be known.

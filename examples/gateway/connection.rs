@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,13 +37,28 @@ pub(crate) struct Terms {
     pub(crate) home: Home,
 }
 
-/// Serves with what `service` makes for the clocks of this connection.
-pub(crate) async fn serve<S, B>(accepted: Accepted, terms: Terms, service: impl FnOnce(Arc<Vigil>) -> S)
+/// Serves with what `service` makes for the clocks of this connection, which run from now on.
+pub(crate) fn serve<S, B>(
+    accepted: Accepted,
+    terms: Terms,
+    service: impl FnOnce(Arc<Vigil>) -> S,
+) -> impl Future<Output = ()>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static>,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let vigil = Vigil::new(terms.patience);
+    // Before the next one is accepted, which may look for a connection that gives way.
+    accepted.place.is_watched_by(&vigil);
+    let service = service(Arc::clone(&vigil));
+    serve_watched(accepted, terms, service, vigil)
+}
+
+async fn serve_watched<S, B>(accepted: Accepted, terms: Terms, service: S, vigil: Arc<Vigil>)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send + 'static>,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let mut builder = http(terms.request_head, terms.home);
     builder.http1().keep_alive(!accepted.is_last);
     let stream = match TcpStream::from_std(accepted.stream) {
@@ -50,7 +66,6 @@ where
         Err(error) => return tracing::warn!(%error, "connection"),
     };
     let io = Patient::new(stream, Arc::clone(&vigil), accepted.place);
-    let service = service(Arc::clone(&vigil));
     let Some(tls) = terms.tls else { return run(io, &builder, service, &vigil, terms.stopping).await };
     let agreed = tokio::select! {
         agreed = tls.accept(io) => agreed,

@@ -36,6 +36,8 @@ pub(crate) struct Vigil {
     /// The client does not take what was written.
     is_blocked: AtomicBool,
     is_cut: AtomicBool,
+    /// Another connection needs its place.
+    is_asked_to_go: AtomicBool,
     reader: AtomicWaker,
 }
 
@@ -45,6 +47,10 @@ struct State {
     idle_since: Option<Instant>,
     /// It carries requests side by side.
     is_shared: bool,
+    /// It carries no requests any more, and lasts.
+    is_upgraded: bool,
+    /// A client that is known has asked on it.
+    is_of_client: bool,
     /// When it must have sent a head; `None` while a request runs.
     deadline: Option<Instant>,
     is_head_begun: bool,
@@ -59,6 +65,8 @@ impl Vigil {
             requests: 0,
             idle_since: Some(now),
             is_shared: false,
+            is_upgraded: false,
+            is_of_client: false,
             deadline: Some(now + patience.head),
             is_head_begun: true,
             answers: Vec::new(),
@@ -68,6 +76,7 @@ impl Vigil {
             state: Mutex::new(state),
             is_blocked: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
+            is_asked_to_go: AtomicBool::new(false),
             reader: AtomicWaker::new(),
         })
     }
@@ -78,6 +87,7 @@ impl Vigil {
         state.requests += 1;
         state.deadline = None;
         state.idle_since = None;
+        self.is_asked_to_go.store(false, Relaxed);
         Running { vigil: Arc::clone(self), _seat: seat }
     }
 
@@ -92,6 +102,37 @@ impl Vigil {
     pub(crate) fn cut(&self) {
         self.is_cut.store(true, Relaxed);
         self.reader.wake();
+    }
+
+    /// How much its place is needed here, where it is not used at all: the less, the lower.
+    pub(crate) fn worth(&self) -> Option<Worth> {
+        let state = self.lock();
+        let is_going = self.is_asked_to_go.load(Relaxed) || self.is_cut.load(Relaxed);
+        let idle_since = state.idle_since.filter(|_| !state.is_upgraded && !is_going)?;
+        Some(Worth { is_of_client: state.is_of_client, idle_since })
+    }
+
+    /// Ends the connection as if its client had, when nothing has come by then that would be lost.
+    pub(crate) fn give_way(&self) {
+        self.is_asked_to_go.store(true, Relaxed);
+        self.reader.wake();
+    }
+
+    fn gives_way(&self) -> bool {
+        self.is_asked_to_go.load(Relaxed) && {
+            let state = self.lock();
+            state.idle_since.is_some() && !state.is_upgraded
+        }
+    }
+
+    /// A client that is known has asked on it.
+    pub(crate) fn known(&self) {
+        self.lock().is_of_client = true;
+    }
+
+    /// It lasts from now on, though no request runs.
+    pub(crate) fn upgrade(&self) {
+        self.lock().is_upgraded = true;
     }
 
     /// Waits until the client has been silent for too long.
@@ -173,6 +214,15 @@ impl Vigil {
     }
 }
 
+/// What is taken from a connection that has to close while nothing runs on it.
+///
+/// Whoever shows no key can open any number and leave them, so that those go first; among equals the one that was left the longest ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Worth {
+    is_of_client: bool,
+    idle_since: Instant,
+}
+
 /// A request that runs.
 pub(crate) struct Running {
     vigil: Arc<Vigil>,
@@ -227,7 +277,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         if into.filled().len() > before {
             self.vigil.read();
         }
-        read
+        // Nothing is there to be read, and so nothing is lost.
+        if read.is_pending() && self.vigil.gives_way() { Poll::Ready(Ok(())) } else { read }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::accept::{Accepted, Door};
 use crate::admin::{Admin, History, Steered, Steering};
 use crate::answer::Watched;
 use crate::config::tls::Tls;
-use crate::config::{Config, Problems};
+use crate::config::{Authentication, Config, Problems};
 use crate::connection::{self, Terms};
 use crate::loops::{Dealer, Home, Loops};
 use crate::patience::{Patience, Running, Vigil};
@@ -224,6 +224,8 @@ struct Current {
     health: Health,
     admin: Admin,
     observe: ObserveLayer,
+    /// Nobody is asked who they are.
+    takes_everybody: bool,
     patience: Patience,
     request_head: usize,
     shutdown_delay: Duration,
@@ -245,6 +247,7 @@ impl Current {
             ),
             health,
             observe: wired.observe.clone(),
+            takes_everybody: config.authentication == Authentication::None,
             patience: Patience { head: config.timeouts.head, write: config.timeouts.write },
             request_head: config.limits.request_head,
             shutdown_delay: config.shutdown_delay,
@@ -324,10 +327,15 @@ impl Front {
         } else {
             current.gateway.call(request).await?
         };
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let (Some(shown), Some(client)) = (shown, observation.client())
-        {
-            self.websockets.add(&vigil, client.id(), shown);
+        let client = observation.client();
+        if client.is_some() || current.takes_everybody {
+            vigil.known();
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            vigil.upgrade();
+            if let (Some(shown), Some(client)) = (shown, client) {
+                self.websockets.add(&vigil, client.id(), shown);
+            }
         }
         if is_stopping && !is_shared && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // Whoever asks again does so over a new connection, which may lead elsewhere, and finds none that is closed under a request.

@@ -261,22 +261,6 @@ async fn a_first_frame_that_drips_ends_a_websocket() {
 }
 
 #[tokio::test]
-async fn connections_that_have_no_place_wait_for_one() {
-    let (_east, server) = serve("east").await;
-    let mut gateway = gateway_before(&server, "[limits]\nconnections = 2\n").await;
-    let admin = gateway.admin().await;
-    let (one, _two) = (connect(&gateway.url).await, connect(&gateway.url).await);
-    let mut third = connect(&gateway.url).await;
-    third.write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut answer = [0; 12];
-    assert!(timeout(Duration::from_millis(500), third.read_exact(&mut answer)).await.is_err());
-    assert_eq!(get(format!("{admin}/livez")).await.status, 200);
-    drop(one);
-    soon("an answer", third.read_exact(&mut answer)).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 404");
-}
-
-#[tokio::test]
 async fn silent_connections_do_not_take_the_descriptors_of_others() {
     let (_east, server) = serve("east").await;
     let config = [LISTEN, &process::backends(&[("east", &server.url())]), &process::client(KEY)].concat();

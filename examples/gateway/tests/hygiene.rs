@@ -1,13 +1,14 @@
 //! Requests that two parsers could read differently, as raw bytes: refused, or forwarded in one reading.
 
 use http::Request;
+use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::testkit::{Fault, SimulatedBackend};
 
-use crate::http_support::{Answer, CHAT, HELLO, chat, chat_head, connect, raw, soon};
+use crate::http_support::{self, Answer, CHAT, HELLO, chat, chat_head, connect, raw, soon};
 use crate::process::{self, Gateway, LISTEN};
 use crate::{KEY, gateway_before, serve};
 
@@ -261,6 +262,55 @@ async fn redirects_of_a_backend_are_neither_followed_nor_named() {
     }
     assert_eq!((east.request_count(), west.request_count()), (25, 0));
     gateway.is_well().await;
+}
+
+/// Trailers of HTTP/2 reach any client, and those of HTTP/1.1 one that asks for them.
+#[tokio::test]
+async fn what_a_backend_may_not_say_in_a_header_it_may_not_say_in_a_trailer() {
+    for kind in ["application/json", "text/event-stream"] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\ntrailer: set-cookie, x-where\r\n\r\n\
+             10\r\ndata: [DONE]\n\n  \r\n0\r\nset-cookie: a=b\r\nx-where: http://127.0.0.1/\r\nlocation: //evil.example\r\n\
+             access-control-allow-origin: *\r\nx-checksum: 1\r\n\r\n"
+        );
+        let url = answers_with(answer).await;
+        let config = [LISTEN, &process::backends(&[("east", &url)]), &process::client(KEY)].concat();
+        let mut gateway = Gateway::start(&config).await;
+        let io = TokioIo::new(connect(&gateway.url).await);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        let request = http_support::chat_request("http://gateway.example", KEY);
+        let answer = soon("an answer", sender.send_request(request)).await.unwrap();
+        let body = soon("its body", answer.collect()).await.unwrap();
+        let trailers = body.trailers().unwrap();
+        assert!(trailers.len() == 1 && trailers["x-checksum"] == "1", "{kind}: {trailers:?}");
+        assert_eq!(body.to_bytes(), "data: [DONE]\n\n  ", "{kind}");
+        let asks = with_length(&format!("{}\r\nte: trailers", chat_head(KEY)));
+        let answer = raw(&gateway.url, asks.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("//"), "{answer}");
+        gateway.becomes_idle_and_has_learnt_nothing().await;
+    }
+}
+
+/// A backend that says the same to every request, byte for byte, and closes.
+async fn answers_with(answer: impl Into<Vec<u8>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, answer) = (format!("http://{}", listener.local_addr().unwrap()), answer.into());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while !seen.ends_with(HELLO.as_bytes()) {
+                    if stream.read_buf(&mut seen).await.is_ok_and(|read| read == 0) {
+                        return;
+                    }
+                }
+                drop(stream.write_all(&answer).await);
+            });
+        }
+    });
+    url
 }
 
 #[tokio::test]

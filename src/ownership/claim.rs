@@ -117,7 +117,7 @@ fn read_head(request: &Request<Body>, texts: &mut LookAlikes) {
     }
     read_query(request.uri().query().unwrap_or_default(), texts);
     for value in request.headers().values().filter_map(|value| value.to_str().ok()) {
-        texts.text(value);
+        texts.tokens(value);
     }
 }
 
@@ -244,10 +244,11 @@ mod tests {
         let request = Request::post("/openai/v1/containers/cntr_1/files/cfile_2?include[]=a,file%2D3")
             .header("content-type", "multipart/form-data; boundary=b")
             .header("openai-project", "file-5")
+            .header("openai-beta", "a, file-7;file-8")
             .body(Body::from(form))
             .unwrap();
         let claim = Claim::read(&request, "".into()).unwrap();
-        for id in ["cfile_2", "file-3", "file-4", "file-5"] {
+        for id in ["cfile_2", "file-3", "file-4", "file-5", "file-7", "file-8"] {
             assert!(claim.suspects.iter().any(|text| text == id), "{id}: {:?}", claim.suspects);
         }
         let named: Vec<_> = claim.subject.named.iter().map(|named| named.id.as_str()).collect();

@@ -136,3 +136,33 @@ async fn an_upload_that_breaks() {
         }
     }
 }
+
+/// In the head, in a chunk's size, in a chunk, between chunks, before the last line break.
+#[tokio::test]
+async fn an_upload_that_breaks_at_any_byte() {
+    let (first, second) = HELLO.split_at(HELLO.len() / 2);
+    let chunks = format!("{:x};a=b\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\nx-a: 1\r\n\r\n", first.len(), second.len());
+    let chunked = format!("{}\r\ntransfer-encoding: chunked\r\n\r\n{chunks}", chat_head(KEY));
+    for replay_limit in REPLAY_LIMITS {
+        let (backend, server) = serve("east").await;
+        let mut gateway = gateway_before(&server, &format!("[failover]\nreplay_limit = \"{replay_limit}\"\n")).await;
+        for whole in [whole_request(HELLO), chunked.clone()] {
+            let head = whole.find("\r\n\r\n").unwrap();
+            for cut in (0..head).step_by(41).chain(head..whole.len()) {
+                let mut client = connect(&gateway.url).await;
+                client.write_all(&whole.as_bytes()[..cut]).await.unwrap();
+                client.shutdown().await.unwrap();
+                let mut answer = Vec::new();
+                // A reset is an end too.
+                drop(soon("the end of the connection", client.read_to_end(&mut answer)).await);
+                let answer = String::from_utf8_lossy(&answer);
+                assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{:?}: {answer}", &whole[..cut]);
+            }
+            soon("the end of the uploads at the backend", backend.wait_until_idle()).await;
+            assert_eq!(backend.request_count(), 0, "{replay_limit}: no request arrived whole");
+            gateway.becomes_idle_and_has_learnt_nothing().await;
+        }
+        assert_eq!(chat(&gateway.url, KEY).await.status, 200);
+        gateway.is_well().await;
+    }
+}

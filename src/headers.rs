@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, Entry, HOST, LINK, LOCATION,
-    PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
@@ -158,14 +158,14 @@ pub(crate) fn keep(headers: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
 /// Removes what concerned only the way from the backend to the gateway. A 101 stays a 101.
 pub(crate) fn strip_answer(status: StatusCode, headers: &mut HeaderMap) {
     let switches = status == StatusCode::SWITCHING_PROTOCOLS && names_websocket(headers);
+    if status == StatusCode::NO_CONTENT || headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9110 §8.6, RFC 9112 §6.3: there is none, or another one. Passed on, it would cut the answer or break the connection.
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_if(headers, |name| is_hop_by_hop(name.as_str()) || names_infrastructure(name.as_str()));
     if let Entry::Occupied(mut challenge) = headers.entry(WWW_AUTHENTICATE) {
         // It may name a realm or an authority; a client that shows tokens of its own knows them.
         challenge.insert(HeaderValue::from_static("Bearer"));
-    }
-    if status == StatusCode::NO_CONTENT {
-        // RFC 9110 §8.6: one that all the same says how much there is would break the client's connection.
-        headers.remove(CONTENT_LENGTH);
     }
     if switches {
         upgrade_to_websocket(headers);

@@ -34,8 +34,7 @@ impl Body {
     /// Wraps any body; one that is a [`Body`] already is returned as it is.
     pub fn new<B>(body: B) -> Self
     where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let mut body = Some(body);
         if let Some(same) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
@@ -338,8 +337,7 @@ pin_project_lite::pin_project! {
 
 impl<B> HttpBody for ErasedError<B>
 where
-    B: HttpBody<Data = Bytes>,
-    B::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
     type Data = Bytes;
     type Error = BoxError;

@@ -374,8 +374,7 @@ pub struct Gateway(BoxCloneSyncService<Request<Body>, Response<Body>, Infallible
 
 impl<B> Service<Request<B>> for Gateway
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;

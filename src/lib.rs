@@ -134,6 +134,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod account;
+mod announced;
 mod answer;
 #[doc(alias = "api-version")]
 pub mod api_version;
@@ -141,6 +142,7 @@ mod attempt;
 #[doc(alias("access control", "allow list", "permissions", "model access"))]
 pub mod authorize;
 pub mod azure;
+mod below;
 pub mod body;
 #[doc(alias("log", "record", "audit", "payload logging"))]
 pub mod capture;

@@ -40,15 +40,12 @@
 //! Dropping the future drops the request below; there is nothing else to cancel.
 
 use std::collections::BTreeSet;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as HttpBody;
-use pin_project_lite::pin_project;
 use serde::Serialize;
 use tower::BoxError;
 use tower_layer::Layer;
@@ -58,8 +55,9 @@ use crate::azure::operation::{Operation, Surface};
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Route, Terms};
-use crate::error::{Error, ErrorKind, polled_again};
+use crate::error::{Error, ErrorKind};
 use crate::pool::{NoTargetReason, Pool};
+pub use crate::refusable::WorkingFuture as ResponseFuture;
 
 /// Which models are there? See the [module docs](self).
 #[derive(Clone, Debug)]
@@ -92,10 +90,8 @@ pub struct ListModels<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ListModels<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -107,11 +103,11 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let entered = order::enter(LayerName::Models, request.extensions_mut());
-        let state = match entered.and_then(|()| answer(&self.pool, &request)).transpose() {
-            Some(answer) => State::Answered { answer: Some(answer) },
-            None => State::Called { future: self.inner.call(request) },
-        };
-        ResponseFuture { state }
+        match entered.and_then(|()| answer(&self.pool, &request)) {
+            Ok(Some(answer)) => ResponseFuture::answered(answer),
+            Ok(None) => ResponseFuture::passing(self.inner.call(request)),
+            Err(error) => ResponseFuture::refused(error),
+        }
     }
 }
 
@@ -163,46 +159,5 @@ struct Model<'a> {
 impl<'a> Model<'a> {
     const fn new(id: &'a str) -> Self {
         Self { id, object: "model", created: 0, owned_by: "azure-openai" }
-    }
-}
-
-pin_project! {
-    /// The future of [`ListModels`].
-    #[derive(Debug)]
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F> {
-        #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = StateProjection]
-    enum State<F> {
-        Answered { answer: Option<Result<Response<Body>, Error>> },
-        Called { #[pin] future: F },
-    }
-}
-
-impl<F, ResBody, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
-    type Output = Result<Response<Body>, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Answered { answer } => {
-                Poll::Ready(answer.take().map_or_else(|| Err(polled_again()), |answer| answer.map_err(Into::into)))
-            }
-            StateProjection::Called { future } => {
-                let answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                Poll::Ready(Ok(answer.map(Body::new)))
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The futures of layers that pass a request on, refuse it at once, or work on it for longer.
+//! Futures of layers that pass a request on, answer or refuse it at once, or work on it for longer.
 
 use std::fmt;
 use std::future::Future;
@@ -16,7 +16,7 @@ use crate::error::{Error, polled_again};
 use crate::pool::BoxFuture;
 
 pin_project! {
-    /// The future of the layer's service: that of the service below, or a refusal.
+    /// Response future of the layer's service: that of the service below, or a refusal.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
@@ -35,13 +35,20 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    /// What `call` began, unless the request was refused before.
+    /// Waits for what `call` began, unless the request was refused before.
     pub(crate) fn new(called: Result<F, Error>) -> Self {
-        let state = match called {
-            Ok(future) => State::Called { future },
-            Err(error) => State::Refused { error: Some(error) },
-        };
-        Self { state }
+        match called {
+            Ok(future) => Self::called(future),
+            Err(error) => Self::refused(error),
+        }
+    }
+
+    pub(crate) const fn called(future: F) -> Self {
+        Self { state: State::Called { future } }
+    }
+
+    pub(crate) const fn refused(error: Error) -> Self {
+        Self { state: State::Refused { error: Some(error) } }
     }
 }
 
@@ -61,7 +68,7 @@ where
 }
 
 pin_project! {
-    /// The future of the layer's service: that of the service below, a refusal, or longer work.
+    /// Response future of the layer's service: that of the service below, an answer or a refusal of the layer's own, or longer work.
     #[must_use = "futures do nothing unless polled"]
     pub struct WorkingFuture<F> {
         #[pin]
@@ -72,19 +79,23 @@ pin_project! {
 pin_project! {
     #[project = WorkingProjection]
     enum WorkingState<F> {
+        Answered { answer: Option<Result<Response<Body>, BoxError>> },
         Passing { #[pin] future: F },
-        Refused { error: Option<Error> },
         Working { future: BoxFuture<Result<Response<Body>, BoxError>> },
     }
 }
 
 impl<F> WorkingFuture<F> {
+    pub(crate) const fn answered(answer: Response<Body>) -> Self {
+        Self { state: WorkingState::Answered { answer: Some(Ok(answer)) } }
+    }
+
     pub(crate) const fn passing(future: F) -> Self {
         Self { state: WorkingState::Passing { future } }
     }
 
-    pub(crate) const fn refused(error: Error) -> Self {
-        Self { state: WorkingState::Refused { error: Some(error) } }
+    pub(crate) fn refused(error: impl Into<BoxError>) -> Self {
+        Self { state: WorkingState::Answered { answer: Some(Err(error.into())) } }
     }
 
     pub(crate) fn working(future: impl Future<Output = Result<Response<Body>, BoxError>> + Send + 'static) -> Self {
@@ -96,19 +107,16 @@ impl<F, ResBody, E> Future for WorkingFuture<F>
 where
     F: Future<Output = Result<Response<ResBody>, E>>,
     E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
+            WorkingProjection::Answered { answer } => Poll::Ready(answer.take().unwrap_or_else(|| Err(polled_again()))),
             WorkingProjection::Passing { future } => {
                 let answer = ready!(future.poll(cx)).map_err(Into::into)?;
                 Poll::Ready(Ok(answer.map(Body::new)))
-            }
-            WorkingProjection::Refused { error } => {
-                Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)))
             }
             WorkingProjection::Working { future } => future.as_mut().poll(cx),
         }

@@ -17,9 +17,9 @@ const FLOORS: [&[&str]; 9] = [
     &["account", "azure", "body", "date", "headers", "idle_clock", "problems", "single_flight"],
     &["pool"],
     &["error"],
-    &["refusable"],
+    &["below", "refusable"],
     &["context"],
-    &["answer", "attempt", "client", "directory"],
+    &["announced", "answer", "attempt", "client", "directory"],
     LAYERS,
     &["gateway", "health", "shared"],
     &["testkit"],
@@ -241,6 +241,33 @@ fn every_room_and_floor_is_there() {
     let gone = |module: &&&str| !src.join(module).is_dir() && !src.join(format!("{module}.rs")).is_file();
     let gone: Vec<_> = FLOORS.iter().copied().flatten().filter(gone).collect();
     assert!(gone.is_empty(), "floors without a module: {gone:?}");
+}
+
+/// The guide for contributors, and the files and folders that it names.
+fn guide() -> (String, Vec<String>) {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/CONTRIBUTING.md")).unwrap();
+    let code = guide.split('`').skip(1).step_by(2);
+    let is_path = |code: &&str| ["src/", "tests/", "benches/", "examples/"].iter().any(|root| code.starts_with(root));
+    let named = code.filter(is_path).map(str::to_owned).collect();
+    (guide, named)
+}
+
+#[test]
+fn what_the_guide_names_is_there() {
+    let (_, named) = guide();
+    let gone: Vec<_> = named.iter().filter(|path| !Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()).collect();
+    assert!(named.len() > 12 && gone.is_empty(), "gone: {gone:?}");
+}
+
+#[test]
+fn the_guide_knows_every_module() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (guide, _) = guide();
+    let table = guide.split("## ").find(|section| section.starts_with("The floors")).unwrap();
+    let modules = fs::read_dir(src).unwrap().map(|entry| entry.unwrap().path());
+    let names = modules.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+    let unknown: Vec<_> = names.filter(|name| name != "lib" && !table.contains(&format!("`{name}`"))).collect();
+    assert!(unknown.is_empty(), "no floor of the guide has {unknown:?}");
 }
 
 mod checker {

@@ -119,8 +119,7 @@ pub struct ApiVersion<S> {
 
 impl<S, ReqBody> Service<Request<ReqBody>> for ApiVersion<S>
 where
-    S: Service<Request<ReqBody>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Error: Into<BoxError>>,
 {
     type Response = S::Response;
     type Error = BoxError;

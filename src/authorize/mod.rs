@@ -135,8 +135,7 @@ pub struct Authorize<S> {
 
 impl<S, ReqBody> Service<Request<ReqBody>> for Authorize<S>
 where
-    S: Service<Request<ReqBody>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Error: Into<BoxError>>,
 {
     type Response = S::Response;
     type Error = BoxError;

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -13,10 +12,11 @@ use tower_service::Service;
 
 use super::CaptureLayer;
 use super::watch::{Shared, Watch, lock};
+use crate::announced::Announced;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Ending};
-use crate::error::{Error, polled_again};
+use crate::refusable;
 
 /// Writes requests and answers down. See the [module docs](super).
 #[derive(Clone, Debug)]
@@ -27,8 +27,7 @@ pub struct Capture<S> {
 
 impl<S, ResBody> Service<Request<Body>> for Capture<S>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<ResBody>, Error: Into<BoxError>>,
     ResBody: HttpBody<Data = Bytes>,
 {
     type Response = Response<ResponseBody<ResBody>>;
@@ -42,17 +41,17 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let client = request.extensions().get::<Client>();
         let Some(settings) = self.layer.of(client.map(Client::id)) else {
-            return ResponseFuture { state: State::Called { future: self.inner.call(request), watch: None } };
+            return ResponseFuture { future: refusable::ResponseFuture::called(self.inner.call(request)), watch: None };
         };
         if let Err(misplaced) = order::enter(LayerName::Capture, request.extensions_mut()) {
-            return ResponseFuture { state: State::Refused { error: Some(misplaced) } };
+            return ResponseFuture { future: refusable::ResponseFuture::refused(misplaced), watch: None };
         }
         let watch = Box::new(Watch::start(&mut request, settings));
         let request = match watch.request() {
             Some(tape) => request.map(|body| tee(body, tape)),
             None => request,
         };
-        ResponseFuture { state: State::Called { future: self.inner.call(request), watch: Some(watch) } }
+        ResponseFuture { future: refusable::ResponseFuture::called(self.inner.call(request)), watch: Some(watch) }
     }
 }
 
@@ -101,20 +100,13 @@ impl HttpBody for Tee {
 }
 
 pin_project! {
-    /// The future of [`Capture`].
+    /// Response future of [`Capture`].
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
+        // Dropped before the watch, so that what ends with it is part of the record.
         #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F> {
-        // The future is dropped before the watch, so that what ends with it is part of the record.
-        Called { #[pin] future: F, watch: Option<Box<Watch>> },
-        Refused { error: Option<Error> },
+        future: refusable::ResponseFuture<F>,
+        watch: Option<Box<Watch>>,
     }
 }
 
@@ -127,23 +119,18 @@ where
     type Output = Result<Response<ResponseBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Called { future, watch } => {
-                let answered = ready!(future.poll(cx)).map_err(Into::into);
-                let mut watch = watch.take();
-                match (&answered, &mut watch) {
-                    (Ok(answer), Some(watch)) => head(answer, watch),
-                    (Err(error), Some(watch)) => watch.failed(error),
-                    (_, None) => {}
-                }
-                Poll::Ready(answered.map(|answer| {
-                    let length =
-                        answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-                    answer.map(|body| ResponseBody { body, watch, left: length })
-                }))
-            }
-            StateProjection::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
+        let this = self.project();
+        let answered = ready!(this.future.poll(cx));
+        let mut watch = this.watch.take();
+        match (&answered, &mut watch) {
+            (Ok(answer), Some(watch)) => head(answer, watch),
+            (Err(error), Some(watch)) => watch.failed(error),
+            (_, None) => {}
         }
+        Poll::Ready(answered.map(|answer| {
+            let announced = Announced::of(answer.headers());
+            answer.map(|body| ResponseBody { body, watch, announced })
+        }))
     }
 }
 
@@ -168,8 +155,7 @@ pin_project! {
         #[pin]
         body: B,
         watch: Option<Box<Watch>>,
-        // Bytes of an announced length that are still to come: nobody asks for more after them.
-        left: Option<u64>,
+        announced: Announced,
     }
 }
 
@@ -185,13 +171,11 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for ResponseBody<B> {
                 && let Some(data) = frame.data_ref()
             {
                 watch.passed(data);
-                *this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
             }
             // The last frame is on its way before the record is made: that is done when the body is dropped.
-            let is_whole = frame.is_none() || *this.left == Some(0) || this.body.is_end_stream();
-            match (&frame, watch.ending) {
-                (Some(Err(_)), _) => watch.ending = Ending::Broken,
-                (_, Ending::Left) if is_whole => watch.ending = Ending::Whole,
+            match (this.announced.ending(frame.as_ref(), &*this.body), watch.ending) {
+                (Some(Ending::Broken), _) => watch.ending = Ending::Broken,
+                (Some(ending), Ending::Left) => watch.ending = ending,
                 _ => {}
             }
         }

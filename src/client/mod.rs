@@ -171,8 +171,7 @@ impl HttpClient {
 
 impl<B> Service<Request<B>> for HttpClient
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = AttemptFailed;

@@ -5,19 +5,17 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::Body as HttpBody;
 use quick_cache::sync::Cache;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tower::{BoxError, ServiceExt};
-use tower_service::Service;
+use tower::BoxError;
 
 use super::learning::{Note, Notebook};
 use super::store::{ObjectKey, SessionStore};
 use crate::azure::envelope;
 use crate::azure::object_id::ObjectId;
+use crate::below::Below;
 use crate::body::{Body, Collected};
 use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
 use crate::error::{Error, ErrorKind};
@@ -104,19 +102,12 @@ impl Discovery {
 
     /// Joins the search for an id that is running, or starts one. A search goes on when nobody waits for it any more, so that
     /// a client who leaves does not make the next one ask again.
-    pub(crate) fn search<S, ResBody>(
+    pub(crate) fn search<S: Below>(
         self: &Arc<Self>,
         question: &Question<'_>,
         service: &S,
         store: &Arc<dyn SessionStore>,
-    ) -> Search
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
+    ) -> Search {
         let key = question.key();
         let mut flights = self.flights();
         if let Some(landing) = flights.get(&key).and_then(SingleFlight::flying) {
@@ -208,23 +199,16 @@ impl Question<'_> {
 }
 
 /// Asks all backends at once; the first that has it ends the search.
-fn ask<S, ResBody>(question: &Question<'_>, service: &S) -> impl Future<Output = Finding> + Send + use<S, ResBody>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
+fn ask<S: Below>(question: &Question<'_>, service: &S) -> impl Future<Output = Finding> + Send + use<S> {
     let requests: Vec<_> = question.backends.iter().map(|name| (name.clone(), question.request(name))).collect();
     let (service, id) = (service.clone(), question.id.clone());
     async move {
         let mut asked = JoinSet::new();
         for (backend, request) in requests {
-            let (service, id) = (service.clone(), id.clone());
+            let (mut service, id) = (service.clone(), id.clone());
             asked.spawn(async move {
-                let answer = match service.oneshot(request).await.map_err(Into::into) {
-                    Ok(answer) => Reply::of_answer(answer.map(Body::new), &id).await,
+                let answer = match service.send_within(DISCOVERY_TIME, request).await {
+                    Ok(answer) => Reply::of_answer(answer, &id).await,
                     Err(error) => Reply::of_error(&error),
                 };
                 (backend, answer)

@@ -1,24 +1,21 @@
 //! One attempt after the other.
 
 use std::error::Error as StdError;
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use http_body::Body as HttpBody;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tower::BoxError;
-use tower_service::Service;
 
 use super::Config;
 use super::ending::Ending;
 use crate::azure::Outcome;
 use crate::azure::envelope;
 use crate::azure::operation::Repeat;
+use crate::below::Below;
 use crate::body::{Body, Collected};
 use crate::context::order::{self, LayerName, Missing};
 use crate::context::{
@@ -55,32 +52,19 @@ impl<S> Sending<S> {
         let again = replay.map(|replay| (replay, service()));
         Ok((Self { config: config.clone(), route, terms, tried, is_collected, again }, request))
     }
+}
 
+impl<S: Below> Sending<S> {
     /// Sends the request once the service is ready, and again until an answer belongs to the client.
-    pub(super) async fn start<ResBody>(self, mut service: S, request: Request<Body>) -> Result<Response<Body>, BoxError>
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>>,
-        S::Error: Into<BoxError>,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
-        let came = send(&mut service, request, &self.config).await;
+    pub(super) async fn start(self, mut service: S, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let came = service.send_within(self.config.ready_timeout, request).await;
         self.go_on(came).await
     }
 
     /// Sends the request again until an answer belongs to the client; `came` is what the first attempt came to.
     ///
     /// What is rarely waited for is boxed, so that the future is small.
-    pub(super) async fn go_on<ResBody>(
-        self,
-        mut came: Result<Response<Body>, BoxError>,
-    ) -> Result<Response<Body>, BoxError>
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>>,
-        S::Error: Into<BoxError>,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
+    pub(super) async fn go_on(self, mut came: Result<Response<Body>, BoxError>) -> Result<Response<Body>, BoxError> {
         let Self { config, route, terms, tried, is_collected, mut again } = self;
         let mut ending = Ending::new(terms.query(&route), &route, tried);
         let (mut failures, mut refreshed, mut waited_for_parent) = (0, TargetSet::default(), false);
@@ -133,7 +117,7 @@ impl<S> Sending<S> {
                 }
             }
             let request = replay.request(ending.tried(orphan.or(repeated)));
-            came = send(service, request, &config).await;
+            came = service.send_within(config.ready_timeout, request).await;
         }
     }
 }
@@ -154,43 +138,13 @@ fn tell(attempt: &Attempt, outcome: Outcome) {
     tracing::debug!(target = ?attempt.target, ?outcome, "attempt");
 }
 
-/// One attempt, once the service is ready.
-async fn send<S, ResBody>(service: &mut S, request: Request<Body>, config: &Config) -> Result<Response<Body>, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
-    ready(service, config.ready_timeout).await?;
-    Ok(service.call(request).await.map_err(Into::into)?.map(Body::new))
-}
-
-/// What an answer means.
+/// Reads what an answer means.
 async fn read(came: Result<Response<Body>, BoxError>) -> Result<(Response<Body>, Outcome), BoxError> {
     let answer = came?;
     match of_head(&answer) {
         Some(outcome) => Ok((answer, outcome)),
         None => Ok(Box::pin(of_body(answer)).await?),
     }
-}
-
-/// Most services are ready at once, which needs no timer.
-async fn ready<S>(service: &mut S, patience: Duration) -> Result<(), BoxError>
-where
-    S: Service<Request<Body>>,
-    S::Error: Into<BoxError>,
-{
-    let mut poll_ready = |cx: &mut Context<'_>| service.poll_ready(cx).map_err(Into::into);
-    match poll_fn(|cx| Poll::Ready(poll_ready(cx))).await {
-        Poll::Ready(ready) => ready,
-        Poll::Pending => Box::pin(timeout(patience, poll_fn(poll_ready))).await.map_err(|_| not_ready())?,
-    }
-}
-
-fn not_ready() -> Error {
-    Error::new(ErrorKind::Overloaded, "The gateway is busy. Wait as the headers say.")
-        .with_retry_after(Duration::from_secs(1))
 }
 
 /// What an error from below is about.

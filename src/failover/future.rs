@@ -3,14 +3,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
 use super::attempt::{self, Sending};
+use crate::below::Below;
 use crate::body::Body;
 use crate::error::polled_again;
 use crate::pool::BoxFuture;
@@ -54,14 +53,7 @@ where
     }
 }
 
-impl<S, ResBody> Future for ResponseFuture<S>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
+impl<S: Below> Future for ResponseFuture<S> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

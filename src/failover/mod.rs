@@ -93,6 +93,7 @@ pub use self::budget::{ClientBudget, DEFAULT_RATIO, RESERVE, RetryBudget, SHARE_
 use self::condition::Conditions;
 pub use self::condition::{Condition, UnknownCondition};
 pub use self::future::ResponseFuture;
+use crate::below::{Below, READY_TIME};
 use crate::body::Body;
 use crate::context::{ClassifyError, DefaultClassify};
 
@@ -100,7 +101,7 @@ use crate::context::{ClassifyError, DefaultClassify};
 pub const DEFAULT_ATTEMPTS: u32 = 3;
 
 /// How long an attempt waits for the service below to become ready.
-pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(10);
+pub const DEFAULT_READY_TIMEOUT: Duration = READY_TIME;
 
 /// Sends a request that one target refused to the next. See the [module docs](self).
 ///
@@ -191,37 +192,21 @@ pub struct Failover<S> {
     layer: FailoverLayer,
 }
 
-impl<S, ResBody> Failover<S>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
+impl<S: Below> Failover<S> {
     /// Not everybody above has asked whether the service below is ready; where it is not, that is waited for, but not for ever.
     fn send(&mut self, sending: Sending<S>, request: Request<Body>) -> ResponseFuture<S> {
         match self.inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => ResponseFuture::sent(self.inner.call(request), sending),
             Poll::Ready(Err(error)) => ResponseFuture::further(sending.go_on(Err(error.into()))),
-            Poll::Pending => {
-                let clone = self.inner.clone();
-                let service = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::further(sending.start(service, request))
-            }
+            Poll::Pending => ResponseFuture::further(sending.start(self.inner.take_ready(), request)),
         }
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Failover<S>
+impl<S, ReqBody> Service<Request<ReqBody>> for Failover<S>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
-    ReqBody::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    S: Below,
+    ReqBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;

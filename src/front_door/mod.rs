@@ -110,8 +110,7 @@ impl<S> FrontDoor<S> {
 
 impl<S, ReqBody> Service<Request<ReqBody>> for FrontDoor<S>
 where
-    S: Service<Request<ReqBody>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Error: Into<BoxError>>,
 {
     type Response = S::Response;
     type Error = BoxError;

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as HttpBody;
 use tower::BoxError;
 
+use super::checked::checked;
 use super::naming::{self, NameScan};
 use super::upload::{self, Upload};
 use crate::account::Reservation;
@@ -137,10 +138,7 @@ impl Collect {
         let rest = self.upload.take().map_or_else(Body::empty, Body::new);
         let (rest, fields) = (Body::prefixed(data, rest), self.scan.as_ref().map(|scan| scan.body.fields().clone()));
         let rest = match self.scan.take() {
-            Some(NameScan { body: scan, .. }) => {
-                let is_named = scan.fields().model.is_some();
-                Body::new(Watched { rest, scan, is_named })
-            }
+            Some(NameScan { body: scan, .. }) => checked(rest, agrees(scan)),
             None => rest,
         };
         Read { body: Body::prefixed(self.held.finish(), rest), fields }
@@ -153,44 +151,12 @@ impl Read {
     }
 }
 
-/// The rest of a body whose beginning was believed: it must not say anything else.
-struct Watched {
-    rest: Body,
-    scan: BodyScan,
-    /// True if the beginning named the model.
-    is_named: bool,
-}
-
-impl Watched {
-    fn check(&mut self, data: &[u8]) -> Result<(), Error> {
-        self.scan.feed(data).map_err(|error| upload::contradicts(&error))?;
-        if self.scan.fields().model.is_some() && !self.is_named {
-            return Err(upload::named_too_late());
-        }
-        Ok(())
-    }
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx)?);
-        if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
-            && let Err(error) = self.check(data)
-        {
-            return Poll::Ready(Some(Err(error.into())));
-        }
-        Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.rest.size_hint()
+/// Checks the rest of a body whose beginning was believed: it must not say anything else.
+fn agrees(mut scan: BodyScan) -> impl FnMut(&[u8]) -> Result<(), Error> + Send + Unpin + 'static {
+    let is_named = scan.fields().model.is_some();
+    move |data| {
+        scan.feed(data).map_err(|error| upload::contradicts(&error))?;
+        if scan.fields().model.is_some() && !is_named { Err(upload::named_too_late()) } else { Ok(()) }
     }
 }
 

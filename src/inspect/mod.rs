@@ -140,6 +140,7 @@
 //! [`RequestTimeout`]: crate::ErrorKind::RequestTimeout
 //! [`UploadFailed`]: crate::ErrorKind::UploadFailed
 
+mod checked;
 mod collect;
 mod decode;
 mod further;

@@ -20,6 +20,7 @@ use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Observation, Route, priority, shape};
 use crate::error::{Error, ErrorKind, polled_again};
+use crate::refusable;
 
 /// What is asked for? See the [module docs](super).
 #[derive(Clone)]
@@ -30,10 +31,8 @@ pub struct Inspect<S> {
 
 impl<S, ReqBody> Service<Request<ReqBody>> for Inspect<S>
 where
-    S: Service<Request<Body>> + Clone,
-    S::Error: Into<BoxError>,
-    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
-    ReqBody::Error: Into<BoxError>,
+    S: Service<Request<Body>, Error: Into<BoxError>> + Clone,
+    ReqBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = S::Response;
     type Error = BoxError;
@@ -55,7 +54,7 @@ where
                 let service = std::mem::replace(&mut self.inner, next);
                 State::Collecting { collect, waiting: Some(Waiting { service, parts, route }) }
             }
-            Err(error) => State::Refused { error: Some(error) },
+            Err(error) => State::Called { future: refusable::ResponseFuture::refused(error) },
         };
         ResponseFuture { state }
     }
@@ -126,8 +125,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<S, F> {
         Collecting { collect: Collect, waiting: Option<Waiting<S>> },
-        Called { #[pin] future: F },
-        Refused { error: Option<Error> },
+        Called { #[pin] future: refusable::ResponseFuture<F> },
     }
 }
 
@@ -161,31 +159,22 @@ fn once_above(limit: usize, body: Body) -> Body {
 
 impl<S> Future for ResponseFuture<S>
 where
-    S: Service<Request<Body>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<Body>, Error: Into<BoxError>>,
 {
     type Output = Result<S::Response, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let next = match state.as_mut().project() {
+            let called = match state.as_mut().project() {
                 StateProjection::Collecting { collect, waiting } => {
                     let read = ready!(collect.poll(cx))?;
-                    let limit = collect.limit();
-                    match waiting.take().map(|waiting| waiting.call(read, limit)) {
-                        Some(Ok(future)) => State::Called { future },
-                        Some(Err(error)) => State::Refused { error: Some(error) },
-                        None => State::Refused { error: None },
-                    }
+                    let Some(waiting) = waiting.take() else { return Poll::Ready(Err(polled_again())) };
+                    waiting.call(read, collect.limit())
                 }
-                StateProjection::Called { future } => return future.poll(cx).map_err(Into::into),
-                StateProjection::Refused { error } => {
-                    let error = error.take().map_or_else(polled_again, Into::into);
-                    return Poll::Ready(Err(error));
-                }
+                StateProjection::Called { future } => return future.poll(cx),
             };
-            state.set(next);
+            state.set(State::Called { future: refusable::ResponseFuture::new(called) });
         }
     }
 }

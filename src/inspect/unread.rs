@@ -5,13 +5,7 @@
 //! before it is complete. One that is held to none is served, and the name passes as it is. Of the lines of a batch file, which are
 //! [rewritten as they pass](crate::forward), selection alone is missing: a name that the client may use passes here.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tower::BoxError;
-
+use super::checked::checked;
 use super::{further, naming, upload};
 use crate::azure::Outcome;
 use crate::azure::batch_file::BatchScan;
@@ -96,37 +90,11 @@ impl Scan {
 pub(super) fn watch(body: Body, scan: Scan, held: Option<&Client>) -> Body {
     let Some(client) = held else { return body };
     let (head, rest) = body.split_head();
-    Body::prefixed(head, Body::new(Watched { rest, scan, client: client.clone() }))
-}
-
-struct Watched {
-    rest: Body,
-    scan: Scan,
-    client: Client,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        let frame = ready!(Pin::new(&mut this.rest).poll_frame(cx)?);
-        if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
-            && let Err(error) = this.scan.check(data, &this.client)
-        {
-            return Poll::Ready(Some(Err(AttemptFailed::new(Outcome::Abandoned, error).into())));
-        }
-        Poll::Ready(frame.map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.rest.size_hint()
-    }
+    let (mut scan, client) = (scan, client.clone());
+    // Whoever sent it is to blame, and no backend.
+    let check =
+        move |data: &[u8]| scan.check(data, &client).map_err(|error| AttemptFailed::new(Outcome::Abandoned, error));
+    Body::prefixed(head, checked(rest, check))
 }
 
 fn too_late() -> Error {

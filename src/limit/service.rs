@@ -3,10 +3,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::UPGRADE;
 use http::{Method, Request, Response, StatusCode};
-use http_body::Body as HttpBody;
 use tokio::time::timeout;
 use tower::BoxError;
 use tower_service::Service;
@@ -16,6 +14,7 @@ use super::headers;
 use super::layer::{STORE_TIME, Settings, Unavailable};
 use super::store::{Decision, Limit};
 use crate::azure::operation::ModelPlace;
+use crate::below::Below;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Limits, Route, SocketFrame, Spending};
@@ -29,14 +28,7 @@ pub struct ClientLimit<S> {
     pub(super) settings: Arc<Settings>,
 }
 
-impl<S, ResBody> Service<Request<Body>> for ClientLimit<S>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
+impl<S: Below> Service<Request<Body>> for ClientLimit<S> {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = WorkingFuture<S::Future>;
@@ -54,10 +46,7 @@ where
         if limits.is_none() || is_free {
             return WorkingFuture::passing(self.inner.call(request));
         }
-        // The service that was polled ready takes the request; its clone has to become ready first.
-        let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
-        WorkingFuture::working(serve(inner, request, limits, self.settings.clone()))
+        WorkingFuture::working(serve(self.inner.take_ready(), request, limits, self.settings.clone()))
     }
 }
 
@@ -67,18 +56,12 @@ impl<S: fmt::Debug> fmt::Debug for ClientLimit<S> {
     }
 }
 
-async fn serve<S, ResBody>(
+async fn serve<S: Below>(
     mut inner: S,
     mut request: Request<Body>,
     limits: Limits,
     settings: Arc<Settings>,
-) -> Result<Response<Body>, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
+) -> Result<Response<Body>, BoxError> {
     let Some(client) = request.extensions().get().map(Client::shared_id) else { return Err(unreachable_client()) };
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri())?;
     let tokens = uses_tokens(&request, &route).then(|| {
@@ -87,8 +70,8 @@ where
     });
     let decision = match timeout(STORE_TIME, settings.store.reserve(&client, limits, tokens)).await {
         Ok(Ok(decision)) => decision,
-        Ok(Err(error)) => return go_on(&settings, Some(&error), inner.call(request)).await,
-        Err(_) => return go_on(&settings, None, inner.call(request)).await,
+        Ok(Err(error)) => return go_on(&settings, Some(&error), inner.send(request)).await,
+        Err(_) => return go_on(&settings, None, inner.send(request)).await,
     };
     let (reservation, balance) = match decision {
         Decision::Admitted { reservation, balance } => (reservation, balance),
@@ -100,8 +83,7 @@ where
     let alias = route.alias().map(Box::from);
     let spending = Spending::on(request.extensions_mut());
     let mut account = Account::new(settings, client, alias, limits, reservation, spending);
-    let called: Result<_, BoxError> = inner.call(request).await.map_err(Into::into);
-    let answer = match called {
+    let answer = match inner.send(request).await {
         Ok(answer) => answer,
         Err(error) => {
             account.give_back().await;
@@ -109,7 +91,6 @@ where
         }
     };
     let (mut parts, body) = answer.into_parts();
-    let body = Body::new(body);
     headers::replace(&mut parts.headers, limits, balance);
     let body = match parts.status {
         StatusCode::TOO_MANY_REQUESTS => {
@@ -130,22 +111,17 @@ where
 }
 
 /// Serves, or refuses, while nobody can count.
-async fn go_on<ResBody, E>(
+async fn go_on(
     settings: &Settings,
     error: Option<&BoxError>,
-    called: impl Future<Output = Result<Response<ResBody>, E>>,
-) -> Result<Response<Body>, BoxError>
-where
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-    E: Into<BoxError>,
-{
+    called: impl Future<Output = Result<Response<Body>, BoxError>>,
+) -> Result<Response<Body>, BoxError> {
     let cause = error.map_or_else(|| "no answer in time".to_owned(), |error| Chain(&**error).to_string());
     tracing::warn!(%cause, "the store of limits is out of reach");
     if settings.when_unavailable == Unavailable::Refuse {
         return Err(Error::new(ErrorKind::Overloaded, "Requests of this client cannot be counted right now.").into());
     }
-    called.await.map(|answer| answer.map(Body::new)).map_err(Into::into)
+    called.await
 }
 
 /// Tells whether a call may be billed by tokens: whatever reads or deletes is not, nor what uses no model.

@@ -12,32 +12,26 @@ use tower::BoxError;
 use super::account::Account;
 use super::body::ResponseBody;
 use crate::body::Body;
-use crate::error::{Error, polled_again};
+use crate::error::Error;
+use crate::refusable;
 
 pin_project! {
-    /// The future of [`MeterUsage`](super::MeterUsage).
+    /// Response future of [`MeterUsage`](super::MeterUsage).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[project = StateProjection]
-    enum State<F> {
-        Called { #[pin] future: F, account: Option<Account> },
-        Refused { error: Option<Error> },
+        future: refusable::ResponseFuture<F>,
+        account: Option<Account>,
     }
 }
 
 impl<F> ResponseFuture<F> {
     pub(super) const fn called(future: F, account: Option<Account>) -> Self {
-        Self { state: State::Called { future, account } }
+        Self { future: refusable::ResponseFuture::called(future), account }
     }
 
     pub(super) const fn refused(error: Error) -> Self {
-        Self { state: State::Refused { error: Some(error) } }
+        Self { future: refusable::ResponseFuture::refused(error), account: None }
     }
 }
 
@@ -45,21 +39,14 @@ impl<F, ResBody, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<ResBody>, E>>,
     E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (answer, account) = match self.project().state.project() {
-            StateProjection::Called { future, account } => {
-                (ready!(future.poll(cx)).map_err(Into::into)?.map(Body::new), account)
-            }
-            StateProjection::Refused { error } => {
-                return Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into)));
-            }
-        };
-        Poll::Ready(Ok(match account.take() {
+        let this = self.project();
+        let answer = ready!(this.future.poll(cx))?.map(Body::new);
+        Poll::Ready(Ok(match this.account.take() {
             Some(account) => ResponseBody::around(answer, account),
             None => answer,
         }))

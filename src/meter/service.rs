@@ -44,10 +44,8 @@ impl<S> MeterUsage<S> {
 
 impl<S, ResBody> Service<Request<Body>> for MeterUsage<S>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<ResBody>, Error: Into<BoxError>>,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;

@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::watch::Watch;
+use crate::announced::Announced;
 use crate::context::{Ending, Observation, RequestId};
 
 /// The header that client libraries show as the id of a request.
@@ -77,8 +77,8 @@ fn observed<B: HttpBody>(
             add_backend(answer.headers_mut(), &watch.observation);
         }
     }
-    let left = answer.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    answer.map(|body| ResponseBody { body, watch, left })
+    let announced = Announced::of(answer.headers());
+    answer.map(|body| ResponseBody { body, watch, announced })
 }
 
 fn add_id(headers: &mut HeaderMap, id: &RequestId) {
@@ -107,8 +107,7 @@ pin_project! {
         #[pin]
         body: B,
         watch: Option<Watch>,
-        // Bytes of an announced length that are still to come: nobody asks for more after them.
-        left: Option<u64>,
+        announced: Announced,
     }
 }
 
@@ -121,23 +120,17 @@ impl<B: HttpBody> HttpBody for ResponseBody<B> {
         let entered = this.watch.as_ref().map(|watch| watch.span.enter());
         let frame = ready!(this.body.as_mut().poll_frame(cx));
         drop(entered);
-        let end = match &frame {
-            None => Some(Ending::Whole),
-            Some(Err(_)) => Some(Ending::Broken),
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                if let Some(watch) = this.watch.as_mut().filter(|_| bytes > 0) {
-                    watch.passed();
-                }
-                *this.left = this.left.map(|left| left.saturating_sub(bytes));
-                (*this.left == Some(0) || this.body.is_end_stream()).then_some(Ending::Whole)
-            }
-        };
-        if let (Some(ending), Some(watch)) = (end, this.watch.as_mut()) {
-            if watch.ending != Ending::Upgraded {
-                watch.ending = ending;
-            }
-            *this.watch = None;
+        if let Some(Ok(frame)) = &frame
+            && frame.data_ref().is_some_and(Buf::has_remaining)
+            && let Some(watch) = this.watch.as_mut()
+        {
+            watch.passed();
+        }
+        if let Some(ending) = this.announced.ending(frame.as_ref(), &*this.body)
+            && let Some(mut watch) = this.watch.take()
+            && watch.ending != Ending::Upgraded
+        {
+            watch.ending = ending;
         }
         Poll::Ready(frame)
     }

@@ -8,19 +8,18 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, ETAG};
 use http::request::Parts;
 use http::{Request, Response, Uri};
-use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
-use tower::{BoxError, ServiceExt};
-use tower_service::Service;
+use tower::BoxError;
 
 use super::OwnershipLayer;
 use super::claim::Claim;
 use crate::account::Reservation;
 use crate::azure::object_id::{ObjectId, is_plain};
+use crate::below::{Below, READY_TIME};
 use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
@@ -52,19 +51,13 @@ impl Pages {
     }
 
     /// What of an answer is the client's.
-    pub(super) async fn own<S, ResBody>(
+    pub(super) async fn own<S: Below>(
         self,
         claim: &Claim,
         layer: &OwnershipLayer,
         mut service: S,
         mut answer: Response<Body>,
-    ) -> Result<Response<Body>, BoxError>
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>>,
-        S::Error: Into<BoxError>,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
+    ) -> Result<Response<Body>, BoxError> {
         for passed in 0.. {
             if !answer.status().is_success() {
                 return Ok(answer);
@@ -85,8 +78,7 @@ impl Pages {
                 return Ok(Response::from_parts(parts, Body::from(written)));
             };
             drop(reservation);
-            let ready = service.ready().await.map_err(Into::into)?;
-            answer = ready.call(next).await.map_err(Into::into)?.map(Body::new);
+            answer = service.send_within(READY_TIME, next).await?;
         }
         Err(unreadable().into())
     }

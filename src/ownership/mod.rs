@@ -86,6 +86,7 @@ use tower_service::Service;
 use self::claim::Claim;
 pub use self::list::{LIST_BODY, LIST_MEMORY, LIST_PAGES};
 use crate::account::Account;
+use crate::below::Below;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Owner};
@@ -146,15 +147,10 @@ impl<S> Ownership<S> {
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Ownership<S>
+impl<S, ReqBody> Service<Request<ReqBody>> for Ownership<S>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
-    ReqBody::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    S: Below,
+    ReqBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -168,33 +164,23 @@ where
         let mut request = request.map(Body::new);
         match self.claim(&mut request) {
             Ok(claim) if claim.is_empty() => ResponseFuture::passing(self.inner.call(request)),
-            Ok(claim) => {
-                let clone = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::working(run(self.layer.clone(), claim, ready, request))
-            }
+            Ok(claim) => ResponseFuture::working(run(self.layer.clone(), claim, self.inner.take_ready(), request)),
             Err(error) => ResponseFuture::refused(error),
         }
     }
 }
 
-async fn run<S, ResBody>(
+async fn run<S: Below>(
     layer: OwnershipLayer,
     claim: Claim,
     mut service: S,
     request: Request<Body>,
-) -> Result<Response<Body>, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
+) -> Result<Response<Body>, BoxError> {
     claim.check(&*layer.store).await?;
     if !claim.is_list() {
-        return Ok(service.call(request).await.map_err(Into::into)?.map(Body::new));
+        return service.send(request).await;
     }
     let pages = list::Pages::of(&request);
-    let first = service.call(request).await.map_err(Into::into)?.map(Body::new);
+    let first = service.send(request).await?;
     pages.own(&claim, &layer, service, first).await
 }

@@ -91,8 +91,7 @@ where
 
 impl<S, ReqBody, ResBody> Future for ResponseFuture<S, Request<ReqBody>>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
 {
     type Output = Result<Response<ResBody>, BoxError>;
 

@@ -117,8 +117,7 @@ pub struct ReissueCredentials<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ReissueCredentials<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
-    S::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
 {
     type Response = Response<ResBody>;
     type Error = BoxError;

@@ -60,7 +60,7 @@ pub use self::drain::DrainLayer;
 use crate::answer;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
-use crate::error::polled_again;
+use crate::refusable::WorkingFuture;
 
 /// Turns causes into answers. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,10 +92,8 @@ pub struct Respond<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Respond<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -112,14 +110,13 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let misplaced = order::enter(LayerName::Respond, request.extensions_mut()).err();
-        let state = match self.not_ready.take() {
-            Some(error) => State::NotReady { error: Some(error) },
-            None => match misplaced.as_ref().map(answer::to_misordered).or_else(|| head::refusal(&request)) {
-                Some(answer) => State::Refused { answer: Some(answer) },
-                None => State::Called { future: self.inner.call(request) },
-            },
+        let refusal = || misplaced.as_ref().map(answer::to_misordered).or_else(|| head::refusal(&request));
+        let future = match (self.not_ready.take(), refusal()) {
+            (Some(error), _) => WorkingFuture::refused(error),
+            (None, Some(answer)) => WorkingFuture::answered(answer),
+            (None, None) => WorkingFuture::passing(self.inner.call(request)),
         };
-        ResponseFuture { state }
+        ResponseFuture { future }
     }
 }
 
@@ -137,22 +134,12 @@ impl<S: fmt::Debug> fmt::Debug for Respond<S> {
 }
 
 pin_project! {
-    /// The future of [`Respond`].
+    /// Response future of [`Respond`], which gives no error.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = StateProjected]
-    enum State<F> {
-        NotReady { error: Option<BoxError> },
-        Refused { answer: Option<Response<Body>> },
-        Called { #[pin] future: F },
+        future: WorkingFuture<F>,
     }
 }
 
@@ -160,20 +147,12 @@ impl<F, ResBody, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<ResBody>, E>>,
     E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match self.project().state.project() {
-            StateProjected::Refused { answer } => match answer.take() {
-                Some(answer) => return Poll::Ready(Ok(answer)),
-                None => Err(polled_again()),
-            },
-            StateProjected::NotReady { error } => Err(error.take().unwrap_or_else(polled_again)),
-            StateProjected::Called { future } => ready!(future.poll(cx)).map_err(Into::into),
-        };
-        Poll::Ready(Ok(result.map_or_else(|error| answer::to_error(&error), |answer| answer.map(Body::new))))
+        let answered = ready!(self.project().future.poll(cx));
+        Poll::Ready(Ok(answered.unwrap_or_else(|error| answer::to_error(&error))))
     }
 }

@@ -375,13 +375,10 @@ static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("model"))
 
 impl<S, P, ReqBody, ResBody> Service<Request<ReqBody>> for SelectBackend<S, P>
 where
-    S: Service<Request<Body>, Response = http::Response<ResBody>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = http::Response<ResBody>, Error: Into<BoxError>>,
     P: Policy,
-    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
-    ReqBody::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    ReqBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = http::Response<ResponseBody>;
     type Error = BoxError;

@@ -4,16 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::Body as HttpBody;
-use tower::BoxError;
-use tower_service::Service;
+use http::{HeaderMap, Request};
 
 use super::home;
 use super::layer::WhenUnavailable;
 use super::visit::Visit;
 use crate::azure::object_id::ObjectId;
+use crate::below::Below;
 use crate::body::Body;
 use crate::context::{Client, Session};
 use crate::directory::{Finding, MAX_UNKNOWN, Named, ObjectKey, Question, in_time, not_found, warn};
@@ -58,14 +55,7 @@ enum Known {
 
 impl Visit {
     /// Where the request goes.
-    pub(super) async fn place<S, ResBody>(&self, service: &S, headers: &HeaderMap) -> Result<Place, Error>
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
+    pub(super) async fn place<S: Below>(&self, service: &mut S, headers: &HeaderMap) -> Result<Place, Error> {
         let known = self.required(service, headers).await?;
         let required = |backend, by| Ok(Place { pin: Some(Pin::required(backend)), by });
         match (self.hints.issuer.clone(), known) {
@@ -174,14 +164,7 @@ impl Visit {
     }
 
     /// What is remembered, or found, of what the request refers to.
-    async fn required<S, ResBody>(&self, service: &S, headers: &HeaderMap) -> Result<Known, Error>
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
+    async fn required<S: Below>(&self, service: &mut S, headers: &HeaderMap) -> Result<Known, Error> {
         let everywhere = self.everywhere();
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for named in &self.subject.named {
@@ -245,20 +228,13 @@ impl Visit {
         known.map(|known| known.backend).filter(|backend| everywhere.contains(backend))
     }
 
-    async fn discover<'n, S, ResBody>(
+    async fn discover<'n, S: Below>(
         &self,
-        service: &S,
+        service: &mut S,
         headers: &HeaderMap,
         unknown: &[&'n Named],
         backends: &[Arc<str>],
-    ) -> Vec<(&'n ObjectId, Finding)>
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
+    ) -> Vec<(&'n ObjectId, Finding)> {
         let Some(discovery) = &self.settings.discovery else { return Vec::new() };
         let askable = unknown.iter().filter_map(|named| Some((&named.id, named.read.as_ref()?))).take(MAX_UNKNOWN);
         let searches: Vec<_> = askable
@@ -267,6 +243,10 @@ impl Visit {
                 (id, discovery.search(&question, service, &self.settings.store))
             })
             .collect();
+        if !searches.is_empty() {
+            // They go through clones, which a place that this one holds may keep from ever becoming ready.
+            service.release();
+        }
         let mut findings = Vec::with_capacity(searches.len());
         for (id, search) in searches {
             findings.push((id, search.finding().await));

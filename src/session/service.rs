@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::ResponseFuture;
 use super::layer::Settings;
 use super::visit::{Hints, Visit};
+use crate::below::Below;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Cookies, EphemeralKey, Owner, Session, Terms};
@@ -70,15 +71,10 @@ impl<S> StickySession<S> {
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for StickySession<S>
+impl<S, ReqBody> Service<Request<ReqBody>> for StickySession<S>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
-    ReqBody::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    S: Below,
+    ReqBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -92,11 +88,7 @@ where
         let mut request = request.map(Body::new);
         match self.visit(&mut request) {
             Ok(None) => ResponseFuture::passing(self.inner.call(request)),
-            Ok(Some(visit)) => {
-                let clone = self.inner.clone();
-                let ready = std::mem::replace(&mut self.inner, clone);
-                ResponseFuture::working(visit.run(ready, request))
-            }
+            Ok(Some(visit)) => ResponseFuture::working(visit.run(self.inner.take_ready(), request)),
             Err(error) => ResponseFuture::refused(error),
         }
     }

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body::Body as HttpBody;
-use tower::{BoxError, ServiceExt};
-use tower_service::Service;
+use tower::BoxError;
 
 use super::cookie::COOKIE_LIFETIME;
 use super::layer::Settings;
@@ -16,6 +13,7 @@ use super::place::{By, Place};
 use crate::azure::envelope;
 use crate::azure::object_id::{Family, ObjectId};
 use crate::azure::operation::ModelPlace;
+use crate::below::{Below, READY_TIME};
 use crate::body::{Body, Collected};
 use crate::context::{Client, Owner, REFUSED_BODY, REFUSED_BODY_TIME, Session, SocketEvents, Terms, Undecided};
 use crate::directory::{
@@ -55,18 +53,11 @@ impl Visit {
         Self { settings, subject, terms, hints, who }
     }
 
-    pub(super) async fn run<S, ResBody>(
+    pub(super) async fn run<S: Below>(
         self,
         mut service: S,
         mut request: Request<Body>,
-    ) -> Result<Response<Body>, BoxError>
-    where
-        S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: HttpBody<Data = Bytes> + Send + 'static,
-        ResBody::Error: Into<BoxError>,
-    {
+    ) -> Result<Response<Body>, BoxError> {
         if self.subject.is_list {
             // Another backend's list looks as if the client's objects were gone.
             request.extensions_mut().insert(self.subject.route.clone().that_creates());
@@ -77,11 +68,11 @@ impl Visit {
         if is_undecided && !self.may_use(made_by.as_deref()) {
             return Err(Undecided::refusal(&self.subject.route).into());
         }
-        let mut place = self.place(&service, request.headers()).await?;
+        let mut place = self.place(&mut service, request.headers()).await?;
         tracing::debug!(pin = ?place.pin, "session");
         let again = if place.by == By::Content { copy_of(&request) } else { None };
         place.mark(&mut request);
-        let mut answer = service.call(request).await.map_err(Into::into)?.map(Body::new);
+        let mut answer = service.send_within(READY_TIME, request).await?;
         if let Some(mut again) = again
             && answer.status() == StatusCode::BAD_REQUEST
         {
@@ -90,8 +81,7 @@ impl Visit {
             if is_refused && let Some(elsewhere) = self.elsewhere(&place) {
                 place = elsewhere;
                 place.mark(&mut again);
-                let ready = service.ready().await.map_err(Into::into)?;
-                answer = ready.call(again).await.map_err(Into::into)?.map(Body::new);
+                answer = service.send_within(READY_TIME, again).await?;
             }
         }
         Ok(self.learn(&place, answer, made_by).await)

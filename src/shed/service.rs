@@ -12,8 +12,9 @@ use super::WAIT;
 use super::layer::{Full, Place, ShedLayer};
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, SocketFrame, priority};
-use crate::error::{Error, ErrorKind, polled_again};
+use crate::error::{Error, ErrorKind};
 use crate::pool::Priority;
+use crate::refusable;
 
 /// Refuses requests of lower priority while room runs out. See the [module docs](super).
 #[derive(Clone, Debug)]
@@ -56,8 +57,7 @@ fn refusal(full: Full, priority: Priority) -> Error {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Shed<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
     ResBody: HttpBody,
 {
     type Response = Response<ResponseBody<ResBody>>;
@@ -69,30 +69,21 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let state = match self.admit(&mut request) {
-            Ok(place) => State::Called { future: self.inner.call(request), place },
-            Err(error) => State::Refused { error: Some(error) },
-        };
-        ResponseFuture { state }
+        match self.admit(&mut request) {
+            Ok(place) => ResponseFuture { future: refusable::ResponseFuture::called(self.inner.call(request)), place },
+            Err(error) => ResponseFuture { future: refusable::ResponseFuture::refused(error), place: None },
+        }
     }
 }
 
 pin_project! {
-    /// The future of [`Shed`].
+    /// Response future of [`Shed`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = StateProjection]
-    enum State<F> {
-        Called { #[pin] future: F, place: Option<Place> },
-        Refused { error: Option<Error> },
+        future: refusable::ResponseFuture<F>,
+        place: Option<Place>,
     }
 }
 
@@ -105,19 +96,14 @@ where
     type Output = Result<Response<ResponseBody<B>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjection::Called { future, place } => {
-                let answer = ready!(future.poll(cx)).map_err(|error| {
-                    drop(place.take());
-                    error.into()
-                })?;
-                // The body of an answer that switches protocols is empty, and lasts as long as the connection.
-                let lasts = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-                let place = place.take();
-                Poll::Ready(Ok(answer.map(|body| ResponseBody::new(body, place, lasts))))
-            }
-            StateProjection::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
-        }
+        let this = self.project();
+        let answered = ready!(this.future.poll(cx));
+        let place = this.place.take();
+        Poll::Ready(answered.map(|answer| {
+            // The body of an answer that switches protocols is empty, and lasts as long as the connection.
+            let lasts = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            answer.map(|body| ResponseBody::new(body, place, lasts))
+        }))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::context::order::{self, LayerName};
 use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, Observation, opens_session};
 use crate::error::{Chain, Error, ErrorKind, polled_again};
 use crate::headers::strip_credentials;
+use crate::refusable;
 
 /// Identifies clients by their credentials. See the [module docs](super).
 pub struct TerminateCredentials<A, S> {
@@ -28,8 +29,7 @@ pub struct TerminateCredentials<A, S> {
 impl<A, S, ReqBody> Service<Request<ReqBody>> for TerminateCredentials<A, S>
 where
     A: Authenticate,
-    S: Service<Request<ReqBody>> + Clone,
-    S::Error: Into<BoxError>,
+    S: Service<Request<ReqBody>, Error: Into<BoxError>> + Clone,
 {
     type Response = S::Response;
     type Error = BoxError;
@@ -41,7 +41,7 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         if let Err(error) = self.enter(&mut request) {
-            return ResponseFuture { state: State::Refused { error: Some(error) } };
+            return ResponseFuture { state: State::refused(error) };
         }
         let ephemeral = self.ephemeral.clone().filter(|_| opens_session(&request));
         let credentials = presented::read(request.headers(), request.uri());
@@ -52,16 +52,16 @@ where
             if let Some(key) = keys.filter(|key| key.client().map(Client::id) == who) {
                 request.extensions_mut().insert(key);
             }
-            return ResponseFuture { state: State::Called { future: self.inner.call(request) } };
+            return ResponseFuture { state: State::called(self.inner.call(request)) };
         };
         let state = match credentials {
             Ok(credentials) => {
                 strip(&mut request);
-                let next = self.inner.clone();
-                let service = std::mem::replace(&mut self.inner, next);
+                let clone = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, clone);
                 Waiting { authenticator, ephemeral, credentials, has_failed: false, service, request }.ask_next()
             }
-            Err(error) => State::Refused { error: Some(error) },
+            Err(error) => State::refused(error),
         };
         ResponseFuture { state }
     }
@@ -124,8 +124,17 @@ pin_project! {
     #[project = StateProjection]
     enum State<Q, F, W> {
         Asking { #[pin] asked: Q, waiting: Option<W> },
-        Called { #[pin] future: F },
-        Refused { error: Option<Error> },
+        Called { #[pin] future: refusable::ResponseFuture<F> },
+    }
+}
+
+impl<Q, F, W> State<Q, F, W> {
+    const fn called(future: F) -> Self {
+        Self::Called { future: refusable::ResponseFuture::called(future) }
+    }
+
+    const fn refused(error: Error) -> Self {
+        Self::Called { future: refusable::ResponseFuture::refused(error) }
     }
 }
 
@@ -148,12 +157,11 @@ where
 {
     fn ask_next(mut self) -> State<A::Future, S::Future, Self> {
         let Some(presented) = self.credentials.next() else {
-            let error = if self.has_failed { undecided() } else { unauthenticated() };
-            return State::Refused { error: Some(error) };
+            return State::refused(if self.has_failed { undecided() } else { unauthenticated() });
         };
         let key = self.ephemeral.as_ref().and_then(|keys| presented.ephemeral(keys));
         match key.and_then(|key| Some((key.client().cloned()?, key))) {
-            Some((client, key)) => State::Called { future: self.call_with(key, client) },
+            Some((client, key)) => State::called(self.call_with(key, client)),
             None => State::Asking { asked: self.authenticator.authenticate(&presented), waiting: Some(self) },
         }
     }
@@ -173,8 +181,7 @@ where
 impl<A, S, B> Future for ResponseFuture<A, S, B>
 where
     A: Authenticate,
-    S: Service<Request<B>>,
-    S::Error: Into<BoxError>,
+    S: Service<Request<B>, Error: Into<BoxError>>,
 {
     type Output = Result<S::Response, BoxError>;
 
@@ -184,23 +191,20 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Asking { asked, waiting } => {
                     let client = ready!(asked.poll(cx));
-                    waiting.take().map(|mut waiting| match client {
-                        Ok(Some(client)) => State::Called { future: waiting.call(client) },
+                    let Some(mut waiting) = waiting.take() else { return Poll::Ready(Err(polled_again())) };
+                    match client {
+                        Ok(Some(client)) => State::called(waiting.call(client)),
                         Ok(None) => waiting.ask_next(),
                         Err(error) => {
                             tracing::warn!(error = %Chain(error.as_ref()), "who calls cannot be found out");
                             waiting.has_failed = true;
                             waiting.ask_next()
                         }
-                    })
+                    }
                 }
-                StateProjection::Called { future } => return future.poll(cx).map_err(Into::into),
-                StateProjection::Refused { error } => {
-                    let error = error.take().map_or_else(polled_again, Into::into);
-                    return Poll::Ready(Err(error));
-                }
+                StateProjection::Called { future } => return future.poll(cx),
             };
-            state.set(next.unwrap_or(State::Refused { error: None }));
+            state.set(next);
         }
     }
 }

@@ -9,8 +9,6 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::Message;
-use tower::{BoxError, ServiceExt};
-use tower_service::Service;
 
 use super::LONGEST_FRAME;
 use super::guard::Guard;
@@ -19,6 +17,7 @@ use super::refusal::{End, no_socket};
 use super::socket::{BUFFER, text};
 use crate::account::Account;
 use crate::answer;
+use crate::below::{Below, READY_TIME};
 use crate::body::{Body, Collected};
 use crate::context::{Handshake, Observation, RewrittenFrame, Route, SocketFrame, Spending};
 use crate::headers;
@@ -71,12 +70,7 @@ impl<S> Calls<S> {
     }
 }
 
-impl<S> Calls<S>
-where
-    S: Service<Request<Body>> + Clone,
-    S::Response: IntoAnswer,
-    S::Error: Into<BoxError>,
-{
+impl<S: Below> Calls<S> {
     /// The same for a frame on a connection that stands at a backend.
     pub(super) async fn later(
         &self,
@@ -92,9 +86,9 @@ where
     }
 
     pub(super) async fn call(&self, request: Request<Body>) -> Result<Granted, End> {
-        match self.service.clone().oneshot(request).await {
-            Ok(answer) => granted(answer.into_answer()).await,
-            Err(error) => Err(End::Refused(Box::new(answer::to_error(&error.into())))),
+        match self.service.clone().send_within(READY_TIME, request).await {
+            Ok(answer) => granted(answer).await,
+            Err(error) => Err(End::Refused(Box::new(answer::to_error(&error)))),
         }
     }
 }
@@ -117,19 +111,4 @@ async fn granted(mut answer: Response<Body>) -> Result<Granted, End> {
     let accepted = accepted.filter(|_| headers::names_websocket(answer.headers()));
     let events = answer.extensions_mut().remove();
     Ok(Granted { frame, backend, guard: Guard::new(answer.into_body(), events), accepted })
-}
-
-/// An answer of the service below.
-pub(super) trait IntoAnswer {
-    fn into_answer(self) -> Response<Body>;
-}
-
-impl<B> IntoAnswer for Response<B>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn into_answer(self) -> Response<Body> {
-        self.map(Body::new)
-    }
 }

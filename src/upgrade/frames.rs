@@ -8,18 +8,15 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use http::Request;
 use http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tower::BoxError;
-use tower_service::Service;
 
 use super::both::{CLOSING_TIME, both};
-use super::calls::{Calls, IntoAnswer};
+use super::calls::Calls;
 use super::connections::Open;
 use super::future::Accepted;
 use super::guard::Guard;
@@ -30,7 +27,7 @@ use super::socket::{self, Socket, send};
 use super::speech::Speech;
 use crate::account::Account;
 use crate::answer;
-use crate::body::Body;
+use crate::below::Below;
 use crate::error::{Chain, ErrorKind, no_room};
 
 /// What a client says on one socket, and the stack that it is said to.
@@ -55,12 +52,7 @@ struct Shared<'a> {
     backend: Option<Arc<str>>,
 }
 
-impl<S> Frames<S>
-where
-    S: Service<Request<Body>> + Clone,
-    S::Response: IntoAnswer,
-    S::Error: Into<BoxError>,
-{
+impl<S: Below + Sync> Frames<S> {
     pub(super) fn new(service: S, head: Parts, account: Account, speech: Speech, patience: Duration) -> Self {
         Self { calls: Calls::new(service, head, account), speech, patience }
     }

@@ -13,9 +13,10 @@ use tower::BoxError;
 
 use super::guard::Guard;
 use crate::body::Body;
-use crate::error::{Error, ErrorKind, polled_again};
+use crate::error::{Error, ErrorKind};
 use crate::headers;
 use crate::pool::Target;
+use crate::refusable::WorkingFuture;
 
 /// Carries a socket between its client and the backend that has accepted it.
 pub(super) type Carry = Box<dyn FnOnce(Accepted) + Send>;
@@ -29,40 +30,42 @@ pub(super) struct Accepted {
 }
 
 pin_project! {
-    /// The future of [`Upgrade`](super::Upgrade).
+    /// Response future of [`Upgrade`](super::Upgrade).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
-        state: State<F>,
+        future: WorkingFuture<F>,
+        socket: Socket,
     }
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<F> {
-        Accepted { answer: Option<Response<Body>> },
-        CarriedAbove { #[pin] future: F },
-        Called { #[pin] future: F, carry: Option<Carry> },
-        Refused { error: Option<Error> },
-    }
+/// Connection that an answer 101 would be about.
+enum Socket {
+    Asked(Carry),
+    /// Granted here, or carried by a layer above.
+    Settled,
+    Unasked,
 }
 
 impl<F> ResponseFuture<F> {
-    /// Without `carry` nobody has asked for a socket.
-    pub(super) const fn called(future: F, carry: Option<Carry>) -> Self {
-        Self { state: State::Called { future, carry } }
+    pub(super) const fn accepted(answer: Response<Body>) -> Self {
+        Self { future: WorkingFuture::answered(answer), socket: Socket::Settled }
+    }
+
+    pub(super) const fn asked(future: F, carry: Carry) -> Self {
+        Self { future: WorkingFuture::passing(future), socket: Socket::Asked(carry) }
     }
 
     pub(super) const fn carried_above(future: F) -> Self {
-        Self { state: State::CarriedAbove { future } }
+        Self { future: WorkingFuture::passing(future), socket: Socket::Settled }
     }
 
-    pub(super) const fn accepted(answer: Response<Body>) -> Self {
-        Self { state: State::Accepted { answer: Some(answer) } }
+    pub(super) fn refused(error: Error) -> Self {
+        Self { future: WorkingFuture::refused(error), socket: Socket::Settled }
     }
 
-    pub(super) const fn refused(error: Error) -> Self {
-        Self { state: State::Refused { error: Some(error) } }
+    pub(super) const fn unasked(future: F) -> Self {
+        Self { future: WorkingFuture::passing(future), socket: Socket::Unasked }
     }
 }
 
@@ -70,42 +73,37 @@ impl<F, ResBody, E> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<ResBody>, E>>,
     E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match self.project().state.project() {
-            StateProjection::Called { future, carry } => {
-                let answer = ready!(future.poll(cx)).map_err(Into::into)?.map(Body::new);
-                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    Ok(switch(answer, carry.take())?)
-                } else {
-                    Ok(answer)
-                }
-            }
-            StateProjection::Accepted { answer } => answer.take().ok_or_else(polled_again),
-            StateProjection::CarriedAbove { future } => Ok(ready!(future.poll(cx)).map_err(Into::into)?.map(Body::new)),
-            StateProjection::Refused { error } => Err(error.take().map_or_else(polled_again, Into::into)),
-        })
+        let this = self.project();
+        let answer = ready!(this.future.poll(cx))?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Poll::Ready(Ok(answer));
+        }
+        Poll::Ready(Ok(match std::mem::replace(this.socket, Socket::Settled) {
+            Socket::Asked(carry) => switch(answer, carry)?,
+            Socket::Settled => answer,
+            Socket::Unasked => return Poll::Ready(Err(no_such_protocol().into())),
+        }))
     }
 }
 
 /// Connects both sides, of which the client's begins once the answer is written.
-fn switch(mut answer: Response<Body>, carry: Option<Carry>) -> Result<Response<Body>, Error> {
+fn switch(mut answer: Response<Body>, carry: Carry) -> Result<Response<Body>, Error> {
     let connection = answer.extensions_mut().remove::<OnUpgrade>();
-    let (Some(carry), Some(connection), true) = (carry, connection, headers::names_websocket(answer.headers())) else {
-        return Err(Error::new(
-            ErrorKind::BackendFailed,
-            "The backend switched to another protocol than was asked for.",
-        ));
-    };
+    let connection = connection.filter(|_| headers::names_websocket(answer.headers())).ok_or_else(no_such_protocol)?;
     let backend = answer.extensions().get().map(Target::backend_name);
     let (mut head, body) = answer.into_parts();
     let events = head.extensions.remove();
     carry(Accepted { connection, backend, guard: Guard::new(body, events) });
     Ok(Response::from_parts(head, Body::empty()))
+}
+
+fn no_such_protocol() -> Error {
+    Error::new(ErrorKind::BackendFailed, "The backend switched to another protocol than was asked for.")
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

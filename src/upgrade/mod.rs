@@ -137,6 +137,7 @@ pub use self::future::ResponseFuture;
 use self::speech::Speech;
 use crate::account::Account;
 use crate::azure::operation::Operation;
+use crate::below::Below;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Handshake, Observation, Route, is_transcription};
@@ -206,15 +207,10 @@ pub struct Upgrade<S> {
     layer: UpgradeLayer,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Upgrade<S>
+impl<S, ReqBody> Service<Request<ReqBody>> for Upgrade<S>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError> + Send,
-    S::Future: Send,
-    ReqBody: HttpBody<Data = Bytes> + Send + 'static,
-    ReqBody::Error: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
+    S: Below + Sync,
+    ReqBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -233,7 +229,7 @@ where
             return ResponseFuture::carried_above(self.inner.call(request));
         }
         match take(&mut request) {
-            Ok(Taken::Nothing) => ResponseFuture::called(self.inner.call(request), None),
+            Ok(Taken::Nothing) => ResponseFuture::unasked(self.inner.call(request)),
             Ok(Taken::Accepted(client, speech)) => match self.accept(request, client, speech) {
                 Ok(answer) => ResponseFuture::accepted(answer),
                 Err(error) => ResponseFuture::refused(error),
@@ -242,29 +238,22 @@ where
                 // Both need to know who calls, which layers below find out.
                 request.extensions_mut().get_or_insert_default::<Observation>();
                 let carry = self.carry(&request, client);
-                ResponseFuture::called(self.inner.call(request), Some(carry))
+                ResponseFuture::asked(self.inner.call(request), carry)
             }
             Err(error) => ResponseFuture::refused(error),
         }
     }
 }
 
-impl<S, ResBody> Upgrade<S>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError> + Send,
-    S::Future: Send,
-    ResBody: HttpBody<Data = Bytes> + Send + 'static,
-    ResBody::Error: Into<BoxError>,
-{
+impl<S: Below + Sync> Upgrade<S> {
     /// Grants a WebSocket before it is known what it is for.
     fn accept(&mut self, request: Request<Body>, client: OnUpgrade, speech: Speech) -> Result<Response<Body>, Error> {
         let (head, _) = request.into_parts();
         let answer = grant(&head.headers)?;
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
         let patience = self.layer.first_frame.unwrap_or(FIRST_FRAME_TIME);
-        let frames = Frames::new(ready, head, self.layer.account.clone(), speech, patience);
+        // Frames go through clones; a place that the ready one holds is not to be kept for as long as the socket.
+        self.inner.release();
+        let frames = Frames::new(self.inner.clone(), head, self.layer.account.clone(), speech, patience);
         tokio::spawn(frames.open(client, self.layer.connections.enter()));
         Ok(answer)
     }

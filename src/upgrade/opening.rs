@@ -6,35 +6,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use http::Request;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use tower::BoxError;
-use tower_service::Service;
 
 use super::asked;
-use super::calls::{Calls, Granted, IntoAnswer};
+use super::calls::{Calls, Granted};
 use super::frames::Backend;
 use super::held::{Part, Payer};
 use super::refusal::{End, no_socket};
 use super::socket::{self, Socket};
 use super::speech::Speech;
-use crate::body::Body;
+use crate::below::Below;
 use crate::context::SocketFrame;
 use crate::error::ErrorKind;
 
 /// Reads the first frame and finds the backend that accepts it; `None` when the client left without one.
-pub(super) async fn open<S>(
+pub(super) async fn open<S: Below + Sync>(
     calls: &Calls<S>,
     speech: Speech,
     patience: Duration,
     client: &mut Socket,
-) -> Result<Option<Backend>, End>
-where
-    S: Service<Request<Body>> + Clone,
-    S::Response: IntoAnswer,
-    S::Error: Into<BoxError>,
-{
+) -> Result<Option<Backend>, End> {
     let patience = speech.patience(patience);
     let (body, wanted) = asked::body();
     let unnamed = {

@@ -4,20 +4,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use http::header::ACCEPT;
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body::Body as HttpBody;
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use jsonwebtoken::DecodingKey;
 use tokio::time::{Instant, timeout};
-use tower::BoxError;
-use tower::util::Oneshot;
-use tower_service::Service;
 
 use super::jwks::Keys;
 use super::{BuildError, FETCH_TIMEOUT, FIRST_KEYS_INTERVAL, MAX_AGE, MAX_KEY_SET, REFRESH_AFTER, SEARCH_INTERVAL};
+use crate::below::Below;
 use crate::body::Body;
 use crate::pool::{BoxFuture, is_loopback};
 use crate::single_flight::{Landing, SingleFlight};
@@ -63,14 +59,7 @@ impl KeySet {
     ///
     /// # Errors
     /// The URL is not one of these.
-    pub fn new<S, B>(url: &str, http: S) -> Result<Self, BuildError>
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn new<S: Below + Sync>(url: &str, http: S) -> Result<Self, BuildError> {
         let uri = trustworthy(url).map_err(|why| BuildError(format!("the URL of the signing keys {why}").into()))?;
         let fetch = move || -> BoxFuture<_> { Box::pin(fetch(http.clone(), uri.clone())) };
         let inner = Inner { fetch: Box::new(fetch), held: ArcSwapOption::empty(), flights: Mutex::default() };
@@ -81,14 +70,7 @@ impl KeySet {
     ///
     /// # Errors
     /// The id of the tenant does not fit into a URL.
-    pub fn of_tenant<S, B>(tenant_id: &str, http: S) -> Result<Self, BuildError>
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn of_tenant<S: Below + Sync>(tenant_id: &str, http: S) -> Result<Self, BuildError> {
         Self::new(&format!("https://login.microsoftonline.com/{tenant_id}/discovery/v2.0/keys"), http)
     }
 
@@ -129,18 +111,12 @@ fn trustworthy(url: &str) -> Result<Uri, &'static str> {
     if uri.scheme() == Some(&Scheme::HTTPS) || is_local { Ok(uri) } else { Err("must be https") }
 }
 
-async fn fetch<S, B>(http: S, uri: Uri) -> Result<Keys, Failure>
-where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
-    B: HttpBody<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
+async fn fetch<S: Below>(mut http: S, uri: Uri) -> Result<Keys, Failure> {
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = uri;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
     // The errors themselves may name hosts.
-    let answer = Oneshot::new(http, request).await.map_err(|_| "the endpoint cannot be reached")?;
+    let answer = http.send_within(FETCH_TIMEOUT, request).await.map_err(|_| "the endpoint cannot be reached")?;
     if answer.status() != StatusCode::OK {
         return Err(format!("the endpoint answered {}", answer.status().as_u16()).into());
     }

@@ -4,26 +4,22 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{sleep, timeout};
-use tower::{BoxError, ServiceExt};
-use tower_service::Service;
+use tower::BoxError;
 
 use super::dice::Dice;
 use super::traffic::Job;
 use super::world::{Azure, End, STREAM_ERROR};
+use crate::below::{Below, READY_TIME};
 use crate::body::Body;
 use crate::context::Client;
 
 const BACKOFF: u64 = 7;
 
 /// Makes one request and sees it through, as its library would.
-pub(super) async fn run<S>(service: S, azure: Azure, job: Job, alias: String, seed: u64)
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone,
-    S::Error: Into<BoxError>,
-{
+pub(super) async fn run<S: Below>(service: S, azure: Azure, job: Job, alias: String, seed: u64) {
     let calls = call(service, &azure, job, &alias, seed);
     let end = match job.leaves {
         Some(after) => timeout(Duration::from_millis(after), calls).await.unwrap_or_default(),
@@ -35,11 +31,7 @@ where
     azure.state().records[job.id].end = end;
 }
 
-async fn call<S>(service: S, azure: &Azure, mut job: Job, alias: &str, seed: u64) -> End
-where
-    S: Service<Request<Body>, Response = Response<Body>> + Clone,
-    S::Error: Into<BoxError>,
-{
+async fn call<S: Below>(service: S, azure: &Azure, mut job: Job, alias: &str, seed: u64) -> End {
     let mut dice = Dice::of(seed, &[BACKOFF, job.id as u64]);
     loop {
         azure.demand(alias, &job);
@@ -62,13 +54,9 @@ enum Said {
     Status(StatusCode, HeaderMap),
 }
 
-async fn ask<S>(service: S, azure: &Azure, job: &Job, alias: &str) -> Said
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: Into<BoxError>,
-{
+async fn ask<S: Below>(mut service: S, azure: &Azure, job: &Job, alias: &str) -> Said {
     let Ok(request) = request(job, alias) else { return Said::Nothing };
-    let Ok(answer) = service.oneshot(request).await else { return Said::Nothing };
+    let Ok(answer) = service.send_within(READY_TIME, request).await else { return Said::Nothing };
     if answer.status() != StatusCode::OK {
         let (head, _) = answer.into_parts();
         return Said::Status(head.status, head.headers);

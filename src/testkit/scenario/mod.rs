@@ -111,10 +111,7 @@ mod world;
 
 use std::time::Duration;
 
-use http::{Request, Response};
 use tokio::task::{JoinError, JoinSet};
-use tower::BoxError;
-use tower_service::Service;
 
 pub use self::backend::{Backend, Deployment, Latency};
 pub use self::recorded::Happened;
@@ -136,7 +133,7 @@ use self::site::Site;
 use self::tape::Tape;
 use self::weather::millis;
 use self::world::State;
-use crate::body::Body;
+use crate::below::Below;
 use crate::gateway;
 use crate::pool::{CircuitConfig, Pool, PoolBuilder, Release};
 use crate::select::{Policy, SelectBackendLayer};
@@ -310,8 +307,7 @@ impl Scenario {
     #[must_use]
     pub fn run_stack<S>(&self, strategy: &str, stack: impl FnOnce(Pool, Azure) -> S) -> Report
     where
-        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
+        S: Below,
     {
         let best = self.simulate(|_, azure| Router::new(azure, None, self.seed)).all_knowing();
         let mut report = self.simulate(stack).report(self.name.clone(), strategy.to_owned(), self.seed, best);
@@ -350,8 +346,7 @@ impl Scenario {
 
     fn simulate<S>(&self, stack: impl FnOnce(Pool, Azure) -> S) -> Run
     where
-        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
+        S: Below,
     {
         assert!(
             tokio::runtime::Handle::try_current().is_err(),
@@ -363,8 +358,7 @@ impl Scenario {
 
     async fn play<S>(&self, stack: impl FnOnce(Pool, Azure) -> S) -> Run
     where
-        S: Service<Request<Body>, Response = Response<Body>, Future: Send> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
+        S: Below,
     {
         let horizon = millis(self.length);
         let moment = horizon.div_ceil(MOMENTS).max(1);

@@ -70,9 +70,9 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Whatever answers chat requests.
+/// Answers chat requests.
 trait Chat {
-    /// What the assistant said.
+    /// Returns what the assistant said.
     fn chat(&self) -> impl Future<Output = Result<String, BoxError>>;
 }
 

@@ -20,7 +20,7 @@ use tower_azure_openai::select::SelectBackendLayer;
 use tower_azure_openai::stream_commit::StreamCommitLayer;
 use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
 
-/// What the content filter says of the prompt; it comes first and is no answer yet.
+/// Event of the content filter on the prompt; it comes first and is no answer yet.
 const FILTER: &str = "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n";
 const WORD: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"Once\"}}]}\n\n";
 const REFUSED: &str = "data: {\"error\":{\"code\":\"429\",\"message\":\"Try again in 2 seconds.\"}}\n\n";

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// What is held together by default: 256 MiB.
+/// Memory that collected bodies hold together by default: 256 MiB.
 pub const REPLAY_MEMORY: usize = 256 << 20;
 /// Bodies up to this size have the whole account: 64 KiB.
 pub const SMALL_BODY: usize = 64 << 10;
@@ -16,7 +16,7 @@ pub const SMALL_SHARE: usize = 8;
 /// One client holds at most one part in this many of an account.
 pub const CLIENT_SHARE: usize = 2;
 
-/// What a reservation grows by ahead of a body: one part in this many of what has arrived.
+/// Growth of a reservation ahead of a body: one part in this many of what has arrived.
 const AHEAD: usize = 2;
 
 /// Memory that bodies and messages in hand hold together. Clones share it.
@@ -34,7 +34,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Ledger {
     in_use: usize,
-    /// What each client holds that holds anything.
+    /// Bytes of each client that holds any.
     clients: HashMap<u64, usize>,
 }
 
@@ -51,7 +51,7 @@ impl Account {
         Self(Arc::new(Inner { capacity, digest: RandomState::new(), ledger: Mutex::default() }))
     }
 
-    /// What is held at this moment, in bytes.
+    /// Returns the bytes that are held at this moment.
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.ledger().in_use
@@ -99,12 +99,12 @@ impl Account {
     }
 }
 
-/// How much of a share bodies of `total` bytes may use.
+/// Returns the part of a share that bodies of `total` bytes may use.
 const fn ceiling(share: usize, total: usize) -> usize {
     if total <= SMALL_BODY { share } else { share - share / SMALL_SHARE }
 }
 
-/// What one body may hold; given back when dropped.
+/// Memory that one body may hold; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     account: Account,
@@ -117,7 +117,7 @@ impl Reservation {
         self.amount
     }
 
-    /// How much a body of `total` bytes could ever hold.
+    /// Returns the most that a body of `total` bytes could ever hold.
     pub(crate) fn share(&self, total: usize) -> usize {
         ceiling(self.account.0.capacity / CLIENT_SHARE, total)
     }

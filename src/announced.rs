@@ -1,4 +1,4 @@
-//! How much is still to come of a body whose length was announced.
+//! Rest of a body whose length was announced.
 
 use bytes::Buf;
 use http::HeaderMap;

@@ -88,7 +88,7 @@ const fn shape(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
     }
 }
 
-/// What an attempt that nobody failed over from stands for.
+/// Returns what an attempt that nobody failed over from stands for.
 fn of_outcome(outcome: Outcome) -> Error {
     match outcome {
         Outcome::TimedOut(_) => Error::new(ErrorKind::BackendTimeout, "The backend did not answer in time."),

@@ -25,7 +25,7 @@ pub struct Body(Kind);
 
 enum Kind {
     Bytes(Bytes),
-    /// What is in hand, and what is still to come.
+    /// Part in hand, and the rest that is still to come.
     Prefixed(Box<(Bytes, Body)>),
     Stream(Exclusive),
 }
@@ -144,7 +144,7 @@ pub enum Collected {
 }
 
 impl Collected {
-    /// What was read.
+    /// Returns what was read.
     pub(crate) fn start(self) -> Option<Bytes> {
         match self {
             Self::Whole(bytes) => Some(bytes),
@@ -271,7 +271,7 @@ impl From<&'static str> for Body {
     }
 }
 
-/// What `read` bytes and a rest of this size come to.
+/// Returns the size of `read` bytes and a rest of this size.
 fn after(read: u64, rest: &SizeHint) -> SizeHint {
     let mut hint = SizeHint::new();
     hint.set_lower(read + rest.lower());

@@ -1,4 +1,4 @@
-//! Why the gateway itself refuses a request, or has no answer to give.
+//! Causes for which the gateway itself refuses a request, or has no answer to give.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -10,7 +10,7 @@ use tower::BoxError;
 
 use crate::pool::{NoTarget, NoTargetReason};
 
-/// What a client is told when nobody can know, as while everything is drained: the longest wait that clients agree on.
+/// Wait that a client is told when nobody can know, as while everything is drained: the longest wait that clients agree on.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(59);
 
 /// Wait that a client is told while all memory for bodies is in use.
@@ -198,7 +198,7 @@ pub(crate) fn no_room() -> Error {
         .with_retry_after(BUSY)
 }
 
-/// What a future says that is polled after it has answered, which only a broken executor does.
+/// Error of a future that is polled after it has answered, which only a broken executor does.
 pub(crate) fn polled_again() -> BoxError {
     "polled after it had answered".into()
 }

@@ -19,7 +19,7 @@ pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 pub(crate) const SUBSCRIPTION_KEY: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
 /// Query parameters that carry keys.
 pub(crate) const QUERY_KEYS: [&str; 2] = ["api-key", "subscription-key"];
-/// How browsers, which cannot set headers on a WebSocket, offer a key as a subprotocol.
+/// Prefix of the subprotocol as which browsers, which cannot set headers on a WebSocket, offer a key.
 pub(crate) const PROTOCOL_KEY: &str = "openai-insecure-api-key.";
 
 /// Every header that can carry a client's credential.
@@ -220,7 +220,7 @@ pub(crate) fn upgrade_to_websocket(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// What is unwanted, and what `Connection` declares to be hop-by-hop; never `Host`, without which there is no request.
+/// Removes what is unwanted, and what `Connection` declares to be hop-by-hop; never `Host`, without which there is no request.
 ///
 /// One look at each header there is, rather than a search for each that there could be.
 fn remove_if(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {

@@ -53,7 +53,7 @@ pub struct Health {
     sections: Vec<(&'static str, Section)>,
 }
 
-/// What is asked for a part of the status.
+/// Source of a part of the status.
 type Section = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 impl Health {

@@ -59,7 +59,7 @@ use crate::error::{Error, ErrorKind};
 use crate::pool::{NoTargetReason, Pool};
 pub use crate::refusable::WorkingFuture as ResponseFuture;
 
-/// Which models are there? See the [module docs](self).
+/// Lists the aliases that a client may use. See the [module docs](self).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ListModelsLayer {
@@ -81,7 +81,7 @@ impl<S> Layer<S> for ListModelsLayer {
     }
 }
 
-/// Which models are there? See the [module docs](self).
+/// Lists the aliases that a client may use. See the [module docs](self).
 #[derive(Clone, Debug)]
 pub struct ListModels<S> {
     inner: S,

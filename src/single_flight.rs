@@ -14,7 +14,7 @@ struct Running<T> {
     task: AbortHandle,
 }
 
-/// What the work will come to.
+/// Result of the work, now or later.
 pub(crate) struct Landing<T>(watch::Receiver<Option<T>>);
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
@@ -64,7 +64,7 @@ impl<T> fmt::Debug for SingleFlight<T> {
 }
 
 impl<T: Clone> Landing<T> {
-    /// What is known already.
+    /// Lands at once with what is known already.
     pub(crate) fn known(value: T) -> Self {
         Self(watch::channel(Some(value)).1)
     }

@@ -270,6 +270,40 @@ fn the_guide_knows_every_module() {
     assert!(unknown.is_empty(), "no floor of the guide has {unknown:?}");
 }
 
+/// Words that begin a riddle where a verb or a noun of the field would name the thing.
+const RIDDLES: [&str; 12] =
+    ["How", "Until", "What", "Whatever", "When", "Where", "Whether", "Which", "Who", "Whoever", "Whose", "Why"];
+
+/// First lines of documentation that begin with one of [`RIDDLES`].
+fn riddles(source: &str) -> Vec<&str> {
+    let mut before = "";
+    let doc = |line: &'_ str| line.starts_with("//!") || line.starts_with("///");
+    let begins = |line: &&str| {
+        let last = std::mem::replace(&mut before, line);
+        let is_first = doc(line) && !doc(last);
+        let word = line.get(3..).and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+        is_first && RIDDLES.contains(&word.trim_end_matches(','))
+    };
+    source.lines().map(str::trim_start).filter(begins).collect()
+}
+
+#[test]
+fn documentation_begins_with_what_a_thing_is_or_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let riddled: Vec<_> = ["src", "examples"]
+        .iter()
+        .flat_map(|folder| files(root, &root.join(folder)))
+        .filter(|path| !path.contains("/tests/"))
+        .flat_map(|path| {
+            let source = fs::read_to_string(root.join(&path)).unwrap();
+            riddles(&source).into_iter().map(|line| format!("{path}: {line}")).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(riddled.is_empty(), "{riddled:#?}");
+    let planted = "//! Why not.\n\n/// Returns it.\n/// What it is.\nfn f() {\n    /// Whether so.\n    /// More.\n}";
+    assert_eq!(riddles(planted), ["//! Why not.", "/// Whether so."]);
+}
+
 mod checker {
     use super::*;
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::loops::{Home, Seat};
 use crate::patience::Vigil;
 
-/// How long a listener that cannot accept waits before it tries again.
+/// Time for which a listener that cannot accept waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Once in so long it is said.
 const TELL: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const TELL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Descriptors for what is no connection of a client or to a backend.
 const RESERVED: usize = 32;
-/// How many of them are given up for probes when there are no others.
+/// Number of them that are given up for probes when there are no others.
 const SPARE: usize = 8;
 /// Connections to the admin listener.
 const ADMIN: usize = 64;
@@ -254,7 +254,7 @@ fn set_up(socket: &Socket) {
     }
 }
 
-/// How many files this process may have open, where that can be known.
+/// Returns how many files this process may have open, where that can be known.
 fn descriptors() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())

@@ -18,7 +18,7 @@ pub(crate) fn check(admin: Option<SocketAddr>) -> Result<(), String> {
     }
 }
 
-/// What listens on every address of this machine is asked on one of them.
+/// Returns the address to ask: what listens on every address of this machine is asked on one of them.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

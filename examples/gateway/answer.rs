@@ -21,7 +21,7 @@ pub(crate) struct Watched(Arc<Mutex<Held>>);
 pub(crate) struct Held {
     answer: Option<(Answer, Running)>,
     rest: Bytes,
-    /// When something was last offered to a client that has not asked for more.
+    /// Time at which something was last offered to a client that has not asked for more.
     offered: Option<Instant>,
     is_shared: bool,
 }

@@ -25,7 +25,7 @@ use crate::patience::{Patience, Patient, Vigil};
 /// Requests that run at the same time on one connection of HTTP/2; further ones wait at the client.
 const STREAMS: u32 = 200;
 
-/// How a connection is served.
+/// Terms on which a connection is served.
 pub(crate) struct Terms {
     pub(crate) patience: Patience,
     /// Bytes.
@@ -33,7 +33,7 @@ pub(crate) struct Terms {
     pub(crate) tls: Option<TlsAcceptor>,
     /// A receiver is held until the connection has ended; a new value asks for that.
     pub(crate) stopping: watch::Receiver<()>,
-    /// Where its requests run.
+    /// Home of its requests.
     pub(crate) home: Home,
 }
 

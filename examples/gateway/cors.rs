@@ -15,10 +15,11 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::config::cors::Origins;
 
-/// How long a browser remembers the answer to a preflight. Chromium obeys two hours at most.
+/// Time for which a browser remembers the answer to a preflight. Chromium obeys two hours at most.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// What scripts may read of an answer. `*` is all of it, to browsers that know it; the others are told what clients act on.
+/// Headers of an answer that scripts may read. `*` is all of it, to browsers that know it; the others are told what clients act
+/// on.
 const EXPOSED: [&str; 18] = [
     "*",
     "apim-request-id",
@@ -99,7 +100,7 @@ pub(crate) fn websockets(
     }
 }
 
-/// Whoever is no browser says nothing, or names the place that it calls.
+/// Tells whether a request may come from where it does: whoever is no browser says nothing, or names the place that it calls.
 fn is_welcome(request: &Request<Body>, allowed: &[HeaderValue]) -> bool {
     let own = request.headers().get(HOST).map(HeaderValue::as_bytes);
     let is_own = |origin: &HeaderValue| {

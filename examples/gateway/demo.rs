@@ -14,7 +14,7 @@ use crate::{output, server};
 const FILE: &str = include_str!("demo.toml");
 const KEY: &str = "demo-key-of-team-a";
 
-/// How the demo logs.
+/// Returns how the demo logs.
 pub(crate) fn telemetry() -> Telemetry {
     Telemetry { log: "info".to_owned(), log_format: LogFormat::Text, backend_header: true }
 }

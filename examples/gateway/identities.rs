@@ -1,4 +1,4 @@
-//! Who the gateway is to its backends: one keeper of tokens for each identity and scope.
+//! Identities of the gateway to its backends: one keeper of tokens for each identity and scope.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -46,7 +46,7 @@ impl Identities {
         Ok(keeper)
     }
 
-    /// Who the gateway is to Redis.
+    /// Returns who the gateway is to Redis.
     pub(crate) fn login(&mut self, redis: &Redis) -> Result<Login, BoxError> {
         Ok(match &redis.credential {
             redis::Credential::Nobody => Login::Nobody,

@@ -1,4 +1,4 @@
-//! What outlives a reload, as long as the part of the configuration that it was made from stays the same: connections to
+//! Parts that outlive a reload, as long as the part of the configuration that it was made from stays the same: connections to
 //! backends, signing keys, the retry budget, the account of collected bodies, open WebSockets, remembered ids, ephemeral keys, what
 //! clients have left and what they used.
 
@@ -38,12 +38,12 @@ pub(crate) struct Kept {
     inspect: Made<usize, InspectLayer>,
     /// By where they are and how they are kept; `None` where nothing is captured.
     captures: Made<Option<Files>, Option<JsonLines>>,
-    /// What is in progress, whatever the limit.
+    /// Requests in progress, whatever the limit.
     in_flight: ShedLayer,
     /// By its budget.
     failover: Made<f64, FailoverLayer>,
     upgrade: UpgradeLayer,
-    /// What replicas know together, if they do.
+    /// State that replicas share, if they do.
     shared: Option<Shared>,
     accounts: Accounts,
     limits: ClientLimitLayer,
@@ -58,7 +58,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// What a configuration needs: taken over from before, or made.
+    /// Keeps what a configuration needs: taken over from before, or made.
     pub(crate) fn new(
         config: &Config,
         before: Option<&Self>,
@@ -155,7 +155,7 @@ impl Kept {
         self.upgrade.clone()
     }
 
-    /// What clients have left.
+    /// Returns what clients have left.
     pub(crate) fn accounts(&self) -> Accounts {
         self.accounts.clone()
     }
@@ -164,7 +164,7 @@ impl Kept {
         self.limits.clone()
     }
 
-    /// What was used.
+    /// Returns what was used.
     pub(crate) fn ledger(&self) -> Ledger {
         self.ledger.clone()
     }
@@ -173,7 +173,7 @@ impl Kept {
         self.meter.clone()
     }
 
-    /// What replicas know together, if they do.
+    /// State that replicas share, if they do.
     pub(crate) fn shared(&self) -> Option<Shared> {
         self.shared.clone()
     }
@@ -217,7 +217,7 @@ impl Accounts {
         }
     }
 
-    /// What a client has left of its limits.
+    /// Returns what a client has left of its limits.
     pub(crate) fn left(&self, client: &Client) -> Balance {
         match self {
             Self::Own(accounts) => accounts.left(client),
@@ -275,7 +275,7 @@ impl Connections {
     }
 }
 
-/// Where captures are written.
+/// Files in which captures are written.
 #[derive(Clone, PartialEq)]
 struct Files {
     directory: PathBuf,

@@ -32,7 +32,7 @@ use crate::config::redis::Redis;
 use crate::identities::Identities;
 use crate::wiring;
 
-/// How long each of the questions may take.
+/// Time that each of the questions may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// One that every resource serves.
 const API_VERSION: &str = "2024-10-21";
@@ -61,7 +61,7 @@ pub(crate) async fn check(config: &Config) -> Result<Report, BoxError> {
     Ok(Report(rows))
 }
 
-/// Whether Redis lets us in, and takes what it is told.
+/// Tells whether Redis lets us in, and takes what it is told.
 async fn shared(redis: &Redis) -> Result<Found, BoxError> {
     let shared = Shared::new(redis.address.clone(), Identities::default().login(redis)?)?;
     Ok(match timeout(PATIENCE, shared.check()).await {
@@ -202,7 +202,7 @@ fn described(address: IpAddr) -> String {
     format!("{address} ({})", if is_private(address) { "private" } else { "public" })
 }
 
-/// Whether no packet to it leaves for the internet.
+/// Tells whether no packet to it leaves for the internet.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -214,7 +214,7 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// What was found out about one thing.
+/// Finding about one thing.
 #[derive(Debug)]
 enum Found {
     Fine(String),
@@ -253,12 +253,12 @@ struct Row {
     found: Found,
 }
 
-/// What was found out, as a table.
+/// Report of what was found out, as a table.
 #[derive(Debug)]
 pub(crate) struct Report(Vec<Row>);
 
 impl Report {
-    /// Whether nothing would fail in service.
+    /// Tells whether nothing would fail in service.
     pub(crate) fn is_fine(&self) -> bool {
         !self.0.iter().any(|row| row.found.is_wrong())
     }

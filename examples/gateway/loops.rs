@@ -103,7 +103,7 @@ impl Dealer {
         Home(at.map(|at| (self.clone(), at)))
     }
 
-    /// Where a request of a connection of HTTP/2 runs that has this home.
+    /// Returns where a request of a connection of HTTP/2 runs that has this home.
     fn for_request<'a>(&'a self, home: &'a Arc<Loop>) -> &'a Arc<Loop> {
         let least = self.0.iter().min_by_key(|at| at.requests()).unwrap_or(home);
         let is_too_many = home.requests() > least.requests() + least.requests() / 4 + SLACK;

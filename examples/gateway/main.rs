@@ -115,7 +115,7 @@ fn check(file: &Path, live: bool) -> ExitCode {
     }
 }
 
-/// Whatever is weak in the file was told when the gateway started.
+/// Checks the health; what is weak in the file was told when the gateway started.
 fn health(file: &Path) -> ExitCode {
     let config = Config::load(file, &Sources::PROCESS).map_err(|problems| problems.to_string());
     match config.and_then(|loaded| alive::check(loaded.config.admin)) {

@@ -70,7 +70,7 @@ pub(crate) fn tell(metrics: &MetricsRecorder, config: &Config, kept: &Kept) {
     });
 }
 
-/// How evenly the loops are used.
+/// Tells how evenly the loops are used.
 pub(crate) fn tell_of_loops(metrics: &MetricsRecorder, dealer: &Dealer) {
     let of = dealer.clone();
     metrics.add_gauge("gateway_loop_connections", "Connections of clients, by event loop", move || of.connections());

@@ -1,4 +1,4 @@
-//! What the program writes: nobody who serves a request ever waits for its reader, or fails with it.
+//! Output of the program: nobody who serves a request ever waits for its reader, or fails with it.
 //!
 //! Lines go into a bounded queue in memory, from which a thread of its own writes. What has no room is dropped and counted; when
 //! the reader takes lines again, one of them says how many are missing. A reader always gets whole lines.
@@ -19,11 +19,11 @@ const QUEUE: usize = 1 << 20;
 const LONGEST_LINE: usize = 64 << 10;
 /// Bytes of the longest value that a client can put there.
 const LONGEST_VALUE: usize = 1 << 10;
-/// How long a descriptor that others made non-blocking is left alone when it is full.
+/// Time for which a descriptor that others made non-blocking is left alone when it is full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
-/// How long lines gather after some were written: waking the writer for each costs more than writing it.
+/// Time for which lines gather after some were written: waking the writer for each costs more than writing it.
 const GATHERING: Duration = Duration::from_millis(5);
-/// How long the end of the process waits for a reader.
+/// Time for which the end of the process waits for a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 static STDOUT: LazyLock<Output> = LazyLock::new(|| Output::start(&io::stdout()));
@@ -39,7 +39,7 @@ pub(crate) fn complain(text: &str) {
     text.lines().for_each(|line| STDERR.queue.push(line.as_bytes()));
 }
 
-/// What a client chose is logged up to here.
+/// Cuts what a client chose to the length that is logged.
 pub(crate) fn cut(text: &str) -> &str {
     if text.len() <= LONGEST_VALUE {
         return text;
@@ -65,7 +65,7 @@ pub(crate) fn take_panics() {
     std::panic::set_hook(Box::new(|panicked| complain(&panicked.to_string())));
 }
 
-/// Where the log goes.
+/// Sink of the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Log;
 

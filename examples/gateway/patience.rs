@@ -1,4 +1,4 @@
-//! How long a connection may keep its places: until a head has arrived, between requests, and while its client takes nothing.
+//! Time for which a connection may keep its places: until a head has arrived, between requests, and while its client takes nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -51,7 +51,7 @@ struct State {
     is_upgraded: bool,
     /// A client that is known has asked on it.
     is_of_client: bool,
-    /// When it must have sent a head; `None` while a request runs.
+    /// Deadline for its head; `None` while a request runs.
     deadline: Option<Instant>,
     is_head_begun: bool,
     answers: Vec<Weak<Mutex<Held>>>,
@@ -104,7 +104,7 @@ impl Vigil {
         self.reader.wake();
     }
 
-    /// How much its place is needed here, where it is not used at all: the less, the lower.
+    /// Returns how much its place is needed here, where it is not used at all: the less, the lower.
     pub(crate) fn worth(&self) -> Option<Worth> {
         let state = self.lock();
         let is_going = self.is_asked_to_go.load(Relaxed) || self.is_cut.load(Relaxed);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tower_azure_openai::observe::{Record, Recorder};
 use tower_azure_openai::recorder::FlightRecorder;
 
-/// Where one is asked for.
+/// Path at which one is asked for.
 pub(crate) const PATH: &str = "/recorder/dump";
 
 /// So many answers of 500 and above within [`BURST_TIME`] are worth a recording.
@@ -97,7 +97,7 @@ impl Recorder for Recordings {
 }
 
 impl Errors {
-    /// Whether this one makes a burst that is worth a recording.
+    /// Tells whether this one makes a burst that is worth a recording.
     fn count(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.duration_since(since) > BURST_TIME) {
             (self.since, self.seen) = (Some(now), 0);

@@ -12,10 +12,10 @@ use crate::config::{Config, Loaded, Problems, Sources};
 pub(crate) struct Reloads {
     file: Option<PathBuf>,
     is_reading: bool,
-    /// Who waits for what is being read.
+    /// Askers who wait for what is being read.
     waiting: Vec<Reloaded>,
     is_wanted: bool,
-    /// Who asked too late for that.
+    /// Askers who came too late for that.
     late: Vec<Reloaded>,
     read: mpsc::UnboundedReceiver<Result<Config, Problems>>,
     reader: mpsc::UnboundedSender<Result<Config, Problems>>,
@@ -57,7 +57,7 @@ impl Reloads {
         }
     }
 
-    /// What was read, and who wants to know what comes of it. Cancelling loses nothing.
+    /// Returns what was read, and who wants to know what comes of it. Cancelling loses nothing.
     pub(crate) async fn next(&mut self) -> (Result<Config, Problems>, Vec<Reloaded>) {
         // The sender lives as long as `self`.
         let Some(read) = self.read.recv().await else { return std::future::pending().await };

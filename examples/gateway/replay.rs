@@ -1,4 +1,4 @@
-//! What a recording holds, and what would have been: `--replay` and `--what-if`.
+//! Content of a recording, and what would have been: `--replay` and `--what-if`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::wiring;
 /// A replay that is further from what happened than this share of the requests is no ground for a verdict.
 const MOST_ERROR: f64 = 0.02;
 
-/// What is asked besides.
+/// Changes that are asked for besides.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Changes {
     /// `kind:region:tokens[:alias[:priority]]`.

@@ -36,9 +36,9 @@ use crate::websockets::{Shown, WebSockets};
 use crate::wiring::Wired;
 use crate::{log, metrics, output};
 
-/// How long a start waits for what is shared.
+/// Time for which a start waits for what is shared.
 const SHARED_TIME: Duration = Duration::from_secs(1);
-/// How long the end of the process waits for the disk.
+/// Time for which the end of the process waits for the disk.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
@@ -218,7 +218,7 @@ impl Signals {
     }
 }
 
-/// What a reload replaces, as a whole.
+/// Part that a reload replaces, as a whole.
 struct Current {
     gateway: Stack,
     health: Health,
@@ -267,7 +267,7 @@ impl Current {
     }
 }
 
-/// What clients connect to.
+/// Front to which clients connect.
 #[derive(Clone)]
 struct Front {
     current: Arc<ArcSwap<Current>>,
@@ -277,8 +277,8 @@ struct Front {
 }
 
 impl Front {
-    /// What a signal to stop means: the end of accepting, at once or after `shutdown_delay`, in which front ends may notice that this
-    /// process is not ready any more. A second signal does not wait.
+    /// Tells what a signal to stop means: the end of accepting, at once or after `shutdown_delay`, in which front ends may notice
+    /// that this process is not ready any more. A second signal does not wait.
     fn is_told_to_close(&self, closing: &mut Option<Instant>) -> bool {
         let current = self.current.load();
         self.steering.stop();

@@ -1,4 +1,4 @@
-//! What clients used and what they have left: `/usage`, and `clients` in `/status`.
+//! Usage of clients, and what they have left: `/usage`, and `clients` in `/status`.
 
 use std::collections::BTreeMap;
 
@@ -118,7 +118,7 @@ pub(crate) fn tell(health: Health, config: &Config, kept: &Kept) -> Health {
     )
 }
 
-/// How much of what each alias used is estimated, over the days that are kept, and what would help.
+/// Returns how much of what each alias used is estimated, over the days that are kept, and what would help.
 fn estimates(ledger: &Ledger, streams: SilentStreams) -> Value {
     let mut aliases = BTreeMap::<Box<str>, (u64, u64, u64)>::new();
     for row in ledger.report(&[By::Alias], None, None).rows {

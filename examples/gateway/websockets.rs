@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{Authentication, Config};
 use crate::patience::Vigil;
 
-/// How browsers offer a key.
+/// Prefix of the subprotocol as which browsers offer a key.
 const PROTOCOL_KEY: &str = "openai-insecure-api-key.";
 
 /// The connections that were upgraded, so that they end with the key that opened them.

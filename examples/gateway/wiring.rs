@@ -176,7 +176,7 @@ fn capture(config: &Config, kept: &Kept) -> CaptureLayer {
     if described.redact.is_empty() { capture } else { capture.redact(described.redact.clone()) }
 }
 
-/// Where there is one client only, the places that others would need are its own.
+/// Returns where there is one client only, the places that others would need are its own.
 fn shed(config: &Config, kept: &Kept) -> ShedLayer {
     let in_flight = config.limits.in_flight;
     let shed = kept.shed().in_flight(in_flight);
@@ -269,7 +269,7 @@ pub(crate) fn special(config: &Config) -> impl Iterator<Item = &backends::Backen
     config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some())
 }
 
-/// What speaks to the backends.
+/// Makes the client that speaks to the backends.
 pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
     let timeouts = &config.timeouts;
     let client = HttpClient::builder()

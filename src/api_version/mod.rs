@@ -69,7 +69,7 @@ const PARAMETER: &str = "api-version";
 /// Everything but what RFC 3986 calls unreserved.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Which `api-version`s may be used. See the [module docs](self).
+/// Holds requests to the `api-version`s that may be used. See the [module docs](self).
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ApiVersionLayer(Arc<Settings>);
@@ -110,7 +110,7 @@ impl<S> Layer<S> for ApiVersionLayer {
     }
 }
 
-/// Which `api-version`s may be used. See the [module docs](self).
+/// Holds requests to the `api-version`s that may be used. See the [module docs](self).
 #[derive(Clone, Debug)]
 pub struct ApiVersion<S> {
     inner: S,

@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::context::{AttemptFailed, ClassifyError, SocketEvents};
 use crate::headers;
 
-/// How long an event may be in which an error is noticed: 64 KiB.
+/// Length up to which an error is noticed in an event: 64 KiB.
 pub const OBSERVED_EVENT: usize = 64 * 1024;
 
 /// The body of an answer that is watched: holds the place of its attempt until it ends, and records how it ended.
@@ -29,14 +29,14 @@ pub struct ResponseBody {
     events: Option<Events>,
 }
 
-/// What is recorded of the end, and who reads the errors.
+/// Recorder of the end, and reader of the errors.
 type Watch = (Admitted, Arc<dyn ClassifyError>);
 
 /// The events of a stream that has begun with success, and what its head said of waiting.
 pub(super) struct Events {
     reader: Reader,
     head: HeadHint,
-    /// Whether it owes a closing event.
+    /// True if it owes a closing event.
     closes: bool,
 }
 

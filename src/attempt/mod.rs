@@ -68,10 +68,10 @@ impl Admitted {
 pub(crate) struct Running {
     /// `None` where nothing is asked of a target, so that nothing can be learned of it.
     admitted: Option<Admitted>,
-    /// What is known of it beforehand.
+    /// Facts that are known beforehand.
     known: Attempt,
     classify: Arc<dyn ClassifyError>,
-    /// Whether a stream that answers owes a closing event.
+    /// True if a stream that answers owes a closing event.
     closes: bool,
 }
 

@@ -253,7 +253,7 @@ fn allowed(client: &Client, route: &Route, place: ModelPlace, names_later: bool)
     }
 }
 
-/// What a server may take for its model beside the place where the API has it.
+/// Returns what a server may take for its model beside the place where the API has it.
 fn names_in_query(uri: &Uri) -> impl Iterator<Item = Cow<'_, str>> {
     let parameters = query_parameters(uri.query().unwrap_or_default());
     parameters

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::estimate::Text;
 
-/// What a request says of its answer's length.
+/// Length of the answer, as a request asks for it.
 #[derive(Deserialize)]
 struct Asked<'a> {
     #[serde(borrow)]
@@ -32,7 +32,8 @@ fn count(raw: &RawValue) -> Option<u64> {
     raw.get().parse::<u32>().ok().map(u64::from)
 }
 
-/// What the answer may have at most: `max_tokens`, `max_completion_tokens` or `max_output_tokens` for each of `n` answers.
+/// Returns what the answer may have at most: `max_tokens`, `max_completion_tokens` or `max_output_tokens` for each of `n`
+/// answers.
 pub(crate) fn output(body: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Asked<'_>>(body).ok().and_then(|asked| asked.output())
 }
@@ -53,7 +54,7 @@ const START: &[u8] = b"\"max_";
 const NAMES: [&[u8]; 3] = [b"tokens\"", b"completion_tokens\"", b"output_tokens\""];
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(START));
 
-/// What Azure counts against a quota before it generates anything: the prompt, by estimate, and what the answer may have.
+/// Returns what Azure counts against a quota before it generates anything: the prompt, by estimate, and what the answer may have.
 pub(crate) fn tokens(body: &[u8]) -> u64 {
     Text::of_prompt(body).tokens().saturating_add(output(body).unwrap_or_default())
 }

@@ -12,7 +12,7 @@ use super::request_body::{FormReader, Piece, ReadBodyError};
 /// The longest purpose that is read.
 const MAX_PURPOSE: usize = 64;
 
-/// How much is read before names that are known are let go.
+/// Bytes that are read before names that are known are let go.
 const CHUNK: usize = 64 << 10;
 
 /// A deployment that a line of a file names.
@@ -23,11 +23,11 @@ pub(crate) struct Named {
     pub(crate) name: String,
     /// The line that names it, counted from 1.
     pub(crate) line: usize,
-    /// Where it stands in the form, in bytes: a JSON string with its quotes.
+    /// Place where it stands in the form, in bytes: a JSON string with its quotes.
     pub(crate) span: Range<usize>,
 }
 
-/// Why a file of requests cannot be read. The message repeats nothing of it.
+/// Reason why a file of requests cannot be read. The message repeats nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub(crate) enum BatchFileError {
@@ -39,7 +39,7 @@ pub(crate) enum BatchFileError {
     Line {
         /// Counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Fault that was found.
         problem: ReadBodyError,
     },
 }
@@ -195,7 +195,7 @@ impl BatchScan {
         self.file.is_passed_over && self.file.purpose == Purpose::Batch
     }
 
-    /// How much of the form is settled: no name that stands before is still to be found.
+    /// Returns the length of the form that is settled: no name that stands before is still to be found.
     #[must_use]
     pub(crate) fn settled(&self) -> usize {
         if self.file.is_reading() { self.file.scan.settled() } else { self.form.understood() }

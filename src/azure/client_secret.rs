@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// What every such key begins with.
+/// Prefix of every such key.
 pub(crate) const PREFIX: &str = "ek_";
 
 /// A key that a client hands on, to a browser for instance, to open one realtime session with. `Debug` does not show it.
@@ -13,7 +13,7 @@ pub(crate) const PREFIX: &str = "ek_";
 pub(crate) struct ClientSecret {
     /// The key.
     pub(crate) value: String,
-    /// When it ends, in seconds since 1970.
+    /// Time at which it ends, in seconds since 1970.
     pub(crate) expires_at: u64,
 }
 

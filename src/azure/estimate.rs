@@ -13,7 +13,7 @@ use memchr::memchr2;
 
 use super::sse;
 
-/// How many ASCII characters are taken for a token.
+/// Number of ASCII characters that are taken for a token.
 pub(crate) const ASCII_PER_TOKEN: u64 = 4;
 
 /// A string of this length without a space, of base64's letters alone, is taken for media.
@@ -61,7 +61,7 @@ impl Text {
         Self::of_members(body, |name| !NO_TEXT.contains(&name), |name| TOKENS.contains(&name))
     }
 
-    /// What an event adds to the answer. Events that only sum up what others said before add nothing.
+    /// Returns what an event adds to the answer. Events that only sum up what others said before add nothing.
     #[must_use]
     pub(crate) fn of_event(event: &sse::Event<'_>) -> Self {
         let is_news = event.name().is_none_or(|name| name.ends_with(b"delta") || name == b"message");
@@ -149,7 +149,7 @@ fn is_media(written: &[u8]) -> bool {
 
 // ===== Lexemes =====
 
-/// What of JSON is looked at, in the order in which it stands there.
+/// Parts of JSON that are looked at, in their order.
 struct Lexemes<'a>(&'a [u8]);
 
 enum Lexeme<'a> {

@@ -61,7 +61,7 @@ pub(crate) fn find_session(boundary: Option<&str>, body: &[u8]) -> Result<Vec<Mo
     Ok(find(Operation::Realtime, session)?.into_iter().map(|name| name.moved_by(start)).collect())
 }
 
-/// What finds the names of a body that is read as it arrives; nothing for operations whose bodies have none.
+/// Returns what finds the names of a body that is read as it arrives; nothing for operations whose bodies have none.
 #[must_use]
 pub(crate) const fn scan(operation: Operation) -> Option<NameScan> {
     if may_name(operation) { Some(NameScan::new(ways::of(operation))) } else { None }

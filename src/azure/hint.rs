@@ -116,7 +116,7 @@ fn term(text: &str) -> Option<(u128, &str)> {
     Some((number.times(*unit), rest))
 }
 
-/// What follows the earliest of the phrases.
+/// Returns what follows the earliest of the phrases.
 fn after_phrase(text: &str) -> Option<&str> {
     (0..text.len()).find_map(|start| PHRASES.iter().find_map(|phrase| strip_ignoring_case(text.get(start..)?, phrase)))
 }

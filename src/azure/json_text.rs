@@ -44,7 +44,7 @@ impl Text {
         if self.is_cut { Vec::new() } else { written }
     }
 
-    /// What it says, if it is all here.
+    /// Returns what it says, if it is all here.
     pub(super) fn unescaped(&self) -> Result<Option<Cow<'_, str>>, ReadBodyError> {
         if self.is_cut {
             return Ok(None);

@@ -20,7 +20,7 @@ pub(crate) struct MediaType<'a> {
 }
 
 impl<'a> MediaType<'a> {
-    /// What the headers call the body; `None` when they call it nothing, or several things.
+    /// Returns what the headers call the body; `None` when they call it nothing, or several things.
     #[must_use]
     pub(crate) fn of(headers: &'a HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(CONTENT_TYPE).iter();
@@ -70,7 +70,7 @@ impl<'a> MediaType<'a> {
         self.is("multipart/form-data")
     }
 
-    /// What stands between the parts of a multipart.
+    /// Returns what stands between the parts of a multipart.
     ///
     /// # Errors
     /// There is none that can be used; there are several, or one in the notation of RFC 2231, which some readers prefer and

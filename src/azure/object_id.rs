@@ -50,7 +50,7 @@ impl ObjectId {
         (1..=MAX_LEN).contains(&text.len()).then(|| Self { family, text: text.into() })
     }
 
-    /// What it names.
+    /// Returns the kind of object that it names.
     #[must_use]
     pub const fn family(&self) -> Family {
         self.family

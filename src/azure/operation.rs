@@ -31,13 +31,13 @@ use self::table::{FOUNDRY, OPENAI, Row};
 use self::tree::{Node, Step};
 
 const PREFIX: &str = "/openai/";
-/// What a Foundry resource has beside it.
+/// Paths of a Foundry resource beside it.
 const BESIDE: [&str; 2] = ["/models/", "/anthropic/"];
 
 static BELOW_OPENAI: LazyLock<Node> = LazyLock::new(|| Node::of(OPENAI));
 static BESIDE_OPENAI: LazyLock<Node> = LazyLock::new(|| Node::of(FOUNDRY));
 
-/// Which form of the API a path belongs to.
+/// Form of the API that a path belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Surface {
@@ -59,7 +59,7 @@ pub enum Repeat {
     Safe,
 }
 
-/// Where a call says which model it uses.
+/// Place in which a call names its model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ModelPlace {
@@ -89,7 +89,7 @@ impl ModelPlace {
     }
 }
 
-/// What a method and a path say.
+/// Call that a method and a path make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     surface: Surface,
@@ -106,7 +106,7 @@ pub struct Call {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Deployment {
     name: String,
-    /// Where the segments begin that say so.
+    /// Beginning of the segments that say so.
     start: usize,
     span: Range<usize>,
     surplus: bool,
@@ -133,13 +133,13 @@ impl Call {
         self.deployment.as_ref().map(|deployment| deployment.name.as_str())
     }
 
-    /// Where the deployment stands in the path that was parsed, in bytes, as it was sent.
+    /// Returns the place of the deployment in the path that was parsed, in bytes, as it was sent.
     #[must_use]
     pub fn deployment_span(&self) -> Option<Range<usize>> {
         self.deployment.as_ref().map(|deployment| deployment.span.clone())
     }
 
-    /// What to take out of the path: a deployment where Azure serves the family without one, in bytes.
+    /// Returns what to take out of the path: a deployment where Azure serves the family without one, in bytes.
     ///
     /// What is left of the path is what the backend serves; the model then stands where [`model_place`](Self::model_place) says.
     #[must_use]
@@ -153,14 +153,15 @@ impl Call {
         self.deployment.as_ref().map(|deployment| deployment.start..deployment.span.end + 1)
     }
 
-    /// Where Azure wants `deployments/{name}/` and the path has none: its model stands in the body, as in the v1 API.
+    /// Returns the place where Azure wants `deployments/{name}/` and the path has none: its model stands in the body, as in the
+    /// v1 API.
     #[must_use]
     pub fn deployment_gap(&self) -> Option<usize> {
         let is_missing = self.in_deployment && self.deployment.is_none() && self.surface == Surface::Classic;
         is_missing.then_some(PREFIX.len())
     }
 
-    /// Where the call says which model it uses.
+    /// Returns the place in which the call names its model.
     #[must_use]
     pub const fn model_place(&self) -> ModelPlace {
         self.model
@@ -173,7 +174,7 @@ impl Call {
         self.object_ids.iter().map(String::as_str)
     }
 
-    /// Where the objects of the call lie: the words of a known path before its first id, such as `fine_tuning/jobs`.
+    /// Returns the collection of the call: the words of a known path before its first id, such as `fine_tuning/jobs`.
     #[must_use]
     pub const fn collection(&self) -> Option<&'static str> {
         self.collection
@@ -245,7 +246,7 @@ enum Place {
     Deployments(usize),
     /// In the table.
     At(&'static Node),
-    /// Where nothing is known.
+    /// Nothing is known.
     Unknown,
 }
 
@@ -319,7 +320,7 @@ impl Reader {
     }
 }
 
-/// What only reads or deletes uses no model; a realtime session is opened by reading.
+/// Returns no model for what only reads or deletes; a realtime session is opened by reading.
 fn model_asked_for(method: &Method, operation: Operation, model: ModelPlace) -> ModelPlace {
     match (method, operation, model) {
         (&Method::GET, Operation::Realtime, ModelPlace::Elsewhere) | (&Method::GET, _, ModelPlace::Query) => {

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use super::envelope::{self, ErrorEnvelope};
 use super::hint;
 
-/// What one attempt came to.
+/// Outcome of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -63,7 +63,7 @@ pub enum Outcome {
     Unreachable,
 }
 
-/// What a backend took too long for, once the request had been sent.
+/// Phase that took a backend too long, once the request had been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -86,7 +86,7 @@ pub enum HeadVerdict {
 }
 
 impl Outcome {
-    /// What the head of an answer means, `now` being what an HTTP date is compared with.
+    /// Returns what the head of an answer means, `now` being what an HTTP date is compared with.
     ///
     /// The body is needed for every 400 and 404, and for a 429, 503 or 529 whose headers do not say how long to wait.
     #[must_use]
@@ -100,7 +100,8 @@ impl Outcome {
         if body_decides { HeadVerdict::NeedsBody } else { HeadVerdict::Known(outcome) }
     }
 
-    /// What an answer with its error body means. A body, or a part of one, that cannot be read is as good as an empty one.
+    /// Returns what an answer with its error body means. A body, or a part of one, that cannot be read is as good as an empty
+    /// one.
     #[must_use]
     pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Self {
         match Self::of_head(status, headers, now) {

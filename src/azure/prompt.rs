@@ -11,14 +11,14 @@ use serde_json::value::RawValue;
 
 use super::stable_hash;
 
-/// How much of a prompt is looked at: 1 KiB, about the 256 tokens by which prompts are told apart upstream.
+/// Length of a prompt that is looked at: 1 KiB, about the 256 tokens by which prompts are told apart upstream.
 pub(crate) const PREFIX: usize = 1024;
 
-/// What tells the prompts of one cache from those of another.
+/// Key that tells the prompts of one cache from those of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum CacheKey<'a> {
-    /// How the prompt begins, as it stands in the body: its instructions, and then the rest, up to [`PREFIX`] bytes of each.
+    /// Beginning of the prompt, as it stands in the body: its instructions, and then the rest, up to [`PREFIX`] bytes of each.
     Prefix([&'a str; 2]),
     /// `prompt_cache_key`, which the client chose for this very purpose.
     Named(Cow<'a, str>),

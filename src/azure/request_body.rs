@@ -32,7 +32,7 @@ pub(crate) struct Fields {
     /// True if an `agent_reference`, or an `agent` as it was called before, says what answers: an agent of Foundry, with a model of its
     /// own.
     pub(crate) refers_to_agent: bool,
-    /// Where a `model` can be put that is not there: after the opening brace of the object that would hold it.
+    /// Place for a `model` that is not there: after the opening brace of the object that would hold it.
     pub(crate) opening: Opening,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Fields {
 pub(crate) struct Model {
     /// The name, unescaped.
     pub(crate) name: String,
-    /// Where its value stands in the body, in bytes: a JSON string with its quotes, or the value of a form field.
+    /// Span of its value in the body, in bytes: a JSON string with its quotes, or the value of a form field.
     pub(crate) span: Range<usize>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Opening {
     pub(crate) is_empty: bool,
 }
 
-/// Which object of a JSON body holds `model`.
+/// Object of a JSON body that holds `model`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum ModelIn {
@@ -66,7 +66,7 @@ pub(crate) enum ModelIn {
     Session,
 }
 
-/// Why a body cannot be read. The message repeats nothing of the body.
+/// Reason why a body cannot be read. The message repeats nothing of the body.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub(crate) struct ReadBodyError {

@@ -12,7 +12,7 @@ const LIMIT_TOKENS: HeaderName = HeaderName::from_static("x-ratelimit-limit-toke
 const UTILIZATION: HeaderName = HeaderName::from_static("azure-openai-deployment-utilization");
 const SPILLED_FROM: &str = "x-ms-spillover-from-";
 
-/// What one answer says of the room its deployment has left.
+/// Room that a deployment has left, as one answer tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub(crate) struct Signals {
@@ -21,17 +21,17 @@ pub(crate) struct Signals {
     pub(crate) requests: Quota,
     /// Tokens left in the window, and how many there are in all: `x-ratelimit-remaining-tokens`, `x-ratelimit-limit-tokens`.
     pub(crate) tokens: Quota,
-    /// How much of a provisioned deployment is in use; above 1 it refuses: `azure-openai-deployment-utilization`, in per cent.
+    /// Utilization of a provisioned deployment; above 1 it refuses: `azure-openai-deployment-utilization`, in per cent.
     pub(crate) utilization: Option<f64>,
 }
 
-/// What is left of one quota.
+/// Remainder of one quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) struct Quota {
-    /// What is left now.
+    /// Remainder now.
     pub(crate) remaining: Option<u64>,
-    /// What there is in all.
+    /// Whole of it.
     pub(crate) limit: Option<u64>,
 }
 

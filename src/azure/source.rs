@@ -2,7 +2,7 @@
 
 use super::further_names::{NameScan, PURPOSE};
 
-/// Why nobody sees which models the requests use that such a body brings; `None` for one that brings none.
+/// Returns the reason why nobody sees which models the requests use that such a body brings; `None` for one that brings none.
 ///
 /// A file of requests can be made of [parts](https://platform.openai.com/docs/api-reference/uploads), imported from an address, or
 /// be read by a batch from a blob.

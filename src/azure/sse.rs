@@ -93,7 +93,8 @@ impl Reader {
         is_whole
     }
 
-    /// What of an event had come when the stream ended: the standard drops it, but an error may well be the last that comes.
+    /// Returns what of an event had come when the stream ended: the standard drops it, but an error may well be the last that
+    /// comes.
     pub(crate) fn finish(&mut self) -> Option<Event<'_>> {
         self.clear_given();
         self.last.take()?;
@@ -147,7 +148,7 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// Where the empty line begins that ends the event, `last` being the byte of it that came before `bytes`.
+/// Returns the beginning of the empty line that ends the event, `last` being the byte of it that came before `bytes`.
 fn empty_line(mut last: Option<u8>, bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -226,13 +227,14 @@ impl<'a> Event<'a> {
         lines(self.0).all(|line| line.is_empty() || line.starts_with(b":"))
     }
 
-    /// What the last `event:` line says.
+    /// Returns what the last `event:` line says.
     #[must_use]
     pub(crate) fn name(&self) -> Option<&'a [u8]> {
         self.values(b"event").last().filter(|name| !name.is_empty())
     }
 
-    /// What the `data:` lines say, joined by `\n`; `None` when there is none, as in a comment. A single line is not copied.
+    /// Returns what the `data:` lines say, joined by `\n`; `None` when there is none, as in a comment. A single line is not
+    /// copied.
     #[must_use]
     pub(crate) fn data(&self) -> Option<Cow<'a, [u8]>> {
         let mut lines = self.values(b"data");

@@ -79,7 +79,7 @@ pub(crate) const fn is_spoken_by(operation: Operation) -> bool {
     matches!(operation, Operation::ChatCompletions | Operation::Completions | Operation::Responses | Operation::Threads)
 }
 
-/// What one event means.
+/// Meaning of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum StreamEvent {
@@ -180,7 +180,7 @@ fn may_fail(name: &str) -> bool {
     matches!(name, "error" | "response.done" | "response.failed" | "thread.run.failed")
 }
 
-/// What an event is known by; everything else in it is skipped.
+/// Members by which an event is known; everything else in it is skipped.
 #[derive(Deserialize)]
 struct Frame {
     #[serde(rename = "type")]

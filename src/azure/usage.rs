@@ -80,7 +80,7 @@ impl Usage {
         *self == Self::default()
     }
 
-    /// What is known of one answer that was told twice: the larger of each figure, since running counts only grow.
+    /// Merges what is known of one answer that was told twice: the larger of each figure, since running counts only grow.
     #[must_use]
     pub fn grown_to(self, later: Self) -> Self {
         self.combined(later, u64::max, Duration::max)
@@ -274,7 +274,7 @@ impl AnswerReader {
         self.0.push(bytes);
     }
 
-    /// What the answer reported. `None` without a usage, and for what is not one whole JSON object.
+    /// Returns what the answer reported. `None` without a usage, and for what is not one whole JSON object.
     #[must_use]
     pub(crate) fn finish(self) -> Option<Reported> {
         Reported::of_picked(self.0.finish()?)

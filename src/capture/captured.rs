@@ -12,7 +12,7 @@ use crate::date;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Captured {
-    /// When it came.
+    /// Time at which it came.
     pub time: SystemTime,
     /// Its id.
     pub id: RequestId,
@@ -22,7 +22,7 @@ pub struct Captured {
     pub client: Option<Client>,
     /// Route that was asked for, if that was found out.
     pub route: Option<Route>,
-    /// Where it was sent, in this order.
+    /// Attempts that were made, in this order.
     pub attempts: Vec<AttemptRecord>,
     /// The status of the answer; `None` when the client left before there was one.
     pub status: Option<StatusCode>,
@@ -40,7 +40,7 @@ pub struct Captured {
     pub answer: Option<Content>,
 }
 
-/// What is written of a body.
+/// Part of a body that is written down.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Content {
@@ -58,7 +58,7 @@ pub struct Content {
     /// The digest of media, in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Why nothing of it is there.
+    /// Reason why nothing of it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub omitted: Option<&'static str>,
 }

@@ -1,4 +1,4 @@
-//! What a stream of events adds up to, in the shape of an answer that is not streamed.
+//! Sum of a stream of events, in the shape of an answer that is not streamed.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};

@@ -18,9 +18,9 @@ use self::writer::Writer;
 
 /// From which size on a new file is begun by default: 64 MiB.
 const ROTATE: u64 = 64 << 20;
-/// How long files are kept by default: 7 days.
+/// Time for which files are kept by default: 7 days.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// What waits for the disk, in bytes, by default: 8 MiB.
+/// Bytes that may wait for the disk by default: 8 MiB.
 const QUEUE: usize = 8 << 20;
 
 /// Writes captures into files of a directory, one line of JSON each.

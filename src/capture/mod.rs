@@ -75,5 +75,5 @@ pub use self::sink::{FromFn, Sink, from_fn};
 
 /// So many bytes of each side are kept at most until it has ended: 2 MiB.
 pub const HELD: usize = 2 << 20;
-/// What all running captures hold together by default: 64 MiB.
+/// Memory that all running captures hold together by default: 64 MiB.
 pub const MEMORY: usize = 64 << 20;

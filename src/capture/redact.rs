@@ -1,4 +1,4 @@
-//! What is taken out of bodies before anybody writes them.
+//! Redaction of bodies before anybody writes them.
 
 use std::sync::Arc;
 

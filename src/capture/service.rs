@@ -55,7 +55,7 @@ where
     }
 }
 
-/// What is in hand is noted at once, and the body stays one that can be repeated.
+/// Notes at once what is in hand, and the body stays one that can be repeated.
 fn tee(body: Body, tape: Shared) -> Body {
     match body.as_bytes() {
         Some(bytes) => {

@@ -1,4 +1,4 @@
-//! What passed of one body.
+//! Tape of what passed of one body.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -10,10 +10,10 @@ use crate::account::Reservation;
 use crate::azure::media_type::MediaType;
 use crate::azure::sse;
 
-/// What a frame holds beside its bytes, at least.
+/// Memory of a frame beside its bytes, at least.
 const FRAME: usize = 64;
 
-/// How a body is read.
+/// Form in which a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Events,

@@ -18,7 +18,7 @@ use crate::context::{Client, Ending, Observation, RequestId, Spending};
 /// The frames of a request, which two have: who sends it, and who makes the record.
 pub(super) type Shared = Arc<Mutex<Tape>>;
 
-/// What is known of a request so far; it is written down when this is dropped.
+/// Notes on one request; written down when this is dropped.
 pub(super) struct Watch {
     settings: Settings,
     is_drawn: bool,

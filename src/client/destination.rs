@@ -83,7 +83,7 @@ impl Origin {
         Self::of(&uri).filter(|origin| !origin.host.is_empty()).ok_or("names no host")
     }
 
-    /// Where to connect when it is found at `address`.
+    /// Returns where to connect when it is found at `address`.
     pub(super) fn at(&self, address: &str) -> Result<Uri, &'static str> {
         const WRONG: &str = "is not host[:port]";
         let authority: Authority = address.parse().map_err(|_| WRONG)?;

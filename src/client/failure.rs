@@ -12,7 +12,7 @@ use crate::azure::{Outcome, Phase};
 use crate::context::{AttemptFailed, Reason, exhausted, is_exhaustion};
 use crate::error::causes;
 
-/// What an error and everything that caused it tell, without names.
+/// Reason that an error and everything that caused it give, without names.
 pub(crate) fn reason(error: &(dyn StdError + 'static)) -> Reason {
     reason_with(error, has_local_port)
 }
@@ -36,7 +36,7 @@ fn has_local_port() -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok()
 }
 
-/// What kept a proxy from leading to the destination.
+/// Reason that kept a proxy from leading to the destination.
 pub(super) fn of_proxy(error: &(dyn StdError + 'static)) -> Reason {
     if is_exhaustion(error) {
         return reason(error);

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 
 use super::pace::Paced;
 
-/// What leads to the destination, or to a proxy that is told with every request where it goes.
+/// Connection to the destination, or to a proxy that is told with every request where it goes.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) io: MaybeHttpsStream<TokioIo<Paced>>,

@@ -310,7 +310,7 @@ fn ask_for_socket(parts: &mut Parts) {
     }
 }
 
-/// What a frame for a connection that stands is answered by, without anybody being asked.
+/// Answers a frame for a connection that stands, without anybody being asked.
 fn spoken(frame: Option<RewrittenFrame>) -> Response<Body> {
     let mut answer = Response::new(());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -27,7 +27,7 @@ pub(super) struct UploadBody {
     done: Option<oneshot::Sender<BoxError>>,
 }
 
-/// How a request body fares.
+/// Fate of a request body.
 #[derive(Debug)]
 pub(super) struct Upload(State);
 
@@ -59,7 +59,7 @@ impl Upload {
         Self(std::mem::replace(&mut self.0, State::Sent))
     }
 
-    /// What broke the upload, if something has.
+    /// Returns what broke the upload, if something has.
     ///
     /// Asked after hyper gave an error: over HTTP/2 it resets the stream and tells nothing of the body that made it do so.
     pub(super) fn failure(&mut self) -> Option<AttemptFailed> {
@@ -74,7 +74,7 @@ impl Upload {
     }
 }
 
-/// Whoever gave the body is to blame, and no backend.
+/// Blames whoever gave the body, and no backend.
 fn abandoned(error: BoxError) -> AttemptFailed {
     match Error::find(error.as_ref()) {
         Some(_) => AttemptFailed::new(Outcome::Abandoned, error),

@@ -28,7 +28,7 @@ use crate::pool::Target;
 pub struct Attempt {
     /// Chosen by selection; `None` where the request was sent to none.
     pub target: Option<Target>,
-    /// Which attempt for its request it was, from 1; 0 where no selection took part.
+    /// Number of the attempt for its request, from 1; 0 where no selection took part.
     pub number: u32,
     /// Read by selection or a circuit breaker, or below by a layer that knows better; `None` before.
     pub outcome: Option<Outcome>,

@@ -49,13 +49,13 @@ impl AttemptFailed {
         &self.attempt
     }
 
-    /// Whether it ended between the head of a stream and its first content.
+    /// Tells whether it ended between the head of a stream and its first content.
     #[must_use]
     pub const fn is_in_preamble(&self) -> bool {
         self.attempt.is_in_preamble
     }
 
-    /// Why, in words that name no host: errors of others may hold an address, so that only their kinds are told.
+    /// Returns the reason, in words that name no host: errors of others may hold an address, so that only their kinds are told.
     pub(crate) fn cause(&self) -> Cow<'static, str> {
         let told = causes(self.source.as_ref()).find_map(|cause| {
             let reason = cause.downcast_ref::<Reason>().map(Reason::to_string);
@@ -65,7 +65,7 @@ impl AttemptFailed {
         told.map_or("no connection".into(), Cow::Owned)
     }
 
-    /// What it means.
+    /// Returns its meaning.
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
         self.outcome

@@ -57,7 +57,7 @@ impl Client {
         self.with(|inner| inner.allow = Some(aliases.into_iter().map(Into::into).collect()))
     }
 
-    /// When this client says `alias`, it is served by the targets of `stands_for`. One step: what the other name stands for is
+    /// Serves this client by the targets of `stands_for` when it says `alias`. One step: what the other name stands for is
     /// not looked up again.
     ///
     /// What the client may use is asked by the name that it says, so to allow the one is not to allow the other.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 pub struct Cookies(Arc<[HeaderValue]>);
 
 impl Cookies {
-    /// What the headers hold; `None` without a cookie.
+    /// Reads the cookies of the headers; `None` without any.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(COOKIE).iter().cloned().peekable();
@@ -24,7 +24,7 @@ impl Cookies {
     }
 }
 
-/// How many, never their content.
+/// Shows their number, never their content.
 impl fmt::Debug for Cookies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cookies").field("len", &self.0.len()).finish()

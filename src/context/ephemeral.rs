@@ -16,7 +16,7 @@ use crate::headers::query_parameters;
 
 /// Number of ephemeral keys that are remembered, unless it is told.
 pub const EPHEMERAL_KEYS: usize = 10_000;
-/// For how long one is remembered at most, whatever its answer says: as long as the API lets one live.
+/// Time for which one is remembered at most, whatever its answer says: as long as the API lets one live.
 pub const EPHEMERAL_KEY_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The ephemeral keys (`ek_…`) of realtime sessions that backends issued through the gateway, of which only SHA-256 digests are
@@ -79,7 +79,7 @@ impl EphemeralKeys {
         issued.insert(digest, Issued { client: client.map(Client::without_token), backend: backend.into(), expires });
     }
 
-    /// What is known of a key that has not ended. How long it takes says nothing of the keys that are known.
+    /// Returns what is known of a key that has not ended. How long it takes says nothing of the keys that are known.
     #[must_use]
     pub fn find(&self, key: &[u8]) -> Option<EphemeralKey> {
         let token = ClientToken::new(key).ok()?;

@@ -40,7 +40,7 @@ fn is_ours(error: &io::Error) -> bool {
         || error.raw_os_error().is_some_and(|number| NAMELESS.contains(&number))
 }
 
-/// What the client is told, and the log at most once a second.
+/// Tells the client, and the log at most once a second.
 pub(crate) fn exhausted() -> Error {
     static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
     let now = Instant::now();

@@ -1,4 +1,4 @@
-/// What a client may use, at most. 0 is no limit.
+/// Limits of a client. 0 is no limit.
 ///
 /// Part of a [`Client`](super::Client); held by [`ClientLimitLayer`](crate::limit::ClientLimitLayer).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -22,7 +22,7 @@ pub struct Observation(Arc<Inner>);
 struct Inner {
     id: OnceLock<RequestId>,
     client: OnceLock<Client>,
-    /// What the path tells, until the body is read.
+    /// Call that the path tells of, until the body is read.
     called: OnceLock<Route>,
     route: OnceLock<Route>,
     size: OnceLock<Size>,
@@ -30,7 +30,7 @@ struct Inner {
     spent: Mutex<Option<Spent>>,
 }
 
-/// How large a request is.
+/// Size of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Size {
@@ -44,11 +44,11 @@ pub struct Size {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AttemptRecord {
-    /// Where it was sent.
+    /// Target to which it was sent.
     pub target: Target,
-    /// When it was sent.
+    /// Time at which it was sent.
     pub started: Instant,
-    /// How it ended up to the head of its answer; `None` when it was given up before that, because the client left.
+    /// Outcome up to the head of its answer; `None` when it was given up before that, because the client left.
     ///
     /// A stream that breaks off later is told by the record's [`Ending`](super::Ending).
     pub outcome: Option<Outcome>,
@@ -107,13 +107,13 @@ impl Observation {
         self.0.client.get()
     }
 
-    /// What is asked for: by the path as soon as that was read, with what the body says after that.
+    /// Returns what is asked for: by the path as soon as that was read, with what the body says after that.
     #[must_use]
     pub fn route(&self) -> Option<&Route> {
         self.0.route.get().or_else(|| self.0.called.get())
     }
 
-    /// How large it is, once its body has been read.
+    /// Returns its size, once its body has been read.
     #[must_use]
     pub fn size(&self) -> Option<Size> {
         self.0.size.get().copied()
@@ -134,7 +134,7 @@ impl Observation {
         self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).0.push(attempt);
     }
 
-    /// What the request used, as far as that is known.
+    /// Returns what the request used, as far as that is known.
     #[must_use]
     pub fn spent(&self) -> Option<Spent> {
         *self.0.spent.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! Which layers a request has passed, so that a wrong order is found out by the first request and not by its effects.
+//! Layers that a request has passed, so that a wrong order is found out by the first request and not by its effects.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -64,7 +64,7 @@ layers! {
 
 /// Below selection, a request is an attempt: whatever refuses it there looks like a failure of its target.
 const ATTEMPT: u32 = set(&[Select, StreamCommit, Forward, Reissue]);
-/// What sends requests of its own, or answers for a backend.
+/// Layers that send requests of their own, or answer for a backend.
 const ACTING: u32 = set(&[Limit, Meter, Models, Ownership, Session, Failover]) | ATTEMPT;
 
 const fn set(layers: &[LayerName]) -> u32 {
@@ -130,7 +130,7 @@ struct Passed {
     layers: u32,
     /// The target in whose form the request is.
     forwarded_to: Option<Target>,
-    /// What inspection has read: the path, and the beginning of the body.
+    /// Result of inspection: the path, and the beginning of the body.
     read: Option<(PathAndQuery, Bytes)>,
     /// A layer that could not refuse the request itself, and one below which it must not stand.
     misplaced: Option<(LayerName, LayerName)>,
@@ -215,7 +215,7 @@ pub(crate) fn read(uri: &Uri, body: &Body, extensions: &mut Extensions) {
     extensions.get_or_insert_default::<Passed>().read = Some((path, head));
 }
 
-/// Whether the body is the one that was read, byte for byte, without looking at them.
+/// Tells whether the body is the one that was read, byte for byte, without looking at them.
 pub(crate) fn is_body_as_read(body: &Body, extensions: &Extensions) -> bool {
     let read = extensions.get::<Passed>().and_then(|passed| passed.read.as_ref());
     let same = |read: &Bytes, head: &Bytes| read.as_ptr() == head.as_ptr() && read.len() == head.len();
@@ -226,7 +226,7 @@ pub(crate) fn is_body_as_read(body: &Body, extensions: &Extensions) -> bool {
     }
 }
 
-/// Whether the path is another one than was read.
+/// Tells whether the path is another one than was read.
 pub(crate) fn is_path_changed(uri: &Uri, extensions: &Extensions) -> bool {
     let read = extensions.get::<Passed>().and_then(|passed| passed.read.as_ref());
     read.is_some_and(|(path, _)| path.path() != uri.path())
@@ -237,12 +237,12 @@ pub(crate) fn forwarded(target: &Target, extensions: &mut Extensions) {
     extensions.get_or_insert_default::<Passed>().forwarded_to = Some(target.clone());
 }
 
-/// Whether a request has the form which this target takes.
+/// Tells whether a request has the form which this target takes.
 pub(crate) fn is_forwarded_to(target: &Target, extensions: &Extensions) -> bool {
     extensions.get::<Passed>().is_some_and(|passed| passed.forwarded_to.as_ref() == Some(target))
 }
 
-/// Whether a request has passed a layer.
+/// Tells whether a request has passed a layer.
 pub(crate) fn has_passed(layer: LayerName, extensions: &Extensions) -> bool {
     extensions.get::<Passed>().is_some_and(|passed| passed.layers & layer.bit() != 0)
 }

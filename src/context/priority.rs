@@ -1,4 +1,4 @@
-//! Who gives way, as far as one request says so itself.
+//! Priority of one request, as far as it says so itself.
 
 use http::{Extensions, HeaderMap, HeaderName};
 

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
-/// Why an attempt failed, in words that name no host: resolvers, certificates and connectors put names into their errors, so
-/// none of those is kept.
+/// Reason why an attempt failed, in words that name no host: resolvers, certificates and connectors put names into their errors,
+/// so none of those is kept.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub(crate) struct Reason {

@@ -7,27 +7,27 @@ use super::{Attempts, Client, RequestId, Route, Size, Spent};
 use crate::azure::operation::Operation;
 use crate::pool::Target;
 
-/// What one request came to.
+/// Record of one request, made once when its answer ends.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Record {
     /// Its id, which its answer carries too.
     pub id: RequestId,
-    /// When it came.
+    /// Time at which it came.
     pub started: Instant,
     /// Its method.
     pub method: Method,
-    /// Who called, if that was found out.
+    /// Client, if it is known.
     pub client: Option<Client>,
-    /// What was asked for, if that was found out.
+    /// Route, if it was read.
     pub route: Option<Route>,
-    /// How large it is, if its body was read.
+    /// Size, if its body was read.
     pub size: Option<Size>,
-    /// Where it was sent, in this order.
+    /// Attempts that were made, in this order.
     pub attempts: Attempts,
     /// The status of the answer; `None` when the client left before there was one.
     pub status: Option<StatusCode>,
-    /// How it ended.
+    /// Way in which it ended.
     pub ending: Ending,
     /// Time to the head of the answer.
     pub first_byte: Option<Duration>,
@@ -35,11 +35,11 @@ pub struct Record {
     pub first_content: Option<Duration>,
     /// Time to its end.
     pub total: Duration,
-    /// What was used, where it is metered and anything was.
+    /// Usage, where it is metered and there was any.
     pub spent: Option<Spent>,
 }
 
-/// How a request ended.
+/// Way in which a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending {
@@ -82,7 +82,7 @@ impl Record {
         self.route.as_ref().map(Route::operation)
     }
 
-    /// Where it was sent last, which is who answered if anybody did.
+    /// Returns the target to which it was sent last, which answered if any did.
     #[must_use]
     pub fn target(&self) -> Option<&Target> {
         self.attempts.last().map(|attempt| &attempt.target)

@@ -28,7 +28,7 @@ struct Inner {
     unread_lines: bool,
 }
 
-/// What body or query say of the model.
+/// Name of the model in body or query.
 #[derive(Clone, Debug)]
 struct Named {
     /// What stands at the place: the alias, unless the path names one.
@@ -71,7 +71,7 @@ impl FurtherName {
     }
 }
 
-/// Where a further deployment's name stands.
+/// Place of a further deployment's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FurtherPlace {
     /// As the value of the header `x-ms-oai-image-generation-deployment`.
@@ -82,7 +82,7 @@ pub(crate) enum FurtherPlace {
     Lines(usize),
 }
 
-/// Where a deployment's name is put besides the path, in bytes of the body or of the query.
+/// Place for a deployment's name besides the path, in bytes of the body or of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NamePlace {
     /// In place of a form field's value.
@@ -237,7 +237,7 @@ impl Route {
         self.0.unread_lines
     }
 
-    /// Why nobody sees the models of the requests that it brings, if so.
+    /// Returns the reason why nobody sees the models of the requests that it brings, if so.
     pub(crate) fn unseen(&self) -> Option<&'static str> {
         self.0.unseen
     }
@@ -249,7 +249,7 @@ impl Route {
         self
     }
 
-    /// Which call of the API it is.
+    /// Returns the call of the API that it is.
     #[must_use]
     pub fn operation(&self) -> Operation {
         self.0.call.operation()
@@ -280,13 +280,13 @@ impl Route {
         &self.0.further
     }
 
-    /// Where the alias stands in the path of the request, as bytes.
+    /// Returns the span of the alias in the path of the request.
     #[must_use]
     pub fn alias_span(&self) -> Option<Range<usize>> {
         self.0.call.deployment_span()
     }
 
-    /// What to take out of the path, as bytes: a deployment where Azure serves the family without one.
+    /// Returns what to take out of the path, as bytes: a deployment where Azure serves the family without one.
     #[must_use]
     pub fn surplus_span(&self) -> Option<Range<usize>> {
         self.0.call.surplus_span()
@@ -298,7 +298,8 @@ impl Route {
         self.0.call.deployment_segments()
     }
 
-    /// Where `deployments/{name}/` has to be put into the path, as bytes: the model stands in the body, and Azure wants it there.
+    /// Returns the place where `deployments/{name}/` has to be put into the path, as bytes: the model stands in the body, and
+    /// Azure wants it there.
     #[must_use]
     pub fn deployment_gap(&self) -> Option<usize> {
         self.0.call.deployment_gap()
@@ -310,18 +311,18 @@ impl Route {
         self.0.call.object_ids()
     }
 
-    /// Where the objects of the call lie, such as `vector_stores`.
+    /// Returns the collection of the call, such as `vector_stores`.
     pub(crate) fn collection(&self) -> Option<&'static str> {
         self.0.call.collection()
     }
 
-    /// Where the call says which model it uses.
+    /// Returns the place in which the call names its model.
     #[must_use]
     pub fn model_place(&self) -> ModelPlace {
         self.0.call.model_place()
     }
 
-    /// Where a deployment's name has to be put, unless the same name stands there already.
+    /// Returns the place for a deployment's name, unless the same name stands there already.
     pub(crate) fn place_of(&self, deployment: &str) -> Option<&NamePlace> {
         let named = self.0.named.as_ref()?;
         let is_there = matches!(named.place, NamePlace::Form(_) | NamePlace::Json(_) | NamePlace::Query(_))
@@ -330,12 +331,12 @@ impl Route {
         (!is_there).then_some(&named.place)
     }
 
-    /// Where a deployment's name is put besides the path.
+    /// Returns the place for a deployment's name besides the path.
     pub(crate) fn named_at(&self) -> Option<&NamePlace> {
         self.0.named.as_ref().map(|named| &named.place)
     }
 
-    /// What stands where a deployment's name is put.
+    /// Returns what stands where a deployment's name is put.
     pub(crate) fn written_name(&self) -> Option<&str> {
         self.0.named.as_ref()?.written.as_deref()
     }

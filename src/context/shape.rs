@@ -18,7 +18,7 @@ use http::{Method, Request, Uri};
 use crate::azure::operation;
 use crate::headers::query_parameters;
 
-/// Where the API can be reached, the slash of which may stand there twice.
+/// Beginnings of paths of the API, whose slash may stand there twice.
 const API: [&str; 5] = ["/openai/", "/deployments/", "/v1/", "/models/", "/anthropic/"];
 const OPENAI: &str = API[0];
 
@@ -95,7 +95,7 @@ fn has_version(query: &str) -> bool {
     query_parameters(query).any(|(name, ..)| name.eq_ignore_ascii_case("api-version"))
 }
 
-/// What follows a word and a slash, if anything does.
+/// Returns what follows a word and a slash, if anything does.
 fn after<'a>(path: &'a str, word: &str) -> Option<&'a str> {
     let (first, rest) = path.split_at_checked(word.len())?;
     let rest = rest.strip_prefix('/').filter(|rest| !rest.is_empty())?;

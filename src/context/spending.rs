@@ -12,13 +12,13 @@ use crate::azure::usage::Usage;
 #[derive(Clone, Default)]
 pub struct Spending(Observation);
 
-/// What was used, and how that is known.
+/// Usage, and how it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Spent {
     /// The figures.
     pub usage: Usage,
-    /// Where they come from.
+    /// Source of the figures.
     pub source: UsageSource,
     /// True if nothing more will come.
     pub is_final: bool,
@@ -32,7 +32,7 @@ impl Spent {
     }
 }
 
-/// Where figures come from.
+/// Source of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UsageSource {
@@ -54,12 +54,12 @@ impl UsageSource {
 }
 
 impl Spending {
-    /// What is on the request already, or that of a new observation that is put there.
+    /// Returns what is on the request already, or that of a new observation that is put there.
     pub fn on(extensions: &mut Extensions) -> Self {
         Self::find(extensions).unwrap_or_else(|| Self(extensions.get_or_insert_default::<Observation>().clone()))
     }
 
-    /// What somebody has put on the request, as such or with its observation.
+    /// Returns what somebody has put on the request, as such or with its observation.
     pub(crate) fn find(extensions: &Extensions) -> Option<Self> {
         extensions.get::<Self>().cloned().or_else(|| extensions.get().cloned().map(Self))
     }
@@ -69,7 +69,7 @@ impl Spending {
         self.0.note_spent(Spent { usage, source, is_final });
     }
 
-    /// What is known; `None` while nothing is, and when nothing was processed or nobody meters.
+    /// Returns what is known; `None` while nothing is, and when nothing was processed or nobody meters.
     #[must_use]
     pub fn known(&self) -> Option<Spent> {
         self.0.spent()

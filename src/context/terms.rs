@@ -3,8 +3,8 @@ use http::Extensions;
 use super::{Client, Route, Session, priority};
 use crate::pool::{Constraints, Pin, Priority, Query};
 
-/// What the extensions of a request say of where it may go. Whoever chooses among targets asks through this, so that nothing
-/// of it is forgotten.
+/// Terms on which a request chooses its target, from its extensions. Whoever chooses among targets asks through this, so that
+/// nothing of it is forgotten.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
     pub(crate) client: Option<Client>,
@@ -28,7 +28,7 @@ impl Terms {
         }
     }
 
-    /// What a request with this route asks of its target.
+    /// Returns what a request with this route asks of its target.
     pub(crate) fn query<'a>(&'a self, route: &'a Route) -> Query<'a> {
         let query = self.query_for(route.alias()).pinned(self.pin.as_ref()).beside(&self.beside);
         let who = self.client.as_ref().map(Client::id).or(self.session.as_ref().map(Session::name));
@@ -40,7 +40,7 @@ impl Terms {
         &self.beside
     }
 
-    /// What any request for an alias asks of its target, by the name that the client uses.
+    /// Returns what any request for an alias asks of its target, by the name that the client uses.
     pub(crate) fn query_for<'a>(&'a self, alias: Option<&'a str>) -> Query<'a> {
         let asked = |alias| Query::new(alias).priority(self.priority);
         let Some(client) = &self.client else { return asked(alias).narrowed(self.narrowed.as_ref()) };

@@ -49,7 +49,7 @@ impl Tried {
         &self.targets
     }
 
-    /// How many attempts were sent; below selection, with the one that is on its way.
+    /// Returns the number of attempts that were sent; below selection, with the one that is on its way.
     #[must_use]
     pub const fn sent(&self) -> u32 {
         self.sent

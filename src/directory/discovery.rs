@@ -38,10 +38,10 @@ const UNKNOWN_IDS: usize = 10_000;
 static REQUIRED_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("aoai-evals"), HeaderName::from_static("openai-beta")];
 
-/// How much of an answer is read to see whose it is: the id stands in front.
+/// Length up to which an answer is read to see whose it is: the id stands in front.
 const SEEN_BODY: usize = 64 * 1024;
 
-/// What the backends say of an id.
+/// Result of a search among the backends for an id.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Finding {
     /// This one has it.
@@ -59,24 +59,24 @@ pub(crate) enum Finding {
 /// Nobody has said anything in time.
 const LATE: Finding = Finding::Unanswered { throttled: false, wait: Duration::from_secs(1) };
 
-/// Who asks, and what.
+/// Question after one id, and on whose account.
 pub(crate) struct Question<'a> {
     pub(crate) id: &'a ObjectId,
     pub(crate) read: &'a Uri,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) backends: &'a [Arc<str>],
-    /// On whose account; empty for all that nobody knows.
+    /// Client on whose account it is; empty for all that nobody knows.
     pub(crate) client: &'a Arc<str>,
 }
 
 pub(crate) struct Discovery {
     flights: Mutex<HashMap<ObjectKey, SingleFlight<Finding>>>,
-    /// Until when nobody has an id.
+    /// Ids that nobody has, and until when that is believed.
     nowhere: Cache<ObjectKey, Instant>,
     rates: Mutex<Rates>,
 }
 
-/// What will be found.
+/// Finding, now or later.
 pub(crate) enum Search {
     Known(Finding),
     Running(Landing<Finding>),
@@ -218,7 +218,7 @@ fn ask<S: Below>(question: &Question<'_>, service: &S) -> impl Future<Output = F
     }
 }
 
-/// What the replies together say.
+/// Concludes from the replies.
 async fn conclude(mut asked: JoinSet<(Arc<str>, Reply)>) -> Finding {
     let (mut understood, mut refused, mut missing) = (false, false, None);
     while let Some(reply) = asked.join_next().await {
@@ -241,7 +241,7 @@ async fn conclude(mut asked: JoinSet<(Arc<str>, Reply)>) -> Finding {
     }
 }
 
-/// What one backend says.
+/// Reply of one backend.
 enum Reply {
     Absent,
     Here,

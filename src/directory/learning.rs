@@ -15,7 +15,7 @@ use crate::body::{Body, Joined};
 use crate::context::{Client, EphemeralKeys};
 use crate::pool::BoxFuture;
 
-/// How much of an answer that issues an ephemeral key is read for it.
+/// Length up to which an answer that issues an ephemeral key is read for it.
 const KEY_BODY: usize = 256 * 1024;
 
 /// Something that is learned of a backend.
@@ -58,10 +58,10 @@ impl Note {
 /// Time for which it is remembered who can read a content: as long as a conversation is likely to go on.
 const SEALED_TIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What an answer tells that is worth remembering.
+/// Objects worth remembering of which an answer tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Lesson {
-    /// What the answer itself is called where its prefix does not say.
+    /// Family of the answer itself where its prefix does not say.
     pub(crate) family: Option<Family>,
     /// True if the answer makes what it is called by.
     pub(crate) makes: bool,
@@ -74,7 +74,7 @@ pub(crate) struct Lesson {
 }
 
 impl Lesson {
-    /// What is to be remembered of an answer in hand.
+    /// Returns what is to be remembered of an answer in hand.
     pub(crate) fn of(self, answer: &[u8]) -> Vec<Note> {
         self.notes(&Answered::read(answer, self.family))
     }
@@ -95,7 +95,7 @@ impl Lesson {
     }
 }
 
-/// Where what an answer tells is remembered, and for whom.
+/// Place in which what an answer tells is remembered, and for whom.
 #[derive(Clone, Debug)]
 pub(crate) struct Notebook {
     pub(crate) store: Arc<dyn SessionStore>,
@@ -131,7 +131,7 @@ impl Notebook {
     }
 }
 
-/// Where the key that an answer issues is remembered, and for whom.
+/// Place in which the key that an answer issues is remembered, and for whom.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) keys: EphemeralKeys,
@@ -154,7 +154,7 @@ pub(crate) struct LearningBody {
     inner: Body,
     reader: Reader,
     notebook: Notebook,
-    /// What was remembered of late: what an event tells, the last one repeats.
+    /// Objects that were remembered of late: what an event tells, the last one repeats.
     noted: Vec<ObjectKey>,
     /// Ids on their way into the store.
     writing: Option<BoxFuture<()>>,
@@ -163,7 +163,7 @@ pub(crate) struct LearningBody {
     has_ended: bool,
 }
 
-/// How much of what was remembered is known within one answer.
+/// Number of remembered objects that are known within one answer.
 const NOTED: usize = 64;
 
 enum Reader {
@@ -204,7 +204,7 @@ impl LearningBody {
 }
 
 impl Reader {
-    /// What ends in this chunk; `last` when nothing follows it.
+    /// Returns what ends in this chunk; `last` when nothing follows it.
     fn read(&mut self, chunk: &Bytes, last: bool) -> Vec<Note> {
         match self {
             Self::Done => Vec::new(),

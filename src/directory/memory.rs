@@ -25,9 +25,9 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Shelves {
     entries: HashMap<ObjectKey, Entry>,
-    /// What each client has, the one first that was asked for longest ago. That of nobody in particular is empty.
+    /// Objects of each client, the one first that was asked for longest ago. That of nobody in particular is empty.
     shares: HashMap<Arc<str>, BTreeMap<u64, ObjectKey>>,
-    /// How much each client has.
+    /// Number of objects of each client.
     sizes: BTreeSet<(usize, Arc<str>)>,
     /// Counts what was asked for or told.
     clock: u64,
@@ -116,7 +116,7 @@ impl Shelves {
         self.shares.get(share).map_or(0, BTreeMap::len)
     }
 
-    /// Whoever holds most, unless this one holds as much.
+    /// Returns who holds most, unless this one holds as much.
     fn fullest_before(&self, share: &Arc<str>) -> Arc<str> {
         let held = self.held_by(share);
         let fullest = self.sizes.last().filter(|(most, _)| *most > held);

@@ -143,19 +143,19 @@ impl Remembered {
 /// Time that a store may take for one answer: 1 s. One that takes longer counts as out of reach.
 pub const STORE_TIME: Duration = Duration::from_secs(1);
 
-/// What a store says, if it says it in time.
+/// Waits for what a store says, for as long as it may take.
 pub(crate) async fn in_time<T: Unpin>(said: StoreFuture<'_, T>) -> Result<T, BoxError> {
     timeout(STORE_TIME, said).await.unwrap_or_else(|_| Err("the session store takes too long".into()))
 }
 
-/// What is written is of use, but nothing depends on it.
+/// Logs a write that failed: nothing depends on it.
 pub(crate) fn warn(written: Result<(), BoxError>) {
     if let Err(error) = written {
         tracing::warn!(%error, "the session store cannot be reached");
     }
 }
 
-/// What a store says, now or later. Dropping it may leave the work undone.
+/// Answer of a store, now or later. Dropping it may leave the work undone.
 #[must_use = "futures do nothing unless polled"]
 pub struct StoreFuture<'a, T>(State<'a, T>);
 

@@ -13,13 +13,13 @@ use crate::context::{Route, is_sdp};
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
-/// What a request is about.
+/// Subject of a request: the objects that it is about.
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) route: Route,
-    /// What the request refers to: the backend must know it.
+    /// Ids that the backend must know.
     pub(crate) named: Vec<Named>,
-    /// What it repeats: the backend may know it.
+    /// Ids that the backend may know.
     pub(crate) repeated: Vec<ObjectId>,
     /// Content in it that only one backend reads, the last of it last.
     pub(crate) sealed: Vec<Sealed>,
@@ -27,13 +27,13 @@ pub(crate) struct Subject {
     pub(crate) extent: Extent,
     /// True if it makes or lists objects that are kept.
     pub(crate) is_kept: bool,
-    /// What its answer tells.
+    /// Objects of which its answer tells.
     pub(crate) lesson: Taught,
     /// True if it asks for a list of objects that belong to somebody.
     pub(crate) is_list: bool,
 }
 
-/// How far the ids of a body were read.
+/// Extent to which the ids of a body were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// Something that is too long for an id stands where one belongs.
@@ -51,7 +51,7 @@ pub(crate) struct Named {
     pub(crate) read: Option<Uri>,
 }
 
-/// What is learned from a successful answer.
+/// Lesson of a successful answer.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Taught {
     /// The realtime call that its `Location` leads to.
@@ -212,7 +212,7 @@ fn is_kept(method: &Method, operation: Operation) -> bool {
     }
 }
 
-/// What the body refers to.
+/// Returns what the body refers to.
 fn references(request: &Request<Body>, route: &Route) -> References {
     let (headers, operation) = (request.headers(), route.operation());
     let is_offer = operation == Operation::Realtime && is_sdp(headers);

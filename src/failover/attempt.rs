@@ -147,7 +147,7 @@ async fn read(came: Result<Response<Body>, BoxError>) -> Result<(Response<Body>,
     }
 }
 
-/// What an error from below is about.
+/// Meaning of an error from below.
 enum Meaning {
     /// No target is left to try.
     NothingLeft(Error),
@@ -193,7 +193,7 @@ fn repeat_target(attempt: &Attempt, refreshed: &mut TargetSet) -> Option<Target>
     refreshed.insert(target).then(|| target.clone())
 }
 
-/// How long the backend that holds a response is given to find it.
+/// Time that the backend which holds a response is given to find it.
 const PARENT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Tells whether the target does not find the response that its request goes on from, though it made it: for a moment after a
@@ -218,7 +218,7 @@ struct Replay {
 }
 
 impl Replay {
-    /// What can be repeated of a request, and the request.
+    /// Returns what can be repeated of a request, and the request.
     fn of(request: Request<Body>) -> (Option<Self>, Request<Body>) {
         let Some(body) = request.body().as_bytes().cloned() else { return (None, request) };
         let (head, same) = request.into_parts();

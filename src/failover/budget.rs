@@ -14,12 +14,12 @@ pub const RESERVE: u64 = 100;
 /// Retries for each request, on top.
 pub const DEFAULT_RATIO: f64 = 0.2;
 
-/// How much of the budget one client can use.
+/// Share of the budget that one client can use.
 pub const SHARE_OF_ONE: f64 = 0.5;
 
 const BUCKET: Duration = Duration::from_secs(1);
 
-/// What retries after unknown outcomes are taken from.
+/// Budget from which retries after unknown outcomes are taken.
 ///
 /// Every [`Budget`] of tower's is one, without regard to who asks.
 pub trait ClientBudget: Send + Sync {

@@ -61,7 +61,7 @@ const NAMES: [(Condition, &str); 15] = [
 ];
 
 impl Condition {
-    /// What is on by default: everything but `409-retry-after`, `424` and `answer-timeout`.
+    /// Conditions that are on by default: everything but `409-retry-after`, `424` and `answer-timeout`.
     pub const DEFAULT: [Self; 12] = [
         Self::Unauthorized,
         Self::Forbidden,
@@ -131,7 +131,7 @@ impl Conditions {
         Self(on.into_iter().collect())
     }
 
-    /// Whether an outcome sends the request on. One without a switch of its own does when it taught nothing about the
+    /// Tells whether an outcome sends the request on. One without a switch of its own does when it taught nothing about the
     /// request: a connection that broke, an error nobody can classify, a token that could not be had.
     pub(super) fn hold(&self, outcome: Outcome, in_preamble: bool) -> bool {
         match Condition::of(outcome) {

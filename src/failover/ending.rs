@@ -1,4 +1,4 @@
-//! What the client gets.
+//! Answer that the client gets in the end.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl<'a> Ending<'a> {
         }
     }
 
-    /// What was tried, for the next attempt, which goes to `repeat` if there is one.
+    /// Returns what was tried, for the next attempt, which goes to `repeat` if there is one.
     pub(super) fn tried(&self, repeat: Option<Target>) -> Tried {
         let mut tried = self.tried.clone();
         if let Some(target) = repeat {
@@ -122,7 +122,7 @@ impl<'a> Ending<'a> {
     }
 }
 
-/// Which answer says most to a client.
+/// Ranks an answer by how much it says to a client.
 const fn rank(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Throttled { .. } => 2,

@@ -100,7 +100,7 @@ use crate::context::{ClassifyError, DefaultClassify};
 /// Attempts whose outcome is unknown, in total.
 pub const DEFAULT_ATTEMPTS: u32 = 3;
 
-/// How long an attempt waits for the service below to become ready.
+/// Time for which an attempt waits for the service below to become ready.
 pub const DEFAULT_READY_TIMEOUT: Duration = READY_TIME;
 
 /// Sends a request that one target refused to the next. See the [module docs](self).
@@ -136,7 +136,7 @@ impl FailoverLayer {
         self.with(|config| config.attempts = attempts)
     }
 
-    /// What sends a request on.
+    /// Sets what sends a request on.
     pub fn on(self, conditions: impl IntoIterator<Item = Condition>) -> Self {
         self.with(|config| config.on = Conditions::new(conditions))
     }
@@ -146,7 +146,7 @@ impl FailoverLayer {
         self.with(|config| config.budget = Arc::new(budget))
     }
 
-    /// How long an attempt waits for the service below to become ready. Default [`DEFAULT_READY_TIMEOUT`].
+    /// Time for which an attempt waits for the service below to become ready. Default [`DEFAULT_READY_TIMEOUT`].
     pub fn ready_timeout(self, timeout: Duration) -> Self {
         self.with(|config| config.ready_timeout = timeout)
     }

@@ -31,7 +31,7 @@ pin_project! {
     }
 }
 
-/// Where the request went, and under which prefix the client reaches the API.
+/// Way of a request: its target, and the prefix under which the client reaches the API.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) target: Target,

@@ -19,9 +19,9 @@ use crate::body::Body;
 use crate::context::{AttemptFailed, Companions, Route};
 use crate::error::{Error, ErrorKind};
 
-/// How much is read and written at once.
+/// Bytes that are read and written at once.
 const CHUNK: usize = 64 << 10;
-/// How much is held at most of a line in which it is not yet certain what a name means.
+/// Bytes that are held at most of a line in which it is not yet certain what a name means.
 const HELD: usize = 1 << 20;
 
 /// Puts the backend's own names in the place of those that the lines of a batch file have.
@@ -53,7 +53,7 @@ pub(super) fn rename(route: &Route, request: &mut Request<Body>) -> Result<(), E
     Ok(())
 }
 
-/// What names are called at the backend of the attempt.
+/// Names at the backend of the attempt.
 #[derive(Clone)]
 struct Names {
     companions: Companions,
@@ -80,9 +80,9 @@ impl Names {
 struct Lines {
     scan: BatchScan,
     names: Names,
-    /// What was fed and not yet given on.
+    /// Bytes that were fed and not yet given on.
     held: BytesMut,
-    /// Where that begins in the form.
+    /// Beginning of that in the form.
     from: usize,
 }
 
@@ -91,7 +91,7 @@ impl Lines {
         Self { scan, names, held: BytesMut::new(), from: 0 }
     }
 
-    /// What is settled with these bytes.
+    /// Returns what is settled with these bytes.
     fn feed(&mut self, chunk: &[u8]) -> Result<Bytes, Error> {
         self.held.extend_from_slice(chunk);
         self.scan.feed(chunk).map_err(|error| unusable(&error))?;
@@ -133,14 +133,14 @@ fn abandoned(error: Error) -> AttemptFailed {
     AttemptFailed::new(Outcome::Abandoned, error)
 }
 
-/// What changes in a form that is all there.
+/// Edits of a form that is all there.
 #[derive(Default)]
 struct Edits {
     /// In their order.
     all: Vec<Edit>,
     /// Each name that a backend has for what lines name, once.
     written: Vec<Bytes>,
-    /// How much longer the form becomes, and how much shorter.
+    /// Bytes by which the form becomes longer, and shorter.
     longer: u64,
     shorter: u64,
 }
@@ -199,11 +199,11 @@ impl Edits {
 /// A form that is all there, with its changes.
 struct Spliced {
     form: Bytes,
-    /// How much of it was given on.
+    /// Bytes of it that were given on.
     at: usize,
     edits: Peekable<IntoIter<Edit>>,
     written: Vec<Bytes>,
-    /// How much is still to come.
+    /// Bytes that are still to come.
     left: u64,
 }
 
@@ -249,7 +249,7 @@ struct Rewritten {
     inner: Body,
     /// Until the form has ended.
     lines: Option<Lines>,
-    /// What of the last frame is still to be read.
+    /// Rest of the last frame.
     chunk: Bytes,
 }
 

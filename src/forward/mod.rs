@@ -195,7 +195,7 @@ fn strip(request: &mut Request<Body>, passed: &Passed) {
     }
 }
 
-/// Whether the length stands in one header, and as every reader would write it.
+/// Tells whether the length stands in one header, and as every reader would write it.
 fn is_said_once(request: &Request<Body>) -> bool {
     let mut said = request.headers().get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
     let is_plain = |said: &[u8]| said == b"0" || said.iter().all(u8::is_ascii_digit) && !said.starts_with(b"0");

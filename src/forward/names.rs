@@ -17,7 +17,7 @@ use crate::context::{Companions, FurtherPlace, NamePlace, Route};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{IMAGE_DEPLOYMENT, parameter_at, query_parameters};
 
-/// What to put where in a body.
+/// Span of a body, and the text to put there.
 pub(super) type Edit<'a> = (Range<usize>, Cow<'a, str>);
 /// Most bodies name one deployment.
 pub(super) type Edits<'a> = SmallVec<[Edit<'a>; 1]>;

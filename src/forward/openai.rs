@@ -60,7 +60,7 @@ fn parameters<'a>(
     })
 }
 
-/// What to put where in the body, when the path named the deployment.
+/// Returns what to put where in the body, when the path named the deployment.
 pub(super) fn body_edit<'a>(
     target: &'a Target,
     route: &Route,

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName};
 use crate::error::{Error, ErrorKind};
 use crate::headers;
 
-/// What the API defines, and what describes the body.
+/// Tells headers that the API defines, or that describe the body.
 fn is_of_the_api(name: &str) -> bool {
     const PREFIXES: [&str; 2] = ["openai-", "aoai-"];
     matches!(
@@ -31,7 +31,7 @@ fn is_of_the_api(name: &str) -> bool {
     ) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What opens a WebSocket, besides `Connection` and `Upgrade`.
+/// Tells headers that open a WebSocket, besides `Connection` and `Upgrade`.
 fn is_of_a_handshake(name: &str) -> bool {
     matches!(
         name,

@@ -74,7 +74,7 @@ fn path_at(target: &Target, route: &Route, uri: &Uri, place: Option<&NamePlace>)
     PathAndQuery::from_maybe_shared(Bytes::from(whole)).ok()
 }
 
-/// How the body changes, if at all.
+/// Returns the change of the body, if there is one.
 pub(super) fn body_edit<'a>(place: &NamePlace, body: &Body, target: &'a Target) -> Option<Edit<'a>> {
     let (name, json) = (target.deployment()?, target.json_name()?);
     Some(match place {

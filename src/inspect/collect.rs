@@ -23,20 +23,20 @@ pub(super) struct Collect {
     upload: Option<Upload>,
     held: Held,
     limit: usize,
-    /// How much is held at first; less than that of a body that will not fit.
+    /// Bytes that are held at first; less than that of a body that will not fit.
     held_first: usize,
     /// True if no more is held for a repeat, as the body does not fit.
     is_large: bool,
-    /// What finds the model in a body that does not fit, where it must be found.
+    /// Scan for the model in a body that does not fit, where it must be found.
     scan: Option<NameScan>,
 }
 
-/// What came of it.
+/// Body that was collected, or is handed on.
 #[derive(Debug)]
 pub(super) struct Read {
     /// Bytes when it was collected whole, otherwise a stream of what was read and of what is still to come.
     pub(super) body: Body,
-    /// What the part in hand says, where that had to be found and not all is in hand.
+    /// Fields of the part in hand, where they had to be found and not all is in hand.
     pub(super) fields: Option<Fields>,
 }
 
@@ -160,7 +160,7 @@ fn agrees(mut scan: BodyScan) -> impl FnMut(&[u8]) -> Result<(), Error> + Send +
     }
 }
 
-/// What was read, and the reservation for it.
+/// Bytes that were read, and the reservation for them.
 struct Held {
     /// The first frame as it came, as long as it is alone: most bodies are one frame, which is not copied.
     first: Bytes,
@@ -200,7 +200,7 @@ impl Held {
         if self.buffer.is_empty() { &self.first } else { &self.buffer }
     }
 
-    /// How much of a body of `total` bytes its client could hold at most, were nobody else there.
+    /// Returns how much of a body of `total` bytes its client could hold at most, were nobody else there.
     fn share(&self, total: usize) -> usize {
         self.reservation.as_ref().map_or(0, |reservation| reservation.share(total))
     }

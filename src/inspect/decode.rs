@@ -7,7 +7,7 @@ use crate::account::Reservation;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind, no_room};
 
-/// How a body is encoded.
+/// Coding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Deflate,
@@ -19,7 +19,7 @@ pub(super) enum Coding {
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 impl Coding {
-    /// What decoding holds beside the body.
+    /// Returns the memory that decoding holds beside the body.
     const fn window(self) -> usize {
         match self {
             Self::Deflate | Self::Gzip => 64 << 10,
@@ -28,7 +28,7 @@ impl Coding {
     }
 }
 
-/// How the body is encoded, if it is. Nothing can be decoded without the feature `decompression`.
+/// Returns the coding of the body, if it has one. Nothing can be decoded without the feature `decompression`.
 pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Error> {
     let lines = headers.get_all(CONTENT_ENCODING).iter().map(|line| line.to_str().unwrap_or("?"));
     let named = lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase());
@@ -99,7 +99,7 @@ mod reader {
     use super::super::upload;
     use super::{Body, Coding, Reservation, ZSTD_WINDOW_LOG};
 
-    /// How much is decoded at a time: 32 KiB.
+    /// Bytes that are decoded at a time: 32 KiB.
     const PIECE: usize = 32 << 10;
     /// After so many pieces others have a turn.
     const TURN: u32 = 32;
@@ -141,7 +141,7 @@ mod reader {
     }
 
     struct Decoded {
-        /// What is at work, and what pays for it; `None` at the end.
+        /// Decoder at work, and the reservation that pays for it; `None` at the end.
         at_work: Option<(Pin<Box<dyn AsyncRead + Send>>, Reservation)>,
         piece: Box<[u8]>,
         turn: Turn,
@@ -169,7 +169,7 @@ mod reader {
         }
     }
 
-    /// What went wrong: with the upload, or with what it holds.
+    /// Returns what went wrong: with the upload, or with what it holds.
     fn cause(error: io::Error) -> BoxError {
         match error.downcast::<Failed>() {
             Ok(Failed(upload)) => upload,

@@ -16,10 +16,10 @@ use crate::context::{Client, FurtherName, FurtherPlace, NamePlace, Route};
 use crate::error::{Error, ErrorKind};
 use crate::headers::IMAGE_DEPLOYMENT;
 
-/// How much of a large file is held to see what its first lines name.
+/// Bytes of a large file that are held to see what its first lines name.
 const FIRST_LINES: usize = 1 << 20;
 
-/// What of a body can name deployments beside the alias.
+/// Parts of a body that can name deployments beside the alias.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Names {
     /// The lines of a file of requests, in a form.
@@ -47,7 +47,7 @@ fn names_in(method: &Method, headers: &HeaderMap, route: &Route) -> Option<Names
     }
 }
 
-/// How much of a body above `limit` is held at first to be searched.
+/// Returns how much of a body above `limit` is held at first to be searched.
 pub(super) fn searched(parts: &Parts, route: &Route, limit: usize) -> usize {
     match names_in(&parts.method, &parts.headers, route) {
         Some(Names::Json | Names::Session | Names::Source) => limit,

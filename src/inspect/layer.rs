@@ -7,7 +7,7 @@ use super::{Inspect, REPLAY_LIMIT, REQUEST_BODY, REQUEST_TIMEOUT};
 use crate::account::Account;
 use crate::context::BasePath;
 
-/// What is asked for? See the [module docs](super).
+/// Finds out what is asked for: collects the body, inserts the route. See the [module docs](super).
 ///
 /// All clones of a layer, and all services made from them, share one account of replay memory.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl InspectLayer {
         self
     }
 
-    /// What all collected bodies hold together, in bytes. Default: [`REPLAY_MEMORY`](super::REPLAY_MEMORY).
+    /// Bounds what all collected bodies hold together, in bytes. Default: [`REPLAY_MEMORY`](super::REPLAY_MEMORY).
     ///
     /// This opens a new account: call it before the layer is cloned.
     pub fn replay_memory(mut self, bytes: usize) -> Self {
@@ -70,19 +70,19 @@ impl InspectLayer {
         self
     }
 
-    /// Which part of what they may hold together collected bodies hold at this moment, from 0 to 1.
+    /// Returns the share of what they may hold together that collected bodies hold at this moment, from 0 to 1.
     #[must_use]
     pub fn replay_memory_share(&self) -> f64 {
         self.0.account.share_in_use()
     }
 
-    /// What collected bodies are charged to, for others whose memory shall be bounded together with theirs.
+    /// Returns the account that collected bodies are charged to, for others whose memory shall be bounded together with theirs.
     #[must_use]
     pub fn account(&self) -> Account {
         self.0.account.clone()
     }
 
-    /// What is charged to the account at this moment, in bytes.
+    /// Returns what is charged to the account at this moment, in bytes.
     #[must_use]
     pub fn replay_memory_in_use(&self) -> usize {
         self.0.account.in_use()

@@ -32,7 +32,7 @@ pub(super) fn check_kind(headers: &mut HeaderMap) -> Result<(), Error> {
     Ok(())
 }
 
-/// What finds the model in a body that is too large to be held.
+/// Scan for the model in a body that is too large to be held.
 #[derive(Debug)]
 pub(super) struct NameScan {
     pub(super) body: BodyScan,
@@ -40,7 +40,7 @@ pub(super) struct NameScan {
     pub(super) is_optional: bool,
 }
 
-/// What finds the model of a call that names it in its body.
+/// Returns the scan for the model of a call that names it in its body.
 pub(super) fn scan(headers: &HeaderMap, route: &Route) -> Result<Option<NameScan>, Error> {
     let place = route.model_place();
     if !matches!(place, ModelPlace::Body | ModelPlace::DefaultBody | ModelPlace::Object | ModelPlace::OptionalBody) {

@@ -26,7 +26,7 @@ pub(super) fn take(parts: &mut Parts) -> Result<(), Error> {
     Ok(())
 }
 
-/// What one line says. Of several, nobody could tell whether they add up or narrow each other, and whoever stands before the
+/// Reads one line. Of several, nobody could tell whether they add up or narrow each other, and whoever stands before the
 /// gateway may join them.
 fn demanded(
     headers: &mut HeaderMap,

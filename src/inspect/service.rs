@@ -22,7 +22,7 @@ use crate::context::{Client, Observation, Route, priority, shape};
 use crate::error::{Error, ErrorKind, polled_again};
 use crate::refusable;
 
-/// What is asked for? See the [module docs](super).
+/// Finds out what is asked for: collects the body, inserts the route. See the [module docs](super).
 #[derive(Clone)]
 pub struct Inspect<S> {
     pub(super) inner: S,
@@ -92,7 +92,7 @@ impl<S> Inspect<S> {
     }
 }
 
-/// Whoever stands before the gateway may have decided by another of them.
+/// Tells whether a request names two hosts: whoever stands before the gateway may have decided by another of them.
 fn names_two_hosts(uri: &Uri, headers: &HeaderMap) -> bool {
     let hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
     let mut named = uri.authority().map(|authority| authority.as_str().as_bytes()).into_iter().chain(hosts);
@@ -129,7 +129,7 @@ pin_project! {
     }
 }
 
-/// What waits for the body.
+/// Call that waits for the body.
 struct Waiting<S> {
     service: S,
     parts: Parts,

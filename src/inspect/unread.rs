@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::context::{AttemptFailed, Client, Route};
 use crate::error::{Error, ErrorKind};
 
-/// What reads on, after the part that was in hand.
+/// Scan that reads on, after the part that was in hand.
 pub(super) enum Scan {
     Json(Box<Json>),
     Lines(Box<BatchScan>),
@@ -26,7 +26,7 @@ pub(super) struct Json {
     names: NameScan,
     /// How many names were found in that part.
     known: usize,
-    /// Where an agent may be named that answers.
+    /// Place where an agent may be named that answers.
     agent: Option<BodyScan>,
 }
 
@@ -42,7 +42,7 @@ impl Json {
     }
 }
 
-/// What sees to it that the rest of a body names no agent, where the client may not use any.
+/// Returns what sees to it that the rest of a body names no agent, where the client may not use any.
 ///
 /// # Errors
 /// The part that is in hand names one.

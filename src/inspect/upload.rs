@@ -59,8 +59,8 @@ pub(super) fn undecodable(source: std::io::Error) -> Error {
         .with_source(source)
 }
 
-/// Why a body that must name its model cannot be searched to its end: of the client's share, `needed` bytes are more than there
-/// will ever be, or than there are now.
+/// Refuses a body that must name its model and cannot be searched to its end: of the client's share, `needed` bytes are more than
+/// there will ever be, or than there are now.
 pub(super) fn unnamed(needed: usize, share: usize) -> Error {
     if needed > share {
         return Error::new(
@@ -83,7 +83,7 @@ pub(super) fn contradicts(error: &ReadBodyError) -> Error {
     Error::new(ErrorKind::UploadFailed, format!("The body cannot be used: {error}."))
 }
 
-/// Why a body that has to be read is a stream: it is above `limit`, or the account had no room for it.
+/// Tells why a body that has to be read is a stream: it is above `limit`, or the account had no room for it.
 pub(super) fn not_collected(body: &Body, limit: usize) -> Error {
     if body.size_hint().lower() > limit as u64 {
         return Error::new(

@@ -70,7 +70,7 @@ impl HttpBody for ResponseBody {
     }
 }
 
-/// What is metered below is known once what is below is gone.
+/// Drops what is below first: what is metered there is known then.
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.inner = Body::empty();
@@ -88,7 +88,7 @@ impl fmt::Debug for ResponseBody {
 
 // ===== Account =====
 
-/// What was taken for one request and has to be settled, once. Dropped unsettled, it settles by what is known.
+/// Account of what was taken for one request and has to be settled, once. Dropped unsettled, it settles by what is known.
 pub(super) struct Account {
     settings: Arc<Settings>,
     client: Arc<str>,
@@ -96,9 +96,9 @@ pub(super) struct Account {
     limits: Limits,
     reservation: Option<Reservation>,
     spending: Spending,
-    /// Whether there may be many answers, each of which is settled when it is there.
+    /// True if there may be many answers, each of which is settled when it is there.
     lasts: bool,
-    /// What was settled of that.
+    /// Part of that which was settled.
     charged: u64,
 }
 

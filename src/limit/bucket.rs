@@ -8,15 +8,15 @@ use tokio::time::Instant;
 /// refill is ever rounded.
 const PARTS: i128 = 60_000_000_000;
 
-/// What is left of one limit by the minute. Full at first, and never above the limit; below nothing when more was spent than
-/// was reserved, which is paid back by what flows in.
+/// Bucket of one limit by the minute: what is left of it. Full at first, and never above the limit; below nothing when more was
+/// spent than was reserved, which is paid back by what flows in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
     limit: u64,
     parts: i128,
-    /// What is taken and may yet come back.
+    /// Tokens that are taken and may yet come back.
     reserved: i128,
-    /// What of that has flowed in again meanwhile: were it given back too, a span could see more than flowed in.
+    /// Part of that which has flowed in again meanwhile: were it given back too, a span could see more than flowed in.
     replaced: i128,
     at: Instant,
 }
@@ -88,7 +88,7 @@ impl Bucket {
         self.until(self.most())
     }
 
-    /// How many are left; none in debt.
+    /// Returns how many are left; none in debt.
     pub(super) fn left(&self) -> u64 {
         u64::try_from(self.parts.max(0) / PARTS).unwrap_or(u64::MAX)
     }

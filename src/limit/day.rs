@@ -20,7 +20,7 @@ impl TimeOfDay {
     }
 }
 
-/// What was spent on one day.
+/// Tokens spent on one day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Day {
     day: u64,

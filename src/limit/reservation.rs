@@ -11,7 +11,7 @@ use crate::azure::estimate::Text;
 /// Number of pairs of client and alias that have a mean of their own: 10,000.
 const MEANS: NonZeroUsize = NonZeroUsize::new(10_000).expect("above zero");
 
-/// How much the latest answer counts in the mean.
+/// Weight of the latest answer in the mean.
 const SHARE_OF_LATEST: f64 = 0.1;
 
 /// The mean answers of clients, by alias. Bounded.

@@ -79,11 +79,11 @@ pub enum Decision {
     },
     /// It may not.
     Refused {
-        /// Which limit has nothing left; of several, the one that takes longest.
+        /// Limit that has nothing left; of several, the one that takes longest.
         limit: Limit,
         /// Time until one is left.
         wait: Duration,
-        /// What is left.
+        /// Balance that is left.
         balance: Balance,
     },
 }
@@ -158,7 +158,7 @@ pub struct Balance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Left {
-    /// How many; none in debt.
+    /// Number that is left; none in debt.
     pub count: u64,
     /// Time until nothing is missing.
     pub until_full: Duration,

@@ -16,22 +16,22 @@ use super::plan::Plan;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Metered<'a> {
-    /// Who used it, if that is known.
+    /// Client that used it, if that is known.
     pub client: Option<&'a Client>,
-    /// What was asked for.
+    /// Route that was asked for.
     pub route: &'a Route,
-    /// Who served it, if selection took part.
+    /// Target that served it, if selection took part.
     pub target: Option<&'a Target>,
     /// Tokens and seconds that were used.
     pub usage: Usage,
-    /// How that is known.
+    /// Source of the figures.
     pub source: UsageSource,
-    /// Whether the [`Record`](crate::context::Record) of the request tells it too. That of a WebSocket is given before anything is
-    /// said there.
+    /// True if the [`Record`](crate::context::Record) of the request tells it too. That of a WebSocket is given before anything
+    /// is said there.
     pub is_on_record: bool,
 }
 
-/// What one answer used, as far as it has passed; counted once, at the latest when this is dropped.
+/// Usage of one answer, as far as it has passed; counted once, at the latest when this is dropped.
 pub(super) struct Account {
     plan: Plan,
     client: Option<Client>,
@@ -116,7 +116,7 @@ impl Account {
         self.take(reported.usage, is_last);
     }
 
-    /// Whether it is still to be found out who counts what was told.
+    /// Tells whether it is still to be found out who counts what was told.
     pub(super) const fn waits(&self) -> bool {
         self.claim.is_some()
     }

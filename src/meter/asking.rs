@@ -22,7 +22,7 @@ const OPTION: &[u8] = br#","stream_options":{"include_usage":true}"#;
 /// The first version that knows the option.
 const KNOWN_SINCE: &str = "2024-09-01-preview";
 
-/// How much of an event waits for its end: 1 MiB. A longer one passes as it is.
+/// Bytes of an event that wait for its end: 1 MiB. A longer one passes as it is.
 const LONGEST_EVENT: usize = 1024 * 1024;
 
 /// Puts the option into a request that can have it; whether it is there now.
@@ -48,7 +48,7 @@ fn is_known(query: &str) -> bool {
         .any(|(name, version, _)| name.eq_ignore_ascii_case("api-version") && *version >= *KNOWN_SINCE)
 }
 
-/// Where the object ends into which the option can be put: it has members, and none that says otherwise.
+/// Returns the end of the object into which the option can be put: it has members, and none that says otherwise.
 fn end_of_free_object(body: &[u8]) -> Option<usize> {
     let taken: Taken = serde_json::from_slice(body).ok()?;
     let is_free = taken.stream && taken.stream_options.is_none() && taken.data_sources.is_none();
@@ -79,7 +79,7 @@ pub(super) struct Unasked {
 }
 
 impl Unasked {
-    /// What of a chunk, and of what waited, can be handed on.
+    /// Returns what of a chunk, and of what waited, can be handed on.
     pub(super) fn pass(&mut self, chunk: Bytes) -> Bytes {
         if self.begun.is_empty() && is_whole(&chunk) && memmem::find(&chunk, b"\"usage\"").is_none() {
             return chunk;
@@ -95,7 +95,7 @@ impl Unasked {
         passed.into()
     }
 
-    /// What waited for an end that did not come.
+    /// Returns what waited for an end that did not come.
     pub(super) fn finish(&mut self) -> Option<Bytes> {
         let mut passed = Vec::with_capacity(self.begun.len());
         pass_event(&self.begun.split(), &mut passed);
@@ -107,7 +107,7 @@ fn is_whole(chunk: &[u8]) -> bool {
     chunk.ends_with(b"\n\n") || chunk.ends_with(b"\r\n\r\n")
 }
 
-/// Where the first event ends, with the empty line after it.
+/// Returns the end of the first event, with the empty line after it.
 fn end_of_event(bytes: &[u8]) -> Option<usize> {
     let mut line_is_empty = true;
     let mut at = 0;
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(got, plain);
     }
 
-    /// What passes of these events in pieces, and what the client would have got unasked.
+    /// Passes these events in pieces: returns what comes through, and what the client would have got unasked.
     fn through(
         events: &[(String, bool)],
         crlf: bool,

@@ -82,7 +82,7 @@ impl ResponseBody {
         }
     }
 
-    /// What the client gets to see of a frame; `None` when it is to see nothing of it.
+    /// Returns what the client gets to see of a frame; `None` when it is to see nothing of it.
     fn shown(&mut self, frame: MaybeFrame) -> Option<MaybeFrame> {
         let Some(unasked) = &mut self.unasked else { return Some(frame) };
         match frame {

@@ -24,7 +24,7 @@ pub struct MeterUsageLayer {
     on_usage: Option<OnUsage>,
 }
 
-/// What becomes of a stream of chat or completions whose client does not ask for its usage.
+/// Treatment of a stream of chat or completions whose client does not ask for its usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SilentStreams {
@@ -39,7 +39,7 @@ pub enum SilentStreams {
 
 pub(super) type OnUsage = Arc<dyn Fn(&Metered<'_>) + Send + Sync>;
 
-/// What is common to all requests.
+/// State that is common to all requests.
 pub(super) struct State {
     pub(super) counted: Cache<ObjectKey, ()>,
     pub(super) ratios: Ratios,

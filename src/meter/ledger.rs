@@ -39,7 +39,7 @@ pub struct Ledger(Arc<Inner>);
 
 struct Inner {
     days: Mutex<Days>,
-    /// What was entered and no other replica knows yet, where anything is shared.
+    /// Entries that no other replica knows yet, where anything is shared.
     #[cfg(feature = "redis")]
     unshared: Mutex<Option<Days>>,
     /// One moment by both clocks. Days go by with the clock that does not jump.
@@ -48,7 +48,7 @@ struct Inner {
 
 type Days = BTreeMap<Date, HashMap<Names, Sums>>;
 
-/// By what a row is known; an unknown name is `None`.
+/// Names by which a row is known; an unknown name is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Names {
     pub(crate) client: Option<Arc<str>>,
@@ -56,7 +56,7 @@ pub(crate) struct Names {
     pub(crate) backend: Option<Arc<str>>,
 }
 
-/// By what usage is summed up.
+/// Name by which usage is summed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum By {
@@ -87,7 +87,7 @@ impl FromStr for By {
 #[non_exhaustive]
 pub struct UnknownName;
 
-/// What was used in a span of days.
+/// Usage in a span of days.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -99,19 +99,19 @@ pub struct Report {
     pub rows: Vec<Row>,
 }
 
-/// What was used on one day. A name by which it is not summed up is absent; one that is unknown is empty.
+/// Usage of one day. A name by which it is not summed up is absent; one that is unknown is empty.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Row {
     /// The day.
     pub date: Date,
-    /// Who used it.
+    /// Client that used it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<Box<str>>,
     /// By which alias.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alias: Option<Box<str>>,
-    /// Where.
+    /// Backend that served it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<Box<str>>,
     /// The sums.
@@ -119,7 +119,7 @@ pub struct Row {
     pub sums: Sums,
 }
 
-/// What several requests used.
+/// Usage of several requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Sums {
@@ -247,7 +247,7 @@ impl Ledger {
         Report { from, to, rows: sums.into_iter().map(row).collect() }
     }
 
-    /// What a client has used today.
+    /// Returns what a client has used today.
     #[must_use]
     pub fn used_today(&self, client: &str) -> Sums {
         let mut used = Sums::default();
@@ -271,7 +271,7 @@ impl Ledger {
         self.unshared().get_or_insert_with(|| days.clone());
     }
 
-    /// What is to be shared. It is in the sums of this ledger until [`adopt`](Self::adopt) tells what there is in all.
+    /// Takes what is to be shared. It is in the sums of this ledger until [`adopt`](Self::adopt) tells what there is in all.
     pub(crate) fn take_unshared(&self) -> Vec<(Date, Vec<(Names, Sums)>)> {
         let taken = self.unshared().as_mut().map(std::mem::take).unwrap_or_default();
         taken.into_iter().map(|(date, rows)| (date, rows.into_iter().collect())).collect()

@@ -7,7 +7,7 @@ use crate::azure::usage::asks_for_usage;
 use crate::body::Body;
 use crate::context::{Route, SocketFrame};
 
-/// What of an answer is counted.
+/// Plan of what is counted of an answer.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) route: Route,
@@ -19,7 +19,7 @@ pub(super) struct Plan {
     pub(super) is_silent: bool,
     /// True if the answer tells more than its client asked for.
     pub(super) asks: bool,
-    /// Whether it is carried by a WebSocket.
+    /// True if it is carried by a WebSocket.
     pub(super) is_socket: bool,
 }
 
@@ -43,7 +43,7 @@ impl Plan {
         Some(Self { route, makes, prompt, is_silent, asks: false, is_socket })
     }
 
-    /// Whether the answer is a session of many answers.
+    /// Tells whether the answer is a session of many answers.
     pub(super) fn is_session(&self) -> bool {
         self.is_socket && self.route.operation() == Operation::Realtime
     }

@@ -5,9 +5,9 @@ use quick_cache::sync::Cache;
 
 /// Number of aliases that have a ratio of their own. Clients may name what is not served, but nothing is learned of that.
 const ALIASES: usize = 1_000;
-/// How far an estimate is corrected, up or down.
+/// Bound on the correction of an estimate, up or down.
 const MOST: f64 = 4.0;
-/// How much the latest answer counts.
+/// Weight of the latest answer.
 const SHARE_OF_LATEST: f64 = 0.1;
 /// One answer in so many is compared with what it would have been estimated at.
 const SAMPLE: u64 = 16;

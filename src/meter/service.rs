@@ -27,7 +27,7 @@ pub struct MeterUsage<S> {
 }
 
 impl<S> MeterUsage<S> {
-    /// What is to be counted, if anybody wants to know.
+    /// Returns the account of what is to be counted, if anybody wants to know.
     fn account(&self, request: &mut Request<Body>) -> Option<Account> {
         let spending = Spending::find(request.extensions());
         if spending.is_none() && self.on_usage.is_none() {

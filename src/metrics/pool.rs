@@ -1,4 +1,4 @@
-//! What is read from the pool when somebody asks.
+//! Figures that are read from the pool when somebody asks.
 
 use std::collections::BTreeMap;
 

@@ -187,7 +187,7 @@ impl fmt::Debug for MetricsRecorder {
     }
 }
 
-/// What is read when somebody asks.
+/// Figures that are read when somebody asks.
 #[derive(Clone)]
 struct Figures(Arc<Read>);
 

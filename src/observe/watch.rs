@@ -12,7 +12,7 @@ use crate::context::{Ending, Observation, Record, Recorder, RequestId, Spending}
 
 pub(super) type Recorders = Arc<[Arc<dyn Recorder>]>;
 
-/// What is known of a request so far; its record is given when it is dropped.
+/// Notes on one request; its record is given when this is dropped.
 pub(super) struct Watch {
     started: Instant,
     recorders: Recorders,
@@ -50,7 +50,7 @@ impl Watch {
         }
     }
 
-    /// Whether answers to this request have no body, whatever their head announces.
+    /// Tells whether answers to this request have no body, whatever their head announces.
     pub(super) fn has_no_body(&self) -> bool {
         self.method == Method::HEAD
     }

@@ -18,15 +18,15 @@ use crate::directory::{Extent, ObjectKey, Remembered, SessionStore, Subject, in_
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
-/// How soon it makes sense to come again while the store cannot be reached.
+/// Wait that is told while the store cannot be reached.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a request lays claim to, and for whom.
+/// Claim of a request: the objects that it names, and for whom.
 #[derive(Debug)]
 pub(super) struct Claim {
     who: Arc<str>,
     subject: Subject,
-    /// What else in it could be an id: nothing of it may be another client's.
+    /// Other strings in it that could be ids: nothing of it may be another client's.
     suspects: Vec<String>,
 }
 
@@ -92,7 +92,7 @@ impl Claim {
         Ok(known.is_some_and(|known| known.owner.as_ref() == Some(&self.who)))
     }
 
-    /// What an id of a list's object names.
+    /// Returns what an id of a list's object names.
     pub(super) fn family(&self) -> Option<Family> {
         self.subject.family()
     }

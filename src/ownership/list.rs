@@ -28,7 +28,7 @@ use crate::headers::query_parameters;
 pub const LIST_BODY: usize = 4 * 1024 * 1024;
 /// Number of pages without any object of the client that are passed over.
 pub const LIST_PAGES: usize = 10;
-/// What all lists that are filtered at one moment hold together by default: 64 MiB.
+/// Memory that all lists which are filtered at one moment hold together by default: 64 MiB.
 pub const LIST_MEMORY: usize = 64 << 20;
 
 /// Time that a page may take.
@@ -50,7 +50,7 @@ impl Pages {
         Self(copy.into_parts().0)
     }
 
-    /// What of an answer is the client's.
+    /// Returns what of an answer is the client's.
     pub(super) async fn own<S: Below>(
         self,
         claim: &Claim,

@@ -107,12 +107,13 @@ pub struct OwnershipLayer {
 }
 
 impl OwnershipLayer {
-    /// By what this store remembers, which must be the one of the [`StickySessionLayer`](crate::session::StickySessionLayer) below.
+    /// Makes the layer of what this store remembers, which must be the one of the
+    /// [`StickySessionLayer`](crate::session::StickySessionLayer) below.
     pub fn new(store: impl SessionStore + 'static) -> Self {
         Self { store: Arc::new(store), lists: Account::new(LIST_MEMORY) }
     }
 
-    /// How much the lists that are filtered at one moment hold together, in bytes. Default: [`LIST_MEMORY`].
+    /// Bounds what the lists that are filtered at one moment hold together, in bytes. Default: [`LIST_MEMORY`].
     ///
     /// This opens a new account: call it before the layer is cloned.
     pub fn list_memory(mut self, bytes: usize) -> Self {
@@ -137,7 +138,7 @@ pub struct Ownership<S> {
 }
 
 impl<S> Ownership<S> {
-    /// What a request says, once it is found to be readable; from here on what it makes has an owner.
+    /// Reads what a request says, once it is found to be readable; from here on what it makes has an owner.
     fn claim(&self, request: &mut Request<Body>) -> Result<Claim, Error> {
         order::enter(LayerName::Ownership, request.extensions_mut())?;
         let who: Arc<str> = request.extensions().get().map_or("", Client::id).into();

@@ -294,7 +294,7 @@ impl Pool {
         Ok(())
     }
 
-    /// With what was told beside the description before.
+    /// Rebuilds the table with what was told beside the description before.
     fn rebuilt(&self, mut description: PoolBuilder) -> Result<Table, BuildError> {
         description.overrides = self.0.table.load().description.overrides.clone();
         self.arranged(description)

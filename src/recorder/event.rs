@@ -11,9 +11,9 @@ use crate::context::Ending;
 pub enum Event {
     /// An administrator, or a file, changed something.
     Action {
-        /// When.
+        /// Time, from the beginning.
         at: Duration,
-        /// What.
+        /// Action that was taken.
         action: Action,
     },
     /// A request was sent to a target.
@@ -30,7 +30,7 @@ pub enum Event {
 pub struct Requested {
     /// Its number, which its attempts carry too.
     pub number: u32,
-    /// When it came.
+    /// Time at which it came.
     pub at: Duration,
     /// The hash of the client's id; 0 without a client.
     pub client: u64,
@@ -38,7 +38,7 @@ pub struct Requested {
     pub alias: u64,
     /// The call, as its number in this version of the format; 0 when it was not found out.
     pub operation: u8,
-    /// Whether its answer was to be streamed.
+    /// True if its answer was to be streamed.
     pub is_streamed: bool,
     /// The bytes of its body, as far as it was collected.
     pub bytes: u32,
@@ -48,7 +48,7 @@ pub struct Requested {
     pub attempts: u8,
     /// The status of its answer; `None` when the client left before there was one.
     pub status: Option<StatusCode>,
-    /// How it ended.
+    /// Way in which it ended.
     pub ending: Ending,
     /// Time to the first bytes of the answer's body.
     pub first_content: Option<Duration>,
@@ -64,11 +64,11 @@ pub struct Requested {
 pub struct Attempted {
     /// The number of the client's request.
     pub number: u32,
-    /// When it was sent.
+    /// Time at which it was sent.
     pub at: Duration,
     /// The target's identity; see [`Recording::target`](super::Recording::target).
     pub target: u64,
-    /// What it came to up to the head of its answer; `None` when it was given up before that.
+    /// Outcome up to the head of its answer; `None` when it was given up before that.
     pub outcome: Option<Outcome>,
     /// Time to that moment.
     pub duration: Duration,
@@ -78,19 +78,19 @@ pub struct Attempted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CircuitChange {
-    /// When.
+    /// Time, from the beginning.
     pub at: Duration,
     /// The target's identity.
     pub target: u64,
-    /// Whether it was opened, and for how long.
+    /// Time for which it was opened, if it was.
     pub opened: Option<Duration>,
-    /// Whether it was opened because the target asked to wait, rather than by failures.
+    /// True if it was opened because the target asked to wait, rather than by failures.
     pub is_throttled: bool,
-    /// Whether it is half-open now. Neither opened nor half-open is closed.
+    /// True if it is half-open now. Neither opened nor half-open is closed.
     pub is_half_open: bool,
 }
 
-/// What was changed from outside.
+/// Change from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
@@ -100,7 +100,7 @@ pub enum Action {
     DrainBackend {
         /// The hash of its name.
         backend: u64,
-        /// Whether it is drained now.
+        /// True if it is drained now.
         is_drained: bool,
     },
     /// A backend has another weight.
@@ -143,7 +143,7 @@ impl Action {
 }
 
 impl Event {
-    /// When it was.
+    /// Returns when it was.
     #[must_use]
     pub const fn at(&self) -> Duration {
         match self {

@@ -13,24 +13,24 @@ const MAGIC: &[u8; 8] = b"aoai-rec";
 const VERSION: u16 = 1;
 const CHECKSUM: usize = 32;
 
-/// What stands before the events.
+/// Header before the events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
-    /// When the recording began, in milliseconds since 1970.
+    /// Beginning of the recording, in milliseconds since 1970.
     pub(super) began_ms: u64,
-    /// When it was taken, in microseconds since it began.
+    /// Time at which it was taken, in microseconds since it began.
     pub(super) taken_us: u64,
     /// The version of the crate that wrote it.
     pub(super) written_by: String,
     /// The name of the policy that chose, as the configuration has it.
     pub(super) policy: Option<String>,
-    /// When circuits opened, and for how long.
+    /// Configuration of the circuits.
     pub(super) circuit: RecordedCircuit,
     /// All that there were since it began.
     pub(super) targets: Vec<RecordedTarget>,
 }
 
-/// Why a file cannot be read as a recording.
+/// Reason why a file cannot be read as a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReadRecordingError {
@@ -46,7 +46,7 @@ pub enum ReadRecordingError {
     /// Something is missing at its end.
     #[error("the recording is cut off after {bytes} bytes")]
     CutOff {
-        /// How long it is.
+        /// Length of it.
         bytes: usize,
     },
     /// Its bytes are not those that were written.
@@ -55,7 +55,7 @@ pub enum ReadRecordingError {
     /// It is whole, and yet says what cannot be.
     #[error("the recording is not well formed: {what}")]
     Malformed {
-        /// What is wrong, and where.
+        /// Fault, and its place.
         what: String,
     },
 }

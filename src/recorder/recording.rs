@@ -8,7 +8,7 @@ use super::event::{Action, Attempted, CircuitChange, Event, Requested};
 use super::file::{self, Header, ReadRecordingError};
 use crate::pool::CircuitConfig;
 
-/// What a [`FlightRecorder`](super::FlightRecorder) wrote down, read back. Its `Debug` form is a table.
+/// Recording of a [`FlightRecorder`](super::FlightRecorder), read back. Its `Debug` form is a table.
 #[derive(Clone, PartialEq)]
 pub struct Recording {
     header: Header,
@@ -154,25 +154,25 @@ impl Recording {
         self.header.policy.as_deref()
     }
 
-    /// When circuits opened, and for how long.
+    /// Configuration of the circuits.
     #[must_use]
     pub fn circuit(&self) -> CircuitConfig {
         self.header.circuit.into()
     }
 
-    /// When it began.
+    /// Returns the time at which it began.
     #[must_use]
     pub fn began(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.header.began_ms)
     }
 
-    /// When it was taken, from its beginning.
+    /// Returns when it was taken, from its beginning.
     #[must_use]
     pub const fn taken(&self) -> Duration {
         Duration::from_micros(self.header.taken_us)
     }
 
-    /// When the first and the last event were; `None` without any.
+    /// Returns when the first and the last event were; `None` without any.
     #[must_use]
     pub fn span(&self) -> Option<(Duration, Duration)> {
         let times = || self.events.iter().map(Event::at);

@@ -47,7 +47,7 @@ pin_project! {
 /// The service that was ready, and what it will be called with.
 type Call<S, Req> = (S, Req, Way, Arc<dyn BearerTokens>);
 
-/// Where the request goes, and with whose credential.
+/// Way of a request: its target, and whose credential it shows.
 pub(super) struct Way {
     pub(super) target: Target,
     /// True if the backend is shown the client's credential rather than the gateway's.

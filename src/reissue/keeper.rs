@@ -22,12 +22,12 @@ pub const REFRESH_BEFORE: Duration = Duration::from_secs(300);
 pub const MARGIN: Duration = Duration::from_secs(30);
 /// The longest pause after failed fetches; the first is a second, and each doubles.
 pub const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
-/// How often at most a refused token forces a fetch.
+/// Interval in which a refused token forces at most one fetch.
 pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Where tokens come from.
+/// Source of tokens.
 pub trait TokenSource: Send + Sync + 'static {
     /// Fetches a token. `forced`: the last one was refused before its end, so that none out of a cache will do.
     ///
@@ -42,7 +42,7 @@ pub trait TokenSource: Send + Sync + 'static {
 pub struct Token {
     /// The token itself, as it stands behind `Bearer`.
     pub secret: String,
-    /// When it ends.
+    /// Time at which it ends.
     pub expires_at: Instant,
 }
 
@@ -82,7 +82,7 @@ struct Inner {
     source: Box<dyn TokenSource>,
     held: ArcSwapOption<Held>,
     epoch: Instant,
-    /// When the next reader starts a refresh, in milliseconds since the epoch.
+    /// Time at which the next reader starts a refresh, in milliseconds since the epoch.
     refresh_due: AtomicU64,
     /// 0 … 1, so that keepers that started together do not fetch together.
     jitter: f64,
@@ -176,7 +176,7 @@ impl fmt::Debug for TokenKeeper {
     }
 }
 
-/// How a fetch that others may have started ended.
+/// Waits for the end of a fetch that others may have started.
 async fn landed(landing: Landing<Landed>) -> Landed {
     landing.landed().await.unwrap_or_else(|| Err(FetchFailed("the fetch was given up".into())))
 }

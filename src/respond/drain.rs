@@ -51,7 +51,7 @@ use tower_service::Service;
 
 use crate::body::Body;
 
-/// How much of a request that was not read is read for the sake of the connection: 256 KiB.
+/// Length of a request that was not read up to which it is read for the sake of the connection: 256 KiB.
 pub const DRAINED: u64 = 256 << 10;
 /// Time for which the rest of such a request is waited for: half a second.
 pub const DRAIN_TIME: Duration = Duration::from_millis(500);
@@ -109,7 +109,7 @@ where
     }
 }
 
-/// Where a request body is while it is answered.
+/// Holder of a request body while it is answered.
 struct Lender {
     /// True if the client sends it only when it is asked for.
     waits: bool,
@@ -188,7 +188,7 @@ pin_project! {
     }
 }
 
-/// What the client still sends.
+/// Rest that the client still sends.
 struct Rest {
     body: Body,
     left: u64,

@@ -86,7 +86,7 @@ impl<S> Layer<S> for RespondLayer {
 /// Turns causes into answers. See the [module docs](self).
 pub struct Respond<S> {
     inner: S,
-    /// Why the service below could not become ready, for the next call to answer.
+    /// Reason why the service below could not become ready, for the next call to answer.
     not_ready: Option<BoxError>,
 }
 

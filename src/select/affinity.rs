@@ -1,4 +1,4 @@
-//! What a route has in common with those that are better served by the same target.
+//! Traits that a route has in common with those that are better served by the same target.
 
 use crate::azure::operation::Operation;
 use crate::azure::prompt::CacheKey;

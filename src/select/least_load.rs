@@ -58,7 +58,7 @@ impl Policy for LeastLoad {
 struct Weights {
     targets: u64,
     total: u64,
-    /// What each of them weighs, if it is the same for all.
+    /// Weight of each of them, if it is the same for all.
     each: Option<u64>,
 }
 
@@ -96,7 +96,7 @@ fn weight(target: &Target) -> u64 {
     u64::from(target.weight().max(1))
 }
 
-/// Whose share of the weights a point lies in, when one of the targets has none.
+/// Returns in whose share of the weights a point lies, when one of the targets has none.
 fn at(eligible: &[&Target], mut point: u64, without: usize) -> usize {
     let others = eligible.iter().enumerate().filter(|(index, _)| *index != without);
     for (index, target) in others {

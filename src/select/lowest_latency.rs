@@ -5,8 +5,8 @@ use crate::pool::Target;
 /// One in so many choices tries whoever might have become the fastest.
 const EXPLORE: u64 = 16;
 
-/// Whoever is fastest to the first content, for the kind of the route: a stream is compared with streams, a whole answer with
-/// whole answers.
+/// Policy that chooses the target which is fastest to the first content, for the kind of the route: a stream is compared with
+/// streams, a whole answer with whole answers.
 ///
 /// A target that was never measured for this kind is tried first, by one request at a time. What was slow once would never be
 /// found to be fast. One choice in sixteen, drawn at random, therefore goes

@@ -337,7 +337,7 @@ impl<S, P: Policy> SelectBackend<S, P> {
     }
 }
 
-/// Whether somebody has read which deployment the request names, where its path does not say.
+/// Tells whether somebody has read which deployment the request names, where its path does not say.
 fn check_inspected(request: &Request<Body>, route: &Route) -> Result<(), Error> {
     let extensions = request.extensions();
     let is_known = route.alias().is_some() || extensions.get::<Route>().is_some();

@@ -1,4 +1,4 @@
-//! Where a session begins that says later which deployment it uses.
+//! Backend at which a session begins that says later which deployment it uses.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use crate::azure::operation::Operation;
 use crate::context::{Client, Handshake, Route, SocketFrame, Terms, is_transcription};
 use crate::pool::{Pin, Pool, Target};
 
-/// Whether a request opens a transcription session without a word of its model.
+/// Tells whether a request opens a transcription session without a word of its model.
 pub(super) fn is_silent<B>(request: &Request<B>, route: &Route) -> bool {
     let extensions = request.extensions();
     extensions.get::<Handshake>().is_some()

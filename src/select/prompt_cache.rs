@@ -35,7 +35,7 @@ impl<P> PromptCache<P> {
         Self { otherwise, load_factor: 1.5 }
     }
 
-    /// How much more than its share of the requests in flight a target may have. Default 1.5; what is not above 1 is as good
+    /// Sets how much more than its share of the requests in flight a target may have. Default 1.5; what is not above 1 is as good
     /// as 1, which spreads rather than remembers.
     #[must_use]
     pub const fn load_factor(mut self, factor: f64) -> Self {
@@ -79,7 +79,7 @@ impl<P> PromptCache<P> {
     }
 }
 
-/// How many requests a target may have in flight.
+/// Limit on the requests that a target may have in flight.
 struct Limit {
     each: f64,
 }
@@ -97,7 +97,7 @@ fn weight(target: &Target) -> u32 {
     target.weight().max(1)
 }
 
-/// Who has the highest score and who the next, among those that are kept.
+/// Returns who has the highest score and who the next, among those that are kept.
 fn two_highest(key: u64, eligible: &[&Target], keep: impl Fn(&Target) -> bool) -> [Option<usize>; 2] {
     let (mut first, mut second) = ((None, 0.0), (None, 0.0));
     for (index, target) in eligible.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What the observation of a request is told of an attempt.
+//! Account of an attempt for the observation of its request.
 
 use http::{Extensions, Response};
 use tokio::time::Instant;

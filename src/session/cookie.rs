@@ -42,9 +42,9 @@ pub struct SessionCookie {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Secure {
     Always,
-    /// When whoever stands before the gateway says that the client came over https.
+    /// Secure when whoever stands before the gateway says that the client came over https.
     Forwarded,
-    /// When the request itself says so.
+    /// Secure when the request itself says so.
     Scheme,
 }
 
@@ -201,7 +201,7 @@ impl fmt::Debug for SessionCookie {
 struct Key {
     id: [u8; KEY_ID],
     mac: Hmac<Sha256>,
-    /// Which backends the tokens stand for.
+    /// Backends that the tokens stand for.
     known: Mutex<HashMap<[u8; TOKEN], Arc<str>>>,
 }
 

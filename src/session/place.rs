@@ -17,7 +17,7 @@ use crate::directory::{Finding, MAX_UNKNOWN, Named, ObjectKey, Question, in_time
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Pin, Query, Target};
 
-/// Where a request goes.
+/// Place that a request goes to, and why.
 pub(super) struct Place {
     pub(super) pin: Option<Pin>,
     pub(super) by: By,
@@ -32,7 +32,7 @@ impl Place {
     }
 }
 
-/// What led there.
+/// Reason that led there.
 #[derive(PartialEq)]
 pub(super) enum By {
     /// Content that only this backend reads, as far as anybody remembers.
@@ -44,7 +44,7 @@ pub(super) enum By {
     Nothing,
 }
 
-/// What is remembered of what a request refers to.
+/// Backend that is remembered of what a request refers to.
 enum Known {
     /// The backend of its content.
     Content(Arc<str>),
@@ -54,7 +54,7 @@ enum Known {
 }
 
 impl Visit {
-    /// Where the request goes.
+    /// Returns where the request goes.
     pub(super) async fn place<S: Below>(&self, service: &mut S, headers: &HeaderMap) -> Result<Place, Error> {
         let known = self.required(service, headers).await?;
         let required = |backend, by| Ok(Place { pin: Some(Pin::required(backend)), by });
@@ -65,7 +65,7 @@ impl Visit {
         }
     }
 
-    /// Where a request goes that nothing binds.
+    /// Returns where a request goes that nothing binds.
     async fn preferred(&self) -> Result<Place, Error> {
         let able = self.able()?;
         if self.subject.is_kept
@@ -84,7 +84,7 @@ impl Visit {
         Ok(Place { pin: None, by: By::Nothing })
     }
 
-    /// Where a request goes whose content one backend should have read, and did not: to any other first.
+    /// Returns where a request goes whose content one backend should have read, and did not: to any other first.
     pub(super) fn elsewhere(&self, wrong: &Place) -> Option<Place> {
         let is_wrong = |backend: &Arc<str>| wrong.pin.as_ref().is_some_and(|pin| pin.backends().contains(backend));
         let mut others = order(&self.who, &self.able().ok()?);
@@ -149,7 +149,7 @@ impl Visit {
         self.settings.pool.compliant(query).iter().map(Target::backend_name).collect()
     }
 
-    /// Where a session is that the client gave a name: where it was moved to, else where its name leads.
+    /// Returns where a session is that the client gave a name: where it was moved to, else where its name leads.
     async fn of_session(&self, session: &Session, able: &[Target]) -> (Option<Pin>, ObjectKey) {
         let name = session.name();
         let key = ObjectKey::of_parts(&["session", &self.who, name]);
@@ -163,7 +163,7 @@ impl Visit {
         (backend.map(|backend| self.soft([backend])), key)
     }
 
-    /// What is remembered, or found, of what the request refers to.
+    /// Returns what is remembered, or found, of what the request refers to.
     async fn required<S: Below>(&self, service: &mut S, headers: &HeaderMap) -> Result<Known, Error> {
         let everywhere = self.everywhere();
         let (mut found, mut unknown) = (Vec::new(), Vec::new());

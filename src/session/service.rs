@@ -28,7 +28,7 @@ pub struct StickySession<S> {
 }
 
 impl<S> StickySession<S> {
-    /// What there is to do for a request, if anything. What is the gateway's own is taken out of it.
+    /// Returns what there is to do for a request, if anything. What is the gateway's own is taken out of it.
     fn visit(&self, request: &mut Request<Body>) -> Result<Option<Visit>, Error> {
         order::enter(LayerName::Session, request.extensions_mut())?;
         let hints = self.hints(request);

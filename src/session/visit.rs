@@ -21,7 +21,7 @@ use crate::directory::{
 };
 use crate::pool::{Strength, Target};
 
-/// What a request says of its session beside ids.
+/// Hints of a request at its session beside ids.
 #[derive(Default)]
 pub(super) struct Hints {
     /// The backend of the cookie, and for how much longer.
@@ -245,7 +245,7 @@ async fn observed(answer: Response<Body>, lesson: Lesson, notebook: Notebook) ->
     }
 }
 
-/// What an answer is, if it can be read.
+/// Returns what an answer is, if it can be read.
 fn media_type(headers: &HeaderMap) -> Option<String> {
     if headers.contains_key(CONTENT_ENCODING) {
         return None;

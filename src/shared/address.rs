@@ -1,4 +1,4 @@
-//! Where Redis is, and who asks.
+//! Address of Redis, and the login that it asks for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use crate::pool::BearerTokens;
 
 const DEFAULT_PORT: u16 = 6379;
 
-/// Where Redis is: `redis://HOST:PORT/DATABASE`, or `rediss://` for TLS.
+/// Address of Redis: `redis://HOST:PORT/DATABASE`, or `rediss://` for TLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     pub(super) host: String,
@@ -29,7 +29,7 @@ pub struct Address {
 pub struct InvalidAddress(pub(super) &'static str);
 
 impl Address {
-    /// Whether the connection is encrypted.
+    /// Tells whether the connection is encrypted.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         self.is_tls
@@ -47,7 +47,7 @@ impl Address {
         Ok(self)
     }
 
-    /// Whether it is on this machine.
+    /// Tells whether it is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         crate::pool::is_loopback(&self.host)
@@ -102,7 +102,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Who asks. `Debug` shows the kind only.
+/// Login that Redis asks for. `Debug` shows the kind only.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Login {
@@ -115,7 +115,8 @@ pub enum Login {
         /// The password.
         password: String,
     },
-    /// Whoever these tokens name; a newer one is shown before the last ends. Their scope is `https://redis.azure.com/.default`.
+    /// The one whom these tokens name; a newer one is shown before the last ends. Their scope is
+    /// `https://redis.azure.com/.default`.
     Tokens(Arc<dyn BearerTokens>),
 }
 

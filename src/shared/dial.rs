@@ -21,7 +21,7 @@ use super::link::{Listener, Told, described, lock};
 use super::{Address, InvalidAddress, Login};
 use crate::client::{reason, trust_for_other};
 
-/// Where replicas tell each other of openings.
+/// Channel on which replicas tell each other of openings.
 pub(super) const CHANNEL: &str = "aoai:open";
 
 pub(super) struct Dial {

@@ -13,7 +13,7 @@ const OF_OWN_SHARE: u32 = 1;
 
 static ACCOUNT: Lazy = Lazy::new(|| Script::new(include_str!("limit.lua")));
 
-/// What becomes of limited clients while Redis is out of reach.
+/// Treatment of limited clients while Redis is out of reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnFailure {
@@ -35,7 +35,7 @@ pub struct SharedLimits {
     on_failure: OnFailure,
 }
 
-/// What the script says: admitted, the limit in the way, the wait; of each limit what is left and until when; the day.
+/// Answer of the script: admitted, the limit in the way, the wait; of each limit what is left and until when; the day.
 type Said = (u8, u8, u64, (u64, u64), (u64, u64), (u64, u64), u64);
 
 impl SharedLimits {
@@ -43,7 +43,7 @@ impl SharedLimits {
         Self { link, own: MemoryLimits::new(), on_failure }
     }
 
-    /// What a client has left of its limits, as far as this replica knows.
+    /// Returns what a client has left of its limits, as far as this replica knows.
     #[must_use]
     pub fn left(&self, client: &Client) -> Balance {
         let (limits, replicas) = (client.limited_to(), u64::from(self.link.replicas()));
@@ -58,7 +58,8 @@ impl SharedLimits {
         }
     }
 
-    /// What this replica may give away alone; at least one, for a client is not to be locked out by the number of replicas.
+    /// Returns the share that this replica may give away alone; at least one, for a client is not to be locked out by the number
+    /// of replicas.
     fn share(&self, limits: Limits) -> Limits {
         let replicas = u64::from(self.link.replicas());
         let share = |limit: u64| if limit == 0 { 0 } else { (limit / replicas).max(1) };

@@ -21,9 +21,9 @@ use self::keeper::keep;
 use super::dial::{Connected, Dial};
 use super::{Address, Login};
 
-/// How long a request waits for Redis before it goes on without: 40 ms. Whoever takes longer counts as gone.
+/// Time for which a request waits for Redis before it goes on without: 40 ms. Whoever takes longer counts as gone.
 pub const PATIENCE: Duration = Duration::from_millis(40);
-/// What can be done without, such as where an id lies, is waited for a quarter as long.
+/// Divisor of the wait for what can be done without, such as where an id lies.
 const SHORT: u32 = 4;
 
 /// Until a connection with its greeting is there; nobody waits for that.
@@ -42,9 +42,9 @@ pub(super) struct Inner {
     patience: Duration,
     connection: ArcSwapOption<Connected>,
     is_up: AtomicBool,
-    /// Whether answers come so late that nothing is asked which can be done without.
+    /// True if answers come so late that nothing is asked which can be done without.
     is_slow: AtomicBool,
-    /// Whether the first attempt to connect has ended.
+    /// True if the first attempt to connect has ended.
     is_known: watch::Sender<bool>,
     why: Mutex<String>,
     replicas: AtomicU32,
@@ -64,7 +64,7 @@ impl WeakLink {
     }
 }
 
-/// What somebody wants to hear of: texts that other replicas publish, and what is open when a connection begins.
+/// Listener to what others tell: texts that other replicas publish, and what is open when a connection begins.
 pub(super) type Listener = Arc<Mutex<Option<Box<dyn Fn(Told<'_>) + Send + Sync>>>>;
 
 /// An opening, as Redis tells it.
@@ -115,12 +115,12 @@ impl Link {
         self.0.is_up.load(Relaxed)
     }
 
-    /// Why it is away; `None` while it is not.
+    /// Returns why it is away; `None` while it is not.
     pub(super) fn problem(&self) -> Option<String> {
         (!self.is_up()).then(|| lock(&self.0.why).clone())
     }
 
-    /// How many replicas there were when that was last known, this one among them.
+    /// Returns how many replicas there were when that was last known, this one among them.
     pub(super) fn replicas(&self) -> u32 {
         self.0.replicas.load(Relaxed).max(1)
     }

@@ -1,4 +1,4 @@
-//! What several replicas of a gateway know together, in Redis: limits, where objects lie, which circuits are open.
+//! State that several replicas of a gateway share in Redis: limits, where objects lie, which circuits are open.
 //!
 //! 1. [`SharedLimits`]: one account for each client, in one script, by the clock of Redis's server. So many replicas admit together
 //!    what one would.
@@ -123,20 +123,20 @@ impl Shared {
         openings::follow(&self.0, pool);
     }
 
-    /// Whether Redis is there.
+    /// Tells whether Redis is there.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.0.is_up()
     }
 
-    /// Why it is not, as a sentence without secrets; `None` while it is.
+    /// Returns why it is not, as a sentence without secrets; `None` while it is.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let (why, replicas) = (self.0.problem()?, self.0.replicas());
         Some(format!("Redis is out of reach ({why}): this replica goes on alone, with 1/{replicas} of each limit."))
     }
 
-    /// How many replicas there were when that was last known, this one among them.
+    /// Returns how many replicas there were when that was last known, this one among them.
     #[must_use]
     pub fn replicas(&self) -> u32 {
         self.0.replicas()

@@ -10,7 +10,7 @@ static CLAIM: Lazy = Lazy::new(|| Script::new("return redis.call('SET', KEYS[1],
 /// As long as an answer can be read again, and usage is kept.
 const SECONDS: u64 = 35 * 24 * 60 * 60;
 
-/// Which objects some replica has counted. Made by [`Shared::count_once`](super::Shared::count_once).
+/// Record of the objects that some replica has counted. Made by [`Shared::count_once`](super::Shared::count_once).
 ///
 /// While Redis is away each replica counts for itself.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ static PUBLISH: Lazy = Lazy::new(|| Script::new(include_str!("open.lua")));
 /// More circuits than any configuration has.
 const MOST_HEARD: usize = 10_000;
 
-/// What stands before the name of a circuit that is open because its backend asked to wait, or failed.
+/// Prefix of the name of a circuit that is open because its backend asked to wait, or failed.
 const THROTTLED: &str = "throttled ";
 const FAILED: &str = "failed ";
 

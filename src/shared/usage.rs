@@ -11,14 +11,14 @@ use crate::meter::{Date, KEPT_DAYS, Ledger, Names, Sums};
 
 static ADD: Lazy = Lazy::new(|| Script::new(include_str!("usage.lua")));
 
-/// How often replicas tell each other.
+/// Interval at which replicas tell each other.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How many rows one call adds, so that it holds nobody up for long.
+/// Number of rows that one call adds, so that it holds nobody up for long.
 const ROWS: usize = 500;
 /// A day longer than it is shown.
 const SECONDS: u64 = (KEPT_DAYS + 1) * 24 * 60 * 60;
 
-/// What is to be added in one call. It is repeated as it is until it is known to have been taken.
+/// Rows to be added in one call. It is repeated as it is until it is known to have been taken.
 struct Batch {
     date: Date,
     number: u64,

@@ -77,5 +77,5 @@ pub const LOW: f64 = 0.8;
 pub const NORMAL: f64 = 0.9;
 /// One client has at most one part in this many of the requests in progress.
 pub const CLIENT_SHARE: usize = 2;
-/// For how long those who are refused are asked to wait: 1 s.
+/// Time for which those who are refused are asked to wait: 1 s.
 pub const WAIT: Duration = Duration::from_secs(1);

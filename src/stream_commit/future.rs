@@ -97,7 +97,7 @@ struct Held {
     plan: Plan,
 }
 
-/// How the holding ends.
+/// End of the holding.
 enum End {
     /// At a verdict, with the stream still running.
     Judged(Verdict),
@@ -160,7 +160,7 @@ impl Held {
     }
 }
 
-/// Where the head tells a length, nothing can be added.
+/// Keeps a stream alive, unless its head tells a length: nothing can be added then.
 fn kept_alive(answer: Response<Body>, every: Option<Duration>) -> Response<Body> {
     match every.filter(|_| !answer.headers().contains_key(CONTENT_LENGTH)) {
         Some(every) => answer.map(|body| Body::new(KeepAlive::new(body, every))),
@@ -173,7 +173,7 @@ fn only_trailers(frame: Frame<Bytes>) -> Body {
     Body::new(Empty::new().with_trailers(std::future::ready(trailers)))
 }
 
-/// What nobody can classify is an answer that was cut.
+/// Classifies what broke a stream; what nobody can classify is an answer that was cut.
 fn broken(error: BoxError) -> AttemptFailed {
     let outcome = match DefaultClassify.classify(error.as_ref()) {
         outcome @ (Outcome::Abandoned | Outcome::TimedOut(_)) => outcome,

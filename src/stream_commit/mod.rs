@@ -95,11 +95,11 @@ use crate::context::order::{self, LayerName};
 #[cfg(doc)]
 use crate::context::{Attempt, AttemptFailed};
 
-/// How many events are held.
+/// Number of events that are held.
 pub const PREAMBLE_EVENTS: usize = 64;
-/// How many bytes are looked at: 256 KiB. A response announces itself with all its instructions and tools.
+/// Number of bytes that are looked at: 256 KiB. A response announces itself with all its instructions and tools.
 pub const PREAMBLE_BYTES: usize = 256 * 1024;
-/// How long the head is held after it came.
+/// Time for which the head is held after it came.
 pub const PREAMBLE_TIME: Duration = Duration::from_secs(30);
 
 /// Holds a streamed 200 until its first content. See the [module docs](self).
@@ -123,12 +123,12 @@ impl Default for Bounds {
     }
 }
 
-/// What is done with the answer to one request, if it is a stream.
+/// Plan for the answer to one request, if it is a stream.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     /// `None` holds nothing.
     bounds: Option<Bounds>,
-    /// Whether it is an answer from its beginning.
+    /// True if it is an answer from its beginning.
     begins: bool,
     keep_alive: Option<Duration>,
 }

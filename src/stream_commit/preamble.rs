@@ -4,7 +4,7 @@ use super::Bounds;
 use crate::azure::stream_event::{Reader, StreamError, StreamEvent};
 use crate::body::Joined;
 
-/// What has come of a stream that is held.
+/// Part of a stream that has come and is held.
 ///
 /// How it is cut into chunks changes no verdict: an event counts when it ends within the bounds, whatever came with it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Preamble {
     bytes: usize,
 }
 
-/// What becomes of the stream.
+/// Verdict on the stream.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Commit,

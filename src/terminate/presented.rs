@@ -7,7 +7,7 @@ use crate::context::{EphemeralKey, EphemeralKeys, is_ephemeral};
 use crate::error::{Error, ErrorKind};
 use crate::headers::{API_KEY, PROTOCOL_KEY, QUERY_KEYS, SUBSCRIPTION_KEY, may_carry_key, protocols, query_parameters};
 
-/// Where a client put its credential, in the order in which they are asked about.
+/// Place in which a client put its credential, in the order in which they are asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Form {
@@ -61,13 +61,13 @@ enum Secret {
 }
 
 impl Presented {
-    /// Where it was found.
+    /// Returns where it was found.
     #[must_use]
     pub const fn form(&self) -> Form {
         self.form
     }
 
-    /// What is known of it, if it is an ephemeral key in a place of one.
+    /// Returns what is known of it, if it is an ephemeral key in a place of one.
     pub(super) fn ephemeral(&self, keys: &EphemeralKeys) -> Option<EphemeralKey> {
         let is_one = matches!(self.form, Form::Bearer | Form::WebSocketProtocol) && is_ephemeral(self.secret());
         if is_one { keys.find(self.secret()) } else { None }

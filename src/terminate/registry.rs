@@ -42,7 +42,7 @@ impl ClientRegistry {
         self.0.store(other.0.load_full());
     }
 
-    /// Whose key it is.
+    /// Returns whose key it is.
     #[must_use]
     pub fn find(&self, key: &[u8]) -> Option<Client> {
         self.0.load().find(&KeyDigest::of(key)).cloned()
@@ -195,7 +195,7 @@ impl fmt::Debug for ClientRegistryBuilder {
     }
 }
 
-/// What is wrong with the description of a registry: all of it. No key appears in it.
+/// Problems of the description of a registry, all of them. No key appears in it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct RegistryError(Problems);

@@ -68,7 +68,7 @@ where
 }
 
 impl<A, S> TerminateCredentials<A, S> {
-    /// Who asks nobody holds nobody to anything, and may stand anywhere above the attempts.
+    /// Enters by its kind: who asks nobody holds nobody to anything, and may stand anywhere above the attempts.
     fn enter<B>(&self, request: &mut Request<B>) -> Result<(), Error> {
         let layer = if self.authenticator.is_some() { LayerName::Terminate } else { LayerName::Strip };
         order::enter(layer, request.extensions_mut())

@@ -41,7 +41,7 @@ impl SimulatedBackend {
         &self.0.name
     }
 
-    /// What will go wrong.
+    /// Returns the faults that are to come.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.0.faults
@@ -53,7 +53,7 @@ impl SimulatedBackend {
         self.0.received().clone()
     }
 
-    /// How many [`requests`](Self::requests) there are.
+    /// Returns the number of [`requests`](Self::requests).
     #[must_use]
     pub fn request_count(&self) -> usize {
         self.0.received().len()

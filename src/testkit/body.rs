@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::deployment::Deployment;
 use super::error::TransportError;
 
-/// What a backend is busy with.
+/// Work that a backend is busy with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Activity {
     pub(super) in_flight: usize,
@@ -29,7 +29,7 @@ pub(super) struct InFlight {
     pub(super) spent: Option<Spent>,
 }
 
-/// What a request was reckoned to cost, and what it took.
+/// Cost of a request, as reckoned and as it was.
 #[derive(Debug)]
 pub(super) struct Spent {
     pub(super) deployment: Arc<Deployment>,
@@ -53,7 +53,7 @@ impl Drop for InFlight {
     }
 }
 
-/// How the chunks of a body come.
+/// Flow of the chunks of a body.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flow {
     /// Between chunks; a body of one chunk is given in quarters.

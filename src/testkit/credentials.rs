@@ -14,7 +14,7 @@ pub(super) struct Credentials {
     pub(super) bearers: Vec<String>,
 }
 
-/// Which credential was wrong.
+/// Credential that was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
     Key,
@@ -53,7 +53,7 @@ fn strip_scheme(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(credential)
 }
 
-/// How many there are, never which.
+/// Shows their number, never which.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")

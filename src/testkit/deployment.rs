@@ -51,7 +51,7 @@ impl SimulatedDeployment {
         self
     }
 
-    /// How many tokens it takes in a minute. Default: unlimited.
+    /// Limits the tokens that it takes in a minute. Default: unlimited.
     ///
     /// A request costs a quarter of the characters of its prompt plus its `max_tokens` (16 when it states none).
     ///
@@ -63,7 +63,7 @@ impl SimulatedDeployment {
         self
     }
 
-    /// How many requests it takes in a minute. Default: unlimited.
+    /// Limits the requests that it takes in a minute. Default: unlimited.
     ///
     /// As Azure does, this is enforced over shorter windows: a sixth of it, rounded up, in ten seconds. Below six
     /// requests a minute, it is one request in each share of the minute.
@@ -78,7 +78,7 @@ impl SimulatedDeployment {
         self
     }
 
-    /// What the assistant says, whatever it is asked. A stream tells it word by word, each with the space after it. Default:
+    /// Sets what the assistant says, whatever it is asked. A stream tells it word by word, each with the space after it. Default:
     /// `Hello from` and the name of the backend.
     pub fn says(mut self, text: impl Into<String>) -> Self {
         self.says = Some(text.into());

@@ -15,14 +15,14 @@ pub(super) struct Limits {
     pub(super) tokens: Option<Tokens>,
 }
 
-/// How tokens are counted: by the minute, or by utilization.
+/// Way in which tokens are counted: by the minute, or by utilization.
 #[derive(Debug)]
 pub(super) enum Tokens {
     Provisioned(Bucket),
     Standard(Window),
 }
 
-/// Why a request was not admitted: how long each exhausted limit lasts.
+/// Reason why a request was not admitted: how long each exhausted limit lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Requests(Duration),
@@ -57,7 +57,7 @@ impl Limits {
         }
     }
 
-    /// What every answer of the deployment tells of its limits.
+    /// Returns what every answer of the deployment tells of its limits.
     pub(super) fn headers(&mut self, now: Instant) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some(window) = &mut self.requests {

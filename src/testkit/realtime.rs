@@ -25,7 +25,7 @@ use super::body::InFlight;
 use super::received::ReceivedRequest;
 use crate::body::Body;
 
-/// What every key is hashed with: RFC 6455, section 1.3.
+/// Text that every key is hashed with: RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The subprotocol that the API knows.
 const PROTOCOL: &str = "realtime";
@@ -122,7 +122,7 @@ const MASKED: u8 = 0x80;
 const WHOLE_TEXT: u8 = 0x80 | TEXT;
 /// Settings are shorter.
 const MAX_SETTINGS: u64 = 64 * 1024;
-/// How much of a frame is in hand at a time.
+/// Bytes of a frame that are in hand at a time.
 const PIECE: usize = 8 * 1024;
 
 /// Returns every frame as it came, unmasked; pings as pongs; settings that are wrong as an error. Ends after the closing frame, or

@@ -22,7 +22,7 @@ pub struct ReceivedRequest {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
-    /// When the last byte of the body had arrived.
+    /// Time at which the last byte of the body had arrived.
     pub at: Instant,
 }
 

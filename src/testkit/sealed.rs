@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::call::Payload;
 
-/// How content begins that is sealed.
+/// Beginning of content that is sealed.
 const MARK: &str = "gAAAA";
 
 /// A content that only the backend of this name reads, different for every `id`.

@@ -69,13 +69,13 @@ enum Ending {
 }
 
 impl SimulatedServer {
-    /// Where it listens.
+    /// Returns where it listens.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Where it listens, as `http://127.0.0.1:PORT`.
+    /// Returns where it listens, as `http://127.0.0.1:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)

@@ -1,4 +1,4 @@
-//! What clients say on sockets, as calls down the stack.
+//! Calls down the stack for what clients say on sockets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(super) struct Calls<S> {
     pub(super) payer: Payer,
 }
 
-/// What a call down the stack came to.
+/// Result of a call down the stack.
 pub(super) struct Granted {
     /// The frame as the target wants it; `None` where none was given.
     pub(super) frame: Option<Message>,

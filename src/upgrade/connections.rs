@@ -10,12 +10,12 @@ pub struct Connections(Arc<State>);
 #[derive(Default)]
 struct State {
     open: watch::Sender<usize>,
-    /// Why they end.
+    /// Reason why they end.
     parting: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Connections {
-    /// How many are open: from the answer 101 until both sides have ended.
+    /// Returns how many are open: from the answer 101 until both sides have ended.
     #[must_use]
     pub fn count(&self) -> usize {
         *self.0.open.borrow()

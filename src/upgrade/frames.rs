@@ -30,7 +30,7 @@ use crate::answer;
 use crate::below::Below;
 use crate::error::{Chain, ErrorKind, no_room};
 
-/// What a client says on one socket, and the stack that it is said to.
+/// Frames of a client on one socket, and the stack that they go to.
 pub(super) struct Frames<S> {
     calls: Calls<S>,
     speech: Speech,
@@ -118,7 +118,7 @@ impl<S: Below + Sync> Frames<S> {
         ended
     }
 
-    /// What the client says, to the backend: what names a model as the stack wants it, everything else as it is.
+    /// Carries what the client says to the backend: what names a model as the stack wants it, everything else as it is.
     async fn say(
         &self,
         mut from: SplitStream<&mut Socket>,
@@ -185,7 +185,7 @@ impl<S: Below + Sync> Frames<S> {
     }
 }
 
-/// What the backend says, to the client, once those have heard it who learn from it.
+/// Carries what the backend says to the client, once those have heard it who learn from it.
 async fn hand_on(mut from: SplitStream<Socket>, held: Held, shared: &Shared<'_>) -> Result<(), End> {
     while let Some(message) = from.next().await {
         let message = message.map_err(End::of_backend)?;

@@ -7,8 +7,8 @@ use super::speech;
 use crate::body::Body;
 use crate::context::SocketEvents;
 
-/// What layers below hold and count for a call or a connection: the body of its 101. Dropped before its [`end`](Self::end) it
-/// tells them that it was broken off.
+/// Guard of what layers below hold and count for a call or a connection: the body of its 101. Dropped before its
+/// [`end`](Self::end) it tells them that it was broken off.
 pub(super) struct Guard {
     body: Body,
     events: Option<SocketEvents>,

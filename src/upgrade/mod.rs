@@ -162,7 +162,7 @@ pub const FIRST_FRAME_TIME: Duration = Duration::from_secs(30);
 /// waiting for the backend to speak first.
 pub const SESSION_NAME_TIME: Duration = Duration::from_millis(250);
 
-/// How large a frame of a client may be where frames are read: 32 MiB.
+/// Size up to which frames of a client are read: 32 MiB.
 pub const LONGEST_FRAME: usize = 32 << 20;
 
 impl UpgradeLayer {
@@ -177,7 +177,7 @@ impl UpgradeLayer {
         self
     }
 
-    /// What messages are charged to, as long as they have not gone on: that of
+    /// Sets the account that messages are charged to, as long as they have not gone on: that of
     /// [inspection](crate::inspect::InspectLayer::account), say. Default: one of its own, of
     /// [`REPLAY_MEMORY`](crate::inspect::REPLAY_MEMORY).
     pub fn account(mut self, account: Account) -> Self {
@@ -258,7 +258,7 @@ impl<S: Below + Sync> Upgrade<S> {
         Ok(answer)
     }
 
-    /// What carries the socket for which a request is passed on, once a backend has accepted it.
+    /// Returns what carries the socket for which a request is passed on, once a backend has accepted it.
     fn carry(&self, request: &Request<Body>, client: OnUpgrade) -> Carry {
         let (mut head, ()) = Request::new(()).into_parts();
         (head.method, head.uri) = (request.method().clone(), request.uri().clone());
@@ -295,7 +295,7 @@ fn grant(asked: &HeaderMap) -> Result<Response<Body>, Error> {
     Ok(answer)
 }
 
-/// What was taken of a handshake.
+/// Connection that was taken of a handshake.
 enum Taken {
     Nothing,
     /// The connection of a client that is accepted before a backend is found.
@@ -349,7 +349,7 @@ fn is_handshake<B: HttpBody>(request: &Request<B>) -> bool {
         && request.body().is_end_stream()
 }
 
-/// Where the path leads to, and its last segment.
+/// Returns where the path leads to, and its last segment.
 fn endpoint<B>(request: &Request<B>) -> Option<(Route, &str)> {
     let path = request.uri().path();
     let route = Route::find_or_parse(request.extensions(), request.method(), request.uri()).ok()?;

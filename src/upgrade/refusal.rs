@@ -24,10 +24,10 @@ use crate::body::{Body, Collected};
 use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
 use crate::error::{Error, ErrorKind};
 
-/// Why a socket ends before both sides have ended it.
+/// Reason why a socket ends before both sides have ended it.
 pub(super) enum End {
     Broken(BoxError),
-    /// What is said finds no room in the account.
+    /// No room in the account for what is said.
     Full,
     /// The gateway leaves, for this reason.
     Parting(Arc<str>),

@@ -56,7 +56,7 @@ where
     }
 }
 
-/// What a client said is sent on as text.
+/// Makes a text message of what a client said.
 pub(super) fn text(frame: Bytes) -> Result<Message, End> {
     let text = Utf8Bytes::try_from(frame);
     text.map(Message::Text).map_err(|_| End::refused(ErrorKind::InvalidBody, "The frame is not UTF-8."))

@@ -33,7 +33,7 @@ impl Speech {
         }
     }
 
-    /// What such a frame is to the stack once the connection stands.
+    /// Returns what such a frame is to the stack once the connection stands.
     pub(super) const fn later(self) -> SocketFrame {
         match self {
             Self::Realtime => SocketFrame::Settings,
@@ -63,7 +63,7 @@ pub(super) fn tells(event: &[u8]) -> Option<Cow<'_, str>> {
 const LONGEST_TOLD: usize = 1 << 20;
 /// The type of an event stands in its beginning.
 const BEGINNING: usize = 160;
-/// What comes bit by bit, and is most of all that comes. In a text the quote would be escaped.
+/// Mark of what comes bit by bit, and is most of all that comes. In a text the quote would be escaped.
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b".delta\""));
 
 #[derive(Deserialize)]

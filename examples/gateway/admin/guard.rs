@@ -1,4 +1,4 @@
-//! Who may ask the admin listener.
+//! Guard of the admin listener: who may ask it.
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::uri::Authority;
@@ -18,7 +18,7 @@ pub(super) struct Guard {
     token: Option<[u8; 32]>,
 }
 
-/// Why a request gets nothing.
+/// Reason why a request gets nothing.
 pub(super) type Refusal = (StatusCode, &'static str);
 
 impl Guard {
@@ -57,7 +57,7 @@ impl Guard {
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok() || self.hosts.contains(&host)
     }
 
-    /// Whether the token was shown, where there is one.
+    /// Tells whether the token was shown, where there is one.
     pub(super) fn is_authorised<B>(&self, request: &Request<B>) -> bool {
         let Some(expected) = &self.token else { return true };
         let mut shown = request.headers().get_all(AUTHORIZATION).iter();
@@ -82,7 +82,7 @@ fn is_of_another_site<B>(request: &Request<B>) -> bool {
     request.headers().get_all(ORIGIN).iter().any(|origin| !own.is_some_and(|own| is_origin_of(origin, own)))
 }
 
-/// Whether an origin is that of what is asked here; in front of this may stand something that speaks https.
+/// Tells whether an origin is that of what is asked here; in front of this may stand something that speaks https.
 fn is_origin_of(origin: &HeaderValue, own: &str) -> bool {
     let origin = origin.to_str().unwrap_or_default();
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));

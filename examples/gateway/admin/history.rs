@@ -16,12 +16,12 @@ use super::Steering;
 const STEP: Duration = Duration::from_secs(5);
 /// So many steps are remembered.
 const STEPS: usize = 120;
-/// How often circuits are looked at: the worst of a step stands for it.
+/// Interval at which circuits are looked at: the worst of a step stands for it.
 const LOOK: Duration = Duration::from_secs(1);
 /// So many events are remembered.
 const EVENTS: usize = 20;
 
-/// What is remembered. Clones share it.
+/// Memory of the last hours. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct History(Arc<Inner>);
 
@@ -31,7 +31,7 @@ struct Inner {
     past: Mutex<Past>,
 }
 
-/// What came of requests in the step that is not over yet.
+/// Counts of requests in the step that is not over yet.
 #[derive(Default)]
 struct Counted {
     served: AtomicU64,
@@ -62,7 +62,7 @@ struct Seen {
     last: State,
 }
 
-/// How a circuit stood, the worst last.
+/// State of a circuit, the worst last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Unknown,
@@ -188,7 +188,7 @@ impl History {
     }
 }
 
-/// What happened to a circuit, with the cause as far as the status tells it.
+/// Tells what happened to a circuit, with the cause as far as the status tells it.
 fn change(was: State, is: State, backend: &BackendStatus, deployment: &DeploymentStatus) -> Option<String> {
     match (was, is) {
         (State::Open | State::HalfOpen, State::Closed) => Some("has closed its circuit again".to_owned()),

@@ -1,4 +1,4 @@
-//! What can be changed by POST, and how.
+//! Orders by POST: what can be changed, and how.
 
 use std::borrow::Cow;
 
@@ -26,7 +26,7 @@ pub(super) enum Order<'a> {
     Weigh(Cow<'a, str>),
 }
 
-/// Why an order was not followed.
+/// Reason why an order was not followed.
 pub(super) type Refusal = (StatusCode, String);
 
 impl<'a> Order<'a> {
@@ -105,7 +105,7 @@ fn weigh(pool: &Pool, backend: &str, weight: Option<u32>) -> Result<(), BuildErr
     }
 }
 
-/// What is not there is not found; anything else is wrong.
+/// Status of a refusal: what is not there is not found; anything else is wrong.
 fn status(wrong: &BuildError) -> StatusCode {
     if wrong.is_missing() { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST }
 }

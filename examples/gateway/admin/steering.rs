@@ -1,4 +1,4 @@
-//! What an operator changes while the gateway runs, and how a reload keeps it.
+//! Changes by an operator while the gateway runs, and how a reload keeps them.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use tower_azure_openai::pool::Pool;
 /// So many may wait for the program to notice that they want a reload.
 const WAITING: usize = 16;
 
-/// Where a reload says what came of it: the problems, if it changed nothing.
+/// Sender by which a reload says what came of it: the problems, if it changed nothing.
 pub(crate) type Reloaded = oneshot::Sender<Result<(), String>>;
 
-/// What there is to steer. Clones are the same.
+/// Steering of the gateway that runs. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Steering(Arc<Inner>);
 
@@ -38,7 +38,7 @@ impl Steering {
         (Self(Arc::new(Inner { current, is_stopping, reloads })), wanted)
     }
 
-    /// What is in use. While it is held nothing takes its place, so that no order is lost between two configurations.
+    /// Returns what is in use. While it is held nothing takes its place, so that no order is lost between two configurations.
     pub(crate) fn current(&self) -> MutexGuard<'_, Steered> {
         self.0.current.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Config;
 use super::reader::Section;
 
-/// What is said of one alias beside its deployments.
+/// Settings of one alias beside its deployments.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Alias {
     /// One that deployments have; unique.
@@ -15,7 +15,7 @@ pub(crate) struct Alias {
     pub(crate) timeouts: Timeouts,
 }
 
-/// What an alias has instead of `[timeouts]`.
+/// Timeouts of an alias instead of `[timeouts]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Timeouts {
     pub(crate) first_byte: Option<Duration>,

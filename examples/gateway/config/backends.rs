@@ -31,7 +31,7 @@ pub(crate) struct Backend {
     pub(crate) processing: Processing,
     /// `None` is unlimited.
     pub(crate) max_in_flight: Option<NonZeroU32>,
-    /// Where to connect instead of resolving the endpoint's name.
+    /// Address to connect to instead of resolving the endpoint's name.
     pub(crate) address: Option<SocketAddr>,
     /// Certificates, in PEM, that are trusted as well.
     pub(crate) ca_pem: Option<Vec<u8>>,
@@ -71,7 +71,7 @@ pub(crate) enum TokenSource {
     WorkloadIdentity,
 }
 
-/// Which form of the API a backend speaks.
+/// Form of the API that a backend speaks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     Azure,
@@ -87,7 +87,7 @@ impl From<Kind> for BackendKind {
     }
 }
 
-/// Where prompts may be processed.
+/// Place in which prompts may be processed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Processing {
     Regional,
@@ -105,7 +105,7 @@ pub(super) fn read(s: &mut Section<'_>) -> Vec<Backend> {
     s.sections("backends", Backend::read)
 }
 
-/// What a deployment takes from its backend.
+/// Defaults that a deployment takes from its backend.
 struct Defaults {
     priority: u32,
     weight: u32,

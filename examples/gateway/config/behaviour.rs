@@ -1,4 +1,4 @@
-//! How the gateway behaves: every key has a default.
+//! Behaviour of the gateway: every key has a default.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) struct Failover {
     pub(crate) on: Vec<Condition>,
 }
 
-/// What makes a request move on to another target.
+/// Condition on which a request moves on to another target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Condition {
     AnswerTimeout,
@@ -55,7 +55,7 @@ pub(crate) enum Condition {
     StreamPreamble,
 }
 
-/// How long a streamed 200 is held for its first content, and what keeps it alive afterwards.
+/// Settings of streams: how long a 200 is held for its first content, and what keeps it alive afterwards.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) preamble_events: u32,
@@ -80,7 +80,7 @@ pub(crate) struct Circuit {
     pub(crate) min_requests: u32,
 }
 
-/// How usage is found that nobody tells.
+/// Settings of usage that nobody tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Usage {
     pub(crate) streams: SilentStreams,

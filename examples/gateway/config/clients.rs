@@ -32,7 +32,7 @@ pub(crate) struct Client {
     pub(crate) id: String,
     /// Several while keys are rotated. No two clients share one.
     pub(crate) keys: Vec<KeyDigest>,
-    /// By what a token names it. No two clients share one.
+    /// Claim by which a token names it. No two clients share one.
     pub(crate) entra: Option<Caller>,
     /// Aliases; `None` is all.
     pub(crate) allow: Option<Vec<String>>,
@@ -40,7 +40,7 @@ pub(crate) struct Client {
     pub(crate) route: Vec<(String, String)>,
     /// Calls beside inference, where nobody sees the model.
     pub(crate) operations: Vec<Operation>,
-    /// Where the backends of this client must be; `None` is anywhere.
+    /// Geography of the backends of this client; `None` is anywhere.
     pub(crate) geography: Option<String>,
     /// Processing scopes that it accepts; `None` is all.
     pub(crate) processing: Option<Vec<Processing>>,

@@ -1,4 +1,4 @@
-//! What only the whole file can tell.
+//! Checks that only the whole file allows.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -182,7 +182,7 @@ impl Release {
         self.model == deployment.model && deployment.version.as_ref() == Some(&self.version)
     }
 
-    /// Whether it has the deployment and no share.
+    /// Tells whether it has the deployment and no share.
     fn is_retired(&self, alias: &str, deployment: &Deployment) -> bool {
         self.share == 0 && self.alias == alias && self.is_of(deployment)
     }
@@ -252,12 +252,12 @@ impl Client {
         self.route.iter().any(|(renamed, _)| renamed == name)
     }
 
-    /// What a name of this client stands for.
+    /// Returns what a name of this client stands for.
     fn resolve<'a>(&'a self, name: &'a str) -> &'a str {
         self.route.iter().find(|(renamed, _)| renamed == name).map_or(name, |(_, alias)| alias)
     }
 
-    /// Whether any name that it may use stands for the alias.
+    /// Tells whether any name that it may use stands for the alias.
     fn reaches(&self, alias: &str) -> bool {
         let mut names = self.route.iter().map(|(name, _)| name.as_str()).chain([alias]);
         names.any(|name| self.allows(name) && self.resolve(name) == alias)

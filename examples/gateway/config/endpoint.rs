@@ -1,4 +1,4 @@
-//! Where a backend is.
+//! Endpoint of a backend.
 
 use std::net::IpAddr;
 

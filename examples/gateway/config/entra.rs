@@ -15,7 +15,7 @@ pub(crate) struct Entra {
     pub(crate) jwks_url: String,
 }
 
-/// What a token says of a client.
+/// Client that a token names.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Caller {
     AppId(String),

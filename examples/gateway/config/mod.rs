@@ -71,7 +71,7 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// Names that the admin listener answers to, beside addresses and localhost.
     pub(crate) admin_hosts: Vec<String>,
-    /// What most of the admin listener asks for; `None`: nothing.
+    /// Token that most of the admin listener asks for; `None`: nothing.
     pub(crate) admin_token: Option<Secret>,
     /// `None`: plain http.
     pub(crate) tls: Option<Tls>,
@@ -81,7 +81,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: Duration,
     /// Event loops; zero is one per core.
     pub(crate) threads: usize,
-    /// Where this gateway runs.
+    /// Region in which this gateway runs.
     pub(crate) region: Option<String>,
     pub(crate) base_path: Option<BasePath>,
     /// At least one.
@@ -124,12 +124,12 @@ pub(crate) enum Authentication {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Config,
-    /// What `--check` refuses, and a start does not.
+    /// Problems that `--check` refuses, and a start does not.
     pub(crate) weaknesses: Problems,
     pub(crate) warnings: Problems,
 }
 
-/// Where secrets and files come from.
+/// Sources of secrets and files.
 pub(crate) struct Sources<'a> {
     /// The value of an environment variable, unless it is unset or not UTF-8.
     pub(crate) env: &'a dyn Fn(&str) -> Option<String>,

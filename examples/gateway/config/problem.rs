@@ -1,4 +1,4 @@
-//! What is wrong with a file, and where.
+//! Problems of a file, and their places.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::problem::{Problem, join};
 use super::{Sources, units, unsupported};
 
-/// What the sections of one file share.
+/// Findings that the sections of one file share.
 pub(super) struct Findings<'a> {
     pub(super) sources: &'a Sources<'a>,
     problems: RefCell<Vec<Problem>>,
@@ -20,7 +20,7 @@ pub(super) struct Findings<'a> {
     warnings: RefCell<Vec<Problem>>,
 }
 
-/// What was found in one file.
+/// Findings of one file.
 pub(super) struct Found {
     pub(super) problems: Vec<Problem>,
     pub(super) weaknesses: Vec<Problem>,
@@ -36,7 +36,7 @@ impl<'a> Findings<'a> {
         self.problems.borrow_mut().push(Problem::new(place, text));
     }
 
-    /// What `--check` refuses; a gateway that runs with it already goes on, and says so.
+    /// Notes what `--check` refuses; a gateway that runs with it already goes on, and says so.
     pub(super) fn weakness(&self, place: impl Into<String>, text: impl Into<String>) {
         self.weaknesses.borrow_mut().push(Problem::new(place, text));
     }
@@ -161,7 +161,7 @@ impl<'a> Section<'a> {
         self.ok(key, integer(&value, &range))
     }
 
-    /// How many of something; 0 when the key is absent.
+    /// Reads a number of something; 0 when the key is absent.
     pub(super) fn count(&mut self, key: &str) -> u64 {
         let count = match self.take(key) {
             None => return 0,
@@ -324,7 +324,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether `key` is absent or an empty array.
+    /// Tells whether `key` is absent or an empty array.
     pub(super) fn is_empty(&self, key: &str) -> bool {
         self.table.get(key).is_none_or(|value| value.as_array().is_some_and(Vec::is_empty))
     }

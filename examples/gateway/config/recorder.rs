@@ -9,7 +9,7 @@ use super::units;
 pub(crate) struct Recorder {
     /// Bytes; 0 remembers nothing.
     pub(crate) memory: usize,
-    /// Where recordings are written; `None`: whoever asks for one gets it.
+    /// Folder in which recordings are written; `None`: whoever asks for one gets it.
     pub(crate) directory: Option<PathBuf>,
 }
 

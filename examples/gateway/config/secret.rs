@@ -31,7 +31,7 @@ impl Secret {
         key.weakness().map_or(Ok(key), Err)
     }
 
-    /// Why it is too short for a key of somebody who calls.
+    /// Returns why it is too short for a key of somebody who calls.
     pub(super) fn weakness(&self) -> Option<String> {
         (self.0.len() < SHORTEST_KEY).then(|| format!("must be {SHORTEST_KEY} characters or more"))
     }
@@ -43,7 +43,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whoever may ask often, or has the digest, finds a shorter key by trying.
+/// Length of a key: whoever may ask often, or has the digest, finds a shorter one by trying.
 const SHORTEST_KEY: usize = 16;
 
 /// The SHA-256 digest of a client's key.
@@ -73,7 +73,7 @@ fn decode(text: &str) -> Option<[u8; 32]> {
     bytes.try_into().ok().filter(|_| digits.len() == 64)
 }
 
-/// How a secret is given: `KEY`, `KEY_env` or `KEY_file`.
+/// Form in which a secret is given: `KEY`, `KEY_env` or `KEY_file`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Form {
     Plain,
@@ -124,7 +124,7 @@ fn without_last_newline(bytes: Vec<u8>) -> Option<String> {
     Some(text)
 }
 
-/// What `key_sha256` takes for the key in this input, whose last newline does not belong to it.
+/// Returns what `key_sha256` takes for the key in this input, whose last newline does not belong to it.
 pub(crate) fn hash(input: Vec<u8>) -> Result<String, String> {
     let key = Secret(without_last_newline(input).ok_or("is not UTF-8")?).into_client_key()?;
     Ok(KeyDigest::of(&key).0.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -1,4 +1,4 @@
-//! What a configuration would serve.
+//! Aliases and backends that a configuration would serve.
 
 use std::collections::HashMap;
 use std::fmt::Write;

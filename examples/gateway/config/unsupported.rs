@@ -5,7 +5,7 @@
 use super::nearest;
 use super::reader::Section;
 
-/// What a key may hold, and the default from which it must not differ yet.
+/// Type of a key, and the default from which it must not differ yet.
 #[derive(Clone, Copy, Debug)]
 enum Known {
     Text(&'static str),
@@ -34,7 +34,7 @@ pub(super) fn refuse(section: &mut Section<'_>, key: &str, read: &[String]) {
 }
 
 impl Known {
-    /// Whether the value has the right type and is not the default.
+    /// Tells whether the value has the right type and is not the default.
     fn differs(self, section: &mut Section<'_>, key: &str) -> bool {
         match self {
             Self::Text(default) => section.text(key).is_some_and(|text| text != default),

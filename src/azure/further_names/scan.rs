@@ -13,7 +13,7 @@ use crate::azure::request_body::{Model, ReadBodyError};
 const MAX_KEY: usize = 128;
 /// More than any name has, with every letter escaped.
 const MAX_NAME: usize = 4 << 10;
-/// How deep a way may lead; parsers stop there, too.
+/// Depth to which a way may lead; parsers stop there, too.
 const MAX_DEPTH: usize = 128;
 
 /// The ways on which a place lies, one bit each.
@@ -25,12 +25,12 @@ type Ways = u32;
 #[derive(Debug)]
 pub(crate) struct NameScan {
     ways: &'static [Way],
-    /// Where the next byte stands in the body.
+    /// Offset of the next byte in the body.
     at: usize,
     state: State,
     /// The open objects and arrays where ways lead.
     frames: Vec<Frame>,
-    /// How many are open inside of these, where none leads.
+    /// Number that is open inside of these, where none leads.
     beside: usize,
     text: Text,
     /// True if the next byte of the string is escaped.
@@ -49,11 +49,11 @@ pub(in crate::azure) struct Found {
 enum State {
     /// Before the object.
     Start,
-    /// Where a key or the end of the object may stand.
+    /// Place where a key or the end of the object may stand.
     KeyOrEnd,
     Key,
     Colon,
-    /// Where a value or the end of an array may stand.
+    /// Place where a value or the end of an array may stand.
     ValueOrEnd,
     Value,
     CommaOrEnd,
@@ -65,7 +65,7 @@ enum State {
     Nothing,
 }
 
-/// What a string is.
+/// Purpose of a string.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Purpose {
     Key,
@@ -143,7 +143,7 @@ impl NameScan {
         &self.found
     }
 
-    /// Where the text is settled: what stands before has been understood, and no name in it is still to be found.
+    /// Returns where the text is settled: what stands before has been understood, and no name in it is still to be found.
     pub(in crate::azure) fn settled(&self) -> usize {
         let reading = matches!(self.state, State::String(Purpose::Name(_))).then(|| self.text.start());
         let undecided = self

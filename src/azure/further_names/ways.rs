@@ -68,7 +68,7 @@ pub(in crate::azure) const LINE: &[Way] = &[
     Way(&[In("url")]),
 ];
 
-/// What a file or an upload is for, and whence its content comes.
+/// Places of the purpose of a file or an upload, and of the source of its content.
 pub(in crate::azure) const PURPOSE: &[Way] = &[Way(&[In("purpose")]), Way(&[In("input_blob")])];
 
 pub(super) const fn of(operation: Operation) -> &'static [Way] {

@@ -13,7 +13,7 @@ pub(crate) use self::events::EventScan;
 /// Number of sealed contents of one answer that are kept.
 const MAX_SEALED: usize = 64;
 
-/// What a successful answer, or an event of one, says of stored objects.
+/// Stored objects of which a successful answer, or an event of one, tells.
 ///
 /// Only places that the API defines are read, never what a client or a model wrote: `metadata` may say anything. Of a hostile
 /// answer [`MAX_REFERENCES`] ids are read.
@@ -136,15 +136,15 @@ enum Place {
     },
     /// A choice of a chat completion, and what a message is in it.
     Choice,
-    /// Where an id stands, a list of ids, or an object with its `id`.
+    /// Id, list of ids, or object with its `id`.
     Id(Family),
     /// A message of a chat completion.
     Message,
-    /// What a model put out, or a list of that.
+    /// Output of a model, or a list of it.
     Output,
-    /// What only its maker reads.
+    /// Content that only its maker reads.
     Sealed,
-    /// What was said aloud.
+    /// Speech.
     Spoken,
     SpokenId,
     Store,

@@ -5,7 +5,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// For what lives until it is deleted: as long as a response lives.
 const LONG: Duration = DAY.saturating_mul(30);
 
-/// What kind of object an id names. Only objects that can be reached by their own id have a family: a run or a message is
+/// Kind of object that an id names. Only objects that can be reached by their own id have a family: a run or a message is
 /// reached through its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -56,14 +56,14 @@ pub enum Family {
     VoiceConsent,
 }
 
-/// What is known of a family.
+/// Facts of a family.
 struct Kind {
     family: Family,
-    /// How its ids begin.
+    /// Prefixes of its ids.
     prefixes: &'static [&'static str],
-    /// Where its objects lie below the API prefix.
+    /// Collections of its objects, below the API prefix.
     collections: &'static [&'static str],
-    /// What an object says of itself as `object`, where it can be read with a GET in the first of the collections.
+    /// `object` that an object says of itself, where it can be read with a GET in the first of the collections.
     object: Option<&'static str>,
     /// Time for which an id is worth remembering.
     lifetime: Duration,
@@ -137,13 +137,13 @@ impl Family {
         self.kind().lifetime
     }
 
-    /// Where the objects of the family stand below the API prefix, if one of them can be read with a GET of its own.
+    /// Returns where the objects of the family stand below the API prefix, if one of them can be read with a GET of its own.
     #[must_use]
     pub fn collection(self) -> Option<&'static str> {
         self.kind().object.and_then(|_| self.kind().collections.first().copied())
     }
 
-    /// What an object of the family says of itself as `object`, if it can be read with a GET of its own.
+    /// Returns what an object of the family says of itself as `object`, if it can be read with a GET of its own.
     #[must_use]
     pub fn object(self) -> Option<&'static str> {
         self.kind().object

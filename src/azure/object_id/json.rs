@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// What a walker does with the values that it meets.
+/// Handles the values that a walker meets.
 pub(super) trait Walk: Sized {
     /// A string.
     fn text(self, text: &str);

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use super::Family;
 use crate::azure::operation::Operation;
 
-/// What stands at a place.
+/// Content of a place.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Holds {
     /// The id of a file in `id`, if `type` says `file_id`.
@@ -25,7 +25,7 @@ pub(super) enum Holds {
     Repeated(Family),
     /// Content that only its maker reads.
     Sealed,
-    /// How the answer is to be said aloud.
+    /// Voice in which the answer is to be said aloud.
     Speech,
     /// True if the answer is kept.
     Store,
@@ -136,7 +136,7 @@ const TOOL: Rows = &[
     ("vector_store_ids[]", VECTOR_STORE),
 ];
 
-/// What the tools of an assistant or a thread reach.
+/// Objects that the tools of an assistant or a thread reach.
 const TOOL_RESOURCES: Rows = &[
     ("code_interpreter.file_ids[]", FILE),
     ("file_search.vector_store_ids[]", VECTOR_STORE),
@@ -189,13 +189,13 @@ impl Node {
     /// No place at all.
     pub(super) const NONE: Self = Self { holds: None, members: Vec::new(), every: None, elements: None };
 
-    /// What a member leads to. Keys are compared without regard to ASCII case, as some backends' readers do.
+    /// Returns what a member leads to. Keys are compared without regard to ASCII case, as some backends' readers do.
     pub(super) fn member(&self, key: &str) -> Option<&Self> {
         let known = self.members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, node)| node);
         known.or(self.every.as_deref())
     }
 
-    /// What the field of a form leads to, by a name such as `video[id]`, `files[0][file_id]` or `file_ids[]`.
+    /// Returns what the field of a form leads to, by a name such as `video[id]`, `files[0][file_id]` or `file_ids[]`.
     pub(super) fn field(&self, name: &str) -> Option<&Self> {
         let (first, rest) = name.split_at(name.find('[').unwrap_or(name.len()));
         let steps = rest.split('[').skip(1).map(|step| step.strip_suffix(']'));

@@ -15,7 +15,7 @@ use crate::azure::request_body::each_field;
 /// Number of ids of a body that are read.
 pub const MAX_REFERENCES: usize = 512;
 
-/// How many times ids are read in a body, the same one again included.
+/// Bound on the ids that are read in a body, the same one again included.
 const MAX_READ: usize = 8 * MAX_REFERENCES;
 
 /// Number of ids that a body merely repeats that are kept: the objects of one conversation lie together.
@@ -24,10 +24,10 @@ const MAX_REPEATED: usize = 32;
 /// Number of sealed contents that are kept, the last ones: those of one conversation have one maker.
 const MAX_SEALED: usize = 8;
 
-/// How many times one object may say its own id.
+/// Bound on the times that one object says its own id.
 const MAX_NAMES: usize = 4;
 
-/// What the body of a request says of stored objects.
+/// Stored objects to which the body of a request refers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     ids: Vec<ObjectId>,
@@ -129,7 +129,7 @@ impl References {
         self.truncated
     }
 
-    /// What the request says of keeping its answer.
+    /// Returns what the request says of keeping its answer.
     #[must_use]
     pub const fn store(&self) -> Option<bool> {
         self.store
@@ -266,7 +266,7 @@ impl Walk for Walker<'_> {
     }
 }
 
-/// What an object says of itself, where that decides what its `id` names. A key that is given twice counts twice.
+/// Traits of an object, where they decide what its `id` names. A key that is given twice counts twice.
 #[derive(Default)]
 struct Object {
     kind: Option<Holds>,
@@ -282,7 +282,7 @@ struct Object {
     is_reference: bool,
 }
 
-/// What a member says of the object that it stands in.
+/// Trait that a member gives the object that it stands in.
 #[derive(Clone, Copy)]
 enum Trait {
     Content,
@@ -293,7 +293,7 @@ enum Trait {
 
 #[derive(Clone, Copy)]
 enum Name {
-    /// What the request approves, which only the backend has in full.
+    /// Approval of something that only the backend has in full.
     Approved,
     Own,
 }

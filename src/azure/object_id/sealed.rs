@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// How much of each end of a long content tells it apart: both are as good as random.
+/// Length of either end of a long content that tells it apart: both are as good as random.
 const EDGE: usize = 256;
 
-/// What tells one `encrypted_content` of a reasoning or compaction item from every other.
+/// Fingerprint of one `encrypted_content` of a reasoning or compaction item.
 ///
 /// Both ends and the length: such content begins with the vector that it was encrypted with and ends with its signature, so
 /// that a long one need not be read as a whole.
@@ -48,7 +48,7 @@ fn ends_before(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
 
-/// What stands in the last `length` bytes of a text from where it can be cut.
+/// Returns what stands in the last `length` bytes of a text from where it can be cut.
 fn begins_after(text: &str, length: usize) -> &str {
     let at = (text.len() - length..text.len()).find(|at| text.is_char_boundary(*at));
     &text[at.unwrap_or(text.len())..]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-/// Why a path cannot be served. The message never repeats the path.
+/// Reason why a path cannot be served. The message never repeats the path.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct ParsePathError(pub(super) Fault);

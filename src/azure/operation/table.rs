@@ -11,7 +11,7 @@ use super::{ModelPlace, Operation, Repeat};
 pub(super) struct Row {
     pub(super) path: &'static str,
     pub(super) operation: Operation,
-    /// Where a call names its model, unless it only reads or deletes.
+    /// Place in which a call names its model, unless it only reads or deletes.
     pub(super) model: ModelPlace,
     /// True if a POST may be repeated.
     pub(super) repeat: Repeat,
@@ -56,7 +56,7 @@ impl Row {
         Self { is_v1_unversioned: true, ..self }
     }
 
-    /// Where the objects of the path lie: its words before the first id.
+    /// Returns the collection of the path: its words before the first id.
     pub(super) fn collection(&self) -> &'static str {
         self.path.split_once("/{}").map_or(self.path, |(collection, _)| collection)
     }
@@ -209,7 +209,7 @@ pub(super) const OPENAI: &[Row] = &[
     Row::new("videos/{}/remix", O::Videos, Object),
 ];
 
-/// What a Foundry resource has beside `/openai/`.
+/// Paths of a Foundry resource beside `/openai/`.
 pub(super) const FOUNDRY: &[Row] = &[
     Row::pure("models/chat/completions", O::ChatCompletions, Body),
     Row::pure("models/embeddings", O::Embeddings, Body),

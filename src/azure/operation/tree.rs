@@ -11,7 +11,7 @@ pub(super) struct Node {
     id: Option<Box<Self>>,
 }
 
-/// What a segment is, and the place after it.
+/// Meaning of a segment, and the place after it.
 pub(super) enum Step<'a> {
     Id(&'a Node),
     Word(&'a Node),

@@ -73,15 +73,15 @@ pub(in crate::azure) struct FormReader {
     /// With the line break before it.
     delimiter: Box<[u8]>,
     finder: memmem::Finder<'static>,
-    /// What was fed and not yet understood; bounded, for values are passed over.
+    /// Bytes that were fed and are not yet understood; bounded, for values are passed over.
     rest: Vec<u8>,
-    /// Where `rest` stands in the body.
+    /// Offset of `rest` in the body.
     at: usize,
     state: State,
     parts: usize,
 }
 
-/// What a form has, in its order.
+/// Parts of a form, in its order.
 #[derive(Debug)]
 pub(in crate::azure) enum Piece<'a> {
     /// A part begins, with this name.
@@ -104,7 +104,7 @@ enum State {
     End,
 }
 
-/// How far a look has come.
+/// Result of a look.
 enum Step {
     /// So many bytes are understood; there may be more to see.
     On(usize),
@@ -144,7 +144,7 @@ impl FormReader {
         Ok(())
     }
 
-    /// How much of the body is understood.
+    /// Returns the length of the body that is understood.
     pub(in crate::azure) const fn understood(&self) -> usize {
         self.at
     }
@@ -229,7 +229,7 @@ impl FormReader {
     }
 }
 
-/// Where the value of a field stands in a form that is all there; `None` when it has no such field.
+/// Returns the place of a field's value in a form that is all there; `None` when it has no such field.
 ///
 /// # Errors
 /// As [`read_form_with`]; the field stands twice, or in another case.
@@ -311,7 +311,7 @@ struct Values {
     stream: bool,
 }
 
-/// What a part is about.
+/// Subject of a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Field {
     Model,
@@ -449,7 +449,7 @@ fn is_read_otherwise(name: &str) -> bool {
     name.trim() != name || name.contains('\\') || name.contains(char::is_control) || name.starts_with('\'')
 }
 
-/// Where a quoted text ends; a file's name may hold escaped quotes.
+/// Returns the end of a quoted text; a file's name may hold escaped quotes.
 fn closing_quote(quoted: &str) -> Option<usize> {
     let mut escaped = false;
     quoted.bytes().position(|byte| {

@@ -16,11 +16,11 @@ const MAX_NAME: usize = 4 << 10;
 /// A JSON object on its way in.
 #[derive(Debug, Default)]
 pub(super) struct JsonScan {
-    /// Where the next byte stands in the body.
+    /// Offset of the next byte in the body.
     at: usize,
     /// Number of objects and arrays that are open.
     depth: usize,
-    /// What may stand next in the object itself.
+    /// Token that may stand next in the object itself.
     expected: Expected,
     in_string: bool,
     /// True if the next byte of the string is escaped.
@@ -216,7 +216,7 @@ impl JsonScan {
         self.ends_value(false, &word)
     }
 
-    /// What a value of the object's own means; of an object or array it is only known that it is one.
+    /// Takes in a value of the object's own; of an object or array it is only known that it is one.
     fn ends_value(&mut self, is_string: bool, value: &[u8]) -> Result<(), ReadBodyError> {
         match self.key {
             Key::Agent | Key::AgentReference => self.fields.refers_to_agent |= value != b"null",

@@ -48,7 +48,7 @@ impl BodyScan {
         }
     }
 
-    /// What is known so far.
+    /// Returns what is known so far.
     #[must_use]
     pub(crate) const fn fields(&self) -> &Fields {
         match &self.0 {
@@ -58,7 +58,7 @@ impl BodyScan {
         }
     }
 
-    /// What the whole body said.
+    /// Returns what the whole body said.
     ///
     /// # Errors
     /// The body ended before it was complete.

@@ -23,7 +23,7 @@ pub(crate) struct Lines {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// Where a field's name stands.
+    /// Name of a field.
     Name,
     /// After the colon, where one space says nothing.
     Colon(Field),
@@ -38,7 +38,7 @@ pub(crate) enum Field {
     Other,
 }
 
-/// What comes next in a stream.
+/// Next piece of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'c> {
     /// A line of a field begins.

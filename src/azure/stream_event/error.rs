@@ -10,7 +10,7 @@ use crate::azure::envelope::{self, ErrorEnvelope};
 use crate::azure::hint;
 use crate::azure::outcome::Outcome;
 
-/// How much of an error that is not JSON becomes its message.
+/// Length of an error that is not JSON up to which it becomes the message.
 const LONGEST_TEXT: usize = 1024;
 
 /// An error that came inside a stream, as the answer that it would have been without the stream.
@@ -48,7 +48,7 @@ impl StreamError {
         self.outcome(HeadHint::default()).hint()
     }
 
-    /// What it means for the attempt, `head` being what the head of the stream said of waiting.
+    /// Returns what it means for the attempt, `head` being what the head of the stream said of waiting.
     #[must_use]
     pub(crate) fn outcome(&self, head: HeadHint) -> Outcome {
         match Outcome::of_answer(self.status, &HeaderMap::new(), &self.body, SystemTime::UNIX_EPOCH) {
@@ -93,7 +93,7 @@ impl fmt::Debug for StreamError {
     }
 }
 
-/// What the head of a stream said of waiting, in case the stream turns out to be a refusal.
+/// Wait that the head of a stream asked for, in case the stream turns out to be a refusal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeadHint {
     named: Option<Duration>,

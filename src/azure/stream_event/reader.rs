@@ -55,7 +55,7 @@ impl Reader {
         self.complete
     }
 
-    /// What the stream ended with, if that was no whole event or a failure without a reason.
+    /// Returns what the stream ended with, if that was no whole event or a failure without a reason.
     pub(crate) fn finish(&mut self) -> Option<StreamEvent> {
         let rest = self.events.finish();
         self.complete = self.complete || rest.as_ref().is_some_and(closes);

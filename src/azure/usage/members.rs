@@ -56,11 +56,11 @@ pub(super) struct Members {
     /// What earlier chunks had of it.
     begun: Vec<u8>,
     picked: Picked,
-    /// Where in the last bytes the object stands that is carried, if all of it does.
+    /// Place where in the last bytes the object stands that is carried, if all of it does.
     carried: Range<usize>,
 }
 
-/// Where in the outermost object the next byte stands.
+/// Place of the next byte in the outermost object.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Before,
@@ -171,7 +171,7 @@ impl Members {
         }
     }
 
-    /// What was picked, unless the object has not ended.
+    /// Returns what was picked, unless the object has not ended.
     pub(super) fn finish(self) -> Option<Picked> {
         (self.place == Place::After).then_some(self.picked)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::date;
 
-/// Where files are made.
+/// Place in which files are made.
 pub(super) trait Disk {
     type File: Write;
 

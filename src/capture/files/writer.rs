@@ -5,7 +5,7 @@ use super::disk::Disk;
 use super::queue::Queue;
 use crate::date::Date;
 
-/// How often old files are looked for.
+/// Interval at which old files are looked for.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Once in so long it is said that lines are lost.
 const TELL: Duration = Duration::from_secs(60);

@@ -44,13 +44,13 @@ impl Backend {
         }
     }
 
-    /// Which form of the API it speaks. Default [`BackendKind::Azure`].
+    /// Sets the form of the API that it speaks. Default [`BackendKind::Azure`].
     pub const fn kind(mut self, kind: BackendKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// What the backend is shown. Without one, requests go out without a credential.
+    /// Sets the credential that the backend is shown. Without one, requests go out without a credential.
     pub fn credential(mut self, credential: Credential) -> Self {
         self.credential = Some(credential);
         self
@@ -75,13 +75,13 @@ impl Backend {
         self
     }
 
-    /// What residency constraints compare.
+    /// Sets the geography that residency constraints compare.
     pub fn geography(mut self, geography: impl Into<String>) -> Self {
         self.geography = Some(geography.into());
         self
     }
 
-    /// Where prompts may be processed. Default [`Processing::Regional`].
+    /// Sets where prompts may be processed. Default [`Processing::Regional`].
     pub const fn processing(mut self, processing: Processing) -> Self {
         self.processing = processing;
         self
@@ -117,7 +117,7 @@ impl fmt::Debug for Backend {
     }
 }
 
-/// Which form of the API a backend speaks.
+/// Form of the API that a backend speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackendKind {

@@ -64,14 +64,14 @@ impl PoolBuilder {
         self
     }
 
-    /// Where the gateway runs: inside each priority group, targets of this region come first, and others only while none of
-    /// them can take a request. Default: regions do not matter.
+    /// Sets the region in which the gateway runs: inside each priority group, targets of this region come first, and others only
+    /// while none of them can take a request. Default: regions do not matter.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// How far each priority uses a target. Default: [`Thresholds::OFF`].
+    /// Sets how far each priority uses a target. Default: [`Thresholds::OFF`].
     pub const fn thresholds(mut self, thresholds: Thresholds) -> Self {
         self.thresholds = thresholds;
         self
@@ -114,7 +114,7 @@ pub(in crate::pool) struct Checked {
     pub(in crate::pool) endpoints: Vec<Endpoint>,
 }
 
-/// What is wrong with the description of a pool: all of it.
+/// Problems of the description of a pool, all of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problems}")]
 pub struct BuildError {
@@ -143,7 +143,7 @@ impl BuildError {
         Self { problems: problem.into(), is_missing: true }
     }
 
-    /// Whether something was named that is not in the pool.
+    /// Tells whether something was named that is not in the pool.
     #[must_use]
     pub const fn is_missing(&self) -> bool {
         self.is_missing

@@ -1,4 +1,4 @@
-//! When circuits open and close, as the owner of a pool wants it.
+//! Rules by which circuits open and close, as the owner of a pool wants it.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Default for CircuitConfig {
 }
 
 impl CircuitConfig {
-    /// What is wrong with these values, as the name of a field and a sentence.
+    /// Returns what is wrong with these values, as the name of a field and a sentence.
     pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
         let checks = [
             (self.min_open <= self.max_open, "min_open", "must not be above max_open"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// Where a backend may process prompts.
+/// Processing of prompts that a backend promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Processing {
@@ -26,14 +26,14 @@ impl Processing {
     }
 }
 
-/// Where a backend keeps and processes what it is sent: all that [`Constraints`] look at.
+/// Place in which a backend keeps and processes what it is sent: all that [`Constraints`] look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::pool) struct Place {
     pub(in crate::pool) geography: Option<Box<str>>,
     pub(in crate::pool) processing: Processing,
 }
 
-/// What is demanded of every backend that may see a request. Checked before anything else and never relaxed.
+/// Demands on every backend that may see a request. Checked before anything else and never relaxed.
 ///
 /// A client's stand in its [`Client`](crate::context::Client). Those in the extensions of a request hold beside them: they can
 /// narrow where it may go, and never widen it.

@@ -84,7 +84,7 @@ impl Credential {
         matches!(self.0, Kind::PassThrough)
     }
 
-    /// What is wrong with it, as a sentence without secrets.
+    /// Returns what is wrong with it, as a sentence without secrets.
     pub(in crate::pool) fn problem(&self) -> Option<String> {
         self.as_bearer().and_then(|tokens| tokens.problem())
     }
@@ -125,6 +125,7 @@ pub trait BearerTokens: Send + Sync + 'static {
     /// A backend answered 401 to this token. Resolves to whether another one is in hand now, so that a repeat makes sense.
     fn rejected(&self, token: &HeaderValue) -> BoxFuture<bool>;
 
-    /// Why there is no usable token, as a sentence without secrets; `None` while there is one or the first is being fetched.
+    /// Returns why there is no usable token, as a sentence without secrets; `None` while there is one or the first is being
+    /// fetched.
     fn problem(&self) -> Option<String>;
 }

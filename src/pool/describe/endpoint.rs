@@ -62,7 +62,7 @@ impl Endpoint {
         &self.host
     }
 
-    /// What stands before the path of every request, without a slash at its end; mostly empty.
+    /// Returns what stands before the path of every request, without a slash at its end; mostly empty.
     #[must_use]
     pub const fn prefix(&self) -> &str {
         &self.prefix

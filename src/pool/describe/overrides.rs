@@ -1,4 +1,4 @@
-//! What somebody who runs the pool says of its backends beside their description.
+//! Changes by whoever runs the pool, beside the description of its backends.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 #[derive(Clone, Debug, Default)]
 pub(in crate::pool) struct Overrides(HashMap<Box<str>, Override>);
 
-/// What was said of one backend.
+/// Override of one backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::pool) struct Override {
     /// Stands for the weight of the description.

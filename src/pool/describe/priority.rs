@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Who gives way when there is not room for all; the lowest first.
+/// Priority of a client, by which one gives way when there is not room for all; the lowest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Priority {
@@ -9,7 +9,7 @@ pub enum Priority {
     /// Everything of which nothing else was said.
     #[default]
     Normal,
-    /// What has somebody waiting for it.
+    /// Calls that somebody is waiting for.
     High,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Priority {
     }
 }
 
-/// How far each priority uses a target: up to which [utilization](crate::pool::Target::utilization), from 0 to 1.
+/// Thresholds of use by priority: up to which [utilization](crate::pool::Target::utilization), from 0 to 1.
 ///
 /// ```
 /// use tower_azure_openai::pool::{Backend, Deployment, Pool, Priority, Query, Thresholds};
@@ -68,14 +68,14 @@ impl Thresholds {
     /// Everybody uses every target for as long as it admits.
     pub const OFF: Self = Self { normal: 1.0, low: 1.0 };
 
-    /// What is used more than this is left to [`Priority::High`]. 1 switches it off.
+    /// Leaves targets that are used more than this to [`Priority::High`]. 1 switches it off.
     pub const fn normal(mut self, utilization: f64) -> Self {
         self.normal = utilization;
         self
     }
 
-    /// What is used more than this is left to [`Priority::High`] and [`Priority::Normal`]. 1 switches it off. It never gets further than
-    /// [`normal`](Self::normal).
+    /// Leaves targets that are used more than this to [`Priority::High`] and [`Priority::Normal`]. 1 switches it off. It never
+    /// gets further than [`normal`](Self::normal).
     pub const fn low(mut self, utilization: f64) -> Self {
         self.low = utilization;
         self

@@ -64,7 +64,7 @@ impl Release {
         Self { alias: alias.into(), model: model.into(), version: version.into(), share: 0 }
     }
 
-    /// How many of the clients it gets, relative to the other releases of the alias; 0 is none. At most
+    /// Sets how many of the clients it gets, relative to the other releases of the alias; 0 is none. At most
     /// [`MAX_WEIGHT`](crate::pool::MAX_WEIGHT).
     pub const fn share(mut self, share: u32) -> Self {
         self.share = share;

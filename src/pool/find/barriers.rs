@@ -40,7 +40,7 @@ pub(in crate::pool) enum Barrier {
     Throttled,
     /// Its backend has as many requests in flight as it may.
     Full,
-    /// What is left of it is for higher priorities.
+    /// The rest of it is for higher priorities.
     Reserved,
     /// The request was sent there before.
     Tried,
@@ -124,7 +124,7 @@ impl Barriers {
 pub(super) struct Scope<'a> {
     /// Backends by name; `None` stands for all of them.
     backends: Option<&'a [Arc<str>]>,
-    /// Whether drained targets may be used.
+    /// True if drained targets may be used.
     drained: bool,
 }
 
@@ -139,7 +139,7 @@ impl<'a> Scope<'a> {
         self.backends.is_none()
     }
 
-    /// Whether no other backend than one is in it.
+    /// Tells whether no other backend than one is in it.
     pub(super) fn is_one(&self) -> bool {
         self.backends.is_some_and(|backends| backends.len() == 1)
     }
@@ -149,7 +149,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// What a query sees of a part of the pool at one moment.
+/// View of a part of the pool at one moment, as a query has it.
 #[derive(Clone, Copy)]
 pub(in crate::pool) struct View<'a> {
     pub(in crate::pool) query: &'a Query<'a>,
@@ -170,7 +170,7 @@ impl<'a> View<'a> {
         Self { scope, ..self }
     }
 
-    /// Whether this stands between the query and a target of its alias and release.
+    /// Tells whether this stands between the query and a target of its alias and release.
     #[inline]
     pub(super) fn is_barred(&self, barrier: Barrier, target: &Target) -> bool {
         match barrier {
@@ -190,13 +190,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether none of these stands between them.
+    /// Tells whether none of these stands between them.
     #[inline]
     pub(super) fn is_clear(&self, barriers: &[Barrier], target: &Target) -> bool {
         barriers.iter().all(|barrier| !self.is_barred(*barrier, target))
     }
 
-    /// Whether the target could take the request some time, where it is looked for.
+    /// Tells whether the target could take the request some time, where it is looked for.
     pub(super) fn is_able(&self, target: &Target) -> bool {
         self.is_clear(&Barrier::UNABLE, target)
     }

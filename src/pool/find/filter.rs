@@ -1,4 +1,4 @@
-//! Who can take a request, asked of many targets.
+//! Filter of many targets for those that can take a request.
 
 use smallvec::SmallVec;
 
@@ -15,7 +15,7 @@ pub(super) type Candidates<'a> = SmallVec<[&'a Target; FEW]>;
 pub(super) struct Filter<'a> {
     view: View<'a>,
     places: Places,
-    /// Whether any plain target that admits can take the request.
+    /// True if any plain target that admits can take the request.
     any: bool,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Filter<'a> {
         Self { view, places, any }
     }
 
-    /// Whether nothing stands between the request and the target, its identity aside.
+    /// Tells whether nothing stands between the request and the target, its identity aside.
     #[inline]
     pub(super) fn admits(&self, seat: &Seat) -> bool {
         let (target, view) = (seat.target(), &self.view);

@@ -11,7 +11,7 @@ pub struct Pin {
     strength: Strength,
 }
 
-/// How firmly a request is bound to its backend.
+/// Strength with which a request is bound to its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strength {
@@ -45,7 +45,7 @@ impl Pin {
         &self.backends
     }
 
-    /// How firmly the request is bound.
+    /// Returns how firmly the request is bound.
     #[must_use]
     pub const fn strength(&self) -> Strength {
         self.strength

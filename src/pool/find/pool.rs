@@ -19,7 +19,7 @@ pub(in crate::pool) struct Shared {
     pub(in crate::pool) table: ArcSwap<Table>,
     /// Held while the table is rebuilt, and while a failure looks whether others still admit. Shared with successors.
     pub(in crate::pool) changing: Arc<Mutex<()>>,
-    /// How many requests of nobody in particular were given a release.
+    /// Number of requests of nobody in particular that were given a release.
     pub(in crate::pool) draws: AtomicU64,
     /// Of those who are told of an outage.
     pub(in crate::pool) spread: Spread,

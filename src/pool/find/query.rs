@@ -1,4 +1,4 @@
-//! What a request asks of its target.
+//! Query of a request for its target.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use super::{Pin, Strength};
 use crate::pool::describe::{Constraints, Place, Priority};
 use crate::pool::live::{Target, TargetSet};
 
-/// What a request asks of its target.
+/// Demands of a request on its target.
 #[derive(Clone, Copy)]
 pub struct Query<'a> {
     /// The alias that must be served; `None` for a call that names no model.
     pub(in crate::pool) alias: Option<&'a str>,
-    /// What the client demands of every backend.
+    /// Demands of the client on every backend.
     pub(in crate::pool) constraints: Option<&'a Constraints>,
-    /// What the request demands beside its client.
+    /// Demands of the request beside its client's.
     pub(in crate::pool) narrowed: Option<&'a Constraints>,
     /// Targets that this request has used up.
     pub(in crate::pool) tried: Option<&'a TargetSet>,
-    /// Whether the client has a token of its own, which some backends ask for.
+    /// True if the client has a token of its own, which some backends ask for.
     pub(in crate::pool) has_token: bool,
-    /// Whose request it is, a client's or a session's: decides the [release](crate::pool::Release) where the alias has several.
+    /// Client or session whose request it is: decides the [release](crate::pool::Release) where the alias has several.
     pub(in crate::pool) client: Option<&'a str>,
-    /// What else the target's backend must serve: aliases that the request names beside its own. One that no backend of the pool
-    /// serves demands nothing.
+    /// Aliases that the target's backend must serve too: aliases that the request names beside its own. One that no backend of
+    /// the pool serves demands nothing.
     pub(in crate::pool) beside: &'a [Box<str>],
-    /// Where the state is that the request refers to.
+    /// Pin to the state that the request refers to.
     pub(in crate::pool) pin: Option<&'a Pin>,
-    /// Whether it leaves what is scarce to others.
+    /// Priority with which it leaves what is scarce to others.
     pub(in crate::pool) priority: Priority,
 }
 
@@ -123,22 +123,22 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// Whether the target complies with what client and request demand.
+    /// Tells whether the target complies with what client and request demand.
     pub(crate) fn allows(&self, target: &Target) -> bool {
         self.is_clear(&Barrier::COMPLIANCE, target)
     }
 
-    /// Whether a backend at this place complies with what client and request demand of places.
+    /// Tells whether a backend at this place complies with what client and request demand of places.
     pub(super) fn allows_place(&self, place: &Place) -> bool {
         !violates(self.constraints, place) && !violates(self.narrowed, place)
     }
 
-    /// Whether the target may ever serve the request.
+    /// Tells whether the target may ever serve the request.
     pub(super) fn suits(&self, target: &Target) -> bool {
         self.is_clear(&Barrier::LASTING, target)
     }
 
-    /// Whether this [lasting](Barrier::LASTING) barrier stands between the query and the target.
+    /// Tells whether this [lasting](Barrier::LASTING) barrier stands between the query and the target.
     #[inline]
     pub(super) fn is_barred(&self, barrier: Barrier, target: &Target) -> bool {
         match barrier {
@@ -172,12 +172,12 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// Whether a pin leaves no choice but its backend.
+    /// Tells whether a pin leaves no choice but its backend.
     pub(super) fn is_required(&self) -> bool {
         self.pin.is_some_and(|pin| pin.strength() == Strength::Required)
     }
 
-    /// Whether a backend of the pin that is merely throttled is waited for.
+    /// Tells whether a backend of the pin that is merely throttled is waited for.
     pub(super) fn waits(&self) -> bool {
         self.pin.is_some_and(|pin| pin.strength() == Strength::Preferred)
     }

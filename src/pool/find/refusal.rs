@@ -1,4 +1,4 @@
-//! Which part of the pool a request looks in, and why it finds nobody there.
+//! Part of the pool that a request looks in, and why it finds nobody there.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use super::filter::Filter;
 use super::table::Group;
 use crate::pool::live::{NoTarget, NoTargetReason, Target};
 
-/// How soon a target that is full, reserved or without identity is worth asking for again: nobody can know when that ends.
+/// Wait after which a target that is full, reserved or without identity is worth asking for again: nobody can know when that
+/// ends.
 const UNCERTAIN_RETRY: Duration = Duration::from_secs(1);
 
 impl<'a> View<'a> {
@@ -46,7 +47,7 @@ impl<'a> View<'a> {
         able.map(|target| Some((target, target.live.failing_since(self.now)?))).collect()
     }
 
-    /// Why nobody in the group can take the request, and when somebody can.
+    /// Returns why nobody in the group can take the request, and when somebody can.
     pub(super) fn why_not(self, group: &Group, probe_interval: Duration) -> NoTarget {
         let part = self.of_verdict(group);
         let barriers: Vec<_> = group.targets().map(|target| (target, part.barriers(target))).collect();
@@ -60,7 +61,8 @@ impl<'a> View<'a> {
         NoTarget::new(reason, retry_after)
     }
 
-    /// What keeps the query from the targets that were not tried; `None` when one of them can take it now, or there is none.
+    /// Returns what keeps the query from the targets that were not tried; `None` when one of them can take it now, or there is
+    /// none.
     pub(super) fn of_untried(self, group: &Group) -> Option<NoTarget> {
         let is_untried = |target: &&Target| self.is_able(target) && !self.is_barred(Barrier::Tried, target);
         let waits = group.targets().filter(is_untried).map(|target| target.live.admits_in(self.since_epoch));

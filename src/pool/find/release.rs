@@ -1,4 +1,4 @@
-//! Whose release is whose: which targets of an alias a request may get at all.
+//! Releases and their clients: which targets of an alias a request may get at all.
 
 use super::rendezvous;
 use super::table::{Alias, Group, ReleaseGroup, Table};
@@ -41,7 +41,7 @@ impl Pool {
 }
 
 impl Query<'_> {
-    /// Whether nothing says which release the request has.
+    /// Tells whether nothing says which release the request has.
     fn may_be_drawn(&self) -> bool {
         self.client.is_none() && self.tried.is_none_or(TargetSet::is_empty)
     }

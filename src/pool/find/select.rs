@@ -8,12 +8,12 @@ use super::table::{Group, Table};
 use super::{Pool, Query};
 use crate::pool::live::{NoTarget, Permit, Target};
 
-/// How one request chooses.
+/// Choice of one request.
 struct Choice<F> {
     choose: F,
-    /// Whether targets without identity are chosen too.
+    /// True if targets without identity are chosen too.
     last_resort: bool,
-    /// Whether one of them was passed over.
+    /// True if one of them was passed over.
     passed_over: bool,
 }
 
@@ -88,7 +88,7 @@ impl Pool {
         None
     }
 
-    /// Whether [`acquire`](Self::acquire) would find a target now.
+    /// Tells whether [`acquire`](Self::acquire) would find a target now.
     #[must_use]
     pub fn has_eligible(&self, query: &Query<'_>) -> bool {
         let table = self.0.table.load();
@@ -111,7 +111,7 @@ impl Pool {
         Permit::take(&self.0, target, None, Instant::now())
     }
 
-    /// Why a request would find no target, and how long until one that may serve it admits one, whatever was tried.
+    /// Returns why a request would find no target, and how long until one that may serve it admits one, whatever was tried.
     #[must_use]
     pub fn outlook(&self, query: &Query<'_>) -> NoTarget {
         let table = self.0.table.load();
@@ -119,7 +119,8 @@ impl Pool {
         self.known_group_of(&table, query).map_or(NoTarget::not_served(), |group| self.why_not(group, view))
     }
 
-    /// What a request waits for that only a target can serve which was not tried and cannot be now; `None` when there is no such.
+    /// Returns what a request waits for that only a target can serve which was not tried and cannot be now; `None` when there is
+    /// no such.
     pub(crate) fn outlook_of_untried(&self, query: &Query<'_>) -> Option<NoTarget> {
         let table = self.0.table.load();
         let view = self.view(&table, query);

@@ -21,7 +21,7 @@ pub(in crate::pool) struct Table {
     /// Every backend without a deployment, then every backend with each of its deployments.
     targets: Vec<Target>,
     aliases: HashMap<Arc<str>, Alias>,
-    /// What further names stand for.
+    /// Aliases that further names stand for.
     names: HashMap<Arc<str>, Arc<str>>,
     unnamed: Group,
     next_slot: u32,
@@ -67,7 +67,7 @@ impl Alias {
 #[derive(Default)]
 pub(in crate::pool) struct Group {
     tiers: Vec<Vec<Seat>>,
-    /// Where its backends are; at most [`PLACES`].
+    /// Places of its backends; at most [`PLACES`].
     places: Vec<Place>,
 }
 
@@ -85,7 +85,7 @@ pub(in crate::pool) struct Seat {
 #[derive(Clone, Copy)]
 pub(in crate::pool) struct Places {
     bits: u64,
-    /// Whether these are all of them.
+    /// True if these are all of them.
     pub(in crate::pool) all: bool,
 }
 
@@ -94,12 +94,12 @@ impl Seat {
         &self.target
     }
 
-    /// Whether the target is plain and its place has a bit.
+    /// Tells whether the target is plain and its place has a bit.
     pub(in crate::pool) const fn is_plain(&self) -> bool {
         (self.place as usize) < PLACES
     }
 
-    /// Whether the target may be used for being in one of these places; `None` when it must be asked itself.
+    /// Tells whether the target may be used for being in one of these places; `None` when it must be asked itself.
     pub(in crate::pool) fn is_in(&self, places: Places) -> Option<bool> {
         places.bits.checked_shr(u32::from(self.place)).map(|bits| bits & 1 == 1)
     }
@@ -218,7 +218,7 @@ impl Table {
         self.targets.iter().filter(|target| target.inner.deployment.is_some())
     }
 
-    /// Whose circuit has this name.
+    /// Returns the target whose circuit has this name.
     pub(in crate::pool) fn circuit(&self, name: &str) -> Option<&Target> {
         self.targets.iter().find(|target| target.live.name() == name)
     }
@@ -246,7 +246,7 @@ impl Table {
     }
 }
 
-/// What stays with a target while descriptions change, and its slot.
+/// Parts of a target that stay while descriptions change, and its slot.
 type Kept = (u32, Arc<Live>);
 
 struct Maker<'a> {
@@ -254,7 +254,7 @@ struct Maker<'a> {
     circuit: CircuitConfig,
     before: Option<&'a Table>,
     next_slot: u32,
-    /// What a deployment has learned belongs to all aliases under which its backend has it.
+    /// Deployments by backend and name: what one has learned belongs to all aliases under which its backend has it.
     made: HashMap<(Arc<str>, Option<String>), Kept>,
     announcer: Announcer,
 }

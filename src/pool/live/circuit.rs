@@ -7,17 +7,17 @@ use tokio::time::Instant;
 use super::window::Window;
 use crate::pool::describe::CircuitConfig;
 
-/// How long a target that could not be reached stays open after a failed probe: asking it again costs a request no more than the
-/// attempt to connect, because a refused connection moves on, and an outage should not last longer than it lasts.
+/// Time for which a target that could not be reached stays open after a failed probe: asking it again costs a request no more
+/// than the attempt to connect, because a refused connection moves on, and an outage should not last longer than it lasts.
 const UNREACHED_PAUSE: Duration = Duration::from_secs(1);
 
-/// What an attempt taught about its target.
+/// Verdict of an attempt on its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub(in crate::pool) enum Verdict {
     /// The target failed. With `may_open: false` it is counted but opens nothing.
     Failure {
-        /// Whether this failure may open the circuit.
+        /// True if this failure may open the circuit.
         may_open: bool,
     },
     /// Nothing can be said: the attempt ended for reasons of its own.
@@ -26,7 +26,7 @@ pub(in crate::pool) enum Verdict {
     Success,
     /// The target asked to wait.
     Throttled {
-        /// For how long; `None` stands for [`CircuitConfig::default_open`].
+        /// Time for which it asked; `None` stands for [`CircuitConfig::default_open`].
         hint: Option<Duration>,
     },
     /// No connection to the target: nothing was sent. A failure that may open.
@@ -71,7 +71,7 @@ pub(in crate::pool) struct Ticket {
 }
 
 impl Ticket {
-    /// Whether it stands for one of the few requests that a half-open circuit lets through.
+    /// Tells whether it stands for one of the few requests that a half-open circuit lets through.
     pub(in crate::pool) const fn is_probe(&self) -> bool {
         self.probe
     }
@@ -89,9 +89,9 @@ pub(in crate::pool) struct Circuit {
     /// Opened by failures, and no success seen since.
     failing: bool,
     failed_probes: u32,
-    /// When it failed last.
+    /// Time of its last failure.
     failed_at: Option<Instant>,
-    /// Until when the backend asked to wait.
+    /// End of the wait that the backend asked for.
     asked_until: Option<Instant>,
     recovered_at: Option<Instant>,
     generation: u64,
@@ -104,7 +104,7 @@ enum State {
     Closed,
     HalfOpen {
         next: Instant,
-        /// How long it was to be open when a probe was let through early.
+        /// End of the time for which it was to be open when a probe was let through early.
         early: Option<Instant>,
     },
     Open {
@@ -113,7 +113,7 @@ enum State {
     },
 }
 
-/// Why a target is counted as failed.
+/// Reason why a target is counted as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pool) enum Failure {
     /// It answered wrongly, or too late, or not to the end.
@@ -165,24 +165,24 @@ impl Circuit {
         }
     }
 
-    /// When it failed last, while it is open or half-open by failures and not because the backend asked to wait.
+    /// Returns when it failed last, while it is open or half-open by failures and not because the backend asked to wait.
     pub(in crate::pool) fn failing_since(&self, now: Instant) -> Option<Instant> {
         let is_asked = self.asked_until.is_some_and(|until| until > now);
         self.failed_at.filter(|_| self.failing && !is_asked)
     }
 
-    /// Whether [`admit`](Self::admit) would say yes.
+    /// Tells whether [`admit`](Self::admit) would say yes.
     pub(in crate::pool) fn admits(&self, now: Instant) -> bool {
         self.admits_at().is_none_or(|at| at <= now)
     }
 
-    /// Whether requests are refused because the backend asked to wait, rather than failed: until its time is over, and while
-    /// a probe finds out whether it is.
+    /// Tells whether requests are refused because the backend asked to wait, rather than failed: until its time is over, and
+    /// while a probe finds out whether it is.
     pub(in crate::pool) fn is_throttled(&self, now: Instant) -> bool {
         !self.admits(now) && !self.failing
     }
 
-    /// When it last closed after failures, rather than after a wait that the backend asked for.
+    /// Returns when it last closed after failures, rather than after a wait that the backend asked for.
     pub(in crate::pool) const fn recovered_at(&self) -> Option<Instant> {
         self.recovered_at
     }

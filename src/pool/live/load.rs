@@ -1,4 +1,4 @@
-//! What is measured of a target while it serves: how long it takes, and how much room it says it has left.
+//! Figures of a target while it serves: how long it takes, and how much room it says it has left.
 //!
 //! Fed by [`Permit`](crate::pool::Permit): when a request is sent, when its answer begins, when its outcome is known. In a stack,
 //! selection and the circuit breaker do that; without a circuit breaker nothing is learned.
@@ -30,20 +30,20 @@ use tokio::time::Instant;
 
 use crate::azure::signals::{Quota, Signals};
 
-/// How quickly latencies are forgotten: 10 s.
+/// Time constant with which latencies are forgotten: 10 s.
 pub const LATENCY_DECAY: Duration = Duration::from_secs(10);
 /// The latency of a target that was never measured: 1 s.
 pub const DEFAULT_LATENCY: Duration = Duration::from_secs(1);
-/// What a failure counts as, at least: 5 s.
+/// Latency that a failure counts as, at least: 5 s.
 pub const FAILURE_PENALTY: Duration = Duration::from_secs(5);
-/// What a failure counts as, at most, unless the target was slower than that already: 60 s.
+/// Latency that a failure counts as, at most, unless the target was slower than that already: 60 s.
 pub const MAX_PENALTY: Duration = Duration::from_secs(60);
 /// A shorter latency counts as this: 1 ms. Nothing is so fast that requests in flight do not matter.
 pub const MIN_LATENCY: Duration = Duration::from_millis(1);
-/// How long a report of the room that is left is believed: 10 s.
+/// Time for which a report of the room that is left is believed: 10 s.
 pub const SIGNAL_LIFETIME: Duration = Duration::from_secs(10);
 
-/// What kind of answer a request gets: latencies of different kinds are not compared.
+/// Kind of answer that a request gets: latencies of different kinds are not compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RouteKind {
@@ -113,12 +113,12 @@ impl Latency {
     }
 }
 
-/// How much of a figure is left after so long.
+/// Returns the share of a figure that is left after so long.
 fn kept(since: Instant, now: Instant) -> f64 {
     libm::exp(-now.saturating_duration_since(since).as_secs_f64() / LATENCY_DECAY.as_secs_f64())
 }
 
-/// What was last reported of the room that is left.
+/// Last report of the room that is left.
 #[derive(Debug, Default)]
 pub(in crate::pool) struct Room {
     report: Option<(f64, Instant)>,
@@ -138,7 +138,7 @@ impl Room {
         }
     }
 
-    /// What is used, and until when that is believed.
+    /// Returns what is used, and until when that is believed.
     pub(in crate::pool) fn used(&self) -> Option<(f64, Instant)> {
         self.report.map(|(room, reported)| (1.0 - room, reported + SIGNAL_LIFETIME))
     }

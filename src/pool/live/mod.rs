@@ -1,4 +1,4 @@
-//! What changes while targets serve: circuits, figures, requests in flight, and the permits that move them.
+//! State that changes while targets serve: circuits, figures, requests in flight, and the permits that move them.
 
 mod breaker;
 mod circuit;

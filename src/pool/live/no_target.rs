@@ -8,15 +8,15 @@ use super::Spread;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NoTarget {
-    /// Why not.
+    /// Reason.
     pub reason: NoTargetReason,
-    /// How long until a target that may serve the request admits one; `None` when none ever will as things stand.
+    /// Time until a target that may serve the request admits one; `None` when none ever will as things stand.
     pub retry_after: Option<Duration>,
-    /// How much later than that this one may come, where all who come at once would be too many.
+    /// Spread after that in which this one may come, where all who come at once would be too many.
     pub(crate) spread: Option<Duration>,
 }
 
-/// Why no target can take a request.
+/// Reason why no target can take a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoTargetReason {
@@ -35,7 +35,7 @@ pub enum NoTargetReason {
 }
 
 impl NoTargetReason {
-    /// Whether nobody asked to wait: those that could serve are gone.
+    /// Tells whether nobody asked to wait: those that could serve are gone.
     pub(crate) const fn is_outage(self) -> bool {
         matches!(self, Self::Down | Self::Pinned)
     }

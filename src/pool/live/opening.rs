@@ -6,16 +6,16 @@ use super::transition::{Listener, Listeners, Transition};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
 
-/// How many openings a listener may be behind before it loses the oldest.
+/// Number of openings that a listener may be behind before it loses the oldest.
 const BACKLOG: usize = 256;
 
 /// A circuit that opened, or that is open for longer than it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opening {
-    /// Whose: the names of backend and deployment, with `/` between them, or of the backend alone.
+    /// Name of the circuit: those of backend and deployment, with `/` between them, or of the backend alone.
     pub circuit: Arc<str>,
-    /// Until when no request is sent.
+    /// Time until which no request is sent.
     pub until: Instant,
     /// The backend asked to wait, rather than failed.
     pub throttled: bool,

@@ -15,7 +15,7 @@ use super::{Live, RouteKind, Target};
 use crate::azure::signals::{self, Signals};
 use crate::azure::{Outcome, asked};
 
-/// What a permit has to know of the other targets, to tell what an outcome means for them.
+/// Knowledge of the other targets, by which a permit tells what an outcome means for them.
 pub(in crate::pool) trait Neighbours: Send + Sync {
     /// Tells whether another target of the alias would admit, while nobody else can change that by a failure of the same
     /// kind: a 5xx answer does not open the last one, because one poisonous prompt must not close the shop.
@@ -39,7 +39,7 @@ pub struct Permit {
     admission: Admission,
     sent: Option<(RouteKind, Instant)>,
     taken: Instant,
-    /// Why there was no connection, as far as that is known.
+    /// Reason why there was no connection, as far as it is known.
     cause: Option<Cow<'static, str>>,
     /// The body of the request until its answer begins, for what it asks of a quota.
     body: Option<Bytes>,
@@ -187,7 +187,7 @@ impl Permit {
 }
 
 impl Permit {
-    /// Whether the request asks for more than the whole quota of its target.
+    /// Tells whether the request asks for more than the whole quota of its target.
     fn is_too_large(&self) -> bool {
         let (Some(body), Some(limit)) = (&self.body, self.target.token_limit()) else { return false };
         asked::tokens(body) > limit
@@ -252,7 +252,7 @@ impl Drop for Admission {
     }
 }
 
-/// What an outcome means for circuits.
+/// Lesson of an outcome for circuits.
 enum Lesson {
     Answered,
     /// An unknown outcome, which the request itself may have brought about: it never opens the last admitting target of an alias,

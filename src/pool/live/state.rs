@@ -1,4 +1,4 @@
-//! What changes while a target serves: its circuit, its figures, its counters, its requests in flight.
+//! State of a target that changes while it serves: its circuit, its figures, its counters, its requests in flight.
 //!
 //! Live state outlives the description of its target: replacing the backends of a pool keeps it for every target that stays.
 
@@ -16,7 +16,7 @@ use super::transition::Transition;
 use crate::azure::signals::Signals;
 use crate::pool::describe::CircuitConfig;
 
-/// How long a target that refused the gateway's token is not tried again while others serve; as long as a token that was
+/// Time for which a target that refused the gateway's token is not tried again while others serve; as long as a token that was
 /// fetched for it is not fetched anew.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -30,7 +30,8 @@ pub(in crate::pool) struct Live {
     load: Mutex<Load>,
     glance: Glance,
     used: Used,
-    /// When the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is accepted.
+    /// Time at which the gateway's token is tried again after it was refused, in nanoseconds since `epoch`; 0 while it is
+    /// accepted.
     refused: AtomicU64,
     pub(in crate::pool) counters: Counters,
     announcer: Announcer,
@@ -40,21 +41,21 @@ pub(in crate::pool) struct Live {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Glance {
-    /// When the circuit admits, in nanoseconds since `epoch`; 0 while it is closed.
+    /// Time at which the circuit admits, in nanoseconds since `epoch`; 0 while it is closed.
     gate: AtomicU64,
-    /// When the circuit last closed after failures, likewise; 0 for never.
+    /// Time at which the circuit last closed after failures, likewise; 0 for never.
     recovered: AtomicU64,
     /// Seconds and ranks of the latencies, as the bits of floating-point numbers.
     latency: [(AtomicU64, AtomicU64); 2],
     in_flight: AtomicU32,
 }
 
-/// How much of the target is used by its own report, for reading without a lock.
+/// Utilization of the target by its own report, for reading without a lock.
 #[derive(Debug, Default)]
 struct Used {
     /// The bits of a floating-point number from 0 to 1.
     share: AtomicU64,
-    /// Until when the report is believed, in nanoseconds since `epoch`.
+    /// Time until which the report is believed, in nanoseconds since `epoch`.
     until: AtomicU64,
 }
 
@@ -114,12 +115,12 @@ impl Live {
         self.glance.gate.load(Relaxed) <= since_epoch
     }
 
-    /// How long until the circuit admits.
+    /// Returns how long until the circuit admits.
     pub(in crate::pool) fn admits_in(&self, since_epoch: u64) -> Duration {
         Duration::from_nanos(self.glance.gate.load(Relaxed).saturating_sub(since_epoch))
     }
 
-    /// When the circuit last closed after failures.
+    /// Returns when the circuit last closed after failures.
     pub(in crate::pool) fn recovered_at(&self) -> Option<Instant> {
         let since = self.glance.recovered.load(Relaxed);
         (since > 0).then(|| self.epoch + Duration::from_nanos(since))
@@ -164,7 +165,7 @@ impl Live {
         }
     }
 
-    /// How much of it is used by its own report; `None` when that is too old.
+    /// Returns how much of it is used by its own report; `None` when that is too old.
     #[inline]
     pub(in crate::pool) fn told_utilization(&self, since_epoch: u64) -> Option<f64> {
         let is_believed = self.used.until.load(Relaxed) > since_epoch;
@@ -209,7 +210,7 @@ impl Live {
         }
     }
 
-    /// Whether the token was refused, and it is not yet time to try again.
+    /// Tells whether the token was refused, and it is not yet time to try again.
     pub(in crate::pool) fn refuses_token(&self, now: Instant) -> bool {
         self.refused.load(Relaxed) > Self::since(self.epoch, now)
     }
@@ -267,7 +268,7 @@ impl Live {
         self.lock().circuit.failing_since(now)
     }
 
-    /// Whether a probe was let through so recently that the next one waits.
+    /// Tells whether a probe was let through so recently that the next one waits.
     pub(in crate::pool) fn is_being_probed(&self, now: Instant) -> bool {
         let circuit = &self.lock().circuit;
         circuit.state(now) == CircuitState::HalfOpen && !circuit.admits(now)
@@ -277,7 +278,7 @@ impl Live {
         self.change(now, |circuit| circuit.admit_early(now))
     }
 
-    /// Whoever changes the configuration may have changed what was refused.
+    /// Takes a new configuration: whoever changes it may have changed what was refused.
     pub(in crate::pool) fn configure(&self, config: CircuitConfig, now: Instant) {
         self.accept_token();
         self.change(now, |circuit| circuit.configure(config));

@@ -1,4 +1,4 @@
-//! What selection picks and what a circuit belongs to.
+//! Target: what selection picks and what a circuit belongs to.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -59,21 +59,21 @@ pub(in crate::pool) struct Resource {
     pub(in crate::pool) trouble: Arc<Trouble>,
 }
 
-/// What a backend serves under any name of an alias, among what all backends serve.
+/// Aliases that a backend serves under any name, among those that all backends serve.
 pub(in crate::pool) struct Names {
     pub(in crate::pool) own: HashSet<Arc<str>>,
     pub(in crate::pool) all: Arc<HashSet<Arc<str>>>,
 }
 
 impl Resource {
-    /// Whether none of its targets gets anything new.
+    /// Tells whether none of its targets gets anything new.
     pub(in crate::pool) const fn is_drained(&self) -> bool {
         self.told.is_drained || self.weight == 0
     }
 }
 
 impl Names {
-    /// Whether the backend serves the alias, or nobody does.
+    /// Tells whether the backend serves the alias, or nobody does.
     pub(in crate::pool) fn serve_as_far_as_anybody(&self, alias: &str) -> bool {
         self.own.contains(alias) || !self.all.contains(alias)
     }
@@ -137,19 +137,19 @@ impl Target {
         self.inner.deployment.as_ref().map(|served| served.alias.clone())
     }
 
-    /// Which form of the API its backend speaks.
+    /// Returns which form of the API its backend speaks.
     #[must_use]
     pub fn kind(&self) -> BackendKind {
         self.inner.backend.kind
     }
 
-    /// Where requests go.
+    /// Returns where requests go.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.inner.backend.endpoint
     }
 
-    /// What the backend is shown.
+    /// Returns the credential that the backend is shown.
     #[must_use]
     pub fn credential(&self) -> Option<&Credential> {
         self.inner.backend.credential.as_ref()
@@ -181,8 +181,8 @@ impl Target {
         self.live.in_flight().load(Relaxed)
     }
 
-    /// How long the target takes to the first content of an answer of this kind, as of the last request; `None` before the
-    /// first. [`load`](crate::pool::load) says how it is estimated.
+    /// Returns how long the target takes to the first content of an answer of this kind, as of the last request; `None` before
+    /// the first. [`load`](crate::pool::load) says how it is estimated.
     #[must_use]
     pub fn latency(&self, kind: RouteKind) -> Option<Duration> {
         let seconds = self.last_latency(kind);
@@ -227,8 +227,9 @@ impl Target {
         self.live.room(now)
     }
 
-    /// How much of it is used, from 0 to 1: by its own report within [`SIGNAL_LIFETIME`](crate::pool::load::SIGNAL_LIFETIME), or as
-    /// requests in flight of those that its backend may have, whichever is more; `None` when neither is known.
+    /// Returns how much of it is used, from 0 to 1: by its own report within
+    /// [`SIGNAL_LIFETIME`](crate::pool::load::SIGNAL_LIFETIME), or as requests in flight of those that its backend may have,
+    /// whichever is more; `None` when neither is known.
     #[must_use]
     pub fn utilization(&self, now: Instant) -> Option<f64> {
         let told = self.live.told_utilization(Live::since(self.live.epoch(), now));
@@ -243,7 +244,7 @@ impl Target {
         self.live.token_limit().or_else(declared)
     }
 
-    /// When the target last came back after failures; a wait that it asked for is none.
+    /// Returns when the target last came back after failures; a wait that it asked for is none.
     #[must_use]
     pub fn recovered_at(&self) -> Option<Instant> {
         self.live.recovered_at()
@@ -269,7 +270,7 @@ impl Target {
         self.live.accept_token();
     }
 
-    /// Whether requests can carry what the backend is shown, and it takes that.
+    /// Tells whether requests can carry what the backend is shown, and it takes that.
     pub(in crate::pool) fn has_identity(&self, now: Instant) -> bool {
         !self.live.refuses_token(now) && self.credential().is_none_or(Credential::is_at_hand)
     }
@@ -279,7 +280,7 @@ impl Target {
         self.credential().is_none_or(Credential::is_at_hand) && !self.live.turns_away(now)
     }
 
-    /// Whether it could serve now, or as soon as a first token is there.
+    /// Tells whether it could serve now, or as soon as a first token is there.
     pub(in crate::pool) fn is_able(&self, now: Instant) -> bool {
         let usable = !self.live.refuses_token(now) && self.credential().is_none_or(Credential::is_usable);
         usable && !self.is_drained() && !self.is_down(now)
@@ -289,7 +290,7 @@ impl Target {
         self.inner.drained
     }
 
-    /// Whether it asks nothing of a request: it is not drained, has no limit, and takes the gateway's credential.
+    /// Tells whether it asks nothing of a request: it is not drained, has no limit, and takes the gateway's credential.
     pub(in crate::pool) fn is_plain(&self) -> bool {
         !self.inner.drained && self.inner.max_in_flight == 0 && !self.inner.pass_through
     }
@@ -298,7 +299,7 @@ impl Target {
         &self.inner.backend.place
     }
 
-    /// Whether its backend has a bound on requests in flight.
+    /// Tells whether its backend has a bound on requests in flight.
     pub(crate) fn is_limited(&self) -> bool {
         self.inner.max_in_flight > 0
     }
@@ -308,7 +309,7 @@ impl Target {
         max > 0 && self.inner.backend.in_flight.load(Relaxed) >= max
     }
 
-    /// How many places its backend has for requests that leave what lies above a utilization to others.
+    /// Returns how many places its backend has for requests that leave what lies above a utilization to others.
     pub(in crate::pool) fn places(&self, threshold: Option<f64>) -> u32 {
         match (self.inner.max_in_flight, threshold) {
             (0, _) => u32::MAX,
@@ -318,7 +319,7 @@ impl Target {
         }
     }
 
-    /// Whether it is used so much that the rest is left to others.
+    /// Tells whether it is used so much that the rest is left to others.
     pub(in crate::pool) fn is_reserved(&self, threshold: Option<f64>, since_epoch: u64) -> bool {
         let Some(share) = threshold else { return false };
         let is_told = self.live.told_utilization(since_epoch).is_some_and(|used| used >= share);
@@ -340,7 +341,7 @@ impl Target {
         served.is_some_and(|served| release.is_of(&served.alias, &served.model, served.version.as_deref()))
     }
 
-    /// Whether both serve the same model in the same version.
+    /// Tells whether both serve the same model in the same version.
     pub(in crate::pool) fn shares_release_with(&self, other: &Self) -> bool {
         let version = |target: &Self| target.inner.deployment.as_ref().and_then(|served| served.version.clone());
         self.model() == other.model() && version(self) == version(other)

@@ -26,7 +26,7 @@ impl TargetSet {
         new
     }
 
-    /// Whether the target is in the set.
+    /// Tells whether the target is in the set.
     #[must_use]
     pub fn contains(&self, target: &Target) -> bool {
         let word = match (target.slot() / 64).checked_sub(1) {
@@ -36,13 +36,13 @@ impl TargetSet {
         word.is_some_and(|bits| bits & (1 << (target.slot() % 64)) != 0)
     }
 
-    /// How many targets are in the set.
+    /// Returns how many targets are in the set.
     #[must_use]
     pub fn len(&self) -> usize {
         self.words().map(|bits| bits.count_ones() as usize).sum()
     }
 
-    /// Whether no target is in the set.
+    /// Tells whether no target is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words().all(|bits| bits == 0)

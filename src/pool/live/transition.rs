@@ -1,4 +1,4 @@
-//! Whoever wants to know when circuits change.
+//! Listeners to changes of circuits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use super::CircuitState;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Transition<'a> {
-    /// When it was seen: a circuit whose wait is over closes without a request, and is seen to have closed by the next one.
+    /// Time at which it was seen: a circuit whose wait is over closes without a request, and is seen to have closed by the next
+    /// one.
     pub at: Instant,
     /// `backend/deployment`, or the backend for calls that name no model.
     pub target: &'a str,
-    /// What it was before.
+    /// State before.
     pub from: &'static str,
-    /// What it is now.
+    /// State now.
     pub to: CircuitState,
     pub(crate) identity: u64,
 }

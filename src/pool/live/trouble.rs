@@ -1,4 +1,4 @@
-//! Why no connection to a backend can be made, and since when.
+//! Trouble of a backend to which no connection can be made, and since when.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,7 +23,7 @@ pub(in crate::pool) struct Trouble {
 #[derive(Debug, Default)]
 struct State {
     now: Option<Cause>,
-    /// What was logged last.
+    /// Cause that was logged last.
     told: Option<Cause>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a target would, or would not, be given a request.
+//! Reasons why a target would, or would not, be given a request.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::pool::describe::{Constraints, Place, Processing};
 use crate::pool::find::{Barrier, Pool, Query, Surveyed, View};
 use crate::pool::live::{CircuitState, Target, ceil_ms};
 
-/// What would become of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
+/// Forecast of a request now: for every target of the pool, whether it is a candidate, and if not, all that stands in
 /// its way.
 ///
 /// Displays as a table, for tests that fail and for logs. Holds no endpoint and no credential.
@@ -48,7 +48,7 @@ pub struct Explained {
     obstacles: Vec<Obstacle>,
 }
 
-/// What stands between a target and a request.
+/// Obstacle between a target and a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Obstacle {
@@ -58,14 +58,14 @@ pub enum Obstacle {
     Drained,
     /// Its backend has as many requests in flight as it may.
     Full {
-        /// How many that is.
+        /// Number of places that it has.
         max_in_flight: u32,
     },
     /// It stands where the client's data must not go.
     Geography {
-        /// Where it stands, if that was told.
+        /// Geography in which it stands, if that was told.
         is: Option<Box<str>>,
-        /// Where the client's data must stay.
+        /// Geography in which the client's data must stay.
         wanted: Box<str>,
     },
     /// It does not comply with what this one request demands beside its client.
@@ -82,24 +82,24 @@ pub enum Obstacle {
     Open {
         /// The backend asked to wait, rather than failed.
         throttled: bool,
-        /// For how long it is.
+        /// Time for which it is.
         wait: Duration,
     },
     /// It is of another release than the client's.
     OtherRelease,
     /// Its circuit lets single requests through to find out whether it is well, and one was just sent.
     Probing {
-        /// How long until the next one.
+        /// Time until the next one.
         wait: Duration,
     },
     /// It may process prompts where the client does not accept it.
     Processing {
-        /// Where it may.
+        /// Processing that it promises.
         is: Processing,
     },
-    /// What is left of it is for requests of higher [priority](crate::pool::Priority).
+    /// The rest of it is for requests of higher [priority](crate::pool::Priority).
     Reserved {
-        /// How much of it is used.
+        /// Percentage of it that is used.
         percent: u32,
     },
     /// It is shown the client's own token, and the client has none.
@@ -141,7 +141,7 @@ impl Explained {
         &self.obstacles
     }
 
-    /// Whether nothing does.
+    /// Tells whether nothing does.
     #[must_use]
     pub fn is_candidate(&self) -> bool {
         self.obstacles.is_empty()

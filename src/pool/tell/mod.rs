@@ -1,4 +1,4 @@
-//! What people are told of a pool: its status, and why a target would, or would not, be given a request.
+//! Account of a pool for people: its status, and why a target would, or would not, be given a request.
 
 mod explain;
 mod status;

@@ -17,11 +17,11 @@ use crate::pool::live::{CircuitState, Resource, Target, ceil_ms};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// Whether any backend could serve.
+    /// True if any backend could serve.
     pub ready: bool,
     /// In the order of configuration.
     pub backends: Vec<BackendStatus>,
-    /// Where an alias has several, in the order of configuration.
+    /// Releases, where an alias has several, in the order of configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub releases: Vec<ReleaseStatus>,
 }
@@ -59,13 +59,13 @@ pub struct BackendStatus {
     pub weight_override: Option<u32>,
     /// The weight of the description.
     pub configured_weight: u32,
-    /// Whether it gets nothing new, by its weight or because it was [drained](Pool::drain).
+    /// True if it gets nothing new, by its weight or because it was [drained](Pool::drain).
     pub drained: bool,
     /// Requests now, streams counted to their end.
     pub in_flight: u32,
     /// `ok`, `key`, or a sentence that says what is wrong.
     pub identity: String,
-    /// Why no connection can be made, and `None` while there is none to tell of.
+    /// Reason why no connection can be made, and `None` while there is none to tell of.
     pub last_error: Option<String>,
     /// Milliseconds since that began.
     pub last_error_since_ms: Option<u64>,
@@ -97,7 +97,7 @@ pub struct DeploymentStatus {
     pub in_flight: u32,
     /// Requests that its backend may have at a time, if there is a limit.
     pub max_in_flight: Option<u32>,
-    /// How much of it is used, from 0 to 1: by its own last report, or as requests in flight of those that its backend may have,
+    /// Utilization from 0 to 1: by its own last report, or as requests in flight of those that its backend may have,
     /// whichever is more; `None` when neither is known.
     pub utilization: Option<f64>,
     /// Attempts sent since the start.
@@ -106,11 +106,11 @@ pub struct DeploymentStatus {
     pub throttled: u64,
     /// Failures among them: 5xx, timeouts, broken and refused connections.
     pub failures: u64,
-    /// How long answers took to begin.
+    /// Times that answers took to begin.
     pub first_content_ms: FirstContent,
     /// Answers among them that Azure itself had another deployment of the resource give.
     pub spilled_over_by_azure: u64,
-    /// What stands between it and the next request for the alias, a client's own demands aside, in the words of
+    /// Obstacles between it and the next request for the alias, a client's own demands aside, in the words of
     /// [`Pool::explain`](crate::pool::Pool::explain); empty for a candidate.
     pub obstacles: Vec<String>,
 }

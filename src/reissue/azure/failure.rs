@@ -1,4 +1,4 @@
-//! Why no token came, in words that hold no secret, no host and nothing of an answer but its codes.
+//! Reasons why no token came, in words that hold no secret, no host and nothing of an answer but its codes.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -23,7 +23,7 @@ impl Failure {
     pub(super) const UNREADABLE: Self = Self(Cow::Borrowed("the answer of the identity endpoint cannot be read"));
     pub(super) const UNSENDABLE: Self = Self(Cow::Borrowed("the request to the identity endpoint cannot be sent"));
 
-    /// What any credential's error tells.
+    /// Reads what any credential's error tells.
     pub(super) fn of(error: &azure_core::Error) -> Self {
         let kinds = || causes(error).filter_map(|cause| cause.downcast_ref()).map(azure_core::Error::kind);
         if let Some(known) = causes(error).find_map(|cause| cause.downcast_ref::<Self>()) {

@@ -67,12 +67,12 @@ impl Identity {
         Self::new(Form::ClientSecret(Secret::new(secret.into()))).tenant_id(tenant_id).client_id(client_id)
     }
 
-    /// Whoever is signed in with `az` or `azd` on this machine: for development.
+    /// Makes the identity of whoever is signed in with `az` or `azd` on this machine: for development.
     pub fn developer_tools() -> Self {
         Self::new(Form::DeveloperTools)
     }
 
-    /// Which user-assigned identity, or which application. Means nothing to developer tools.
+    /// Names the user-assigned identity, or the application. Means nothing to developer tools.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
         self.client_id = Some(id.into());
         self
@@ -84,13 +84,14 @@ impl Identity {
         self
     }
 
-    /// Where the token of the service account is found, instead of `AZURE_FEDERATED_TOKEN_FILE`. It is read for every fetch.
+    /// Names the file in which the token of the service account is found, instead of `AZURE_FEDERATED_TOKEN_FILE`. It is read for
+    /// every fetch.
     pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.token_file = Some(path.into());
         self
     }
 
-    /// What the tokens are for: [`DEFAULT_SCOPE`].
+    /// Sets what the tokens are for: [`DEFAULT_SCOPE`].
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = scope.into();
         self
@@ -180,7 +181,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Why no identity can be made of a description, as a sentence without secrets.
+/// Reason why no identity can be made of a description, as a sentence without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct IdentityError(Cow<'static, str>);

@@ -47,5 +47,5 @@ pub use self::identity::{Identity, IdentityError};
 pub use self::source::TokenCredentialSource;
 pub use self::transport::Transport;
 
-/// What tokens for Azure OpenAI of the public cloud are for.
+/// Scope of tokens for Azure OpenAI of the public cloud.
 pub const DEFAULT_SCOPE: &str = "https://cognitiveservices.azure.com/.default";

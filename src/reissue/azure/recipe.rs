@@ -115,7 +115,7 @@ pub(super) fn authority(given: Option<&String>) -> Result<Option<Url>, IdentityE
     url.map(Some).ok_or_else(|| IdentityError::new("the authority host must be an https URL without credentials"))
 }
 
-/// What App Service and Container Apps say of themselves, checked before the first fetch.
+/// Checks what App Service and Container Apps say of themselves, before the first fetch.
 pub(super) fn check_endpoint() -> Result<(), IdentityError> {
     let (Ok(endpoint), Ok(_)) = (env::var("IDENTITY_ENDPOINT"), env::var("IDENTITY_HEADER")) else { return Ok(()) };
     let url = Url::parse(&endpoint).map_err(|_| IdentityError::new("IDENTITY_ENDPOINT is not a URL"))?;

@@ -38,7 +38,7 @@ pub(super) async fn keep(link: Weak<Inner>) {
     }
 }
 
-/// What one heartbeat brings: how many replicas there are, the time, and which circuits are open until when, in milliseconds.
+/// News that one heartbeat brings: how many replicas there are, the time, and which circuits are open until when, in milliseconds.
 type Beat = (u32, u64, HashMap<String, u64>);
 
 impl Inner {
@@ -92,7 +92,7 @@ impl Inner {
         }
     }
 
-    /// What could not be said while Redis was away.
+    /// Says what could not be said while Redis was away.
     async fn pay(&self) {
         let owed = std::mem::take(&mut *lock(&self.owed));
         for (i, call) in owed.iter().enumerate() {

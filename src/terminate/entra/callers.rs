@@ -7,7 +7,7 @@ use super::token::Claims;
 use crate::context::Client;
 use crate::problems::Problems;
 
-/// What a token says of who calls.
+/// Caller that a token names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Caller {
@@ -15,7 +15,7 @@ pub enum Caller {
     AppId(String),
     /// The user or service principal, by its object id in the tenant: `oid`.
     ObjectId(String),
-    /// Whoever was given this app role: one of `roles`.
+    /// One who was given this app role: one of `roles`.
     Role(String),
 }
 
@@ -30,7 +30,7 @@ impl Caller {
         Self::ObjectId(id.into())
     }
 
-    /// Whoever was given this app role.
+    /// Matches whoever was given this app role.
     pub fn role(value: impl Into<String>) -> Self {
         Self::Role(value.into())
     }

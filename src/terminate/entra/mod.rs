@@ -83,7 +83,7 @@ use crate::problems::Problems;
 
 /// The largest token that is looked at, in bytes: 16 KiB. One with two hundred groups has about nine.
 pub const MAX_TOKEN: usize = 16 << 10;
-/// How far the clocks of Entra and of this machine may be apart.
+/// Difference that the clocks of Entra and of this machine may have.
 pub const LEEWAY: Duration = Duration::from_secs(60);
 /// The largest document of signing keys that is read, in bytes: 256 KiB, ten times that of Entra.
 pub const MAX_KEY_SET: usize = 256 << 10;
@@ -93,7 +93,7 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 pub const REFRESH_AFTER: Duration = Duration::from_secs(3_600);
 /// From this age on, as after a quiet night, they are refreshed before they are used; if that fails they are used all the same.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
-/// How often at most keys are fetched because of an id that is not among them, or again after a fetch that failed.
+/// Interval in which keys are fetched at most once because of an id that is not among them, or again after a fetch that failed.
 pub const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 /// The same while there are no keys at all, so that nobody could be let in.
 pub const FIRST_KEYS_INTERVAL: Duration = Duration::from_secs(5);
@@ -232,7 +232,7 @@ impl EntraBuilder {
     }
 }
 
-/// What is wrong with a description: all of it.
+/// Problems of a description, all of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BuildError(Problems);

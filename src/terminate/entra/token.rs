@@ -11,7 +11,7 @@ use crate::terminate::{Form, Presented};
 /// The longest id of a key; those of Entra have 27 characters.
 const MAX_KEY_ID: usize = 256;
 
-/// What has the shape of a token that could be accepted. Nothing in it is to be believed yet.
+/// Token whose shape could be accepted. Nothing in it is to be believed yet.
 pub(super) struct Token {
     text: Vec<u8>,
     key_id: String,
@@ -43,7 +43,7 @@ impl Token {
     }
 }
 
-/// What a token says of who calls. Arrays where a text belongs are refused with the whole token.
+/// Caller that a token names. Arrays where a text belongs are refused with the whole token.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     /// Checked as a claim of the standard; here so that it must be one text.
@@ -63,7 +63,7 @@ impl Claims {
     }
 }
 
-/// What must be true of a token.
+/// Rules that a token must keep.
 pub(super) struct Rules {
     tenant_id: String,
     validation: Validation,

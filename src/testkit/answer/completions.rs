@@ -22,7 +22,7 @@ impl Reply<'_> {
         body
     }
 
-    /// What the filter says of the prompt, the role, the words, the end, and the usage when it was asked for. An
+    /// Returns what the filter says of the prompt, the role, the words, the end, and the usage when it was asked for. An
     /// asynchronous filter speaks between the words and after the end.
     pub(super) fn completion_events(&self) -> Events {
         let filters = content_filter_results();
@@ -100,12 +100,12 @@ impl Reply<'_> {
     }
 }
 
-/// What the filter says is said by nobody.
+/// Takes the role from what the filter says.
 fn anonymous(choices: &[Value]) -> Value {
     json!({ "id": "", "object": "", "created": 0, "model": "", "choices": choices })
 }
 
-/// What an asynchronous filter says of a part of the text, in characters: a choice without a delta.
+/// Returns what an asynchronous filter says of a part of the text, in characters: a choice without a delta.
 fn checked(start: usize, end: usize) -> Value {
     anonymous(&[json!({
         "index": 0,

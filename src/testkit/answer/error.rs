@@ -108,7 +108,7 @@ fn throttled(message: &str) -> Answer {
     error(StatusCode::TOO_MANY_REQUESTS, "429", message)
 }
 
-/// What Azure says with a status when nothing more is known.
+/// Returns what Azure says with a status when nothing more is known.
 pub(in super::super) fn of_status(status: StatusCode) -> Answer {
     match status {
         StatusCode::BAD_REQUEST => invalid(None, "The request is invalid."),

@@ -34,7 +34,7 @@ pub(super) struct Answer {
     /// The length is not told beforehand.
     pub(super) streams: bool,
     pub(super) latency: Duration,
-    /// How many tokens it took in the end.
+    /// Number of tokens that it took in the end.
     pub(super) used: u64,
     /// Of a stream of events: how many come before the first with content, and how it tells errors.
     events: Option<(usize, Dialect)>,

@@ -97,7 +97,7 @@ impl Reply<'_> {
         })
     }
 
-    /// What the client carries along, if it asked for that, and nobody but the maker reads.
+    /// Returns what the client carries along, if it asked for that, and nobody but the maker reads.
     fn reasoning(&self, complete: bool) -> Option<Value> {
         let content = if complete { sealed::seal(self.maker, self.id) } else { String::new() };
         let item = json!({ "id": self.id("rs_"), "type": "reasoning", "summary": [], "encrypted_content": content });

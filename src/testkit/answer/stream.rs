@@ -9,12 +9,12 @@ use super::super::stream_error::{Shape, StreamError};
 #[derive(Debug)]
 pub(super) struct Events {
     pub(super) events: Vec<Bytes>,
-    /// How many come before the first with content.
+    /// Number of events before the first with content.
     pub(super) preamble: usize,
     pub(super) dialect: Dialect,
 }
 
-/// How an API tells errors.
+/// Dialect in which an API tells errors.
 #[derive(Debug)]
 pub(in super::super) enum Dialect {
     Assistants,
@@ -39,7 +39,7 @@ pub(super) fn numbered(name: &str, number: usize, mut data: Value) -> Bytes {
 }
 
 impl Dialect {
-    /// What stands in a stream after `number` other events when this error ends it.
+    /// Returns what stands in a stream after `number` other events when this error ends it.
     pub(super) fn events_of(&self, error: &StreamError, number: usize) -> Vec<Bytes> {
         let StreamError { kind, code, param, message, shape, .. } = error;
         let details = json!({ "type": kind, "code": code, "message": message, "param": param });

@@ -130,7 +130,7 @@ impl Inference {
         self.input().map_or(0, characters).div_ceil(4)
     }
 
-    /// What an answer of this text costs.
+    /// Returns what an answer of this text costs.
     pub(in super::super) fn completion_tokens(&self, text: &str) -> u64 {
         if !self.operation.writes() {
             return 0;
@@ -138,8 +138,8 @@ impl Inference {
         (text.chars().count() as u64).div_ceil(4).min(self.max_tokens().unwrap_or(u64::MAX))
     }
 
-    /// What the request is reckoned to cost when it is admitted: Azure reckons with 16 tokens for an answer whose length the
-    /// request does not limit.
+    /// Returns what the request is reckoned to cost when it is admitted: Azure reckons with 16 tokens for an answer whose length
+    /// the request does not limit.
     pub(in super::super) fn estimate(&self) -> u64 {
         let unlimited = if self.operation.writes() { 16 } else { 0 };
         self.prompt_tokens().saturating_add(self.max_tokens().unwrap_or(unlimited))

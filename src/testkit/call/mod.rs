@@ -17,7 +17,7 @@ pub(super) use self::payload::Payload;
 use super::objects::ObjectCall;
 use super::received::ReceivedRequest;
 
-/// What one request asks for. A request that no Azure OpenAI resource serves is no call.
+/// Call that one request makes. A request that no Azure OpenAI resource serves is no call.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
     /// Asks a deployment for an answer.
@@ -29,12 +29,12 @@ pub(super) enum Call {
     /// Opens a realtime session with a deployment, if the query names one.
     Realtime {
         deployment: Option<String>,
-        /// Whether it only writes down what it hears, with a deployment that is named once it is open.
+        /// True if it only writes down what it hears, with a deployment that is named once it is open.
         transcribes: bool,
     },
 }
 
-/// Where the deployment stands.
+/// Surface by which the deployment is named.
 enum Surface {
     /// In the body, on a path with an `api-version`.
     Classic { api_version: String },

@@ -10,7 +10,7 @@ pub(in super::super) struct ObjectCall {
     pub(super) verb: Verb,
 }
 
-/// What is asked of the last object that is named.
+/// Verb that is asked of the last object that is named.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Verb {
     Act(Action),

@@ -33,7 +33,7 @@ pub(in super::super) enum Family {
     VoiceConsent,
 }
 
-/// What can be asked of an object by a word below it.
+/// Action that can be asked of an object by a word below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Stops its work.
@@ -50,7 +50,7 @@ pub(super) enum Action {
     Proceed,
 }
 
-/// How the objects of a family are reached, and what they are called.
+/// Shape of a family: how its objects are reached, and what they are called.
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) family: Family,
@@ -60,7 +60,7 @@ pub(super) struct Shape {
     pub(super) name: &'static [&'static str],
     prefix: &'static str,
     kind: &'static str,
-    /// What the API serves: `c`reate, `r`ead, `u`pdate, `d`elete, `l`ist.
+    /// Verbs that the API serves: `c`reate, `r`ead, `u`pdate, `d`elete, `l`ist.
     verbs: &'static str,
     actions: &'static [(&'static str, &'static str, Action)],
 }
@@ -142,18 +142,18 @@ impl Family {
         if for_assistants { "assistant-" } else { self.shape().prefix }
     }
 
-    /// What the answer to a deletion calls itself.
+    /// Returns what the answer to a deletion calls itself.
     pub(super) fn deleted(self) -> String {
         let kind = self.shape().kind;
         if matches!(self, Self::File | Self::Response) { kind.to_owned() } else { format!("{kind}.deleted") }
     }
 
-    /// What an object calls the id of the object around it.
+    /// Returns what an object calls the id of the object around it.
     pub(super) fn outer_id(self) -> Option<String> {
         Some(format!("{}_id", self.shape().within?.shape().kind))
     }
 
-    /// What a backend says of an id that it does not know.
+    /// Returns what a backend says of an id that it does not know.
     pub(in super::super) fn unknown(self, id: &str) -> String {
         let kind = self.shape().kind;
         match self {
@@ -185,7 +185,7 @@ impl Family {
         object
     }
 
-    /// What an object has that nobody asked for.
+    /// Returns what an object has that nobody asked for.
     fn unasked(self) -> Value {
         match self {
             Self::Assistant => {

@@ -30,12 +30,12 @@ type Key = (Family, String, String);
 
 #[derive(Clone, Debug)]
 struct Kept {
-    /// How many there were before it.
+    /// Number of objects before it.
     number: usize,
     object: Value,
 }
 
-/// Where a new object lies, and what it is.
+/// New object, and where it lies.
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) family: Family,
@@ -70,7 +70,7 @@ impl Objects {
             .map(|(_, kept)| kept.object.clone())
     }
 
-    /// What is said of the first object in a body that is not here.
+    /// Returns what is said of the first object in a body that is not here.
     pub(super) fn unknown_in(&self, payload: &Payload) -> Option<Answer> {
         let named = payload.fields().map(references).unwrap_or_default();
         let unstored = payload.flag("store") == Some(false);

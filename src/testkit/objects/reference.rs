@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Family;
 
-/// Where ids stand: as a text, as a list of texts, or as the `id` of an object.
+/// Places of ids: as a text, as a list of texts, or as the `id` of an object.
 const REFERENCES: [(&str, Family); 12] = [
     ("assistant_id", Family::Assistant),
     ("container", Family::Container),

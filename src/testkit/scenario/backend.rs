@@ -53,7 +53,7 @@ impl Latency {
         self
     }
 
-    /// How much more or less it may be, as a share.
+    /// Sets how much more or less it may be, as a share.
     pub const fn spread(mut self, share: f64) -> Self {
         self.spread = share;
         self
@@ -68,7 +68,7 @@ impl Latency {
     }
 }
 
-/// What a deployment of a simulated backend can do.
+/// Deployment of a simulated backend.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Deployment {
@@ -82,7 +82,7 @@ pub struct Deployment {
     priority: Option<u32>,
     /// Its name, where it has one of its own.
     own_name: Option<String>,
-    /// When a window of a standard quota ends, in milliseconds; drawn by chance otherwise.
+    /// End of a window of a standard quota, in milliseconds; drawn by chance otherwise.
     window_end: Option<u64>,
 }
 
@@ -288,7 +288,7 @@ impl Backend {
         self
     }
 
-    /// Which [version](Deployment::version) its deployments are, those that it has by now.
+    /// Sets the [version](Deployment::version) of its deployments, those that it has by now.
     pub fn version(mut self, version: impl AsRef<str>) -> Self {
         self.deployments.iter_mut().for_each(|deployment| deployment.version = Some(version.as_ref().to_owned()));
         self
@@ -300,7 +300,7 @@ impl Backend {
         self
     }
 
-    /// Where it stands.
+    /// Sets the region in which it stands.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
@@ -312,7 +312,7 @@ impl Backend {
         self
     }
 
-    /// What else the pool is told of it: weight, geography, quota group, …
+    /// Sets what else the pool is told of it: weight, geography, quota group, …
     pub fn describe(mut self, described: impl Fn(pool::Backend) -> pool::Backend + Send + Sync + 'static) -> Self {
         self.described = Arc::new(described);
         self

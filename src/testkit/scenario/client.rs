@@ -47,7 +47,7 @@ async fn call<S: Below>(service: S, azure: &Azure, mut job: Job, alias: &str, se
     }
 }
 
-/// What came of one call.
+/// Result of one call.
 enum Said {
     Answer(End),
     Nothing,

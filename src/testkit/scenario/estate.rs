@@ -1,4 +1,4 @@
-//! What kind of backends a recording was made with, as far as it shows.
+//! Backends that a recording was made with, as far as it shows them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const QUOTA_SPREAD: f64 = 1.5;
 /// Failures one after the other that make an outage.
 const OUTAGE: usize = 3;
 
-/// What a target showed of itself.
+/// Signals that a target showed of itself.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) deployment: Deployment,
@@ -45,7 +45,7 @@ impl Look<'_> {
         self.attempted.outcome.is_some_and(|outcome| outcome.is_failure())
     }
 
-    /// What a standard quota counts: the prompt, and what the answer may have.
+    /// Returns what a standard quota counts: the prompt, and what the answer may have.
     fn counted(&self) -> u64 {
         let (input, output) = self.tokens();
         input + self.requested.max_tokens.map_or(output, u64::from)

@@ -287,7 +287,7 @@ impl Scenario {
         self
     }
 
-    /// When the pool's circuits open, and for how long.
+    /// Sets when the pool's circuits open, and for how long.
     pub const fn circuit(mut self, config: CircuitConfig) -> Self {
         self.circuit = config;
         self

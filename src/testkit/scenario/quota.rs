@@ -122,7 +122,7 @@ pub(super) struct Bucket {
     seconds: Vec<Second>,
 }
 
-/// What is to be known of a second of a bucket.
+/// Facts of a second of a bucket.
 #[derive(Clone, Copy, Debug, Default)]
 struct Second {
     wanted: bool,

@@ -29,20 +29,20 @@ impl Tapes {
     }
 }
 
-/// What really happened while a recording was made.
+/// Events that really happened while a recording was made.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Happened {
-    /// What became of the requests. One that was answered with an error counts as refused.
+    /// Fate of the requests. One that was answered with an error counts as refused.
     pub requests: Requests,
     /// Whole answers by target, as backend and deployment.
     pub served: BTreeMap<(String, String), u64>,
-    /// How often the circuits of all targets opened.
+    /// Number of times that the circuits of all targets opened.
     pub openings: u64,
 }
 
 impl Scenario {
-    /// What was recorded, to be run again.
+    /// Makes a scenario of what was recorded, to be run again.
     ///
     /// Requests come as they came. One that is sent to the target to which it was really sent meets what it met there; where the
     /// router under test chooses otherwise, a model of that backend answers, which is made from the recording: its quota from what
@@ -94,7 +94,7 @@ impl Scenario {
         self
     }
 
-    /// Whether there is a backend of this name.
+    /// Tells whether there is a backend of this name.
     #[must_use]
     pub fn has_backend(&self, name: &str) -> bool {
         self.backends.iter().any(|backend| backend.name == name)
@@ -165,7 +165,7 @@ fn traffic(recording: &Recording, begin: Duration) -> Vec<Traffic> {
     by_alias.into_iter().map(|(alias, jobs)| Traffic::recorded(sorted(jobs)).alias(alias)).collect()
 }
 
-/// Whether it came as far as selection: what was refused before is no matter of routing.
+/// Tells whether it came as far as selection: what was refused before is no matter of routing.
 fn was_routed(requested: &Requested) -> bool {
     let unrouted = [400, 401, 403, 404, 405, 408, 413, 415];
     requested.attempts > 0 || requested.status.is_none_or(|status| !unrouted.contains(&status.as_u16()))
@@ -189,12 +189,12 @@ fn job(requested: &Requested, client: u32, begin: Duration, usual: &Usual) -> Jo
     }
 }
 
-/// Whether its client left for want of an answer; whoever has seen an error in the head need not read on.
+/// Tells whether its client left for want of an answer; whoever has seen an error in the head need not read on.
 fn left(requested: &Requested) -> bool {
     requested.ending == Ending::Left && requested.status.is_none_or(|status| status.is_success())
 }
 
-/// What requests are like whose tokens are known, for those of which nobody told.
+/// Means of the requests whose tokens are known, for those of which nobody told.
 struct Usual {
     tokens_per_byte: f64,
     answer: u32,
@@ -248,7 +248,8 @@ impl Happened {
         happened
     }
 
-    /// How far a report is from what really happened: the requests that ended otherwise, or at another target, as a share of all.
+    /// Returns how far a report is from what really happened: the requests that ended otherwise, or at another target, as a share
+    /// of all.
     #[must_use]
     pub fn error(&self, report: &Report) -> f64 {
         let (was, is) = (&self.requests, &report.requests);

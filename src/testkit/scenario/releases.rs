@@ -15,13 +15,13 @@ use super::table::columns;
 use super::world::{Azure, End};
 use crate::pool::{Pool, Release};
 
-/// What became of the releases of a scenario.
+/// Fate of the releases of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ReleasesReport {
     /// Requests that were sent to targets of more than one release. A repeat of a client's library is another request here.
     pub crossed: u64,
-    /// How often a client came to another release than its last request had been sent to.
+    /// Number of times that a client came to another release than its last request had been sent to.
     pub moves: u64,
     /// Those of them that no change of shares required: the share of the release that the client came to had not grown relative
     /// to that of the one it left.
@@ -30,7 +30,7 @@ pub struct ReleasesReport {
     pub releases: Vec<ReleaseReport>,
 }
 
-/// What was seen of one release.
+/// Report on one release.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ReleaseReport {
@@ -44,11 +44,11 @@ pub struct ReleaseReport {
     pub phases: Vec<ReleasePhase>,
 }
 
-/// What was seen of a release while the shares were the same. What is sent to a target counts when it arrives there.
+/// Report on a release while the shares were the same. What is sent to a target counts when it arrives there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ReleasePhase {
-    /// When it begins.
+    /// Beginning.
     pub from_ms: u64,
     /// The share of the clients, relative to the alias's other releases.
     pub share: u32,
@@ -92,7 +92,7 @@ pub(super) struct Phase {
 pub(super) struct Arrival {
     pub(super) request: usize,
     pub(super) client: u32,
-    /// How often the client had repeated it.
+    /// Number of times that the client had repeated it.
     pub(super) tried: u32,
     pub(super) site: usize,
     pub(super) phase: usize,
@@ -144,7 +144,7 @@ impl Changes {
 }
 
 impl Run {
-    /// What was seen of the releases, if there are any.
+    /// Returns what was seen of the releases, if there are any.
     pub(super) fn releases(&self) -> Option<ReleasesReport> {
         let described = |(at, release): (usize, &Release)| ReleaseReport {
             alias: release.alias.clone(),

@@ -61,9 +61,9 @@ pub struct Spell {
     pub backend: String,
     /// Name of the weather, such as `connections refused`.
     pub weather: String,
-    /// When it begins.
+    /// Beginning.
     pub from_ms: u64,
-    /// When it ends, by the end of the scenario at the latest.
+    /// End, by that of the scenario at the latest.
     pub until_ms: u64,
 }
 
@@ -187,7 +187,7 @@ pub struct AllKnowing {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Moment {
-    /// When it begins.
+    /// Beginning.
     pub from_ms: u64,
     /// All requests.
     pub offered: u64,

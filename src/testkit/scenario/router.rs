@@ -62,7 +62,7 @@ struct Inner {
     baseline: Option<Baseline>,
     seed: u64,
     turn: AtomicU64,
-    /// Until when backends cool down.
+    /// Time until which each backend cools down.
     cooling: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -179,7 +179,7 @@ fn first_tier(sites: &[usize], state: &State) -> Vec<usize> {
     sites.iter().copied().filter(|index| Some(priority(index)) == first).collect()
 }
 
-/// For how many seconds to stay away, if that was said; `None` for an answer that belongs to the client.
+/// Returns for how many seconds to stay away, if that was said; `None` for an answer that belongs to the client.
 fn failed(answer: &Answer) -> Option<Option<u64>> {
     let Ok(answer) = answer else { return Some(None) };
     let refused = answer.status() == StatusCode::TOO_MANY_REQUESTS || answer.status().is_server_error();

@@ -4,7 +4,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::dice::Dice;
 
-/// How a client library repeats what failed, before its caller hears of it.
+/// Client library, by how it repeats what failed before its caller hears of it.
 ///
 /// All of them repeat 408, 409, 429, 5xx and connections that broke, unless the answer says `x-should-retry: false`, and wait as
 /// `retry-after-ms` or `Retry-After` say. They differ in how often, and in what they do when that is long. (That some leave out 409
@@ -13,7 +13,7 @@ use super::dice::Dice;
 #[must_use]
 pub struct Sdk {
     retries: u32,
-    /// What to do when asked to wait for longer than this.
+    /// Behaviour when asked to wait for longer than this.
     longest: Option<(Duration, Longer)>,
     first: Duration,
     reads_millis: bool,

@@ -24,7 +24,7 @@ const FAILURE: u64 = 4;
 const LATENCY: u64 = 5;
 const STREAM: u64 = 6;
 
-/// What becomes of a request.
+/// Fate of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fate {
     /// An answer without thinking.
@@ -78,7 +78,7 @@ pub(super) enum Ending {
 }
 
 impl Course {
-    /// What was worked on until `now`.
+    /// Returns what was worked on until `now`.
     fn tokens(&self, job: &Job, now: u64) -> u64 {
         if now >= self.end {
             return job.tokens();
@@ -131,13 +131,13 @@ impl Site {
         }
     }
 
-    /// What really became of requests here.
+    /// Returns what really became of requests here.
     pub(super) fn play(mut self, tape: Tape) -> Self {
         self.tape = tape;
         self
     }
 
-    /// What would become of a request now. Changes nothing.
+    /// Returns what would become of a request now. Changes nothing.
     pub(super) fn fate(&self, job: &Job, now: u64) -> Fate {
         if let Some(fate) = self.tape.fate(job, now) {
             return fate;
@@ -227,7 +227,7 @@ impl Site {
         }
     }
 
-    /// When the weather that keeps it from serving is over.
+    /// Returns when the weather that keeps it from serving is over.
     fn over(&self, now: u64) -> Option<u64> {
         let down = |weather: &&Weather| {
             matches!(weather.kind, Kind::Hanging | Kind::Lost | Kind::Refusing | Kind::Throttled(_))
@@ -297,7 +297,7 @@ const fn throttled(hint: Hint) -> Fate {
 
 // ===== Seen =====
 
-/// What was seen at a site.
+/// Figures of a site.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) attempts: u64,
@@ -311,7 +311,7 @@ pub(super) struct Seen {
     pub(super) after_hint: Returns,
     pub(super) after_outage: Returns,
     pub(super) overslept: u64,
-    /// Until when the router was told to wait.
+    /// Time until which the router was told to wait.
     hinted_until: Option<u64>,
     down_until: Option<u64>,
     /// Requests that reached the router since the hint, or the outage, was over.

@@ -236,7 +236,7 @@ impl Picture<'_> {
         self.rect((x, y + 18.0), (width, 4.0), UNABLE, 1.0 - circuit.able);
     }
 
-    /// What the weather is called, under the strip of its backend, from when it begins.
+    /// Writes what the weather is called, under the strip of its backend, from when it begins.
     fn weather(&mut self, backend: &str, y: f64) {
         let report = self.report;
         let mut free = LEFT;

@@ -1,4 +1,4 @@
-//! What really became of requests at the targets that they were sent to.
+//! Fates that requests really had at the targets that they were sent to.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::azure::Outcome;
 use crate::context::Ending as RequestEnding;
 use crate::recorder::{Attempted, Recording, Requested};
 
-/// How much longer an answer would have gone on whose client left.
+/// Time for which an answer whose client left would have gone on.
 const CUT_SHORT: u64 = 60_000;
 
-/// What became of requests at one target, by their numbers.
+/// Fates of requests at one target, by their numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tape(HashMap<u32, Taped>);
 
-/// What became of one request there. Times are milliseconds since it was sent there.
+/// Fate of one request there. Times are milliseconds since it was sent there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Taped {
     Answered { status: StatusCode, hint: Option<Hint> },
@@ -47,7 +47,7 @@ impl Tape {
         tapes
     }
 
-    /// What becomes of a request that is sent now, if it was sent here then.
+    /// Returns what becomes of a request that is sent now, if it was sent here then.
     pub(super) fn fate(&self, job: &Job, now: u64) -> Option<Fate> {
         Some(match *self.0.get(&job.recorded?)? {
             Taped::Answered { status, hint } => Fate::Answered { status, hint },

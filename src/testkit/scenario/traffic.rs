@@ -124,7 +124,7 @@ impl Traffic {
         self
     }
 
-    /// Which alias is asked for.
+    /// Sets the alias that is asked for.
     pub fn alias(mut self, alias: impl Into<String>) -> Self {
         self.alias = alias.into();
         self
@@ -167,7 +167,7 @@ impl Traffic {
         self
     }
 
-    /// Which library the clients use.
+    /// Sets the library that the clients use.
     pub const fn sdk(mut self, sdk: Sdk) -> Self {
         self.sdk = sdk;
         self
@@ -177,7 +177,7 @@ impl Traffic {
         if self.alias.is_empty() { default } else { &self.alias }
     }
 
-    /// What its clients will do, in the order of time.
+    /// Returns what its clients will do, in the order of time.
     fn plan(&self, index: usize, seed: u64, horizon: u64) -> Vec<Job> {
         if let Arrivals::Recorded(jobs) = &self.arrivals {
             return jobs.iter().map(|job| Job { traffic: index, ..*job }).collect();
@@ -254,7 +254,7 @@ pub(super) struct Job {
     pub(super) streamed: bool,
     /// Time for which its client waits.
     pub(super) leaves: Option<u64>,
-    /// How often its client has repeated it.
+    /// Number of times that its client has repeated it.
     pub(super) tried: u32,
     pub(super) sdk: Sdk,
     /// Its number in a recording.
@@ -262,7 +262,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// What its client is called.
+    /// Returns what its client is called.
     pub(super) fn name(&self) -> String {
         format!("client-{}", self.client)
     }
@@ -276,7 +276,7 @@ impl Job {
     }
 }
 
-/// What the clients of all traffic will do, in the order of time.
+/// Returns what the clients of all traffic will do, in the order of time.
 pub(super) fn plan(traffic: &[Traffic], seed: u64, horizon: u64) -> Vec<Job> {
     let mut jobs: Vec<_> =
         traffic.iter().enumerate().flat_map(|(index, traffic)| traffic.plan(index, seed, horizon)).collect();

@@ -8,7 +8,7 @@ use crate::pool::{Obstacle, Pool, Query};
 /// Looks in each moment of the timeline.
 pub(super) const LOOKS: u64 = 8;
 
-/// How one target stood in one moment of the timeline, as numbers of looks.
+/// State of one target in one moment of the timeline, as numbers of looks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stood {
     pub(super) looks: u64,

@@ -115,13 +115,13 @@ impl Weather {
         self.lasting.is_none_or(|lasting| age < lasting).then_some(age)
     }
 
-    /// When it will be over, if it is so and ever will be.
+    /// Returns when it will be over, if it is so and ever will be.
     pub(super) fn ends(&self, now: u64) -> Option<u64> {
         let age = self.age(now)?;
         self.lasting.map(|lasting| now - age + lasting)
     }
 
-    /// When it begins next, after `now`.
+    /// Returns when it begins next, after `now`.
     pub(super) fn begins_after(&self, now: u64) -> Option<u64> {
         match (now.checked_sub(self.from), self.every) {
             (None, _) => Some(self.from),
@@ -130,7 +130,7 @@ impl Weather {
         }
     }
 
-    /// When it is so for the first and for the last time, and what it is like.
+    /// Returns when it is so for the first and for the last time, and what it is like.
     pub(super) fn spell(&self, backend: &str, horizon: u64) -> Option<Spell> {
         let ends = match (self.lasting, self.every) {
             (Some(lasting), None) => self.from.saturating_add(lasting),
@@ -144,7 +144,7 @@ impl Weather {
         (spell.from_ms < spell.until_ms).then_some(spell)
     }
 
-    /// How many times as long everything takes.
+    /// Returns how many times as long everything takes.
     pub(super) fn slowness(&self, now: u64) -> f64 {
         match (self.kind, self.age(now), self.lasting) {
             (Kind::Slow(factor), Some(_), _) => factor,

@@ -43,7 +43,7 @@ struct World {
     start: Instant,
     /// No request is made later.
     horizon: u64,
-    /// Where there are releases.
+    /// Pool, where there are releases.
     pool: Option<Pool>,
     state: Mutex<State>,
 }
@@ -55,11 +55,11 @@ pub(super) struct State {
     pub(super) records: Vec<Record>,
     /// At releases.
     pub(super) arrivals: Vec<Arrival>,
-    /// How often shares have changed.
+    /// Number of times that shares have changed.
     pub(super) phase: usize,
 }
 
-/// What became of one request of a client.
+/// Fate of one request of a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Record {
     pub(super) attempts: u32,
@@ -67,7 +67,7 @@ pub(super) struct Record {
     pub(super) tokens: u64,
     /// Of the most expensive of them.
     pub(super) most_tokens: u64,
-    /// Who answered last.
+    /// Site that answered last.
     pub(super) site: usize,
     pub(super) end: End,
 }
@@ -113,12 +113,12 @@ impl Azure {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was seen, when all is over.
+    /// Returns what was seen, when all is over.
     pub(super) fn take(&self) -> State {
         std::mem::take(&mut self.state())
     }
 
-    /// Which sites may serve a client's request: those of the release that it has now.
+    /// Returns which sites may serve a client's request: those of the release that it has now.
     pub(super) fn serving(&self, alias: &str, job: &Job) -> impl Fn(&Site) -> bool + use<> {
         let (alias, release) = (alias.to_owned(), self.release(alias, job));
         move |site| site.alias == alias && (release.is_none() || site.release == release)
@@ -183,7 +183,7 @@ impl Azure {
         }
     }
 
-    /// What becomes of a request at a site, and its place among all arrivals.
+    /// Returns what becomes of a request at a site, and its place among all arrivals.
     fn receive(&self, index: usize, job: &Job, now: u64) -> (Fate, usize) {
         let mut state = self.state();
         let State { sites, records, arrivals, phase } = &mut *state;
@@ -300,7 +300,7 @@ impl Drop for Running {
     }
 }
 
-/// What an answer says of its cost.
+/// Returns what an answer says of its cost.
 fn usage(job: &Job) -> String {
     format!(r#""usage":{{"prompt_tokens":{},"completion_tokens":{}}}"#, job.prompt, job.answer)
 }

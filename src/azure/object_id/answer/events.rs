@@ -14,8 +14,8 @@ pub(crate) struct EventScan {
 }
 
 impl EventScan {
-    /// What the next event says that ends in `chunk`, which afterwards holds what follows it. Whether it is one without a name,
-    /// as the chunks of a chat completion are, is told beside it.
+    /// Returns what the next event says that ends in `chunk`, which afterwards holds what follows it. Whether it is one without a
+    /// name, as the chunks of a chat completion are, is told beside it.
     pub(crate) fn next_event(&mut self, chunk: &mut &[u8]) -> Option<(Answered, bool)> {
         while let Some(piece) = self.lines.next_piece(chunk) {
             match piece {
@@ -41,7 +41,7 @@ impl EventScan {
     }
 }
 
-/// What is read of an event: each id and each content is told first, and then complete, by one kind of them.
+/// Stages of reading an event: each id and each content is told first, and then complete, by one kind of them.
 #[derive(PartialEq)]
 enum Reading {
     All,

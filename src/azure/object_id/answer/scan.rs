@@ -8,31 +8,31 @@ use memchr::memchr2;
 
 use crate::azure::object_id::sealed::{Sealed, Sealing};
 
-/// How deep places of interest can lie. Nothing that the API defines lies deeper than a few.
+/// Depth of places of interest. Nothing that the API defines lies deeper than a few.
 const MAX_DEPTH: usize = 64;
 /// Longer than any key that anybody looks for.
 const MAX_KEY: usize = 64;
 
-/// What of a text is kept.
+/// Part of a text that is kept.
 pub(super) enum Keep {
-    /// What it is known by, however long it is.
+    /// Mark by which it is known, however long it is.
     Mark,
     Nothing,
     /// All of it; nothing when it has more bytes.
     UpTo(usize),
 }
 
-/// Who knows the places.
+/// Knows the places of interest.
 pub(super) trait Places {
     type Place: Copy;
 
-    /// What a member of an object at a place leads to.
+    /// Returns what a member of an object at a place leads to.
     fn member(&self, place: Self::Place, key: &str) -> Option<Self::Place>;
 
-    /// What an element of an array at a place leads to.
+    /// Returns what an element of an array at a place leads to.
     fn element(&self, place: Self::Place) -> Option<Self::Place>;
 
-    /// What is kept of a text at a place.
+    /// Returns what is kept of a text at a place.
     fn keeps(&self, place: Self::Place) -> Keep;
 
     fn text(&mut self, place: Self::Place, text: &str);
@@ -42,14 +42,14 @@ pub(super) trait Places {
     fn flag(&mut self, place: Self::Place, flag: bool);
 }
 
-/// How far a text was read.
+/// Reader of a text that comes in pieces.
 #[derive(Debug)]
 pub(super) struct Scan<P> {
     /// The objects and arrays of interest that are open.
     open: Vec<Open<P>>,
     /// Number of arrays and objects that are open inside a value of no interest.
     passed_over: usize,
-    /// Where the next value stands, if that is of interest.
+    /// Place where the next value stands, if that is of interest.
     next: Option<P>,
     expects_key: bool,
     string: Option<Text<P>>,
@@ -191,7 +191,7 @@ impl<P: Copy> Scan<P> {
         }
     }
 
-    /// What may come next where something is open.
+    /// Returns what may come next where something is open.
     fn go_on(&mut self, places: &impl Places<Place = P>) {
         let within = self.open.last();
         self.expects_key = within.is_some_and(|open| open.is_object);

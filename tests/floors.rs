@@ -276,15 +276,16 @@ const RIDDLES: [&str; 12] =
 
 /// First lines of documentation that begin with one of [`RIDDLES`].
 fn riddles(source: &str) -> Vec<&str> {
-    let mut before = "";
-    let doc = |line: &'_ str| line.starts_with("//!") || line.starts_with("///");
-    let begins = |line: &&str| {
-        let last = std::mem::replace(&mut before, line);
-        let is_first = doc(line) && !doc(last);
-        let word = line.get(3..).and_then(|text| text.split_whitespace().next()).unwrap_or_default();
-        is_first && RIDDLES.contains(&word.trim_end_matches(','))
-    };
-    source.lines().map(str::trim_start).filter(begins).collect()
+    let (mut found, mut was_doc) = (Vec::new(), false);
+    for line in source.lines().map(str::trim_start) {
+        let text = line.strip_prefix("//!").or_else(|| line.strip_prefix("///"));
+        let word = text.and_then(|text| text.split_whitespace().next()).unwrap_or_default();
+        if !was_doc && RIDDLES.contains(&word.trim_end_matches(',')) {
+            found.push(line);
+        }
+        was_doc = text.is_some();
+    }
+    found
 }
 
 #[test]

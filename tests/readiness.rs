@@ -171,7 +171,7 @@ impl Case {
     where
         B: Boxable,
     {
-        let layer = Box::new(move |below| layer(below).boxed());
+        let layer = Box::new(move |below| Boxable::boxed(layer(below)));
         Self { name, layer, request: chat, answer: |_| answer(200, &json!({})), answers_errors: false }
     }
 
@@ -235,7 +235,8 @@ fn cases() -> Vec<Case> {
         }),
         Case::new("ClientLimitLayer", |below| ClientLimitLayer::new(MemoryLimits::new()).layer(below)).request(limited),
         Case::new("DrainLayer", |below| DrainLayer::new().layer(below)),
-        Case::new("FailoverLayer", |below| FailoverLayer::new().layer(attempts(below).boxed())).answer(throttled),
+        Case::new("FailoverLayer", |below| FailoverLayer::new().layer(Boxable::boxed(attempts(below))))
+            .answer(throttled),
         Case::new("ForwardLayer", |below| ForwardLayer::new().layer(below)),
         Case::new("FrontDoorLayer", |below| FrontDoorLayer::new([FRONT_DOOR]).layer(below)).request(through_front_door),
         Case::new("InspectLayer", |below| InspectLayer::new().layer(below)),
@@ -427,7 +428,8 @@ async fn a_request_that_is_sent_elsewhere_waits_for_no_readiness_for_ever() {
         false => answer(200, &json!({"id": "resp_1", "object": "response"})),
     });
     world.open();
-    let service = StickySessionLayer::new(pool()).layer(attempts(world.below()).boxed());
+    let session = StickySessionLayer::new(pool()).layer(Boxable::boxed(attempts(world.below())));
+    let service = InspectLayer::new().layer(session);
     let first = service.clone().oneshot(with_sealed_content()).await.unwrap();
     assert_eq!(first.status(), 200);
     drop(first);
@@ -453,7 +455,7 @@ async fn a_socket_that_is_granted_holds_no_place() {
         request
     };
     let world = World::new(|_| answer(200, &json!({})));
-    let mut service = Spawn::new(UpgradeLayer::new().layer(world.below()).boxed());
+    let mut service = Spawn::new(Boxable::boxed(UpgradeLayer::new().layer(world.below())));
     assert_ready_ok!(service.poll_ready());
     let mut clone = service.clone();
     assert_pending!(clone.poll_ready());

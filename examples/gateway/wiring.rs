@@ -1,15 +1,18 @@
 //! From the configuration to the stack of layers.
 
-use http::header::HOST;
-use http::{Request, Version};
+mod clients;
+mod described;
+mod http;
+
+use ::http::header::HOST;
+use ::http::{Request, Version};
 use tower::BoxError;
 use tower::filter::FilterLayer;
 use tower::util::{Either, MapRequestLayer};
 use tower_azure_openai::api_version::ApiVersionLayer;
 use tower_azure_openai::body::Body;
 use tower_azure_openai::capture::CaptureLayer;
-use tower_azure_openai::client::{AliasTimeouts, Destination, HttpClient};
-use tower_azure_openai::context::{BasePath, Client, Route};
+use tower_azure_openai::context::{BasePath, Route};
 use tower_azure_openai::failover;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::front_door::FrontDoorLayer;
@@ -17,9 +20,7 @@ use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::metrics::MetricsRecorder;
 use tower_azure_openai::observe::ObserveLayer;
 use tower_azure_openai::ownership::OwnershipLayer;
-use tower_azure_openai::pool::{
-    self, Backend, CircuitConfig, Credential, Deployment, Pool, PoolBuilder, Priority, Release, Thresholds,
-};
+use tower_azure_openai::pool::Pool;
 use tower_azure_openai::recorder::{Action, FlightRecorder};
 use tower_azure_openai::select::{
     LeastLoad, LowestLatency, Policy, PromptCache, RoundRobin, SelectBackendLayer, SlowStart, Weighted,
@@ -27,16 +28,16 @@ use tower_azure_openai::select::{
 use tower_azure_openai::session::{DISCOVERY_RATE, SessionCookie, StickySessionLayer, WhenUnavailable};
 use tower_azure_openai::shed::ShedLayer;
 use tower_azure_openai::stream_commit::StreamCommitLayer;
-use tower_azure_openai::terminate::entra::{Caller, Entra};
-use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
+use tower_azure_openai::terminate::TerminateCredentialsLayer;
 use tower_azure_openai::{Error, ErrorKind};
 
+pub(crate) use self::clients::clients;
+use self::clients::{entra, registry};
+pub(crate) use self::described::{circuit, pool};
+pub(crate) use self::http::{client, special};
 use crate::access_log::AccessLog;
 use crate::admin::History;
-use crate::config::aliases;
-use crate::config::backends;
-use crate::config::behaviour::{self, Circuit, Condition, Selection, Stream};
-use crate::config::releases;
+use crate::config::behaviour::{self, Condition, Selection, Stream};
 use crate::config::{self, Authentication, Config};
 use crate::cors;
 use crate::identities::Identities;
@@ -93,19 +94,6 @@ impl Wired {
     }
 }
 
-/// The description of the pool that a configuration asks for.
-pub(crate) fn pool(config: &Config, identities: &mut Identities) -> Result<PoolBuilder, BoxError> {
-    let mut described = Pool::builder().circuit(circuit(&config.circuit)).thresholds(thresholds(config));
-    if let Some(region) = &config.region {
-        described = described.region(region);
-    }
-    let described = config.releases.iter().fold(described, |pool, described| pool.add_release(release(described)));
-    let names = config.aliases.iter().flat_map(|alias| alias.also.iter().map(|name| (&alias.name, name)));
-    let described = names.fold(described, |pool, (alias, name)| pool.add_alias_name(alias, name));
-    identities.leave_through(config.forward.proxy.as_ref());
-    config.backends.iter().try_fold(described, |pool, described| Ok(pool.add_backend(backend(described, identities)?)))
-}
-
 /// The stack of layers over a pool.
 fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> Result<Gateway, BoxError> {
     let terminate = match config.authentication {
@@ -149,24 +137,6 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> R
         .stream_commit(stream_commit(&config.stream))
         .forward(ForwardLayer::new().headers(config.forward.headers.iter().map(String::as_str))?)
         .build(kept.client()))
-}
-
-/// The defaults leave nothing to a class that nobody is in.
-fn thresholds(config: &Config) -> Thresholds {
-    let named = config.clients.iter().map(|client| client.priority).max();
-    let highest = match config.authentication {
-        Authentication::Clients => named.unwrap_or_default(),
-        Authentication::None => Priority::Normal,
-    };
-    let (given, default) = (config.priority, behaviour::Thresholds::DEFAULT);
-    let share = |given: f64, default: f64, class| {
-        if highest > class || given.to_bits() != default.to_bits() { given } else { 1.0 }
-    };
-    Thresholds::OFF.normal(share(given.normal, default.normal, Priority::Normal)).low(share(
-        given.low,
-        default.low,
-        Priority::Low,
-    ))
 }
 
 fn capture(config: &Config, kept: &Kept) -> CaptureLayer {
@@ -264,207 +234,12 @@ fn api_only(mut request: Request<Body>) -> Result<Request<Body>, BoxError> {
     Ok(request)
 }
 
-/// Backends that are reached in a way of their own.
-pub(crate) fn special(config: &Config) -> impl Iterator<Item = &backends::Backend> {
-    config.backends.iter().filter(|backend| backend.address.is_some() || backend.ca_pem.is_some())
-}
-
-/// Makes the client that speaks to the backends.
-pub(crate) fn client(config: &Config) -> Result<HttpClient, BoxError> {
-    let timeouts = &config.timeouts;
-    let client = HttpClient::builder()
-        .connect_timeout(timeouts.connect)
-        .first_byte_timeout(timeouts.first_byte)
-        .answer_timeout(timeouts.answer)
-        .idle_timeout(timeouts.idle);
-    let client = match &config.forward.proxy {
-        Some(proxy) => client.proxy(proxy.clone()),
-        None => client,
-    };
-    let client = config.aliases.iter().fold(client, |client, alias| client.add_alias(&alias.name, own(alias.timeouts)));
-    Ok(special(config).fold(client, |client, backend| client.add_destination(destination(backend))).build()?)
-}
-
-fn own(described: aliases::Timeouts) -> AliasTimeouts {
-    let mut timeouts = AliasTimeouts::new();
-    if let Some(limit) = described.first_byte {
-        timeouts = timeouts.first_byte(limit);
-    }
-    if let Some(limit) = described.answer {
-        timeouts = timeouts.answer(limit);
-    }
-    if let Some(limit) = described.idle {
-        timeouts = timeouts.idle(limit);
-    }
-    timeouts
-}
-
-fn destination(backend: &backends::Backend) -> Destination {
-    let mut destination = Destination::new(backend.endpoint.to_string());
-    if let Some(address) = backend.address {
-        destination = destination.address(address.to_string());
-    }
-    match &backend.ca_pem {
-        Some(pem) => destination.ca_pem(pem.clone()),
-        None => destination,
-    }
-}
-
-fn registry(config: &Config) -> Result<ClientRegistry, BoxError> {
-    let keys = config.clients.iter().flat_map(|described| described.keys.iter().map(move |key| (described, key)));
-    let names = own_names(config);
-    let registry = keys.fold(ClientRegistry::builder(), |registry, (described, key)| {
-        registry.add_key_sha256(known_client(described, &names), key.0)
-    });
-    Ok(registry.build()?)
-}
-
-fn entra(config: &Config, kept: &Kept) -> Result<Option<Entra>, BoxError> {
-    let (Some(described), Some(keys)) = (&config.entra, kept.keys()) else { return Ok(None) };
-    let mut entra = Entra::builder(&described.tenant_id, keys).issuer(&described.issuer);
-    for audience in &described.audience {
-        entra = entra.add_audience(audience);
-    }
-    let names = own_names(config);
-    for client in &config.clients {
-        if let Some(described) = &client.entra {
-            entra = entra.add_client(caller(described), known_client(client, &names));
-        }
-    }
-    Ok(Some(entra.build()?))
-}
-
-fn caller(described: &config::entra::Caller) -> Caller {
-    match described {
-        config::entra::Caller::AppId(id) => Caller::app_id(id),
-        config::entra::Caller::ObjectId(id) => Caller::object_id(id),
-        config::entra::Caller::Role(role) => Caller::role(role),
-    }
-}
-
-pub(crate) fn clients(config: &Config) -> Vec<Client> {
-    let names = own_names(config);
-    config.clients.iter().map(|described| known_client(described, &names)).collect()
-}
-
-/// Names of deployments that are no aliases and serve one alias only, with that alias.
-fn own_names(config: &Config) -> Vec<(&str, &str)> {
-    let all = || config.backends.iter().flat_map(|backend| &backend.deployments);
-    let is_alias = |name: &str| {
-        let is_further =
-            config.aliases.iter().any(|alias| alias.name == name || alias.also.iter().any(|also| also == name));
-        is_further || all().any(|deployment| deployment.alias == name)
-    };
-    let is_clear = |name: &str, alias: &str| all().all(|other| other.name != name || other.alias == alias);
-    all()
-        .map(|deployment| (deployment.name.as_str(), deployment.alias.as_str()))
-        .filter(|(name, alias)| !is_alias(name) && is_clear(name, alias))
-        .collect()
-}
-
-fn known_client(described: &config::clients::Client, names: &[(&str, &str)]) -> Client {
-    let mut client = Client::new(described.id.as_str());
-    if let Some(allow) = &described.allow {
-        client = client.allow(allow.iter().map(String::as_str));
-    }
-    for (alias, stands_for) in &described.route {
-        client = client.route(alias.as_str(), stands_for.as_str());
-    }
-    for &(deployment, alias) in names {
-        client = client.deployment(deployment, alias);
-    }
-    client =
-        client.operations(described.operations.iter().copied()).limits(described.limits).priority(described.priority);
-    if let Some(geography) = &described.geography {
-        client = client.geography(geography.as_str());
-    }
-    if let Some(scopes) = &described.processing {
-        client = client.processing(scopes.iter().copied().map(processing));
-    }
-    client
-}
-
-fn backend(described: &backends::Backend, identities: &mut Identities) -> Result<Backend, BoxError> {
-    let credential = credential(&described.credential, identities)
-        .map_err(|error| format!("backends: the credential of `{}`: {error}", described.name))?;
-    let mut backend = Backend::new(&described.name, described.endpoint.to_string())
-        .credential(credential)
-        .kind(described.kind.into())
-        .priority(described.priority)
-        .weight(described.weight)
-        .processing(processing(described.processing))
-        .max_in_flight(described.max_in_flight.map_or(0, Into::into));
-    if let Some(region) = &described.region {
-        backend = backend.region(region);
-    }
-    if let Some(geography) = &described.geography {
-        backend = backend.geography(geography);
-    }
-    let weight = described.weight;
-    Ok(described
-        .deployments
-        .iter()
-        .fold(backend, |backend, described| backend.add_deployment(deployment(described, weight))))
-}
-
-fn release(described: &releases::Release) -> Release {
-    Release::new(&described.alias, &described.model, &described.version).share(described.share)
-}
-
-fn deployment(described: &backends::Deployment, of_backend: u32) -> Deployment {
-    let mut deployment =
-        Deployment::new(&described.name).alias(&described.alias).model(&described.model).priority(described.priority);
-    // What is as its backend has it follows when that is weighed anew.
-    if described.weight != of_backend {
-        deployment = deployment.weight(described.weight);
-    }
-    if let Some(version) = &described.version {
-        deployment = deployment.version(version);
-    }
-    if let Some(tokens) = described.tokens_per_minute {
-        deployment = deployment.tokens_per_minute(u64::from(tokens.get()));
-    }
-    match &described.quota_group {
-        Some(group) => deployment.quota_group(group),
-        None => deployment,
-    }
-}
-
-fn credential(described: &backends::Credential, identities: &mut Identities) -> Result<Credential, BoxError> {
-    Ok(match described {
-        backends::Credential::ApiKey(key) => Credential::api_key(key.expose())?,
-        backends::Credential::PassThrough => Credential::pass_through(),
-        backends::Credential::Token { source, scope } => Credential::bearer(identities.keeper(source, scope)?),
-    })
-}
-
 fn stream_commit(described: &Stream) -> StreamCommitLayer {
     StreamCommitLayer::new()
         .preamble_events(usize::try_from(described.preamble_events).unwrap_or(usize::MAX))
         .preamble_bytes(described.preamble_bytes)
         .preamble_time(described.preamble_time)
         .keep_alive(described.keep_alive)
-}
-
-pub(crate) fn circuit(described: &Circuit) -> CircuitConfig {
-    let mut config = CircuitConfig::default();
-    config.min_open = described.min_open;
-    config.max_open = described.max_open;
-    config.default_open = described.default_open;
-    config.probe_interval = described.probe_interval;
-    config.consecutive_failures = described.consecutive_failures;
-    config.failure_ratio = described.failure_ratio;
-    config.window = described.window;
-    config.min_requests = described.min_requests;
-    config
-}
-
-const fn processing(described: backends::Processing) -> pool::Processing {
-    match described {
-        backends::Processing::DataZone => pool::Processing::DataZone,
-        backends::Processing::Global => pool::Processing::Global,
-        backends::Processing::Regional => pool::Processing::Regional,
-    }
 }
 
 fn condition(described: &Condition) -> Option<failover::Condition> {

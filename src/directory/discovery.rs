@@ -1,24 +1,25 @@
 //! Asking the backends who holds an object.
 
+mod rates;
+mod reply;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use quick_cache::sync::Cache;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tower::BoxError;
 
+use self::rates::Rates;
+use self::reply::Reply;
 use super::learning::{Note, Notebook};
 use super::store::{ObjectKey, SessionStore};
-use crate::azure::envelope;
 use crate::azure::object_id::ObjectId;
 use crate::below::Below;
-use crate::body::{Body, Collected};
-use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
-use crate::error::{Error, ErrorKind};
+use crate::body::Body;
 use crate::pool::Pin;
 use crate::single_flight::{Landing, SingleFlight};
 
@@ -37,9 +38,6 @@ const UNKNOWN_IDS: usize = 10_000;
 /// The headers without which the API does not answer as it does to the client.
 static REQUIRED_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("aoai-evals"), HeaderName::from_static("openai-beta")];
-
-/// Length up to which an answer is read to see whose it is: the id stands in front.
-const SEEN_BODY: usize = 64 * 1024;
 
 /// Result of a search among the backends for an id.
 #[derive(Clone, Debug, PartialEq)]
@@ -238,137 +236,6 @@ async fn conclude(mut asked: JoinSet<(Arc<str>, Reply)>) -> Finding {
         Some((throttled, wait)) => Finding::Unanswered { throttled, wait },
         None if understood && !refused => Finding::Nowhere,
         None => Finding::Misdirected,
-    }
-}
-
-/// Reply of one backend.
-enum Reply {
-    Absent,
-    Here,
-    /// It does not know the path or the version.
-    NoSuchCall,
-    /// It finds fault with the request: a header or a version, of which another client's request may have a better one.
-    Refused,
-    Unable {
-        throttled: bool,
-        wait: Duration,
-    },
-}
-
-impl Reply {
-    async fn of_answer(answer: Response<Body>, id: &ObjectId) -> Self {
-        let status = answer.status();
-        let wait = wait(answer.headers());
-        match status {
-            StatusCode::GONE => Self::Absent,
-            StatusCode::BAD_REQUEST => Self::Refused,
-            StatusCode::NOT_FOUND => match answer.into_body().collect_up_to(REFUSED_BODY, REFUSED_BODY_TIME).await {
-                Ok(Collected::Whole(body)) if is_routing_error(&body) => Self::NoSuchCall,
-                _ => Self::Absent,
-            },
-            status if status.is_success() && is_shown(answer, id).await => Self::Here,
-            status => Self::Unable { throttled: status == StatusCode::TOO_MANY_REQUESTS, wait },
-        }
-    }
-
-    fn of_error(error: &BoxError) -> Self {
-        let cause = Error::find(error.as_ref());
-        let wait = cause.and_then(Error::retry_after).unwrap_or(Duration::from_secs(1));
-        match cause.map(Error::kind) {
-            // The backend has left the pool meanwhile.
-            Some(ErrorKind::DeploymentNotFound) => Self::Absent,
-            // The client's own request hears of it.
-            Some(ErrorKind::Misordered) => Self::NoSuchCall,
-            kind => Self::Unable { throttled: kind == Some(ErrorKind::NoTargetThrottled), wait },
-        }
-    }
-}
-
-/// Tells whether an answer is the object itself, and not a page that somebody puts before a backend.
-async fn is_shown(answer: Response<Body>, id: &ObjectId) -> bool {
-    let read = answer.into_body().collect_up_to(SEEN_BODY, REFUSED_BODY_TIME).await;
-    read.is_ok_and(|read| read.start().is_some_and(|start| id.is_shown_by(&start)))
-}
-
-/// A 404 that is about the path or the version, and not about an object.
-fn is_routing_error(body: &[u8]) -> bool {
-    let said = envelope::read(body);
-    said.is_some_and(|said| {
-        said.code() == Some("404") && said.message().is_some_and(|m| m.starts_with("Resource not found"))
-    })
-}
-
-/// Selection and failover below have made one of all the forms of a hint.
-fn wait(headers: &HeaderMap) -> Duration {
-    let ms = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.parse().ok());
-    ms.map_or(Duration::from_secs(1), Duration::from_millis)
-}
-
-/// One client makes at most one part in this many of all calls.
-const CLIENT_SHARE: f64 = 2.0;
-/// So many clients are remembered before those are left out who have all their calls left.
-const MANY_CLIENTS: usize = 1024;
-
-/// Number of calls that may be made, by all and by each client.
-struct Rates {
-    all: Rate,
-    clients: HashMap<Arc<str>, Rate>,
-}
-
-impl Rates {
-    fn new(per_second: f64, now: Instant) -> Self {
-        Self { all: Rate::new(per_second, now), clients: HashMap::new() }
-    }
-
-    /// Takes the calls of one search from both, or says how long to wait for them.
-    fn take(&mut self, client: &Arc<str>, calls: f64, now: Instant) -> Result<(), Duration> {
-        if client.is_empty() {
-            return self.all.take(calls, now);
-        }
-        if self.clients.len() > MANY_CLIENTS {
-            self.clients.retain(|_, rate| !rate.is_full(now));
-        }
-        let share = self.all.per_second / CLIENT_SHARE;
-        let own = self.clients.entry(client.clone()).or_insert_with(|| Rate::new(share, now));
-        own.check(calls, now)?;
-        self.all.take(calls, now)?;
-        own.left -= calls;
-        Ok(())
-    }
-}
-
-/// So many calls in a second, saved up for one.
-struct Rate {
-    per_second: f64,
-    left: f64,
-    at: Instant,
-}
-
-impl Rate {
-    const fn new(per_second: f64, now: Instant) -> Self {
-        Self { per_second, left: per_second, at: now }
-    }
-
-    fn is_full(&mut self, now: Instant) -> bool {
-        self.check(self.per_second, now).is_ok()
-    }
-
-    fn take(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
-        self.check(calls, now)?;
-        self.left -= calls;
-        Ok(())
-    }
-
-    /// Tells whether the calls may be made, or how long to wait for them. More than a second's worth are allowed when all of them are left.
-    fn check(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * self.per_second).min(self.per_second);
-        self.at = now;
-        let needed = calls.min(self.per_second);
-        if self.left < needed {
-            return Err(Duration::from_secs_f64((needed - self.left) / self.per_second));
-        }
-        Ok(())
     }
 }
 

@@ -7,8 +7,9 @@ use std::path::Path;
 use http::Uri;
 use tower_azure_openai::pool::BackendKind;
 
-use super::reader::{Section, name};
+use super::reader::Section;
 use super::secret::{Form, Secret, resolve};
+use super::value::name;
 use super::{address, endpoint};
 
 const DEFAULT_SCOPE: &str = "https://cognitiveservices.azure.com/.default";

@@ -8,7 +8,8 @@ use tower_azure_openai::client::Proxy;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::meter::SilentStreams;
 
-use super::reader::{Section, name};
+use super::reader::Section;
+use super::value::name;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

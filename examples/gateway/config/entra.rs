@@ -3,7 +3,8 @@
 use http::Uri;
 
 use super::endpoint;
-use super::reader::{Section, name};
+use super::reader::Section;
+use super::value::name;
 
 #[derive(Debug)]
 pub(crate) struct Entra {

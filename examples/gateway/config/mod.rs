@@ -26,6 +26,7 @@ mod tests;
 pub(crate) mod tls;
 mod units;
 mod unsupported;
+mod value;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::problem::{Problem, join};
+use super::value::{choose, integer, must_be, name, ratio, table, tables, text};
 use super::{Sources, units, unsupported};
 
 /// Findings that the sections of one file share.
@@ -338,67 +339,4 @@ fn below(place: &str, key: &str) -> String {
 pub(super) fn quoted(key: &str) -> String {
     let bare = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if bare && !key.is_empty() { key.to_owned() } else { format!("{key:?}") }
-}
-
-fn must_be(what: &str, other: &Value) -> String {
-    let article = if matches!(other, Value::Integer(_) | Value::Array(_)) { "an" } else { "a" };
-    format!("must be {what}, not {article} {}", other.type_str())
-}
-
-fn text(value: Value) -> Result<String, String> {
-    match value {
-        Value::String(text) => Ok(text),
-        other => Err(must_be("a string", &other)),
-    }
-}
-
-pub(super) fn name(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("must not be empty".to_owned());
-    }
-    if text.trim() != text || text.chars().any(char::is_control) {
-        return Err("must have neither control characters nor space around it".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn integer(value: &Value, range: &RangeInclusive<u32>) -> Result<u32, String> {
-    let number = value.as_integer().ok_or_else(|| must_be("an integer", value))?;
-    let number = u32::try_from(number).ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("must be from {} to {}", range.start(), range.end()))
-}
-
-fn ratio(value: &Value) -> Result<f64, String> {
-    let number = match value {
-        Value::Float(number) => *number,
-        // Only 0 and 1 are in range, and both are exact.
-        Value::Integer(number) => *number as f64,
-        other => return Err(must_be("a number from 0 to 1", other)),
-    };
-    if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("must be a number from 0 to 1".to_owned()) }
-}
-
-fn choose<T: Copy>(word: &str, vocabulary: &[(&str, T)]) -> Result<T, String> {
-    if let Some((_, choice)) = vocabulary.iter().find(|(known, _)| *known == word) {
-        return Ok(*choice);
-    }
-    let known: Vec<String> = vocabulary.iter().map(|(known, _)| format!("{known:?}")).collect();
-    Err(format!("{word:?} is unknown, must be {}", join(&known, "or")))
-}
-
-fn table(value: Value) -> Result<Table, String> {
-    match value {
-        Value::Table(table) => Ok(table),
-        other => Err(must_be("a table", &other)),
-    }
-}
-
-fn tables(value: Value) -> Result<Vec<Table>, String> {
-    let expected = "an array of tables";
-    let Value::Array(values) = value else { return Err(must_be(expected, &value)) };
-    let tables = values.into_iter().map(|value| match value {
-        Value::Table(table) => Ok(table),
-        other => Err(format!("must be {expected}, not of {}s", other.type_str())),
-    });
-    tables.collect()
 }

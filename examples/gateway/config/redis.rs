@@ -3,8 +3,9 @@
 use tower_azure_openai::shared::{Address, InvalidAddress, OnFailure};
 
 use super::backends::{TokenSource, ca_pem};
-use super::reader::{Section, name};
+use super::reader::Section;
 use super::secret::{Form, Secret, resolve};
+use super::value::name;
 
 const DEFAULT_SCOPE: &str = "https://redis.azure.com/.default";
 const PASSWORDS: &[&str] = &["password", "password_env", "password_file"];

@@ -1,0 +1,75 @@
+//! Number of calls that searches may make.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// One client makes at most one part in this many of all calls.
+const CLIENT_SHARE: f64 = 2.0;
+/// So many clients are remembered before those are left out who have all their calls left.
+const MANY_CLIENTS: usize = 1024;
+
+/// Number of calls that may be made, by all and by each client.
+pub(super) struct Rates {
+    all: Rate,
+    clients: HashMap<Arc<str>, Rate>,
+}
+
+impl Rates {
+    pub(super) fn new(per_second: f64, now: Instant) -> Self {
+        Self { all: Rate::new(per_second, now), clients: HashMap::new() }
+    }
+
+    /// Takes the calls of one search from both, or says how long to wait for them.
+    pub(super) fn take(&mut self, client: &Arc<str>, calls: f64, now: Instant) -> Result<(), Duration> {
+        if client.is_empty() {
+            return self.all.take(calls, now);
+        }
+        if self.clients.len() > MANY_CLIENTS {
+            self.clients.retain(|_, rate| !rate.is_full(now));
+        }
+        let share = self.all.per_second / CLIENT_SHARE;
+        let own = self.clients.entry(client.clone()).or_insert_with(|| Rate::new(share, now));
+        own.check(calls, now)?;
+        self.all.take(calls, now)?;
+        own.left -= calls;
+        Ok(())
+    }
+}
+
+/// So many calls in a second, saved up for one.
+struct Rate {
+    per_second: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Rate {
+    const fn new(per_second: f64, now: Instant) -> Self {
+        Self { per_second, left: per_second, at: now }
+    }
+
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.check(self.per_second, now).is_ok()
+    }
+
+    fn take(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
+        self.check(calls, now)?;
+        self.left -= calls;
+        Ok(())
+    }
+
+    /// Tells whether the calls may be made, or how long to wait for them. More than a second's worth are allowed when all of them are left.
+    fn check(&mut self, calls: f64, now: Instant) -> Result<(), Duration> {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed * self.per_second).min(self.per_second);
+        self.at = now;
+        let needed = calls.min(self.per_second);
+        if self.left < needed {
+            return Err(Duration::from_secs_f64((needed - self.left) / self.per_second));
+        }
+        Ok(())
+    }
+}

@@ -23,7 +23,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Until the head of a request has arrived.
+    /// Time until the head of a request has arrived.
     pub(crate) head: Duration,
     /// While a client takes nothing.
     pub(crate) write: Duration,

@@ -247,7 +247,7 @@ impl HttpBody for Spliced {
 /// A form whose names change as it passes.
 struct Rewritten {
     inner: Body,
-    /// Until the form has ended.
+    /// Reader of the form, until it has ended.
     lines: Option<Lines>,
     /// Rest of the last frame.
     chunk: Bytes,

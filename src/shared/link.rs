@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_millis(40);
 /// Divisor of the wait for what can be done without, such as where an id lies.
 const SHORT: u32 = 4;
 
-/// Until a connection with its greeting is there; nobody waits for that.
+/// Time until a connection with its greeting is there; nobody waits for that.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// Work that has to reach Redis once it is back: so many pieces at most.
 const MOST_OWED: usize = 10_000;

@@ -146,7 +146,7 @@ fn proxy(s: &mut Section<'_>) -> Option<Proxy> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
-    /// Until the head of a request has arrived.
+    /// Time until the head of a request has arrived.
     pub(crate) head: Duration,
     pub(crate) first_byte: Duration,
     pub(crate) answer: Duration,

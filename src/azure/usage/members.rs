@@ -85,14 +85,14 @@ enum Step {
     GoesOn,
 }
 
-/// What was picked of a whole object.
+/// Members that were picked of a whole object.
 #[derive(Default)]
 pub(super) struct Picked {
     pub(super) is_in_background: bool,
     pub(super) family: Family,
     pub(super) id: Option<Id>,
     pub(super) usage: Option<Usage>,
-    /// What its `type` says of it.
+    /// True if its `type` says so.
     pub(super) is_step: bool,
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::azure::Outcome;
-use crate::context::{AttemptRecord, Client, Ending, RequestId, Route, Spent};
+use crate::context::{AttemptRecord, Client, Ending, RequestId, Route, Spent, TraceContext};
 use crate::date;
 
 /// One request with its answer, as they are written down.
@@ -16,6 +16,8 @@ pub struct Captured {
     pub time: SystemTime,
     /// Its id.
     pub id: RequestId,
+    /// Its span, where it is traced.
+    pub trace: Option<TraceContext>,
     /// Its method.
     pub method: Method,
     /// Client that called.
@@ -80,6 +82,10 @@ impl Captured {
     /// All of it on one line, without a line's end.
     #[must_use]
     pub fn to_json(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    pub(crate) fn to_value(&self) -> Value {
         let mut line = Map::new();
         let mut put = |name: &str, value: Value| {
             if !value.is_null() {
@@ -88,6 +94,7 @@ impl Captured {
         };
         put("time", date::moment(self.time.duration_since(UNIX_EPOCH).unwrap_or_default()).into());
         put("id", self.id.as_str().into());
+        put("trace_id", self.trace.map(|trace| format!("{:032x}", u128::from_be_bytes(trace.trace_id()))).into());
         put("client", self.client.as_ref().map(Client::id).into());
         put("method", self.method.as_str().into());
         put("operation", self.route.as_ref().map(|route| route.operation().as_str()).into());
@@ -100,7 +107,7 @@ impl Captured {
         put("total_ms", millis(self.total).into());
         put("request", content(self.request.as_ref()));
         put("answer", content(self.answer.as_ref()));
-        Value::Object(line).to_string()
+        Value::Object(line)
     }
 }
 

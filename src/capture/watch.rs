@@ -101,6 +101,7 @@ impl Watch {
         Captured {
             time: self.time,
             id: self.id.clone(),
+            trace: self.observation.trace().copied(),
             method: self.method.clone(),
             client: self.client.clone(),
             route: self.observation.route().cloned(),

@@ -7,7 +7,7 @@ use http::Extensions;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Client, RequestId, Route, Spent};
+use super::{Client, RequestId, Route, Spent, TraceContext};
 use crate::azure::{Outcome, asked};
 use crate::body::Body;
 use crate::pool::Target;
@@ -21,6 +21,7 @@ pub struct Observation(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     id: OnceLock<RequestId>,
+    trace: OnceLock<TraceContext>,
     client: OnceLock<Client>,
     /// Call that the path tells of, until the body is read.
     called: OnceLock<Route>,
@@ -46,6 +47,8 @@ pub struct Size {
 pub struct AttemptRecord {
     /// Target to which it was sent.
     pub target: Target,
+    /// Its span, where a [recorder](super::Recorder::trace) traces.
+    pub trace: Option<TraceContext>,
     /// Time at which it was sent.
     pub started: Instant,
     /// Outcome up to the head of its answer; `None` when it was given up before that, because the client left.
@@ -90,6 +93,12 @@ impl Observation {
         Self::default()
     }
 
+    /// The span of the request, where a [recorder](super::Recorder::trace) traces.
+    #[must_use]
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.0.trace.get()
+    }
+
     /// The id of the request, once somebody observes it.
     #[must_use]
     pub fn id(&self) -> Option<&RequestId> {
@@ -125,8 +134,11 @@ impl Observation {
         self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).to_vec()
     }
 
-    /// Takes what the attempts came to, at the end.
+    /// Takes what the attempts came to, at the end, unless somebody reads along.
     pub(crate) fn take_attempts(&self) -> Attempts {
+        if Arc::strong_count(&self.0) > 1 {
+            return self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
         std::mem::take(&mut self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -143,6 +155,11 @@ impl Observation {
     /// Notes what the request used, in place of what was known before.
     pub(super) fn note_spent(&self, spent: Spent) {
         *self.0.spent.lock().unwrap_or_else(PoisonError::into_inner) = Some(spent);
+    }
+
+    /// Notes the span of the request.
+    pub(crate) fn note_trace(&self, trace: TraceContext) {
+        let _ = self.0.trace.set(trace);
     }
 
     /// Notes who calls.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{Attempts, Client, RequestId, Route, Size, Spent};
+use super::{Attempts, Client, RequestId, Route, Size, Spent, TraceContext};
 use crate::azure::operation::Operation;
 use crate::pool::Target;
 
@@ -13,6 +13,8 @@ use crate::pool::Target;
 pub struct Record {
     /// Its id, which its answer carries too.
     pub id: RequestId,
+    /// Its span, where a [recorder](super::Recorder::trace) traces.
+    pub trace: Option<TraceContext>,
     /// Time at which it came.
     pub started: Instant,
     /// Its method.

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Record;
+use super::{Record, TraceContext};
 
 /// Takes the record of each request. See [`observe`](crate::observe).
 ///
@@ -10,11 +10,24 @@ use super::Record;
 pub trait Recorder: Send + Sync {
     /// Takes one.
     fn record(&self, record: &Record);
+
+    /// Begins the span of a request, below its caller's if that told one.
+    ///
+    /// Called when a request comes. What the first recorder of a layer says holds: it stands in the [`Record`], and each attempt gets
+    /// a span below it, which its `traceparent` names. Default: nothing, and the caller's header stays as it is.
+    fn trace(&self, caller: Option<&TraceContext>) -> Option<TraceContext> {
+        let _ = caller;
+        None
+    }
 }
 
 impl<R: Recorder + ?Sized> Recorder for Arc<R> {
     fn record(&self, record: &Record) {
         (**self).record(record);
+    }
+
+    fn trace(&self, caller: Option<&TraceContext>) -> Option<TraceContext> {
+        (**self).trace(caller)
     }
 }
 

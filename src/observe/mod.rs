@@ -6,7 +6,9 @@
 //! 2. Everything that is logged for the request, this crate's own and yours, stands in the span `request` with that id.
 //! 3. When the answer has ended, or the client has left, every recorder is given the [`Record`]: once, and whatever happened. One
 //!    that panics is told of in the log and harms nobody.
-//! 4. With [`backend_headers`](ObserveLayer::backend_headers), answers carry `x-gateway-backend` and `x-gateway-attempts`.
+//! 4. A recorder that [traces](Recorder::trace), such as that of the feature `otel`, gives the request its span, below its caller's
+//!    (`traceparent`), and each attempt one below that; the log then has the `trace_id`.
+//! 5. With [`backend_headers`](ObserveLayer::backend_headers), answers carry `x-gateway-backend` and `x-gateway-attempts`.
 //!
 //! Who called and what for is told by credential termination and inspection, usage by [metering](crate::meter), and attempts by
 //! [selection](crate::select), which puts each into a span of its own; what nobody tells is empty.
@@ -54,5 +56,5 @@ mod watch;
 pub use self::future::{ResponseBody, ResponseFuture};
 pub use self::layer::{Observe, ObserveLayer};
 pub use crate::context::{
-    AttemptRecord, Attempts, Ending, FromFn, Observation, Record, Recorder, RequestId, Size, from_fn,
+    AttemptRecord, Attempts, Ending, FromFn, Observation, Record, Recorder, RequestId, Size, TraceContext, from_fn,
 };

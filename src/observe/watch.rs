@@ -4,11 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, Method, Request, StatusCode};
+use http::{Extensions, HeaderMap, Method, Request, StatusCode};
 use tokio::time::Instant;
 use tracing::Span;
+use tracing::field::{Empty, display};
 
-use crate::context::{Ending, Observation, Record, Recorder, RequestId, Spending};
+use crate::context::{Ending, Observation, Record, Recorder, RequestId, Spending, TraceContext};
 
 pub(super) type Recorders = Arc<[Arc<dyn Recorder>]>;
 
@@ -31,14 +32,20 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn start<B>(request: &mut Request<B>, recorders: Recorders) -> Self {
         let id = RequestId::of(request.headers());
+        let trace = trace(&recorders, request.headers());
         let extensions: &mut Extensions = request.extensions_mut();
         let observation = extensions.get_or_insert_default::<Observation>().clone();
         let spending = Spending::on(extensions);
         observation.note_id(id.clone());
+        let span = tracing::info_span!("request", %id, trace_id = Empty);
+        if let Some(trace) = trace {
+            observation.note_trace(trace);
+            span.record("trace_id", display(format_args!("{:032x}", u128::from_be_bytes(trace.trace_id()))));
+        }
         Self {
             started: Instant::now(),
             recorders,
-            span: tracing::info_span!("request", %id),
+            span,
             id,
             method: request.method().clone(),
             observation,
@@ -70,6 +77,7 @@ impl Watch {
     fn record(&self) -> Record {
         Record {
             id: self.id.clone(),
+            trace: self.observation.trace().copied(),
             started: self.started,
             method: self.method.clone(),
             client: self.observation.client().cloned(),
@@ -84,6 +92,19 @@ impl Watch {
             spent: self.spending.known(),
         }
     }
+}
+
+/// The span of a request, as the first recorder says that traces.
+fn trace(recorders: &Recorders, headers: &HeaderMap) -> Option<TraceContext> {
+    let caller = TraceContext::of(headers);
+    let begin = |recorder: &Arc<dyn Recorder>| {
+        let begun = catch_unwind(AssertUnwindSafe(|| recorder.trace(caller.as_ref())));
+        begun.unwrap_or_else(|_| {
+            tracing::error!("a recorder panicked");
+            None
+        })
+    };
+    recorders.iter().find_map(begin)
 }
 
 impl Drop for Watch {

@@ -221,7 +221,7 @@ where
         ResponseFuture::new(chosen.map(|(chosen, running)| {
             // Whatever stands below, and whatever is missing there: from here on the request leads to a backend.
             headers::strip_credentials(&mut request);
-            let trace = Trace::of(request.extensions(), &chosen.target);
+            let trace = Trace::of(&mut request, &chosen.target);
             let entered = trace.as_ref().map(Trace::enter);
             let future = self.inner.call(request);
             drop(entered);

@@ -127,6 +127,7 @@
 //! | `entra` | `terminate::entra`: clients known by Entra ID tokens, checked with aws-lc-rs |
 //! | `decompression` | request bodies in gzip, deflate and zstd, the last with C code; without it they are refused |
 //! | `metrics` | `metrics`: a recorder for Prometheus |
+//! | `otel` | `otel`: traces, metrics and captures for an OpenTelemetry collector |
 //! | `redis` | `shared`: limits, remembered ids, open circuits and usage in Redis, for several replicas |
 //! | `testkit` | simulated Azure OpenAI resources |
 //! | `full` | what a gateway in production wants: all but `testkit` |
@@ -175,6 +176,9 @@ pub mod metrics;
 pub mod models;
 #[doc(alias("telemetry", "tracing", "access log", "request id"))]
 pub mod observe;
+#[doc(alias("opentelemetry", "otlp", "tracing", "distributed tracing", "traceparent"))]
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod ownership;
 pub mod pool;
 mod problems;

@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 9] = [
     &["context"],
     &["announced", "answer", "attempt", "client", "directory"],
     LAYERS,
-    &["gateway", "health", "shared"],
+    &["gateway", "health", "otel", "shared"],
     &["testkit"],
 ];
 

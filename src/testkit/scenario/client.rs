@@ -90,6 +90,6 @@ fn request(job: &Job, alias: &str) -> http::Result<Request<Body>> {
     Request::post(format!("/openai/deployments/{alias}/chat/completions?api-version=2024-10-21"))
         .header(CONTENT_TYPE, "application/json")
         .extension(*job)
-        .extension(Client::new(job.name()))
+        .extension(Client::new(job.name()).priority(job.priority))
         .body(Body::from(body))
 }

@@ -135,7 +135,7 @@ use self::weather::millis;
 use self::world::State;
 use crate::below::Below;
 use crate::gateway;
-use crate::pool::{CircuitConfig, Pool, PoolBuilder, Release};
+use crate::pool::{CircuitConfig, Pool, PoolBuilder, Release, Thresholds};
 use crate::select::{Policy, SelectBackendLayer};
 use crate::terminate::TerminateCredentialsLayer;
 
@@ -161,6 +161,7 @@ pub struct Scenario {
     shares: Vec<(u64, Release)>,
     region: Option<String>,
     circuit: CircuitConfig,
+    thresholds: Thresholds,
     tapes: Tapes,
 }
 
@@ -177,6 +178,7 @@ impl Scenario {
             shares: Vec::new(),
             region: None,
             circuit: CircuitConfig::default(),
+            thresholds: Thresholds::OFF,
             tapes: Tapes::default(),
         }
     }
@@ -293,6 +295,13 @@ impl Scenario {
         self
     }
 
+    /// How far each [priority](Traffic::priority) uses a target; provisioned deployments then tell their utilization, as those of Azure
+    /// do. Default: [`Thresholds::OFF`].
+    pub const fn thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.thresholds = thresholds;
+        self
+    }
+
     /// Runs the usual stack of [`gateway::builder`] with this policy.
     #[must_use]
     pub fn run<P: Policy>(&self, policy: P) -> Report {
@@ -401,7 +410,7 @@ impl Scenario {
     }
 
     fn pool(&self) -> Pool {
-        let start = Pool::builder().circuit(self.circuit);
+        let start = Pool::builder().circuit(self.circuit).thresholds(self.thresholds);
         let start = match &self.region {
             Some(region) => start.region(region),
             None => start,

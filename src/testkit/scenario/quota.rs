@@ -53,6 +53,13 @@ impl Quota {
         Some(bucket.drained as f64 / (bucket.per_minute * now.max(1)) as f64)
     }
 
+    /// What a provisioned deployment says of itself: how full it is, as a share.
+    pub(super) fn told(&self, now: u64) -> Option<f64> {
+        let Self::Provisioned(bucket) = self else { return None };
+        let level = bucket.level.saturating_sub(bucket.per_minute * (now - bucket.at));
+        Some(level as f64 / bucket.full.max(1) as f64)
+    }
+
     /// A provisioned deployment could have been given more to work on during this second.
     pub(super) fn want(&mut self, second: usize) {
         if let Self::Provisioned(bucket) = self {

@@ -14,6 +14,7 @@ use super::traffic::{Job, Traffic};
 use super::weather::millis;
 use super::{Report, Scenario};
 use crate::context::Ending;
+use crate::pool::Priority;
 use crate::recorder::{RecordedTarget, Recording, Requested};
 
 /// A scenario goes on for so long after the last request came.
@@ -185,6 +186,7 @@ fn job(requested: &Requested, client: u32, begin: Duration, usual: &Usual) -> Jo
         leaves: left(requested).then(|| millis(requested.total).max(1)),
         tried: 0,
         sdk: Sdk::none(),
+        priority: Priority::Normal,
         recorded: Some(requested.number),
     }
 }

@@ -23,6 +23,9 @@ pub struct Report {
     pub lasted_ms: u64,
     /// Ends of the requests.
     pub requests: Requests,
+    /// The same of each kind of [traffic](super::Traffic), in the order of the scenario; empty where there is but one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<Requests>,
     /// From the request to the first content of the answer, repeats of the library included; to the whole of an answer that is not
     /// streamed. Of the requests that were served.
     pub first_content_ms: Percentiles,

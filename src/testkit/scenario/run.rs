@@ -54,6 +54,7 @@ impl Run {
             seed,
             lasted_ms: self.horizon,
             requests: self.requests(),
+            traffic: self.traffic(),
             first_content_ms: Percentiles::of(&sorted(self.pairs().filter_map(|(_, record)| first_content(record)))),
             attempts,
             tokens_spent_twice: self.records.iter().map(|record| record.tokens - record.most_tokens).sum(),
@@ -76,6 +77,16 @@ impl Run {
         let mut requests = Requests::default();
         self.records.iter().for_each(|record| requests.add(record.end));
         requests
+    }
+
+    fn traffic(&self) -> Vec<Requests> {
+        let kinds = self.jobs.iter().map(|job| job.traffic + 1).max().unwrap_or_default();
+        if kinds < 2 {
+            return Vec::new();
+        }
+        let mut traffic = vec![Requests::default(); kinds];
+        self.pairs().for_each(|(job, record)| traffic[job.traffic].add(record.end));
+        traffic
     }
 
     fn taped(&self) -> Option<f64> {

@@ -137,6 +137,11 @@ impl Site {
         self
     }
 
+    /// Returns what it says of its utilization.
+    pub(super) fn told(&self, now: u64) -> Option<f64> {
+        self.quota.told(now)
+    }
+
     /// Returns what would become of a request now. Changes nothing.
     pub(super) fn fate(&self, job: &Job, now: u64) -> Fate {
         if let Some(fate) = self.tape.fate(job, now) {

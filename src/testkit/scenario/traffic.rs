@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::dice::Dice;
 use super::sdk::Sdk;
 use super::weather::millis;
+use crate::pool::Priority;
 
 /// Number of tokens that something has.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +73,7 @@ pub struct Traffic {
     leaving: Option<(f64, u64)>,
     clients: u32,
     sdk: Sdk,
+    priority: Priority,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +97,7 @@ impl Traffic {
             leaving: None,
             clients: 100,
             sdk: Sdk::python(),
+            priority: Priority::Normal,
         }
     }
 
@@ -173,6 +176,12 @@ impl Traffic {
         self
     }
 
+    /// Of clients of this priority. Default: normal.
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
     pub(super) fn alias_or<'a>(&'a self, default: &'a str) -> &'a str {
         if self.alias.is_empty() { default } else { &self.alias }
     }
@@ -233,6 +242,7 @@ impl Traffic {
             leaves,
             tried: 0,
             sdk: self.sdk,
+            priority: self.priority,
             recorded: None,
         }
     }
@@ -257,6 +267,7 @@ pub(super) struct Job {
     /// Number of times that its client has repeated it.
     pub(super) tried: u32,
     pub(super) sdk: Sdk,
+    pub(super) priority: Priority,
     /// Its number in a recording.
     pub(super) recorded: Option<u32>,
 }

@@ -23,7 +23,7 @@ use super::weather::millis;
 use crate::azure::{Outcome, Phase};
 use crate::body::Body;
 use crate::context::AttemptFailed;
-use crate::pool::{Pool, Query, Target};
+use crate::pool::{Pool, Query, Target, Thresholds};
 
 const CONTENT: Bytes = Bytes::from_static(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n");
 const LAST: &str = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
@@ -32,6 +32,8 @@ pub(super) const STREAM_ERROR: Bytes =
 const WHOLE: &str =
     r#""choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}]"#;
 const ERROR: &str = r#"{"error":{"code":"429","message":"The request was refused."}}"#;
+
+const UTILIZATION: &str = "azure-openai-deployment-utilization";
 
 /// The simulated backends of a running scenario, as one service of HTTP requests: it stands where the HTTP client would.
 ///
@@ -45,6 +47,7 @@ struct World {
     horizon: u64,
     /// Pool, where there are releases.
     pool: Option<Pool>,
+    tells_utilization: bool,
     state: Mutex<State>,
 }
 
@@ -97,7 +100,9 @@ impl Azure {
         let (sites, records) = (sites.collect(), vec![Record::default(); requests]);
         let pool = (!scenario.releases.is_empty()).then(|| pool.clone());
         let state = Mutex::new(State { sites, records, ..State::default() });
-        Self(Arc::new(World { start: Instant::now(), horizon: millis(scenario.length), pool, state }))
+        let tells_utilization = scenario.thresholds != Thresholds::OFF;
+        let (start, horizon) = (Instant::now(), millis(scenario.length));
+        Self(Arc::new(World { start, horizon, pool, tells_utilization, state }))
     }
 
     /// Milliseconds since the start.
@@ -275,12 +280,21 @@ impl Running {
             return Err(AttemptFailed::new(Outcome::Reset, io::Error::from(io::ErrorKind::ConnectionReset)).into());
         }
         self.azure.sleep_until(first).await;
+        let utilization = self.utilization(first);
         let streamed = self.job.streamed;
         let whole = || Body::from(format!("{{{WHOLE},{}}}", usage(&self.job)));
         let mut answer = Response::new(if streamed { Body::new(Stream::new(self)) } else { whole() });
         let content_type = if streamed { "text/event-stream" } else { "application/json" };
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(utilization) = utilization {
+            answer.headers_mut().insert(UTILIZATION, utilization);
+        }
         Ok(answer)
+    }
+
+    fn utilization(&self, now: u64) -> Option<HeaderValue> {
+        let share = self.azure.state().sites[self.site].told(now).filter(|_| self.azure.0.tells_utilization)?;
+        HeaderValue::try_from(format!("{:.1}%", share * 100.0)).ok()
     }
 }
 

@@ -16,7 +16,7 @@ const KEY: &str = "demo-key-of-team-a";
 
 /// Returns how the demo logs.
 pub(crate) fn telemetry() -> Telemetry {
-    Telemetry { log: "info".to_owned(), log_format: LogFormat::Text, backend_header: true }
+    Telemetry { log: "info".to_owned(), log_format: LogFormat::Text, otlp_endpoint: None, backend_header: true }
 }
 
 /// Starts the backends, and the gateway in front of them.

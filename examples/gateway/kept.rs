@@ -16,6 +16,7 @@ use tower_azure_openai::inspect::InspectLayer;
 use tower_azure_openai::limit::{Balance, ClientLimitLayer, MemoryLimits, Unavailable};
 use tower_azure_openai::meter::{Ledger, MeterUsageLayer};
 use tower_azure_openai::metrics::MetricsRecorder;
+use tower_azure_openai::otel::Otlp;
 use tower_azure_openai::session::{MemoryStore, SessionCookie, SessionStore};
 use tower_azure_openai::shared::{OnFailure, Shared, SharedLimits};
 use tower_azure_openai::shed::ShedLayer;
@@ -38,6 +39,8 @@ pub(crate) struct Kept {
     inspect: Made<usize, InspectLayer>,
     /// By where they are and how they are kept; `None` where nothing is captured.
     captures: Made<Option<Files>, Option<JsonLines>>,
+    /// By where it is and the way to it; `None` where there is none.
+    collector: Made<(Option<String>, Option<Proxy>), Option<Otlp>>,
     /// Requests in progress, whatever the limit.
     in_flight: ShedLayer,
     /// By its budget.
@@ -48,7 +51,9 @@ pub(crate) struct Kept {
     accounts: Accounts,
     limits: ClientLimitLayer,
     ledger: Ledger,
+    /// With what is counted already, and nobody who is told.
     meter: MeterUsageLayer,
+    metrics: MetricsRecorder,
     /// By how many ids it remembers.
     sessions: Made<u32, Arc<dyn SessionStore>>,
     /// By the clients that hold them: what one may do stands in its keys.
@@ -85,7 +90,8 @@ impl Kept {
         Ok(Self {
             limits: before.map_or_else(|| accounts.layer(on_failure), |before| before.limits.clone()),
             accounts,
-            meter: before.map_or_else(|| meter(&ledger, metrics, shared.as_ref()), |before| before.meter.clone()),
+            meter: before.map_or_else(|| meter(shared.as_ref()), |before| before.meter.clone()),
+            metrics: metrics.clone(),
             ledger,
             keys: keys.transpose()?,
             inspect: Made::or_before(before.map(|before| &before.inspect), config.failover.replay_memory, |bytes| {
@@ -94,6 +100,14 @@ impl Kept {
             captures: Made::or_before(before.map(|before| &before.captures), Files::of(config), |files| {
                 files.as_ref().map(Files::open).transpose()
             })?,
+            collector: Made::or_before(
+                before.map(|before| &before.collector),
+                (config.telemetry.otlp_endpoint.clone(), config.forward.proxy.clone()),
+                |(endpoint, proxy)| {
+                    let collector = endpoint.as_ref().map(|endpoint| collector(endpoint, proxy.as_ref()));
+                    collector.transpose()
+                },
+            )?,
             in_flight: before.map_or_else(ShedLayer::new, |before| before.in_flight.clone()),
             failover: Made::or_before(before.map(|before| &before.failover), config.failover.budget, |ratio| {
                 Ok(FailoverLayer::new().budget(RetryBudget::new(*ratio)))
@@ -131,13 +145,21 @@ impl Kept {
         self.inspect.it.clone()
     }
 
-    /// Off, or with its files.
-    pub(crate) fn capture(&self) -> CaptureLayer {
-        self.captures.it.clone().map_or_else(CaptureLayer::off, CaptureLayer::new)
+    /// Off, or with its sink.
+    pub(crate) fn capture(&self, sink: Sink) -> CaptureLayer {
+        match sink {
+            Sink::JsonLines => self.captures.it.clone().map_or_else(CaptureLayer::off, CaptureLayer::new),
+            Sink::Off => CaptureLayer::off(),
+            Sink::Otlp => self.collector.it.clone().map_or_else(CaptureLayer::off, CaptureLayer::new),
+        }
     }
 
     pub(crate) fn captures(&self) -> Option<&JsonLines> {
         self.captures.it.as_ref()
+    }
+
+    pub(crate) fn collector(&self) -> Option<&Otlp> {
+        self.collector.it.as_ref()
     }
 
     /// With its counts and the account of collected bodies, and without a limit.
@@ -169,8 +191,18 @@ impl Kept {
         self.ledger.clone()
     }
 
+    /// Tells all who count.
     pub(crate) fn meter(&self) -> MeterUsageLayer {
-        self.meter.clone()
+        let (ledger, metrics, collector) = (self.ledger.clone(), self.metrics.clone(), self.collector.it.clone());
+        self.meter.clone().on_usage(move |metered| {
+            ledger.enter(metered);
+            if !metered.is_on_record {
+                metrics.count_spent(&Spent::new(metered.usage, metered.source), metered.client, metered.target);
+            }
+            if let Some(collector) = &collector {
+                collector.count_usage(metered);
+            }
+        })
     }
 
     /// State that replicas share, if they do.
@@ -226,19 +258,23 @@ impl Accounts {
     }
 }
 
-fn meter(ledger: &Ledger, metrics: &MetricsRecorder, shared: Option<&Shared>) -> MeterUsageLayer {
-    let (ledger, metrics) = (ledger.clone(), metrics.clone());
-    let meter = MeterUsageLayer::new();
-    let meter = match shared {
-        Some(shared) => meter.count_once(shared.count_once()),
-        None => meter,
+fn meter(shared: Option<&Shared>) -> MeterUsageLayer {
+    match shared {
+        Some(shared) => MeterUsageLayer::new().count_once(shared.count_once()),
+        None => MeterUsageLayer::new(),
+    }
+}
+
+/// What the environment says beside the endpoint is the standard's.
+fn collector(endpoint: &str, proxy: Option<&Proxy>) -> Result<Otlp, BoxError> {
+    let client = HttpClient::builder();
+    let client = match proxy {
+        Some(proxy) => client.proxy(proxy.clone()),
+        None => client,
     };
-    meter.on_usage(move |metered| {
-        ledger.enter(metered);
-        if !metered.is_on_record {
-            metrics.count_spent(&Spent::new(metered.usage, metered.source), metered.client, metered.target);
-        }
-    })
+    let described = Otlp::builder(endpoint).map_err(|error| format!("telemetry.otlp_endpoint: {error}"))?;
+    let described = described.service_name("aoai-gateway").attribute("service.version", env!("CARGO_PKG_VERSION"));
+    Ok(described.variables(|name| std::env::var(name).ok()).start(client.build()?))
 }
 
 /// A key that is generated once, for configurations without one.

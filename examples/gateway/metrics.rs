@@ -7,6 +7,7 @@ use tower_azure_openai::capture::JsonLines;
 use tower_azure_openai::context::Client;
 use tower_azure_openai::limit::{Balance, Left, Limit};
 use tower_azure_openai::metrics::{Exposition, MetricsRecorder, Samples};
+use tower_azure_openai::otel::Otlp;
 use tower_azure_openai::pool::Priority;
 
 use crate::config::Config;
@@ -56,8 +57,16 @@ pub(crate) fn tell(metrics: &MetricsRecorder, config: &Config, kept: &Kept) {
         vec![(vec![], output::dropped() as f64)]
     });
     let captures = kept.captures().cloned();
-    metrics.add_counter("gateway_capture_dropped", "Captures that could not be written", move || {
-        vec![(vec![], captures.as_ref().map_or(0, JsonLines::dropped) as f64)]
+    let collector = kept.collector().cloned();
+    metrics.add_counter("gateway_capture_dropped", "Captures that could not be written or sent", move || {
+        let unsent = collector.as_ref().map_or(0, Otlp::dropped_logs);
+        vec![(vec![], (captures.as_ref().map_or(0, JsonLines::dropped) + unsent) as f64)]
+    });
+    let collector = kept.collector().cloned();
+    metrics.add_counter("gateway_otlp_dropped", "Spans and log records that no collector took", move || {
+        let of = |collector: &Otlp| [("logs", collector.dropped_logs()), ("traces", collector.dropped_spans())];
+        let dropped = collector.iter().flat_map(of);
+        dropped.map(|(signal, count)| (vec![("signal", signal.to_owned())], count as f64)).collect()
     });
     let shed = kept.shed();
     metrics.add_counter("gateway_shed", "Requests that were refused because the gateway was nearly full", move || {

@@ -38,7 +38,7 @@ use crate::{log, metrics, output};
 
 /// Time for which a start waits for what is shared.
 const SHARED_TIME: Duration = Duration::from_secs(1);
-/// Time for which the end of the process waits for the disk.
+/// Time for which the end of the process waits for the disk, and for a collector while there is time.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// Serves a configuration until a signal says to stop. `file` is read again on SIGHUP.
@@ -129,7 +129,7 @@ pub(crate) async fn serve(
         front.accept(waiting, &dealer, stopping.clone());
     }
     drop((door, stopping));
-    let current = front.current.load_full();
+    let (current, stopped) = (front.current.load_full(), Instant::now());
     tracing::info!("stopping: running requests are finished");
     let sockets = wired.kept.upgrade().connections();
     let finished = async {
@@ -146,6 +146,9 @@ pub(crate) async fn serve(
         () = finished => {}
         () = parting => {}
         () = sleep(current.shutdown_grace) => tracing::warn!("shutdown_grace is over: what still runs is cut off"),
+    }
+    if let Some(collector) = wired.kept.collector() {
+        collector.finish(PARTING.min(current.shutdown_grace.saturating_sub(stopped.elapsed()))).await;
     }
     if let Some(captures) = wired.kept.captures() {
         captures.finish(PARTING);

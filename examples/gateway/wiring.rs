@@ -79,6 +79,10 @@ impl Wired {
         let observe = ObserveLayer::new().add_recorder(AccessLog).add_recorder(metrics.clone());
         let observe = observe.add_recorder(recordings.flight().clone()).add_recorder(recordings.clone());
         let observe = observe.add_recorder(history.clone());
+        let observe = match kept.collector() {
+            Some(collector) => observe.add_recorder(collector.clone()),
+            None => observe,
+        };
         let observe = observe.backend_headers(config.telemetry.backend_header);
         let gateway = gateway(config, pool.clone(), &kept, observe.clone())?;
         if let Some(shared) = kept.shared() {
@@ -141,7 +145,7 @@ fn gateway(config: &Config, pool: Pool, kept: &Kept, observe: ObserveLayer) -> R
 
 fn capture(config: &Config, kept: &Kept) -> CaptureLayer {
     let described = &config.capture;
-    let capture = kept.capture().clients(described.clients.iter().map(String::as_str));
+    let capture = kept.capture(described.sink).clients(described.clients.iter().map(String::as_str));
     let capture = capture.sample(described.sample).body(described.body);
     if described.redact.is_empty() { capture } else { capture.redact(described.redact.clone()) }
 }

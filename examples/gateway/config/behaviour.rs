@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use tower_azure_openai::client::Proxy;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::meter::SilentStreams;
+use tower_azure_openai::otel::Otlp;
 
 use super::reader::Section;
 use super::value::name;
@@ -188,6 +189,8 @@ pub(crate) struct Telemetry {
     /// `RUST_LOG` syntax, checked.
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    /// Of a collector, checked; `None`: there is none.
+    pub(crate) otlp_endpoint: Option<String>,
     pub(crate) backend_header: bool,
 }
 
@@ -350,9 +353,22 @@ impl Telemetry {
         Self {
             log: s.parsed("log", log_filter).unwrap_or_else(|| "info".to_owned()),
             log_format: s.choice("log_format", &formats).unwrap_or(LogFormat::Text),
+            otlp_endpoint: otlp_endpoint(s),
             backend_header: s.flag("backend_header", false),
         }
     }
+}
+
+fn otlp_endpoint(s: &mut Section<'_>) -> Option<String> {
+    const OF_GRPC: u16 = 4317;
+    let checked = |text: &str| Otlp::builder(text).map(|_| Some(text.to_owned())).map_err(|wrong| wrong.to_string());
+    let endpoint = s.parsed("otlp_endpoint", |text| if text.is_empty() { Ok(None) } else { checked(text) }).flatten();
+    let port = endpoint.as_deref().and_then(|endpoint| endpoint.parse::<http::Uri>().ok()?.port_u16());
+    if port == Some(OF_GRPC) {
+        let text = "4317 is the port of collectors for gRPC: http/protobuf, which is spoken here, has 4318";
+        s.findings.warning(s.place("otlp_endpoint"), text);
+    }
+    endpoint
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -31,11 +31,13 @@ pub(crate) struct Capture {
 pub(crate) enum Sink {
     JsonLines,
     Off,
+    Otlp,
 }
 
 impl Capture {
     pub(super) fn read(s: &mut Section<'_>) -> Self {
-        let sink = s.choice("sink", &[("off", Sink::Off), ("jsonl", Sink::JsonLines)]).unwrap_or(Sink::Off);
+        let vocabulary = [("off", Sink::Off), ("jsonl", Sink::JsonLines), ("otlp", Sink::Otlp)];
+        let sink = s.choice("sink", &vocabulary).unwrap_or(Sink::Off);
         let directory = s.text("directory").unwrap_or_default();
         if sink == Sink::JsonLines && directory.is_empty() {
             s.problem("directory", "is missing: captures are written into files there");

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use super::backends::{Backend, Credential, Deployment};
+use super::capture::Sink;
 use super::clients::Client;
 use super::reader::{Findings, quoted};
 use super::releases::Release;
@@ -14,7 +15,7 @@ use super::{Authentication, Config};
 pub(super) fn check(config: &Config, findings: &Findings<'_>) {
     let aliases = aliases(config);
     duplicate_names(config, findings);
-    captured_clients(config, findings);
+    captures(config, findings);
     callers(config, findings);
     passed_tokens(config, findings);
     mixed_aliases(config, &aliases, findings);
@@ -59,11 +60,14 @@ fn duplicate_names(config: &Config, findings: &Findings<'_>) {
     }
 }
 
-fn captured_clients(config: &Config, findings: &Findings<'_>) {
+fn captures(config: &Config, findings: &Findings<'_>) {
     for (at, id) in config.capture.clients.iter().enumerate() {
         if !config.clients.iter().any(|client| client.id == *id) {
             findings.problem(format!("capture.clients[{at}]"), format!("{id:?} is no client of this file"));
         }
+    }
+    if config.capture.sink == Sink::Otlp && config.telemetry.otlp_endpoint.is_none() {
+        findings.problem("capture.sink", "is \"otlp\", and telemetry.otlp_endpoint names no collector");
     }
 }
 

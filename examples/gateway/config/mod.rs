@@ -25,7 +25,7 @@ mod syntax;
 mod tests;
 pub(crate) mod tls;
 mod units;
-mod unsupported;
+mod unknown;
 mod value;
 
 use std::io;

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use super::problem::{Problem, join};
 use super::value::{choose, integer, must_be, name, ratio, table, tables, text};
-use super::{Sources, units, unsupported};
+use super::{Sources, units, unknown};
 
 /// Findings that the sections of one file share.
 pub(super) struct Findings<'a> {
@@ -78,7 +78,7 @@ impl<'a> Section<'a> {
         let left: Vec<String> = self.table.keys().cloned().collect();
         let known = std::mem::take(&mut self.known);
         for key in &left {
-            unsupported::refuse(&mut self, key, &known);
+            unknown::refuse(&self, key, &known);
         }
         read
     }

@@ -188,6 +188,7 @@ ids = ["f1", "f2"]
 [telemetry]
 log = "warn"
 log_format = "json"
+otlp_endpoint = "http://127.0.0.1:3"
 backend_header = true
 "#;
     let top = "listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:2\"\nshutdown_grace = \"3s\"";
@@ -247,8 +248,9 @@ backend_header = true
     assert_eq!((allow, default.as_deref()), (vec!["v1".to_owned(), "v2".to_owned()], Some("v3")));
     assert_eq!(ids, ["f1", "f2"]);
 
-    let Telemetry { log, log_format, backend_header } = config.telemetry;
+    let Telemetry { log, log_format, otlp_endpoint, backend_header } = config.telemetry;
     assert_eq!((&*log, log_format, backend_header), ("warn", LogFormat::Json, true));
+    assert_eq!(otlp_endpoint.as_deref(), Some("http://127.0.0.1:3"));
 }
 
 #[test]
@@ -1287,9 +1289,20 @@ fn origins_are_exact() {
 }
 
 #[test]
-fn features_that_are_not_built_are_refused_by_name() {
-    let otlp = "[telemetry]\notlp_endpoint = \"http://127.0.0.1:4318\"";
-    assert_eq!(problems(&with("# end", otlp)), "telemetry.otlp_endpoint: not supported yet");
+fn a_collector_has_an_endpoint_to_which_paths_can_be_added() {
+    let with_endpoint = |endpoint: &str| with("# end", &format!("[telemetry]\notlp_endpoint = {endpoint:?}"));
+    for endpoint in ["http://127.0.0.1:4318", "https://otlp.example/of/team-a/"] {
+        assert_eq!(valid(&with_endpoint(endpoint)).config.telemetry.otlp_endpoint.as_deref(), Some(endpoint));
+    }
+    for wrong in ["127.0.0.1:4318", "grpc://otlp.example", "https://user:s3cr3t@otlp.example", "https://a?key=s3cr3t"] {
+        let found = problems(&with_endpoint(wrong));
+        assert!(found.starts_with("telemetry.otlp_endpoint: must be an http or https URL"), "{wrong}: {found}");
+        assert!(!found.contains("s3cr3t"), "{found}");
+    }
+    let warned = valid(&with_endpoint("http://127.0.0.1:4317")).warnings.to_string();
+    assert!(warned.contains("telemetry.otlp_endpoint: warning: 4317 is the port of collectors for gRPC"), "{warned}");
+    let nowhere = with("# end", "[capture]\nsink = \"otlp\"");
+    assert_eq!(problems(&nowhere), "capture.sink: is \"otlp\", and telemetry.otlp_endpoint names no collector");
 }
 
 #[test]

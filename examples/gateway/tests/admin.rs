@@ -50,15 +50,20 @@ async fn a_name_that_is_not_its_own_is_refused() {
     }
 }
 
+/// All that can be read.
+const READ: [&str; 8] =
+    ["/", "/explain?alias=gpt-4o", "/history", "/livez", "/metrics", "/readyz", "/status", "/usage"];
+
 #[tokio::test]
 async fn another_site_is_refused() {
     let (_east, server) = serve("east").await;
     let mut gateway = gateway_before(&server, "").await;
     let admin = gateway.admin().await;
     for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)] {
-        for path in ["/status", "/livez"] {
+        for path in READ {
             let answer = asked(&format!("{admin}{path}"), &[("sec-fetch-site", site)]).await;
-            assert_eq!(answer.status, status, "{site}");
+            assert_eq!(answer.status, status, "{path} {site}");
+            assert_eq!(answer.header("access-control-allow-origin"), None);
         }
     }
 }
@@ -280,7 +285,14 @@ async fn a_page_of_another_origin_changes_nothing() {
     let own = [format!("http://{host}"), format!("https://{host}")];
     let elsewhere =
         ["http://evil.example", "null", "http://127.0.0.1:1", &format!("http://{host}.evil.example"), &host];
-    for order in ["/drain", "/backends/east/drain", "/backends/east/weight", "/circuits/east/gpt-4o/close", "/reload"] {
+    for order in [
+        "/drain",
+        "/backends/east/drain",
+        "/backends/east/weight",
+        "/circuits/east/gpt-4o/close",
+        "/recorder/dump",
+        "/reload",
+    ] {
         for origin in elsewhere {
             let request = Request::post(format!("{admin}{order}")).header("origin", origin);
             assert_eq!(send(request.body(Body::from("{\"weight\":9}")).unwrap()).await.status, 403, "{origin}");
@@ -299,9 +311,10 @@ async fn a_page_of_another_origin_changes_nothing() {
         assert_eq!(send(request.body(Body::empty()).unwrap()).await.status, 200, "{origin}");
     }
     for origin in ["http://evil.example", "null"] {
-        let answer = asked(&format!("{admin}/status"), &[("origin", origin)]).await;
-        assert_eq!(answer.status, 403);
-        assert_eq!(answer.header("access-control-allow-origin"), None);
+        for path in READ {
+            let answer = asked(&format!("{admin}{path}"), &[("origin", origin)]).await;
+            assert_eq!((answer.status.as_u16(), answer.header("access-control-allow-origin")), (403, None), "{path}");
+        }
     }
 }
 

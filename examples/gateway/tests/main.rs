@@ -6,6 +6,8 @@
 mod forms;
 #[path = "../../../tests/support/http.rs"]
 mod http_support;
+#[path = "../../../tests/support/protobuf.rs"]
+mod protobuf;
 #[path = "../../../tests/support/redis.rs"]
 mod redis;
 #[path = "../../../tests/support/tokens.rs"]
@@ -16,6 +18,7 @@ mod websocket;
 mod admin;
 mod admission;
 mod bad_backends;
+mod capture;
 mod connections;
 mod cors;
 mod deploy;
@@ -45,6 +48,7 @@ mod secrets;
 mod sessions;
 mod shared;
 mod streams;
+mod telemetry;
 mod tls;
 mod usage;
 

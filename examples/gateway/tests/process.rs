@@ -95,9 +95,48 @@ impl Output {
     }
 }
 
+/// What a gateway has written down of the requests of a test, if it did: looked through when the gateway is gone.
+///
+/// With `CAPTURE_EVERYTHING` in the environment all do whose file says nothing of it.
+struct Captures(Option<PathBuf>);
+
+/// How every credential of these tests begins.
+const CREDENTIALS: [&str; 5] = ["Bearer ", "ek_", "eyJ", "key-of-", "nobodys-key"];
+
+impl Captures {
+    fn of(config: &Path) -> Self {
+        if std::env::var_os("CAPTURE_EVERYTHING").is_none() {
+            return Self(None);
+        }
+        let text = std::fs::read_to_string(config).unwrap();
+        let directory = config.with_extension("captures");
+        if !text.contains("[capture]") {
+            let more = format!("\n[capture]\nsink = \"jsonl\"\ndirectory = {directory:?}\nbody = \"1MiB\"\n");
+            std::fs::write(config, text + &more).unwrap();
+        }
+        Self(Some(directory))
+    }
+}
+
+impl Drop for Captures {
+    fn drop(&mut self) {
+        let Some(files) = self.0.take().and_then(|directory| std::fs::read_dir(directory).ok()) else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        for file in files {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for line in text.lines() {
+                assert!(!CREDENTIALS.iter().any(|credential| line.contains(credential)), "a credential: {line}");
+            }
+        }
+    }
+}
+
 /// A running gateway; killed when it is dropped.
 pub(crate) struct Gateway {
     child: Child,
+    _captures: Captures,
     pub(crate) url: String,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
@@ -116,7 +155,8 @@ impl Gateway {
     }
 
     pub(crate) async fn start_file(file: &Path) -> Self {
-        Self::spawn([OsStr::new("--config"), file.as_os_str()]).await
+        let captures = Captures::of(file);
+        Self { _captures: captures, ..Self::spawn([OsStr::new("--config"), file.as_os_str()]).await }
     }
 
     pub(crate) async fn spawn(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
@@ -125,7 +165,9 @@ impl Gateway {
 
     /// With variables in its environment.
     pub(crate) async fn start_with(file: &Path, environment: &[(&str, &str)]) -> Self {
-        Self::running(program().arg("--config").arg(file).envs(environment.iter().copied())).await
+        let captures = Captures::of(file);
+        let running = Self::running(program().arg("--config").arg(file).envs(environment.iter().copied())).await;
+        Self { _captures: captures, ..running }
     }
 
     /// With so many files that it may have open.
@@ -147,7 +189,7 @@ impl Gateway {
         let mut stdout = Output::read(child.stdout.take().unwrap());
         let stderr = child.stderr.take().map_or_else(|| Output::read(tokio::io::empty()), Output::read);
         let line = stdout.line(&["listening on "]).await;
-        Self { url: line.replace("listening on ", ""), child, stdout, stderr }
+        Self { url: line.replace("listening on ", ""), child, _captures: Captures(None), stdout, stderr }
     }
 
     pub(crate) async fn admin(&mut self) -> String {

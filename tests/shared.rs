@@ -4,6 +4,8 @@
 
 #[path = "support/redis.rs"]
 mod redis;
+#[path = "shared/slow.rs"]
+mod slow;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -94,6 +96,38 @@ async fn what_one_replica_remembers_another_knows_and_the_first_owner_stays() {
     assert!(!redis.ask(&["KEYS", "*"]).contains("resp_"), "no id is in Redis");
     a.forget(id).await.unwrap();
     assert_eq!(a.look_up(id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn one_client_takes_its_share_of_what_is_remembered_and_no_more() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let (a, b) = (replica(&redis).await, replica(&redis).await);
+    let ids = a.ids(MemoryStore::new(1_000)).per_client(20);
+    let of = |client: &str| Remembered::on("east").on_behalf_of(Some(client.into()));
+    let hour = Duration::from_secs(3_600);
+    let key = |client: &str, number: u64| ObjectKey::of(&format!("resp_{client}_{number}"));
+    for number in 0..5 {
+        ids.remember(key("quiet", number), of("quiet"), hour).await.unwrap();
+    }
+    // What another client made, and this one heard of, stays the other's.
+    ids.remember(key("quiet", 0), of("loud"), hour / 2).await.unwrap();
+    let object = |number| (key("loud", number), of("loud"), hour + Duration::from_secs(number));
+    ids.remember_all((0..500).map(object).collect()).await.unwrap();
+    for number in 500..530 {
+        let (key, object, lifetime) = object(number);
+        ids.remember(key, object, lifetime).await.unwrap();
+    }
+    let kept = || redis.ask(&["KEYS", "aoai:id:*"]).lines().count();
+    until("only twenty of the loud one's are left", || kept() == 25).await;
+    let elsewhere = b.ids(MemoryStore::new(1_000));
+    let keys = (0..5).map(|number| key("quiet", number)).chain((500..530).map(|number| key("loud", number)));
+    let known: Vec<_> = elsewhere.look_up_all(keys.collect()).await.unwrap();
+    let (quiet, loud) = known.split_at(5);
+    assert!(quiet.iter().all(Option::is_some), "nobody else loses any");
+    assert!(loud[10..].iter().all(Option::is_some) && loud[..10].iter().all(Option::is_none), "the latest stay");
+    for (key, ends_in, _) in redis.everything() {
+        assert!(ends_in > 0, "{key} stays for ever");
+    }
 }
 
 #[tokio::test]

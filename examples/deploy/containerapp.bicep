@@ -1,4 +1,5 @@
-// Three gateways on Azure Container Apps, with an identity of their own. Not compiled here, for there was no bicep.
+// Three gateways on Azure Container Apps and the Redis that they share, with an identity of their own. Not compiled here, for there
+// was no bicep.
 // Give the identity the role "Cognitive Services OpenAI User" on every resource that gateway.toml names.
 //
 //   az deployment group create -g GROUP -f containerapp.bicep -p image=… environmentId=… config=@gateway.toml adminToken=… …
@@ -19,6 +20,34 @@ param sessionKey string
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   name: 'aoai-gateway'
   location: location
+}
+
+// Its address goes into [redis] url of gateway.toml: rediss:// and the output redisAddress. Nobody has an access key.
+resource redis 'Microsoft.Cache/redisEnterprise@2025-04-01' = {
+  name: 'aoai-gateway-${uniqueString(resourceGroup().id)}'
+  location: location
+  sku: { name: 'Balanced_B0' }
+  properties: { minimumTlsVersion: '1.2', highAvailability: 'Enabled' }
+}
+
+resource database 'Microsoft.Cache/redisEnterprise/databases@2025-04-01' = {
+  parent: redis
+  name: 'default'
+  properties: {
+    clientProtocol: 'Encrypted'
+    port: 10000
+    accessKeysAuthentication: 'Disabled'
+    // The gateway asks one address for everything.
+    clusteringPolicy: 'EnterpriseCluster'
+    // An account that is evicted would be full again. All keys end by themselves, and a full Redis counts as one that is away.
+    evictionPolicy: 'NoEviction'
+  }
+}
+
+resource access 'Microsoft.Cache/redisEnterprise/databases/accessPolicyAssignments@2025-04-01' = {
+  parent: database
+  name: 'aoaigateway'
+  properties: { accessPolicyName: 'default', user: { objectId: identity.properties.principalId } }
 }
 
 resource gateway 'Microsoft.App/containerApps@2024-03-01' = {
@@ -76,4 +105,5 @@ resource gateway 'Microsoft.App/containerApps@2024-03-01' = {
   }
 }
 
+output redisAddress string = '${redis.properties.hostName}:10000'
 output address string = gateway.properties.configuration.ingress.fqdn

@@ -118,7 +118,7 @@ impl Kept {
             sessions: Made::or_before(before.map(|before| &before.sessions), config.session.remember, |ids| {
                 let own = MemoryStore::new(*ids as usize);
                 Ok(match &shared {
-                    Some(shared) => Arc::new(shared.ids(own)) as Arc<dyn SessionStore>,
+                    Some(shared) => Arc::new(shared.ids(own).per_client(*ids as usize)) as Arc<dyn SessionStore>,
                     None => Arc::new(own),
                 })
             })?,

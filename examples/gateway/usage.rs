@@ -108,6 +108,9 @@ pub(crate) fn tell(health: Health, config: &Config, kept: &Kept) -> Health {
     };
     let replicas = shared.clone();
     let health = health.add_to_status("replicas", move || replicas.as_ref().map_or(1, Shared::replicas).into());
+    let redis = shared.clone();
+    let health =
+        health.add_to_status("shared_state_late", move || redis.as_ref().map(Shared::late).unwrap_or_default().into());
     let health = health.add_to_status("usage", move || estimates(&counted, streams));
     health.add_to_status("clients", move || clients.iter().map(&of).collect::<Vec<Value>>().into()).add_to_status(
         "shared_state",

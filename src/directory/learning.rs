@@ -108,26 +108,30 @@ pub(crate) struct Notebook {
 }
 
 impl Notebook {
-    /// Remembers; the first that the store does not take in time ends it.
+    /// Remembers, as far as the store takes it in time.
     pub(crate) async fn remember(self, notes: Vec<Note>) {
-        for note in notes {
-            if let Err(error) = self.enter(&note).await {
-                warn(Err(error));
-                break;
-            }
+        if !notes.is_empty() {
+            warn(self.enter(&notes).await);
         }
     }
 
-    async fn enter(&self, note: &Note) -> Result<(), BoxError> {
-        let known = if note.is_certain { None } else { in_time(self.store.look_up(note.key)).await? };
-        if known.as_ref().is_some_and(|known| known.backend != self.backend) {
-            return Ok(());
-        }
+    async fn enter(&self, notes: &[Note]) -> Result<(), BoxError> {
+        let mentioned: Vec<_> = notes.iter().filter(|note| !note.is_certain).map(|note| note.key).collect();
+        let known = if mentioned.is_empty() { Vec::new() } else { in_time(self.store.look_up_all(mentioned)).await? };
+        let mut known = known.into_iter();
+        let object = |note: &Note| {
+            let known = if note.is_certain { None } else { known.next().flatten() };
+            let is_here = known.as_ref().is_none_or(|known| known.backend == self.backend);
+            is_here.then(|| (note.key, self.object(note, known), note.lifetime))
+        };
+        let objects: Vec<_> = notes.iter().filter_map(object).collect();
+        in_time(self.store.remember_all(objects)).await
+    }
+
+    fn object(&self, note: &Note, known: Option<Remembered>) -> Remembered {
         let owner = self.owner.clone().filter(|_| note.is_owned);
         let alias = if note.takes_model { self.alias.clone() } else { known.and_then(|known| known.alias) };
-        let object = Remembered::on(self.backend.clone()).owner(owner).on_behalf_of(Some(self.client.clone()));
-        let object = object.made_by(alias);
-        in_time(self.store.remember(note.key, object, note.lifetime)).await
+        Remembered::on(self.backend.clone()).owner(owner).on_behalf_of(Some(self.client.clone())).made_by(alias)
     }
 }
 

@@ -19,8 +19,21 @@ use crate::azure::object_id::Sealed;
 pub trait SessionStore: fmt::Debug + Send + Sync {
     /// Reads what is remembered of an object and has not expired.
     ///
-    /// Asked once for each id of a request, before it is sent.
+    /// Asked for the ids of a request, before it is sent.
     fn look_up(&self, key: ObjectKey) -> StoreFuture<'_, Option<Remembered>>;
+
+    /// Reads what is remembered of several objects, in their order.
+    ///
+    /// By default one after the other. A store outside the process asks at once: the request waits for all of them.
+    fn look_up_all(&self, keys: Vec<ObjectKey>) -> StoreFuture<'_, Vec<Option<Remembered>>> {
+        StoreFuture::new(async move {
+            let mut known = Vec::with_capacity(keys.len());
+            for key in keys {
+                known.push(self.look_up(key).await?);
+            }
+            Ok(known)
+        })
+    }
 
     /// Remembers an object for as long as `lifetime`, from now.
     ///
@@ -28,6 +41,19 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// remembered without one. Checking and writing are one step. An answer that tells an id waits for this, so that its client
     /// cannot come back earlier.
     fn remember(&self, key: ObjectKey, object: Remembered, lifetime: Duration) -> StoreFuture<'_, ()>;
+
+    /// Remembers several objects, each as [`remember`](Self::remember) does, with its lifetime.
+    ///
+    /// By default one after the other; the first that cannot be remembered ends it. A store outside the process says all at once: an
+    /// answer may tell thousands.
+    fn remember_all(&self, objects: Vec<(ObjectKey, Remembered, Duration)>) -> StoreFuture<'_, ()> {
+        StoreFuture::new(async move {
+            for (key, object, lifetime) in objects {
+                self.remember(key, object, lifetime).await?;
+            }
+            Ok(())
+        })
+    }
 
     /// Forgets an object; nothing happens when it is not remembered.
     fn forget(&self, key: ObjectKey) -> StoreFuture<'_, ()>;
@@ -38,8 +64,16 @@ impl<S: SessionStore + ?Sized> SessionStore for Arc<S> {
         (**self).look_up(key)
     }
 
+    fn look_up_all(&self, keys: Vec<ObjectKey>) -> StoreFuture<'_, Vec<Option<Remembered>>> {
+        (**self).look_up_all(keys)
+    }
+
     fn remember(&self, key: ObjectKey, object: Remembered, lifetime: Duration) -> StoreFuture<'_, ()> {
         (**self).remember(key, object, lifetime)
+    }
+
+    fn remember_all(&self, objects: Vec<(ObjectKey, Remembered, Duration)>) -> StoreFuture<'_, ()> {
+        (**self).remember_all(objects)
     }
 
     fn forget(&self, key: ObjectKey) -> StoreFuture<'_, ()> {
@@ -140,7 +174,7 @@ impl Remembered {
     }
 }
 
-/// Time that a store may take for one answer: 1 s. One that takes longer counts as out of reach.
+/// Time that a store may take for one answer, about however many ids: 1 s. One that takes longer counts as out of reach.
 pub const STORE_TIME: Duration = Duration::from_secs(1);
 
 /// Waits for what a store says, for as long as it may take.

@@ -14,7 +14,7 @@ use crate::azure::object_id::{Family, LookAlikes, ObjectId, is_json, reads_store
 use crate::azure::operation::Operation;
 use crate::body::Body;
 use crate::context::is_sdp;
-use crate::directory::{Extent, ObjectKey, Remembered, SessionStore, Subject, in_time, not_found};
+use crate::directory::{Extent, ObjectKey, SessionStore, Subject, in_time, not_found};
 use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
@@ -72,24 +72,25 @@ impl Claim {
     /// # Errors
     /// Something of it is not this client's, or the store cannot be reached.
     pub(super) async fn check(&self, store: &dyn SessionStore) -> Result<(), Error> {
-        for named in &self.subject.named {
-            if !self.owns(&named.id, store).await? {
-                return Err(not_found(named.id.as_str()));
-            }
+        let named: Vec<_> = self.subject.named.iter().map(|named| named.id.as_str()).collect();
+        let owners = owners(named.iter().copied().chain(self.suspects.iter().map(String::as_str)), store).await?;
+        let (of_named, of_suspects) = owners.split_at(named.len());
+        if let Some((other, _)) = named.iter().zip(of_named).find(|(_, owner)| owner.as_ref() != Some(&self.who)) {
+            return Err(not_found(other));
         }
-        for suspect in &self.suspects {
-            let known = look_up(suspect, store).await?;
-            if known.is_some_and(|known| known.owner.is_some_and(|owner| owner != self.who)) {
-                return Err(not_found(suspect));
-            }
-        }
-        Ok(())
+        let is_others = |owner: &Option<Arc<str>>| owner.as_ref().is_some_and(|owner| *owner != self.who);
+        let other = self.suspects.iter().zip(of_suspects).find(|(_, owner)| is_others(owner));
+        other.map_or(Ok(()), |(other, _)| Err(not_found(other)))
     }
 
-    /// Tells whether an object is this client's.
-    pub(super) async fn owns(&self, id: &ObjectId, store: &dyn SessionStore) -> Result<bool, Error> {
-        let known = look_up(id.as_str(), store).await?;
-        Ok(known.is_some_and(|known| known.owner.as_ref() == Some(&self.who)))
+    /// Tells of each object whether it is this client's.
+    pub(super) async fn owns<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i ObjectId>,
+        store: &dyn SessionStore,
+    ) -> Result<Vec<bool>, Error> {
+        let owners = owners(ids.map(ObjectId::as_str), store).await?;
+        Ok(owners.into_iter().map(|owner| owner.as_ref() == Some(&self.who)).collect())
     }
 
     /// Returns what an id of a list's object names.
@@ -102,12 +103,21 @@ impl Claim {
     }
 }
 
-async fn look_up(id: &str, store: &dyn SessionStore) -> Result<Option<Remembered>, Error> {
-    in_time(store.look_up(ObjectKey::of(id))).await.map_err(|error| {
+/// Whose each of these is, as far as that is known.
+async fn owners<'i>(
+    ids: impl Iterator<Item = &'i str>,
+    store: &dyn SessionStore,
+) -> Result<Vec<Option<Arc<str>>>, Error> {
+    let keys: Vec<_> = ids.map(ObjectKey::of).collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = in_time(store.look_up_all(keys)).await.map_err(|error| {
         Error::new(ErrorKind::NoTargetDown, "It is not known at the moment whose this is. Wait as the headers say.")
             .with_retry_after(RETRY)
             .with_source(error)
-    })
+    })?;
+    Ok(known.into_iter().map(|known| known?.owner).collect())
 }
 
 /// Path, query and headers.

@@ -154,16 +154,13 @@ impl<'a> Page<'a> {
     /// The objects of the client, with their ids.
     async fn own(&self, claim: &Claim, layer: &OwnershipLayer) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>, Error> {
         let Some(family) = claim.family() else { return Ok(Vec::new()) };
-        let mut own = Vec::new();
-        for object in &self.data.0 {
-            let Some(text) = id_of(object) else { continue };
-            if let Some(id) = ObjectId::new(family, &text)
-                && claim.owns(&id, &*layer.store).await?
-            {
-                own.push((text, *object));
-            }
-        }
-        Ok(own)
+        let identified = |object: &&'a RawValue| {
+            let text = id_of(object)?;
+            Some((ObjectId::new(family, &text)?, (text, *object)))
+        };
+        let (ids, objects): (Vec<_>, Vec<_>) = self.data.0.iter().filter_map(identified).unzip();
+        let is_own = claim.owns(ids.iter(), &*layer.store).await?;
+        Ok(objects.into_iter().zip(is_own).filter_map(|(object, is_own)| is_own.then_some(object)).collect())
     }
 
     fn write(&self, own: &[(Cow<'_, str>, &RawValue)]) -> String {

@@ -13,7 +13,7 @@ use crate::azure::object_id::ObjectId;
 use crate::below::Below;
 use crate::body::Body;
 use crate::context::{Client, Session};
-use crate::directory::{Finding, MAX_UNKNOWN, Named, ObjectKey, Question, in_time, not_found, warn};
+use crate::directory::{Finding, MAX_UNKNOWN, Named, ObjectKey, Question, Remembered, in_time, not_found, warn};
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Pin, Query, Target};
 
@@ -167,8 +167,9 @@ impl Visit {
     async fn required<S: Below>(&self, service: &mut S, headers: &HeaderMap) -> Result<Known, Error> {
         let everywhere = self.everywhere();
         let (mut found, mut unknown) = (Vec::new(), Vec::new());
-        for named in &self.subject.named {
-            match self.remembered(&named.id, &everywhere).await {
+        let remembered = self.remembered(self.subject.named.iter().map(|named| &named.id), &everywhere).await;
+        for (named, backend) in self.subject.named.iter().zip(remembered) {
+            match backend {
                 Some(backend) => found.push((&named.id, backend)),
                 None => unknown.push(named),
             }
@@ -196,36 +197,37 @@ impl Visit {
         if let Some(backend) = self.reader(&everywhere).await {
             return Ok(Known::Content(backend));
         }
-        for id in &self.subject.repeated {
-            if let Some(backend) = self.remembered(id, &everywhere).await {
-                return Ok(Known::Ids(backend));
-            }
-        }
-        Ok(Known::Nothing)
+        let repeated = self.remembered(self.subject.repeated.iter(), &everywhere).await;
+        Ok(repeated.into_iter().flatten().next().map_or(Known::Nothing, Known::Ids))
     }
 
     /// The backend that can read the last content of which that is remembered. What is older and was made elsewhere can be read
     /// nowhere together with it; a backend that is asked for an answer to it says so.
     async fn reader(&self, everywhere: &[Arc<str>]) -> Option<Arc<str>> {
-        for content in self.subject.sealed.iter().rev() {
-            let known = in_time(self.settings.store.look_up(ObjectKey::of_sealed(content))).await;
-            let known =
-                known.inspect_err(|error| tracing::warn!(%error, "the session store cannot be reached")).ok()?;
-            if let Some(known) = known.filter(|known| everywhere.contains(&known.backend)) {
-                return Some(known.backend);
-            }
-        }
-        None
+        let keys = self.subject.sealed.iter().rev().map(ObjectKey::of_sealed).collect();
+        self.known(keys, everywhere).await.into_iter().flatten().next()
     }
 
-    /// The backend of an id that is remembered, if this request may use it.
-    async fn remembered(&self, id: &ObjectId, everywhere: &[Arc<str>]) -> Option<Arc<str>> {
-        let known = in_time(self.settings.store.look_up(ObjectKey::of(id.as_str()))).await;
-        let known = known.unwrap_or_else(|error| {
+    /// The backends of ids that are remembered, of each whether this request may use it.
+    async fn remembered<'i>(
+        &self,
+        ids: impl Iterator<Item = &'i ObjectId>,
+        everywhere: &[Arc<str>],
+    ) -> Vec<Option<Arc<str>>> {
+        self.known(ids.map(|id| ObjectKey::of(id.as_str())).collect(), everywhere).await
+    }
+
+    async fn known(&self, keys: Vec<ObjectKey>, everywhere: &[Arc<str>]) -> Vec<Option<Arc<str>>> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let number = keys.len();
+        let known = in_time(self.settings.store.look_up_all(keys)).await.unwrap_or_else(|error| {
             warn(Err(error));
-            None
+            vec![None; number]
         });
-        known.map(|known| known.backend).filter(|backend| everywhere.contains(backend))
+        let usable = |known: Remembered| Some(known.backend).filter(|backend| everywhere.contains(backend));
+        known.into_iter().map(|known| known.and_then(usable)).collect()
     }
 
     async fn discover<'n, S: Below>(

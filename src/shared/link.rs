@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisError};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 mod call;
 mod keeper;
@@ -23,8 +24,10 @@ use super::{Address, Login};
 
 /// Time for which a request waits for Redis before it goes on without: 40 ms. Whoever takes longer counts as gone.
 pub const PATIENCE: Duration = Duration::from_millis(40);
-/// Divisor of the wait for what can be done without, such as where an id lies.
-const SHORT: u32 = 4;
+/// Divisor of the wait for what can be done without, such as where an id lies: a request may come to that a few times.
+const SHORT: u32 = 5;
+/// Number of questions that are under way at once, of many that belong together.
+pub(super) const AT_ONCE: usize = 200;
 
 /// Time until a connection with its greeting is there; nobody waits for that.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -44,6 +47,7 @@ pub(super) struct Inner {
     is_up: AtomicBool,
     /// True if answers come so late that nothing is asked which can be done without.
     is_slow: AtomicBool,
+    late: AtomicU64,
     /// True if the first attempt to connect has ended.
     is_known: watch::Sender<bool>,
     why: Mutex<String>,
@@ -97,6 +101,7 @@ impl Link {
             connection: ArcSwapOption::empty(),
             is_up: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
+            late: AtomicU64::new(0),
             is_known: watch::Sender::new(false),
             why: Mutex::new("the first connection is being made".to_owned()),
             replicas: AtomicU32::new(1),
@@ -154,8 +159,14 @@ impl Link {
     /// Asks what a request cannot do without.
     pub(super) async fn ask<T: FromRedisValue>(&self, call: &Call) -> Result<T, Away> {
         let mut connection = self.0.connection().ok_or(Away)?;
+        let begun = Instant::now();
         match timeout(self.0.patience, call.run(&mut connection)).await {
-            Ok(Ok(said)) => Ok(said),
+            Ok(Ok(said)) => {
+                if begun.elapsed() > self.0.short_patience() {
+                    self.0.is_slow.store(true, Relaxed);
+                }
+                Ok(said)
+            }
             Ok(Err(error)) => Err(self.0.fail(described(&error))),
             Err(_) => Err(self.0.fail(LATE.to_owned())),
         }
@@ -163,8 +174,14 @@ impl Link {
 
     /// Says something that no request waits for.
     pub(super) async fn send<T: FromRedisValue>(&self, call: &Call) -> Result<T, Away> {
-        let mut connection = self.0.connection().ok_or(Away)?;
-        match timeout(CONNECT_TIME, call.run(&mut connection)).await {
+        let mut said = self.send_all(std::slice::from_ref(call)).await?;
+        said.pop().ok_or(Away)
+    }
+
+    /// Says several things that no request waits for.
+    pub(super) async fn send_all<T: FromRedisValue>(&self, calls: &[Call]) -> Result<Vec<T>, Away> {
+        let connection = self.0.connection().ok_or(Away)?;
+        match timeout(CONNECT_TIME, run_all(calls, &connection)).await {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(error)) => Err(self.0.fail(described(&error))),
             Err(_) => Err(self.0.fail(LATE.to_owned())),
@@ -176,17 +193,23 @@ impl Link {
         &self.0.replica
     }
 
-    /// Asks what a request can do without: not while answers are late.
-    pub(super) async fn ask_briefly<T: FromRedisValue>(&self, call: &Call) -> Result<T, Away> {
+    /// Number of answers that came too late for the request that they were for.
+    pub(super) fn late(&self) -> u64 {
+        self.0.late.load(Relaxed)
+    }
+
+    /// Asks what a request can do without: not while answers are late. However many questions there are, they are waited for once.
+    pub(super) async fn ask_briefly<T: FromRedisValue>(&self, calls: &[Call]) -> Result<Vec<T>, Away> {
         if self.0.is_slow.load(Relaxed) {
+            self.0.late.fetch_add(1, Relaxed);
             return Err(Away);
         }
-        let mut connection = self.0.connection().ok_or(Away)?;
-        match timeout(self.0.short_patience(), call.run(&mut connection)).await {
+        let connection = self.0.connection().ok_or(Away)?;
+        match timeout(self.0.short_patience(), run_all(calls, &connection)).await {
             Ok(Ok(said)) => Ok(said),
             Ok(Err(error)) => Err(self.0.fail(described(&error))),
             Err(_) => {
-                self.0.is_slow.store(true, Relaxed);
+                self.0.be_slow();
                 Err(Away)
             }
         }
@@ -195,31 +218,57 @@ impl Link {
     /// Says something whose answer is of use when it comes soon, and that is said to the end in any case; what cannot be said now
     /// is said when Redis is back.
     pub(super) async fn tell<T: FromRedisValue + Send + 'static>(&self, call: Call) -> Option<T> {
-        let Some(mut connection) = self.0.connection() else {
-            self.0.owe(call);
-            return None;
+        self.tell_all(vec![call]).await.pop()
+    }
+
+    /// The same for several. Nothing is answered when not all answers came soon.
+    pub(super) async fn tell_all<T: FromRedisValue + Send + 'static>(&self, calls: Vec<Call>) -> Vec<T> {
+        let Some(connection) = self.0.connection() else {
+            calls.into_iter().for_each(|call| self.0.owe(call));
+            return Vec::new();
         };
         let link = self.clone();
         let telling = tokio::spawn(async move {
-            match timeout(CONNECT_TIME, call.run(&mut connection)).await {
-                Ok(Ok(said)) => Some(said),
-                Ok(Err(error)) => {
-                    let _ = link.0.fail(described(&error));
-                    // A connection that broke may have carried it, and what is said twice would count twice.
-                    if error.code() == Some("OOM") {
-                        link.0.owe(call);
+            let mut said = Vec::with_capacity(calls.len());
+            for calls in calls.chunks(AT_ONCE) {
+                match timeout(CONNECT_TIME, run_all(calls, &connection)).await {
+                    Ok(Ok(more)) => said.extend(more),
+                    Ok(Err(error)) => {
+                        let _ = link.0.fail(described(&error));
+                        // A connection that broke may have carried it, and what is said twice would count twice.
+                        if error.code() == Some("OOM") {
+                            calls.iter().for_each(|call| link.0.owe(call.clone()));
+                        }
+                        return Vec::new();
                     }
-                    None
-                }
-                Err(_) => {
-                    let _ = link.0.fail(LATE.to_owned());
-                    None
+                    Err(_) => {
+                        let _ = link.0.fail(LATE.to_owned());
+                        return Vec::new();
+                    }
                 }
             }
+            said
         });
         let patience = if self.0.is_slow.load(Relaxed) { Duration::ZERO } else { self.0.short_patience() };
-        timeout(patience, telling).await.ok()?.ok().flatten()
+        match timeout(patience, telling).await {
+            Ok(said) => said.unwrap_or_default(),
+            Err(_) => {
+                self.0.be_slow();
+                Vec::new()
+            }
+        }
     }
+}
+
+async fn run_all<T: FromRedisValue>(calls: &[Call], connection: &MultiplexedConnection) -> Result<Vec<T>, RedisError> {
+    let said = calls
+        .chunks(AT_ONCE)
+        .map(|calls| try_join_all(calls.iter().map(async |call| call.run(&mut connection.clone()).await)));
+    let mut all = Vec::with_capacity(calls.len());
+    for said in said {
+        all.extend(said.await?);
+    }
+    Ok(all)
 }
 
 impl fmt::Debug for Link {
@@ -245,6 +294,13 @@ impl Inner {
         self.patience / SHORT
     }
 
+    /// An answer was not there while it would have been of use: until a heartbeat says otherwise, none is waited for that can be done
+    /// without.
+    fn be_slow(&self) {
+        self.is_slow.store(true, Relaxed);
+        self.late.fetch_add(1, Relaxed);
+    }
+
     fn connection(&self) -> Option<MultiplexedConnection> {
         if !self.is_up.load(Relaxed) {
             return None;
@@ -254,6 +310,7 @@ impl Inner {
 
     fn fail(&self, why: String) -> Away {
         let was_up = self.is_up.swap(false, Relaxed);
+        self.late.fetch_add(u64::from(was_up), Relaxed);
         let was_known = self.is_known.send_replace(true);
         if was_up || !was_known {
             let replicas = self.replicas.load(Relaxed);

@@ -44,7 +44,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::address::{Address, InvalidAddress, Login};
-pub use self::ids::SharedIds;
+pub use self::ids::{CLIENT_IDS, SharedIds};
 pub use self::limits::{OnFailure, SharedLimits};
 use self::link::Link;
 pub use self::link::PATIENCE;
@@ -134,6 +134,13 @@ impl Shared {
     pub fn problem(&self) -> Option<String> {
         let (why, replicas) = (self.0.problem()?, self.0.replicas());
         Some(format!("Redis is out of reach ({why}): this replica goes on alone, with 1/{replicas} of each limit."))
+    }
+
+    /// Returns how often Redis answered too late to be of use, or not at all: requests went on without. An answer about an id is of use
+    /// for a fifth of [`PATIENCE`].
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.0.late()
     }
 
     /// Returns how many replicas there were when that was last known, this one among them.

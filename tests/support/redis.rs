@@ -2,12 +2,17 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 
 /// A server on a port that nobody else has; killed when it is dropped.
 pub(crate) struct Redis {
@@ -80,6 +85,19 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Every key, the milliseconds until it ends, and what is kept there.
+    pub(crate) fn everything(&self) -> Vec<(String, i64, String)> {
+        let keys = self.ask(&["KEYS", "*"]);
+        let kept = |key: &str| match &*self.ask(&["TYPE", key]) {
+            "hash" => self.ask(&["HGETALL", key]),
+            "zset" => self.ask(&["ZRANGE", key, "0", "-1", "WITHSCORES"]),
+            "string" => self.ask(&["GET", key]),
+            other => panic!("{key} is a {other}"),
+        };
+        let keys = keys.lines().filter(|key| !key.is_empty());
+        keys.map(|key| (key.to_owned(), self.ask(&["PTTL", key]).parse().unwrap(), kept(key))).collect()
+    }
+
     /// Ends it at once, and what it knew with it.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -102,6 +120,55 @@ impl Drop for Redis {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A Redis that answers as late as a test wants.
+pub(crate) struct Slow {
+    address: SocketAddr,
+    delay: watch::Sender<Option<Duration>>,
+}
+
+impl Slow {
+    /// In front of a real one, and quick so far.
+    pub(crate) async fn before(redis: &Redis) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, port) = (listener.local_addr().unwrap(), redis.port);
+        let (delay, delays) = watch::channel(Some(Duration::ZERO));
+        tokio::spawn(async move {
+            while let Ok((here, _)) = listener.accept().await {
+                let delays = delays.clone();
+                tokio::spawn(async move {
+                    let Ok(there) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                    let ((mut asked, answered), (answers, mut asks)) = (here.into_split(), there.into_split());
+                    tokio::join!(
+                        async { drop(tokio::io::copy(&mut asked, &mut asks).await) },
+                        hold_back(answers, answered, delays)
+                    );
+                });
+            }
+        });
+        Self { address, delay }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// From now on each answer comes so much later, or never.
+    pub(crate) fn answers_after(&self, delay: Option<Duration>) {
+        self.delay.send_replace(delay);
+    }
+}
+
+async fn hold_back(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut delays: watch::Receiver<Option<Duration>>) {
+    let mut bytes = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        let Ok(delay) = delays.wait_for(Option::is_some).await.map(|delay| delay.unwrap_or_default()) else { return };
+        tokio::time::sleep(delay).await;
+        if to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
     }
 }
 

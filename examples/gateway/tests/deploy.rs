@@ -76,6 +76,8 @@ async fn the_configuration_is_valid_and_everybody_waits_for_its_end() {
         let line = text.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
         line.split('"').nth(1).unwrap().strip_suffix('s').unwrap().parse::<u32>().unwrap()
     };
+    let redis = read("containerapp.bicep");
+    assert!(read("gateway.toml").contains("url = \"rediss://") && redis.contains("redisEnterprise/databases@"));
     let all = seconds("shutdown_delay") + seconds("shutdown_grace") + 15;
     for (name, key) in [
         ("aks.yaml", "terminationGracePeriodSeconds: "),

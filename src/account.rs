@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 /// Memory that collected bodies hold together by default: 256 MiB.
-pub const REPLAY_MEMORY: usize = 256 << 20;
+pub(crate) const REPLAY_MEMORY: usize = 256 << 20;
 /// Bodies up to this size have the whole account: 64 KiB.
-pub const SMALL_BODY: usize = 64 << 10;
+pub(crate) const SMALL_BODY: usize = 64 << 10;
 /// One part in this many of an account, and of each client's share of it, is kept for small bodies.
-pub const SMALL_SHARE: usize = 8;
+pub(crate) const SMALL_SHARE: usize = 8;
 /// One client holds at most one part in this many of an account.
-pub const CLIENT_SHARE: usize = 2;
+pub(crate) const CLIENT_SHARE: usize = 2;
 
 /// Growth of a reservation ahead of a body: one part in this many of what has arrived.
 const AHEAD: usize = 2;

@@ -18,13 +18,17 @@ use tokio::time::{Instant, advance};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 use tower_azure_openai::body::Body;
 use tower_azure_openai::context::Client;
-use tower_azure_openai::terminate::entra::{
-    Caller, Entra, EntraBuilder, FETCH_TIMEOUT, FIRST_KEYS_INTERVAL, KeySet, MAX_AGE, MAX_TOKEN, REFRESH_AFTER,
-    SEARCH_INTERVAL,
-};
+use tower_azure_openai::terminate::entra::{Caller, Entra, EntraBuilder, KeySet};
 use tower_azure_openai::terminate::{ClientRegistry, TerminateCredentialsLayer};
 
 use tokens::{APP, AUDIENCE, OBJECT, Signer, TENANT, at, claims, claims_with, encoded, jwks, message};
+
+const MAX_TOKEN: usize = 16 << 10;
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+const FIRST_KEYS_INTERVAL: Duration = Duration::from_secs(5);
+const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
+const REFRESH_AFTER: Duration = Duration::from_secs(3_600);
+const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Made once: it takes a moment.
 fn signer(id: &'static str) -> &'static Signer {

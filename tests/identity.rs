@@ -15,9 +15,11 @@ use tower_azure_openai::context::{Client, ClientToken, Route};
 use tower_azure_openai::gateway::{self, Gateway};
 use tower_azure_openai::health::Health;
 use tower_azure_openai::pool::{Backend, BearerTokens, BoxFuture, Credential, Deployment, Pool, Target};
-use tower_azure_openai::reissue::{FETCH_TIMEOUT, Token, TokenKeeper, TokenSource};
+use tower_azure_openai::reissue::{Token, TokenKeeper, TokenSource};
 use tower_azure_openai::terminate::{Form, Presented, TerminateCredentialsLayer};
 use tower_azure_openai::testkit::{Fault, SimulatedBackend, SimulatedDeployment};
+
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CHAT: &str = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21";
 const HELLO: &str = r#"{"messages":[{"role":"user","content":"Hi"}]}"#;

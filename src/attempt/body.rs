@@ -17,7 +17,7 @@ use crate::context::{AttemptFailed, ClassifyError, SocketEvents};
 use crate::headers;
 
 /// Length up to which an error is noticed in an event: 64 KiB.
-pub const OBSERVED_EVENT: usize = 64 * 1024;
+pub(crate) const OBSERVED_EVENT: usize = 64 * 1024;
 
 /// The body of an answer that is watched: holds the place of its attempt until it ends, and records how it ended.
 ///

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use tower::BoxError;
 
 use self::body::Events;
-pub use self::body::{OBSERVED_EVENT, ResponseBody};
+pub use self::body::ResponseBody;
 pub use self::future::Watched;
 use crate::azure::{Outcome, stream_event};
 use crate::body::Body;

@@ -29,12 +29,13 @@ pub use self::answer::Answered;
 pub(crate) use self::answer::{AnswerScan, EventScan};
 pub use self::family::Family;
 pub(crate) use self::look_alike::{LookAlikes, is_json};
-pub use self::request::{MAX_REFERENCES, References, Unreadable};
+pub(crate) use self::request::MAX_REFERENCES;
+pub use self::request::{References, Unreadable};
 pub use self::sealed::Sealed;
 pub(crate) use self::stored::reads_stored;
 
 /// The longest text that can be an id, in bytes.
-pub const MAX_LEN: usize = 256;
+pub(crate) const MAX_LEN: usize = 256;
 
 /// An id, and what it names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +45,7 @@ pub struct ObjectId {
 }
 
 impl ObjectId {
-    /// An id of a family; `None` for a text that is empty or longer than [`MAX_LEN`].
+    /// An id of a family; `None` for a text that is empty or longer than 256 bytes.
     #[must_use]
     pub fn new(family: Family, text: &str) -> Option<Self> {
         (1..=MAX_LEN).contains(&text.len()).then(|| Self { family, text: text.into() })

@@ -70,7 +70,7 @@ impl CaptureLayer {
         self.with(|settings| settings.redact = Some(Arc::new(redact)))
     }
 
-    /// Bounds what all running captures hold together, in bytes. Default: [`MEMORY`].
+    /// Bounds what all running captures hold together, in bytes. Default: 64 MiB.
     ///
     /// This opens a new account: call it before the layer is cloned.
     pub fn memory(self, bytes: usize) -> Self {

@@ -2,7 +2,7 @@
 //!
 //! 1. It stands below credential termination, and what it writes has no header and no query: no credential is in it. Members of bodies
 //!    that hold credentials (keys of data sources, authorizations of tools, ephemeral keys) are replaced, whatever is configured.
-//! 2. Bodies pass frame by frame; the frames are kept as they are, never copied, and nothing waits. Each side is kept up to [`HELD`]
+//! 2. Bodies pass frame by frame; the frames are kept as they are, never copied, and nothing waits. Each side is kept up to 2 MiB
 //!    bytes, and all that are running together within one account ([`memory`](CaptureLayer::memory)), of which one client can hold half.
 //!    What has no room there is [left out](Content::omitted), and said to be.
 //! 3. When the answer has ended, broke or was left, the record is made: a stream becomes what it said ([`Content::json`] in the shape of
@@ -74,6 +74,6 @@ pub use self::service::{Capture, ResponseBody, ResponseFuture};
 pub use self::sink::{FromFn, Sink, from_fn};
 
 /// So many bytes of each side are kept at most until it has ended: 2 MiB.
-pub const HELD: usize = 2 << 20;
+pub(crate) const HELD: usize = 2 << 20;
 /// Memory that all running captures hold together by default: 64 MiB.
-pub const MEMORY: usize = 64 << 20;
+pub(crate) const MEMORY: usize = 64 << 20;

@@ -7,11 +7,11 @@
 //! Read and recorded like this, by this layer and by selection:
 //!
 //! 1. The head of the answer says what the answer means ([`Outcome`]); where the body decides (a 404, or a 429 without a
-//!    wait header) up to [`REFUSED_BODY`] bytes of it are read, for [`REFUSED_BODY_TIME`] at most.
+//!    wait header) up to 64 KiB of it are read, for 100 ms at most.
 //! 2. A refusal or failure is recorded at the head. A success is recorded when its body has ended; a body that breaks is a
 //!    failure, one that the client drops teaches nothing. A probe's place is free once the head is there. The body of a 101
 //!    stands for the connection that follows: it has not ended before it is read to its end or dropped.
-//!    In a stream of events an error is noticed in passing, in events of up to [`OBSERVED_EVENT`] bytes, and recorded at once as
+//!    In a stream of events an error is noticed in passing, in events of up to 64 KiB, and recorded at once as
 //!    what it stands for: a rate limit opens the circuit for its hint. The events reach the client unchanged. A stream of chat,
 //!    completions, responses or a run that ends without its
 //!    closing event is a failure too, however clean its end looks.
@@ -76,8 +76,7 @@ use crate::context::{ClassifyError, DefaultClassify, Route};
 use crate::error::Error;
 use crate::pool::{Breaker, CircuitConfig};
 
-pub use crate::attempt::{OBSERVED_EVENT, ResponseBody, Watched};
-pub use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
+pub use crate::attempt::{ResponseBody, Watched};
 pub use crate::refusable::ResponseFuture;
 
 /// Learns from every outcome. See the [module docs](self).

@@ -89,31 +89,31 @@ impl HttpClientBuilder {
         Self { limits, aliases: Vec::new(), destinations: Vec::new(), proxy: None }
     }
 
-    /// Time that the name, TCP and TLS may take together: [`CONNECT_TIMEOUT`].
+    /// Time that the name, TCP and TLS may take together: 5 s.
     pub const fn connect_timeout(mut self, limit: Duration) -> Self {
         self.limits.connect = limit;
         self
     }
 
-    /// Time that the head of a streamed answer may take after the upload: [`FIRST_BYTE_TIMEOUT`].
+    /// Time that the head of a streamed answer may take after the upload: 5 min.
     pub const fn first_byte_timeout(mut self, limit: Duration) -> Self {
         self.limits.first_byte = limit;
         self
     }
 
-    /// Time that the head of any other answer may take after the upload: [`ANSWER_TIMEOUT`].
+    /// Time that the head of any other answer may take after the upload: 10 min.
     pub const fn answer_timeout(mut self, limit: Duration) -> Self {
         self.limits.answer = limit;
         self
     }
 
-    /// Time that the next part of an answer's body may take: [`IDLE_TIMEOUT`].
+    /// Time that the next part of an answer's body may take: 5 min.
     pub const fn idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.idle = limit;
         self
     }
 
-    /// Time for which a connection that is not used is kept: [`POOL_IDLE_TIMEOUT`].
+    /// Time for which a connection that is not used is kept: 90 s.
     pub const fn pool_idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.pool_idle = limit;
         self

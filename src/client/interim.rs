@@ -35,7 +35,7 @@ impl Interim {
         }
     }
 
-    /// Resolves when there were more than [`INTERIM_HEADS`].
+    /// Resolves when there were more than 1,000 heads of 1xx.
     pub(super) fn poll_exceeded(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.waiting.register(cx.waker());
         if self.0.heads.load(Relaxed) > INTERIM_HEADS { Poll::Ready(()) } else { Poll::Pending }

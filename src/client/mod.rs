@@ -1,12 +1,12 @@
 //! The pooled HTTP client under the layers: hyper, rustls with aws-lc-rs, the system's root certificates.
 //!
-//! 1. Connections are kept and reused for [`POOL_IDLE_TIMEOUT`]. HTTP/2 is spoken where TLS agrees on it, HTTP/1.1
+//! 1. Connections are kept and reused for 90 s. HTTP/2 is spoken where TLS agrees on it, HTTP/1.1
 //!    elsewhere; plain http is allowed.
 //! 2. A request whose reused connection turns out to be closed is sent again on another, but only when hyper hands it back
 //!    untouched, so that nothing of it was sent.
-//! 3. An attempt has [`CONNECT_TIMEOUT`] for its connection. From the end of the upload it has [`FIRST_BYTE_TIMEOUT`] until
-//!    the head of an answer when its [`Route`] is streaming, and [`ANSWER_TIMEOUT`] otherwise: there the head comes after
-//!    the whole generation. Then every part of the body has [`IDLE_TIMEOUT`]. An upload that still runs is not timed.
+//! 3. An attempt has 5 s for its connection. From the end of the upload it has 5 min until
+//!    the head of an answer when its [`Route`] is streaming, and 10 min otherwise: there the head comes after
+//!    the whole generation. Then every part of the body has 5 min. An upload that still runs is not timed.
 //!    An alias may have [limits of its own](HttpClientBuilder::add_alias).
 //! 4. Every failure, also one of an answer's body, is an [`AttemptFailed`] that says what it means: `Unreachable` when
 //!    nothing was sent (name, TCP, TLS, connect timeout), `TimedOut`, `Reset` when it broke after that, and `Abandoned` when
@@ -17,8 +17,8 @@
 //! 6. Names are looked up on threads of the client's own, sixteen at most, and once at a time for each host, within the time to
 //!    connect. Want of file descriptors, local ports (an address to which none leads is `Unreachable`) or memory is `Abandoned` with
 //!    [`Overloaded`](crate::ErrorKind::Overloaded) in its chain, and one line a second at WARN.
-//! 7. A backend that talks without an end keeps nobody waiting: a connection reads [`TURN`] bytes, then it is the turn of others. More
-//!    than [`INTERIM_HEADS`] heads of 1xx before an answer are a `Reset`; over HTTP/2 it is one of all that share the connection.
+//! 7. A backend that talks without an end keeps nobody waiting: a connection reads 512 KiB, then it is the turn of others. More
+//!    than 1,000 heads of 1xx before an answer are a `Reset`; over HTTP/2 it is one of all that share the connection.
 //! 8. Connections are kept by the runtime that opened them: where a program has one event loop per core, each has its own. Those of a
 //!    backend with a bound on requests in flight are kept by all runtimes together, so that none lies idle where nobody needs it.
 //!
@@ -141,19 +141,19 @@ use crate::error::{Error, polled_again};
 use crate::pool::Target;
 
 /// Time that the name, TCP and TLS may take together.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that the head of a streamed answer may take: models that think answer late.
-pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Time that the head of an answer that is not streamed may take.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time that the next part of a body may take: models think inside a stream too.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Time for which a connection that is not used is kept. Azure's load balancers forget one after four minutes, in silence.
-pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes that a connection reads at most before other work of its thread is done.
-pub const TURN: usize = 512 << 10;
-/// Heads of 1xx that may come before an answer: more than one in each second of [`ANSWER_TIMEOUT`].
-pub const INTERIM_HEADS: u32 = 1000;
+pub(crate) const TURN: usize = 512 << 10;
+/// Heads of 1xx that may come before an answer: more than one in each second of 10 min.
+pub(crate) const INTERIM_HEADS: u32 = 1000;
 
 const HTTP2_PING: Duration = Duration::from_secs(30);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ const BUDGET: usize = 128;
 /// Bytes for one part of it.
 const PART: usize = TURN / BUDGET;
 
-/// A connection that reads at most [`TURN`] bytes before it is the turn of others.
+/// A connection that reads at most 512 KiB before it is the turn of others.
 ///
 /// tokio counts reads alone. With hyper's buffers of 400 KiB, a turn of a backend that talks faster than it is understood would last
 /// for seconds, in which nothing else of the thread happens and no clock runs.

@@ -15,9 +15,9 @@ use crate::azure::media_type::MediaType;
 use crate::headers::query_parameters;
 
 /// Number of ephemeral keys that are remembered, unless it is told.
-pub const EPHEMERAL_KEYS: usize = 10_000;
+pub(crate) const EPHEMERAL_KEYS: usize = 10_000;
 /// Time for which one is remembered at most, whatever its answer says: as long as the API lets one live.
-pub const EPHEMERAL_KEY_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
+pub(crate) const EPHEMERAL_KEY_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The ephemeral keys (`ek_…`) of realtime sessions that backends issued through the gateway, of which only SHA-256 digests are
 /// kept: whose each is, which backend issued it, and until when. Clones share one set.
@@ -65,7 +65,7 @@ impl EphemeralKeys {
         Self(Arc::new(Inner { capacity: capacity.max(1), issued: Mutex::default() }))
     }
 
-    /// Remembers a key that a backend issued to a client, for `lifetime` from now and [`EPHEMERAL_KEY_LIFETIME`] at most.
+    /// Remembers a key that a backend issued to a client, for `lifetime` from now and two hours at most.
     pub fn remember(&self, key: &str, client: Option<Client>, backend: impl Into<Arc<str>>, lifetime: Duration) {
         let now = Instant::now();
         let expires = now + lifetime.min(EPHEMERAL_KEY_LIFETIME);
@@ -107,7 +107,7 @@ impl EphemeralKeys {
     }
 }
 
-/// [`EPHEMERAL_KEYS`] at most.
+/// 10,000 at most.
 impl Default for EphemeralKeys {
     fn default() -> Self {
         Self::new(EPHEMERAL_KEYS)

@@ -8,10 +8,10 @@ use crate::azure::outcome::HeadVerdict;
 use crate::body::{Body, Collected};
 
 /// Length up to which an answer that was not a success is read to find out what it means, or to keep it: 64 KiB.
-pub const REFUSED_BODY: usize = 64 * 1024;
+pub(crate) const REFUSED_BODY: usize = 64 * 1024;
 
 /// Time that this may take: 100 ms. Such bodies are short and come with their heads.
-pub const REFUSED_BODY_TIME: Duration = Duration::from_millis(100);
+pub(crate) const REFUSED_BODY_TIME: Duration = Duration::from_millis(100);
 
 /// Returns what the head of an answer means, if the head decides, or what is known of it already.
 pub(crate) fn of_head<B>(answer: &Response<B>) -> Option<Outcome> {

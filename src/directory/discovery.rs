@@ -24,13 +24,13 @@ use crate::pool::Pin;
 use crate::single_flight::{Landing, SingleFlight};
 
 /// Number of unknown ids of one request that are asked for.
-pub const MAX_UNKNOWN: usize = 4;
+pub(crate) const MAX_UNKNOWN: usize = 4;
 /// Number of calls that may be made in a second to find objects, unless it is told; one client makes at most half of them.
 pub const DISCOVERY_RATE: u32 = 300;
 /// Time for which it is remembered that nobody has an id.
-pub const UNKNOWN_TIME: Duration = Duration::from_secs(5);
+pub(crate) const UNKNOWN_TIME: Duration = Duration::from_secs(5);
 /// Time that backends may take to say whether they have an id.
-pub const DISCOVERY_TIME: Duration = Duration::from_secs(10);
+pub(crate) const DISCOVERY_TIME: Duration = Duration::from_secs(10);
 
 /// Number of ids that are known to be nobody's.
 const UNKNOWN_IDS: usize = 10_000;

@@ -12,10 +12,11 @@ mod memory;
 mod store;
 mod subject;
 
-pub use self::discovery::{DISCOVERY_RATE, DISCOVERY_TIME, MAX_UNKNOWN, UNKNOWN_TIME};
+pub use self::discovery::DISCOVERY_RATE;
+pub(crate) use self::discovery::MAX_UNKNOWN;
 pub(crate) use self::discovery::{Discovery, Finding, Question};
 pub(crate) use self::learning::{LearningBody, Ledger, Lesson, Note, Notebook};
 pub use self::memory::MemoryStore;
-pub use self::store::{ObjectKey, Remembered, STORE_TIME, SessionStore, StoreFuture};
+pub use self::store::{ObjectKey, Remembered, SessionStore, StoreFuture};
 pub(crate) use self::store::{in_time, warn};
 pub(crate) use self::subject::{Extent, Named, Subject, Taught, not_found};

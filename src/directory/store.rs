@@ -175,7 +175,7 @@ impl Remembered {
 }
 
 /// Time that a store may take for one answer, about however many ids: 1 s. One that takes longer counts as out of reach.
-pub const STORE_TIME: Duration = Duration::from_secs(1);
+pub(crate) const STORE_TIME: Duration = Duration::from_secs(1);
 
 /// Waits for what a store says, for as long as it may take.
 pub(crate) async fn in_time<T: Unpin>(said: StoreFuture<'_, T>) -> Result<T, BoxError> {

@@ -8,14 +8,14 @@ use tower::retry::budget::Budget;
 use crate::context::Client;
 
 /// The span over which retries are counted.
-pub const WINDOW: Duration = Duration::from_secs(10);
-/// Retries that any [`WINDOW`] has room for, however few requests there are.
-pub const RESERVE: u64 = 100;
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
+/// Retries that any 10 s has room for, however few requests there are.
+pub(crate) const RESERVE: u64 = 100;
 /// Retries for each request, on top.
-pub const DEFAULT_RATIO: f64 = 0.2;
+pub(crate) const DEFAULT_RATIO: f64 = 0.2;
 
 /// Share of the budget that one client can use.
-pub const SHARE_OF_ONE: f64 = 0.5;
+pub(crate) const SHARE_OF_ONE: f64 = 0.5;
 
 const BUCKET: Duration = Duration::from_secs(1);
 
@@ -40,7 +40,7 @@ impl<B: Budget + Send + Sync> ClientBudget for B {
     }
 }
 
-/// Retries after failures in any 10 s: at most [`RESERVE`] + ratio × requests in those 10 s, and at most half of these for one
+/// Retries after failures in any 10 s: at most 100 + ratio × requests in those 10 s, and at most half of these for one
 /// client, so that nobody's requests that fail wherever they are sent leave others without.
 ///
 /// Counts in buckets of a second. To keep the promise for *any* ten seconds it looks back eleven buckets for retries, which

@@ -89,7 +89,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::attempt::Sending;
-pub use self::budget::{ClientBudget, DEFAULT_RATIO, RESERVE, RetryBudget, SHARE_OF_ONE, WINDOW};
+pub use self::budget::{ClientBudget, RetryBudget};
 use self::condition::Conditions;
 pub use self::condition::{Condition, UnknownCondition};
 pub use self::future::ResponseFuture;
@@ -98,10 +98,7 @@ use crate::body::Body;
 use crate::context::{ClassifyError, DefaultClassify};
 
 /// Attempts whose outcome is unknown, in total.
-pub const DEFAULT_ATTEMPTS: u32 = 3;
-
-/// Time for which an attempt waits for the service below to become ready.
-pub const DEFAULT_READY_TIMEOUT: Duration = READY_TIME;
+pub(crate) const DEFAULT_ATTEMPTS: u32 = 3;
 
 /// Sends a request that one target refused to the next. See the [module docs](self).
 ///
@@ -120,12 +117,12 @@ struct Config {
 }
 
 impl FailoverLayer {
-    /// With the defaults: [`DEFAULT_ATTEMPTS`], [`Condition::DEFAULT`], a [`RetryBudget`] of [`DEFAULT_RATIO`].
+    /// With the defaults: three attempts, [`Condition::DEFAULT`], a [`RetryBudget`] of 0.2.
     pub fn new() -> Self {
         Self(Arc::new(Config {
             attempts: DEFAULT_ATTEMPTS,
             on: Conditions::new(Condition::DEFAULT),
-            ready_timeout: DEFAULT_READY_TIMEOUT,
+            ready_timeout: READY_TIME,
             classify: Arc::new(DefaultClassify),
             budget: Arc::new(RetryBudget::default()),
         }))
@@ -146,7 +143,7 @@ impl FailoverLayer {
         self.with(|config| config.budget = Arc::new(budget))
     }
 
-    /// Time for which an attempt waits for the service below to become ready. Default [`DEFAULT_READY_TIMEOUT`].
+    /// Time for which an attempt waits for the service below to become ready. Default 10 s.
     pub fn ready_timeout(self, timeout: Duration) -> Self {
         self.with(|config| config.ready_timeout = timeout)
     }

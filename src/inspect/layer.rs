@@ -35,19 +35,19 @@ impl InspectLayer {
         })
     }
 
-    /// The largest body that is accepted, in bytes. Default: [`REQUEST_BODY`].
+    /// The largest body that is accepted, in bytes. Default: 600 MiB.
     pub fn request_body(mut self, bytes: u64) -> Self {
         self.0.request_body = bytes;
         self
     }
 
-    /// The largest body that is collected, in bytes; a larger one is streamed once. Default: [`REPLAY_LIMIT`].
+    /// The largest body that is collected, in bytes; a larger one is streamed once. Default: 32 MiB.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.0.replay_limit = bytes;
         self
     }
 
-    /// Bounds what all collected bodies hold together, in bytes. Default: [`REPLAY_MEMORY`](super::REPLAY_MEMORY).
+    /// Bounds what all collected bodies hold together, in bytes. Default: 256 MiB.
     ///
     /// This opens a new account: call it before the layer is cloned.
     pub fn replay_memory(mut self, bytes: usize) -> Self {
@@ -55,7 +55,7 @@ impl InspectLayer {
         self
     }
 
-    /// Time that a body may take, from the arrival of its head. Default: [`REQUEST_TIMEOUT`].
+    /// Time that a body may take, from the arrival of its head. Default: 60 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.0.request_timeout = timeout;
         self

@@ -14,8 +14,8 @@
 //!    of a collected body are dropped.
 //! 5. What collected bodies hold is charged to one account, `replay_memory`, as it arrives, until the last clone of the bytes is
 //!    dropped: what a client announces is charged to nobody. One [`Client`](crate::context::Client) can hold
-//!    [half](CLIENT_SHARE) of the account; requests without one are one client. The last [eighth](SMALL_SHARE) of the account,
-//!    and of a client's half, is kept for bodies up to [`SMALL_BODY`].
+//!    half of the account; requests without one are one client. The last eighth of the account,
+//!    and of a client's half, is kept for bodies up to 64 KiB.
 //! 6. A body above `replay_limit`, or one that the account has no room for, is handed on as a stream: first what was read,
 //!    then the rest as it comes, still within `request_body` and `request_timeout`. It can be sent once. Where the API defines
 //!    places for ids in it, up to `replay_limit` bytes are read first: what stands in them leads it. Where it names its model, it
@@ -156,11 +156,11 @@ use std::time::Duration;
 pub use self::layer::InspectLayer;
 pub use self::narrowing::{GEOGRAPHY_HEADER, PROCESSING_HEADER};
 pub use self::service::{Inspect, ResponseFuture};
-pub use crate::account::{Account, CLIENT_SHARE, REPLAY_MEMORY, SMALL_BODY, SMALL_SHARE};
+pub use crate::account::Account;
 
 /// The largest body that is accepted by default: 600 MiB, for files of 512 MB.
-pub const REQUEST_BODY: u64 = 600 << 20;
+pub(crate) const REQUEST_BODY: u64 = 600 << 20;
 /// The largest body that is collected by default: 32 MiB.
-pub const REPLAY_LIMIT: usize = 32 << 20;
+pub(crate) const REPLAY_LIMIT: usize = 32 << 20;
 /// Time that a body may take by default: 60 s.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use super::service::ClientLimit;
 use super::store::{Limit, LimitStore};
 
 /// Time that a store may take for one answer: 50 ms. One that takes longer counts as out of reach.
-pub const STORE_TIME: Duration = Duration::from_millis(50);
+pub(crate) const STORE_TIME: Duration = Duration::from_millis(50);
 
 /// Holds each client to its limits. See the [module docs](super).
 ///

@@ -47,7 +47,7 @@
 //! # Errors
 //! [`RateLimitExceeded`](crate::ErrorKind::RateLimitExceeded), [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded), those of
 //! [`Route::parse`](crate::context::Route::parse), and those of the service below. A store that fails, or takes longer than
-//! [`STORE_TIME`], admits or refuses as [`when_unavailable`](ClientLimitLayer::when_unavailable) says.
+//! 50 ms, admits or refuses as [`when_unavailable`](ClientLimitLayer::when_unavailable) says.
 //!
 //! # Cancellation
 //! Dropping the future, or the answer's body, settles the account by what is known.
@@ -66,7 +66,7 @@ mod service;
 mod store;
 
 pub use self::body::ResponseBody;
-pub use self::layer::{ClientLimitLayer, STORE_TIME, Unavailable};
+pub use self::layer::{ClientLimitLayer, Unavailable};
 pub use self::memory::MemoryLimits;
 pub use self::service::ClientLimit;
 pub use self::store::{Balance, Decision, Left, Limit, LimitFuture, LimitStore, Reservation};

@@ -11,7 +11,7 @@ use super::service::MeterUsage;
 use crate::directory::ObjectKey;
 
 /// Number of objects that are remembered as counted: 100,000.
-pub const COUNTED_OBJECTS: usize = 100_000;
+pub(crate) const COUNTED_OBJECTS: usize = 100_000;
 
 /// Counts what requests use. See the [module docs](super).
 ///

@@ -14,12 +14,12 @@ use crate::date::Date;
 use crate::pool::Target;
 
 /// Number of days that are kept: 35.
-pub const KEPT_DAYS: u64 = 35;
+pub(crate) const KEPT_DAYS: u64 = 35;
 
 /// Number of different rows that a day has at most; what is beyond them is kept without names.
 const MOST_ROWS: usize = 100_000;
 
-/// Keeps usage by UTC day, client, alias and backend, for [`KEPT_DAYS`] days, in the memory of this process. Clones share it.
+/// Keeps usage by UTC day, client, alias and backend, for 35 days, in the memory of this process. Clones share it.
 ///
 /// What a client typed is never a name in it: an alias is that of the target which served, and the client's id that of its
 /// [`Client`].

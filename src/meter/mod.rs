@@ -64,10 +64,12 @@ mod service;
 pub use self::account::Metered;
 pub use self::body::ResponseBody;
 pub use self::future::ResponseFuture;
-pub use self::layer::{COUNTED_OBJECTS, MeterUsageLayer, SilentStreams};
+pub use self::layer::{MeterUsageLayer, SilentStreams};
+#[cfg(feature = "redis")]
+pub(crate) use self::ledger::KEPT_DAYS;
 #[cfg(feature = "redis")]
 pub(crate) use self::ledger::Names;
-pub use self::ledger::{By, KEPT_DAYS, Ledger, Report, Row, Sums, UnknownName};
+pub use self::ledger::{By, Ledger, Report, Row, Sums, UnknownName};
 pub use self::once::CountOnce;
 pub use self::service::MeterUsage;
 pub use crate::date::{Date, InvalidDate};

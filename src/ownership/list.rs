@@ -25,11 +25,11 @@ use crate::error::{Error, ErrorKind};
 use crate::headers::query_parameters;
 
 /// The longest page that is read, in bytes.
-pub const LIST_BODY: usize = 4 * 1024 * 1024;
+pub(crate) const LIST_BODY: usize = 4 * 1024 * 1024;
 /// Number of pages without any object of the client that are passed over.
-pub const LIST_PAGES: usize = 10;
+pub(crate) const LIST_PAGES: usize = 10;
 /// Memory that all lists which are filtered at one moment hold together by default: 64 MiB.
-pub const LIST_MEMORY: usize = 64 << 20;
+pub(crate) const LIST_MEMORY: usize = 64 << 20;
 
 /// Time that a page may take.
 const PATIENCE: Duration = Duration::from_secs(30);

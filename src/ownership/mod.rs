@@ -12,7 +12,7 @@
 //!    called; one that is broken, encoded or larger than what inspection holds; one with more than 4,096 texts like ids. So is a
 //!    path of which nobody here knows what it would reach, and an evaluation of what is stored, which names no object and reads
 //!    everybody's.
-//! 4. A list holds a client's own objects only. Pages without any are passed over, [`LIST_PAGES`] at most, of [`LIST_BODY`] each.
+//! 4. A list holds a client's own objects only. Pages without any are passed over, 10 at most, of 4 MiB each.
 //!    What all lists hold together is bounded ([`OwnershipLayer::list_memory`]), and one client can hold at most half of it: beyond
 //!    that 503 `overloaded`.
 //! 5. To whom belongs what an answer makes is remembered by the [`StickySessionLayer`](crate::session::StickySessionLayer) below, in
@@ -84,7 +84,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::claim::Claim;
-pub use self::list::{LIST_BODY, LIST_MEMORY, LIST_PAGES};
+use self::list::LIST_MEMORY;
 use crate::account::Account;
 use crate::below::Below;
 use crate::body::Body;
@@ -113,7 +113,7 @@ impl OwnershipLayer {
         Self { store: Arc::new(store), lists: Account::new(LIST_MEMORY) }
     }
 
-    /// Bounds what the lists that are filtered at one moment hold together, in bytes. Default: [`LIST_MEMORY`].
+    /// Bounds what the lists that are filtered at one moment hold together, in bytes. Default: 64 MiB.
     ///
     /// This opens a new account: call it before the layer is cloned.
     pub fn list_memory(mut self, bytes: usize) -> Self {

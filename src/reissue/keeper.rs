@@ -15,15 +15,15 @@ use crate::pool::{BearerTokens, BoxFuture};
 use crate::single_flight::{Landing, SingleFlight};
 
 /// Time that one fetch may take.
-pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time before its end at which a token is refreshed; half of its life when it lives shorter than twice that.
-pub const REFRESH_BEFORE: Duration = Duration::from_secs(300);
+pub(crate) const REFRESH_BEFORE: Duration = Duration::from_secs(300);
 /// Time before its end from which on a token is no longer used; a quarter of its life when it lives shorter than four times that.
-pub const MARGIN: Duration = Duration::from_secs(30);
+pub(crate) const MARGIN: Duration = Duration::from_secs(30);
 /// The longest pause after failed fetches; the first is a second, and each doubles.
-pub const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
+pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 /// Interval in which a refused token forces at most one fetch.
-pub const FORCED_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const FORCED_INTERVAL: Duration = Duration::from_secs(30);
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
@@ -67,13 +67,13 @@ struct FetchFailed(Arc<str>);
 /// Keeps the token of one identity fresh. Shared by all backends of that identity, behind an [`Arc`].
 ///
 /// 1. While the token in hand is valid nobody waits: reading it takes no lock.
-/// 2. The first reader of all, and the first within [`REFRESH_BEFORE`] of a token's end, starts a fetch beside the requests.
-///    When that fails, the old token is served on until [`MARGIN`] before its end, and the first reader after a back-off of at
-///    most [`LONGEST_BACKOFF`] starts the next. Selection, readiness and status read too, so that an identity comes back
+/// 2. The first reader of all, and the first within five minutes of a token's end, starts a fetch beside the requests.
+///    When that fails, the old token is served on until 30 s before its end, and the first reader after a back-off of at
+///    most 15 s starts the next. Selection, readiness and status read too, so that an identity comes back
 ///    without a request that waits for it.
 /// 3. Without a valid token, callers share one fetch and its failure; during the back-off they get that failure at once.
-/// 4. A token that a backend refused forces one fetch, at most one in [`FORCED_INTERVAL`].
-/// 5. Each fetch has [`FETCH_TIMEOUT`]. Dropping the keeper ends one that is under way.
+/// 4. A token that a backend refused forces one fetch, at most one in 30 s.
+/// 5. Each fetch has 10 s. Dropping the keeper ends one that is under way.
 ///
 /// Fetches run on the runtime of whoever needs them; no task keeps time.
 pub struct TokenKeeper(Arc<Inner>);

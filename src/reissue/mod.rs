@@ -75,9 +75,7 @@ use tower_service::Service;
 
 pub use self::future::ResponseFuture;
 use self::future::{Shown, State, Way};
-pub use self::keeper::{
-    FETCH_TIMEOUT, FORCED_INTERVAL, LONGEST_BACKOFF, MARGIN, REFRESH_BEFORE, Token, TokenKeeper, TokenSource,
-};
+pub use self::keeper::{Token, TokenKeeper, TokenSource};
 #[cfg(doc)]
 use crate::azure::Outcome;
 use crate::context::order::{self, LayerName, Missing};

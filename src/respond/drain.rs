@@ -4,7 +4,7 @@
 //! request: a server that does not read it has to close the connection, and a client that was not told loses what it sends next
 //! (RFC 9112 §9.6). So:
 //!
-//! 1. A short rest is read and dropped before the answer: up to [`DRAINED`], for up to [`DRAIN_TIME`].
+//! 1. A short rest is read and dropped before the answer: up to 256 KiB, for up to half a second.
 //! 2. Otherwise the answer says `connection: close`: when more is announced or arrives, when the client waits for a
 //!    `100 Continue` that it shall not get, and when an error comes while somebody below still reads.
 //! 3. Requests without a body, or whose body was read, pass unchanged, and so does HTTP/2, where a request has a stream of its own.
@@ -52,9 +52,9 @@ use tower_service::Service;
 use crate::body::Body;
 
 /// Length of a request that was not read up to which it is read for the sake of the connection: 256 KiB.
-pub const DRAINED: u64 = 256 << 10;
+pub(crate) const DRAINED: u64 = 256 << 10;
 /// Time for which the rest of such a request is waited for: half a second.
-pub const DRAIN_TIME: Duration = Duration::from_millis(500);
+pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// Answers before the request was read, on a connection that goes on. See the [module docs](self).
 #[derive(Clone, Copy, Debug, Default)]

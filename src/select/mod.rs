@@ -136,8 +136,7 @@ use crate::context::{ClassifyError, DefaultClassify, Terms};
 use crate::headers;
 use crate::pool::Pool;
 
-pub use crate::attempt::{OBSERVED_EVENT, ResponseBody};
-pub use crate::context::{REFUSED_BODY, REFUSED_BODY_TIME};
+pub use crate::attempt::ResponseBody;
 pub use crate::refusable::ResponseFuture;
 
 /// Chooses the target of each attempt. See the [module docs](self).

@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 /// Name of a cookie unless it is told.
 pub const COOKIE_NAME: &str = "aoai-session";
 /// Time for which a cookie is good. It is set anew when half of that is over.
-pub const COOKIE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const COOKIE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest key, in bytes.
-pub const MIN_KEY: usize = 32;
+pub(crate) const MIN_KEY: usize = 32;
 
 const VERSION: u8 = 1;
 const KEY_ID: usize = 4;
@@ -48,7 +48,7 @@ enum Secure {
     Scheme,
 }
 
-/// A key is shorter than [`MIN_KEY`], or the system has no randomness to make one of.
+/// A key is shorter than 32 bytes, or the system has no randomness to make one of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a key of a session cookie must have {MIN_KEY} bytes or more")]
 #[non_exhaustive]

@@ -17,10 +17,10 @@
 //! 1. Ids are looked for where the API defines them for a call ([`References`](crate::azure::object_id::References)), and nowhere
 //!    else: `metadata`, `client_metadata`, the arguments of functions, the items of an evaluation and fields that nobody knows
 //!    lead nowhere. Of a body that is too large to be held, what was read of it is searched; an id behind that leads nowhere.
-//!    Of one body [`MAX_REFERENCES`](crate::azure::object_id::MAX_REFERENCES) ids are read; if there are more, the
+//!    Of one body 512 ids are read; if there are more, the
 //!    first lead where they are remembered, and nobody is asked for them.
 //!    Ids are learned from successful answers as they pass, JSON and streamed. Only a frame that tells an id waits, until the
-//!    [`SessionStore`] has it and for [`STORE_TIME`] at most. An answer that is not stored teaches no id. What an answer merely
+//!    [`SessionStore`] has it and for 1 s at most. An answer that is not stored teaches no id. What an answer merely
 //!    mentions, and what is found, never overwrites what the answer told that made it.
 //!    The content of reasoning and compaction items is learned whether it is stored or not, by a digest. Nobody is asked for it:
 //!    where it is not remembered, a backend that cannot read it refuses it, the request moves on, and the answer that succeeds
@@ -30,11 +30,11 @@
 //!    backends' own credentials and nothing of the client but the version of the API and the headers that it requires
 //!    (`openai-beta`, `aoai-evals`); only who asks with the same ones is told what was found. An object is where its own kind and id
 //!    come back. Concurrent requests share one search; of
-//!    one request [`MAX_UNKNOWN`] ids at most are looked for, and all searches together make [`DISCOVERY_RATE`] calls a second.
+//!    one request 4 ids at most are looked for, and all searches together make [`DISCOVERY_RATE`] calls a second.
 //!    An id that is not made of unreserved characters is never asked for.
 //!    A backend that is shown the client's own token is not asked: when it is the only such one and nobody else has the id, it is
 //!    there, or nowhere.
-//! 3. An id that every backend answers 404 for is 404 `not_found`, for [`UNKNOWN_TIME`] without asking again. If none has it
+//! 3. An id that every backend answers 404 for is 404 `not_found`, for 5 s without asking again. If none has it
 //!    and one could not answer, nothing is known: 429 or 503. A 404 that is about the path or the version is not about the id, nor
 //!    is a 400, and the request goes on without a pin.
 //! 4. Ids of two backends in one request: 400 `ids_on_different_backends`.
@@ -132,12 +132,9 @@ mod visit;
 
 #[cfg(feature = "testkit")]
 pub use crate::directory::conformance;
-pub use crate::directory::{
-    DISCOVERY_RATE, DISCOVERY_TIME, MAX_UNKNOWN, MemoryStore, ObjectKey, Remembered, STORE_TIME, SessionStore,
-    StoreFuture, UNKNOWN_TIME,
-};
+pub use crate::directory::{DISCOVERY_RATE, MemoryStore, ObjectKey, Remembered, SessionStore, StoreFuture};
 
-pub use self::cookie::{COOKIE_LIFETIME, COOKIE_NAME, InvalidKey, MIN_KEY, SessionCookie};
+pub use self::cookie::{COOKIE_NAME, InvalidKey, SessionCookie};
 pub use self::layer::{ALIAS_HEADER, REMEMBER, SESSION_HEADER, StickySessionLayer, WhenUnavailable};
 pub use self::service::StickySession;
 pub use crate::refusable::WorkingFuture as ResponseFuture;

@@ -23,7 +23,7 @@ use super::dial::{Connected, Dial};
 use super::{Address, Login};
 
 /// Time for which a request waits for Redis before it goes on without: 40 ms. Whoever takes longer counts as gone.
-pub const PATIENCE: Duration = Duration::from_millis(40);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(40);
 /// Divisor of the wait for what can be done without, such as where an id lies: a request may come to that a few times.
 const SHORT: u32 = 5;
 /// Number of questions that are under way at once, of many that belong together.

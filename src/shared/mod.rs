@@ -7,7 +7,7 @@
 //!    replica finds out for itself.
 //! 4. The usage of an object that went on in the background is counted once, whichever replica sees it first ([`SharedOnce`]).
 //! 5. Usage is summed up by day for all replicas together ([`Shared::share_usage`]).
-//! 6. Nothing waits for Redis longer than [`PATIENCE`], and nothing at all while it is known to be away: that is told once in the
+//! 6. Nothing waits for Redis longer than 40 ms, and nothing at all while it is known to be away: that is told once in the
 //!    log (ERROR) and by [`Shared::problem`]. Limits then go on as [`OnFailure`] says, in shares of what was left when Redis went;
 //!    ids are remembered and discovered by each replica for itself, and circuits are its own.
 //!
@@ -47,7 +47,7 @@ pub use self::address::{Address, InvalidAddress, Login};
 pub use self::ids::{CLIENT_IDS, SharedIds};
 pub use self::limits::{OnFailure, SharedLimits};
 use self::link::Link;
-pub use self::link::PATIENCE;
+use self::link::PATIENCE;
 pub use self::once::SharedOnce;
 use crate::directory::SessionStore;
 use crate::meter::Ledger;
@@ -68,7 +68,7 @@ impl Shared {
         Self::with_patience(address, login, PATIENCE)
     }
 
-    /// The same for a Redis that is waited for so long, rather than [`PATIENCE`].
+    /// The same for a Redis that is waited for so long, rather than 40 ms.
     ///
     /// # Errors
     /// As of [`new`](Self::new).

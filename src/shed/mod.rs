@@ -3,8 +3,8 @@
 //! 1. The [`Priority`](crate::pool::Priority) of a request is that of its [`Client`](crate::context::Client), or a lower one that it
 //!    asks for with [`PRIORITY_HEADER`](crate::context::PRIORITY_HEADER). Without a client it is normal.
 //! 2. Requests in progress are counted, streams and WebSockets to their end. With [`in_flight`](ShedLayer::in_flight), low ones are
-//!    refused from [`LOW`] of that number on, normal ones from [`NORMAL`], high ones when it is reached.
-//!    At most [half](CLIENT_SHARE) of that number are one client's, whatever its priority, so that nobody's requests keep all others out;
+//!    refused from four fifths of that number on, normal ones from nine tenths, high ones when it is reached.
+//!    At most half of that number are one client's, whatever its priority, so that nobody's requests keep all others out;
 //!    [`of_one_client`](ShedLayer::of_one_client) says otherwise.
 //! 3. What else may run out is [watched](ShedLayer::watch): low and normal requests are refused from the same shares on; who is full then
 //!    refuses by itself.
@@ -71,11 +71,11 @@ use std::time::Duration;
 pub use self::layer::ShedLayer;
 pub use self::service::{ResponseBody, ResponseFuture, Shed};
 
-/// From which share on requests of low priority are refused: 80 %.
-pub const LOW: f64 = 0.8;
-/// From which share on requests of normal priority are refused: 90 %.
-pub const NORMAL: f64 = 0.9;
-/// One client has at most one part in this many of the requests in progress.
-pub const CLIENT_SHARE: usize = 2;
+/// Share from which on requests of low priority are refused: 80 %.
+pub(crate) const LOW: f64 = 0.8;
+/// Share from which on requests of normal priority are refused: 90 %.
+pub(crate) const NORMAL: f64 = 0.9;
+/// Divisor of the requests in progress for what one client has at most.
+pub(crate) const CLIENT_SHARE: usize = 2;
 /// Time for which those who are refused are asked to wait: 1 s.
-pub const WAIT: Duration = Duration::from_secs(1);
+pub(crate) const WAIT: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@
 //!    message.
 //! 3. The first other event *commits*: head, preamble and that event go to the client at once, byte for byte, and everything
 //!    after them as it arrives. Nothing is read ahead of the client from then on.
-//! 4. The preamble commits as well when it holds [`PREAMBLE_EVENTS`], reaches [`PREAMBLE_BYTES`], or lasts [`PREAMBLE_TIME`].
+//! 4. The preamble commits as well when it holds 64 events, reaches 256 KiB, or lasts 30 s.
 //!    An event that is longer than that passes like any other. A bound of zero holds nothing back.
 //! 5. An error before content becomes an answer with the status that it stands for: 429, 400 for the
 //!    content filter, 500 or 503; with the headers of the stream, the code and the message of the error, and its time to wait.
@@ -96,11 +96,11 @@ use crate::context::order::{self, LayerName};
 use crate::context::{Attempt, AttemptFailed};
 
 /// Number of events that are held.
-pub const PREAMBLE_EVENTS: usize = 64;
+pub(crate) const PREAMBLE_EVENTS: usize = 64;
 /// Number of bytes that are looked at: 256 KiB. A response announces itself with all its instructions and tools.
-pub const PREAMBLE_BYTES: usize = 256 * 1024;
+pub(crate) const PREAMBLE_BYTES: usize = 256 * 1024;
 /// Time for which the head is held after it came.
-pub const PREAMBLE_TIME: Duration = Duration::from_secs(30);
+pub(crate) const PREAMBLE_TIME: Duration = Duration::from_secs(30);
 
 /// Holds a streamed 200 until its first content. See the [module docs](self).
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ impl Bounds {
 }
 
 impl StreamCommitLayer {
-    /// With the defaults: [`PREAMBLE_EVENTS`], [`PREAMBLE_BYTES`], [`PREAMBLE_TIME`].
+    /// With the defaults: 64 events, 256 KiB, 30 s.
     pub const fn new() -> Self {
         let bounds = Bounds { events: PREAMBLE_EVENTS, bytes: PREAMBLE_BYTES, time: PREAMBLE_TIME };
         Self { bounds, keep_alive: None }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 /// Time for which one side may go on after the other one has ended: 10 s.
-pub const CLOSING_TIME: Duration = Duration::from_secs(10);
+pub(crate) const CLOSING_TIME: Duration = Duration::from_secs(10);
 
-/// Both ways until they have ended: [`CLOSING_TIME`] after the first of them, or at once when one breaks.
+/// Both ways until they have ended: 10 s after the first of them, or at once when one breaks.
 pub(super) async fn both<U, D, E>(up: Pin<&mut U>, down: Pin<&mut D>) -> Result<(), E>
 where
     U: Future<Output = Result<(), E>>,

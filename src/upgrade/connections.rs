@@ -28,7 +28,7 @@ impl Connections {
     }
 
     /// Tells every client that its connection ends, by a close frame of code 1001 with this reason (123 bytes of it at most), those
-    /// too that come later. Each has [`CLOSING_TIME`](super::CLOSING_TIME) to close its side.
+    /// too that come later. Each has 10 s to close its side.
     pub fn close(&self, reason: &str) {
         let longest = reason.len().min(LONGEST_REASON);
         let end = (0..=longest).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or_default();

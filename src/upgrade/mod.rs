@@ -13,16 +13,16 @@
 //!    [settings](crate::context::SocketFrame::Settings): the client must be allowed to use what it names, and the session's backend gets its own
 //!    name for it. Otherwise the client gets an `error` event, the backend gets nothing, and the session goes on.
 //! 4. A transcription session (`intent=transcription`) without a name in its query is accepted before a backend is found. Its
-//!    first frame, where one comes within [`SESSION_NAME_TIME`] and names a model, leads to a backend that serves it. Otherwise the
+//!    first frame, where one comes within 250 ms and names a model, leads to a backend that serves it. Otherwise the
 //!    session begins where most of what the client may use is served.
-//! 5. When one side closes, the other is told, and has [`CLOSING_TIME`] to close too. A side that breaks ends both at once.
+//! 5. When one side closes, the other is told, and has 10 s to close too. A side that breaks ends both at once.
 //! 6. The body of the backend's 101, and with it the place in flight and the permit, is held until then. It is read to its end
 //!    when the connection ended well, which the circuit counts as a success, and dropped otherwise, which teaches nothing.
 //!    What the backend says passes through it as [events](crate::context::SocketEvents): an error teaches the circuit, and ids are remembered
 //!    before the client hears of them.
 //! 7. Any other answer, such as 401 or 429, passes unchanged.
 //! 8. A handshake for `/openai/responses` or `/openai/v1/responses` is accepted before it is known what is asked for, because the
-//!    model is named inside the frames. The first frame, of up to [`LONGEST_FRAME`] bytes and within [`FIRST_FRAME_TIME`] from when
+//!    model is named inside the frames. The first frame, of up to 32 MiB and within 30 s from when
 //!    the layers below ask for it, goes down as the body of the `POST` that it stands for ([`SocketFrame`](crate::context::SocketFrame)): the client must
 //!    be known and allowed, ids lead to their backend, and a backend that refuses the handshake is followed by the next. It is
 //!    sent with the target's name of the model. So is every later `response.create`, which must go to the same backend.
@@ -35,7 +35,7 @@
 //!
 //! No clock runs on a connection that stands: `connect` and `first_byte` of the client hold for the handshake. A client that
 //! vanished without a word is noticed when something is sent to it. A message is held whole before it is sent on: up to
-//! [`LONGEST_FRAME`] of a client's, 64 MiB of a backend's. Above 8 KiB it is [charged](UpgradeLayer::account) to the client by what
+//! 32 MiB of a client's, 64 MiB of a backend's. Above 8 KiB it is [charged](UpgradeLayer::account) to the client by what
 //! has arrived of it; what finds no room ends the socket: an `error` event `overloaded`, and 1013. HTTP/2 and its extended CONNECT are not supported.
 //!
 //! It belongs directly under [`RespondLayer`](crate::respond::RespondLayer), above whatever holds something for the time of a
@@ -126,7 +126,6 @@ use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub use self::both::CLOSING_TIME;
 pub use self::connections::Connections;
 use self::frames::Frames;
 use self::future::Carry;
@@ -152,14 +151,14 @@ pub struct UpgradeLayer {
 }
 
 /// Time that the first frame of a socket that is accepted before a backend is found may take, unless it is told.
-pub const FIRST_FRAME_TIME: Duration = Duration::from_secs(30);
+pub(crate) const FIRST_FRAME_TIME: Duration = Duration::from_secs(30);
 
 /// Time for which a transcription session that names no model in its query waits for a first frame which does: 250 ms. Its client may be
 /// waiting for the backend to speak first.
-pub const SESSION_NAME_TIME: Duration = Duration::from_millis(250);
+pub(crate) const SESSION_NAME_TIME: Duration = Duration::from_millis(250);
 
 /// Size up to which frames of a client are read: 32 MiB.
-pub const LONGEST_FRAME: usize = 32 << 20;
+pub(crate) const LONGEST_FRAME: usize = 32 << 20;
 
 impl UpgradeLayer {
     /// The layer, without any connection yet.
@@ -167,7 +166,7 @@ impl UpgradeLayer {
         Self::default()
     }
 
-    /// Time that the first frame of a socket for responses may take. Default: [`FIRST_FRAME_TIME`].
+    /// Time that the first frame of a socket for responses may take. Default: 30 s.
     pub const fn first_frame_time(mut self, limit: Duration) -> Self {
         self.first_frame = Some(limit);
         self
@@ -175,7 +174,7 @@ impl UpgradeLayer {
 
     /// Sets the account that messages are charged to, as long as they have not gone on: that of
     /// [inspection](crate::inspect::InspectLayer::account), say. Default: one of its own, of
-    /// [`REPLAY_MEMORY`](crate::inspect::REPLAY_MEMORY).
+    /// 256 MiB.
     pub fn account(mut self, account: Account) -> Self {
         self.account = account;
         self

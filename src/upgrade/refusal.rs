@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tower::BoxError;
 
-use super::CLOSING_TIME;
+use super::both::CLOSING_TIME;
 use super::held::NoRoom;
 use super::socket::Socket;
 use crate::answer;

@@ -16,7 +16,7 @@ const MAX_SEALED: usize = 64;
 /// Stored objects of which a successful answer, or an event of one, tells.
 ///
 /// Only places that the API defines are read, never what a client or a model wrote: `metadata` may say anything. Of a hostile
-/// answer [`MAX_REFERENCES`] ids are read.
+/// answer 512 ids are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answered {
     ids: Vec<ObjectId>,

@@ -13,7 +13,7 @@ use crate::azure::operation::Operation;
 use crate::azure::request_body::each_field;
 
 /// Number of ids of a body that are read.
-pub const MAX_REFERENCES: usize = 512;
+pub(crate) const MAX_REFERENCES: usize = 512;
 
 /// Bound on the ids that are read in a body, the same one again included.
 const MAX_READ: usize = 8 * MAX_REFERENCES;
@@ -51,7 +51,7 @@ impl References {
     /// Reads the JSON body of a call, at the places where the API defines ids for it; every occurrence of a repeated key
     /// counts. Everything else is the client's own and passed over.
     ///
-    /// Reading ends with [`MAX_REFERENCES`] ids: then the body [is truncated](Self::is_truncated).
+    /// Reading ends with 512 ids: then the body [is truncated](Self::is_truncated).
     ///
     /// # Errors
     /// [`Unreadable`].
@@ -117,7 +117,7 @@ impl References {
         &self.sealed
     }
 
-    /// Tells whether something longer than [`MAX_LEN`](super::MAX_LEN), or empty, stands where an id belongs.
+    /// Tells whether something longer than 256 bytes, or empty, stands where an id belongs.
     #[must_use]
     pub const fn is_oversized(&self) -> bool {
         self.oversized

@@ -21,13 +21,13 @@ use crate::single_flight::{Landing, SingleFlight};
 /// The signing keys behind a URL. Clones share them, so that they outlive a change of what is accepted.
 ///
 /// 1. Nothing is fetched before a token asks for a key. Then there is one fetch at a time, for all who wait for it, of at most
-///    [`FETCH_TIMEOUT`].
-/// 2. While the key is in hand nobody waits. The first reader after [`REFRESH_AFTER`] starts a fetch beside the requests;
-///    only keys that are older than [`MAX_AGE`] are fetched first.
-/// 3. An id that is not among them starts a fetch, at most one in [`SEARCH_INTERVAL`].
-/// 4. After a fetch that failed the last good keys stay. The next follows after [`SEARCH_INTERVAL`], or after
-///    [`FIRST_KEYS_INTERVAL`] while there are none.
-/// 5. Only RSA keys for signatures are taken, out of a document of at most [`MAX_KEY_SET`] bytes. Redirects are not followed.
+///    5 s.
+/// 2. While the key is in hand nobody waits. The first reader after an hour starts a fetch beside the requests;
+///    only keys that are older than a day are fetched first.
+/// 3. An id that is not among them starts a fetch, at most one in a minute.
+/// 4. After a fetch that failed the last good keys stay. The next follows after a minute, or after
+///    5 s while there are none.
+/// 5. Only RSA keys for signatures are taken, out of a document of at most 256 KiB. Redirects are not followed.
 ///
 /// Fetches run on the runtime of whoever needs them; no task keeps time. Dropping the last clone ends one that is under way.
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! Clients that are known by Microsoft Entra ID tokens.
 //!
-//! 1. Only `Authorization: Bearer` is looked at, and only what has the shape of a JWT of at most [`MAX_TOKEN`] bytes, signed
+//! 1. Only `Authorization: Bearer` is looked at, and only what has the shape of a JWT of at most 16 KiB, signed
 //!    with RS256 by a key whose id is in the [`KeySet`]. What a token says of its own algorithm or keys is never followed.
-//! 2. The signature, `aud`, `iss`, `exp`, `nbf` and `tid` must be right, all of them there, with [`LEEWAY`] for the clocks. Tokens of
+//! 2. The signature, `aud`, `iss`, `exp`, `nbf` and `tid` must be right, all of them there, with 60 s for the clocks. Tokens of
 //!    version 1 (`iss` is `https://sts.windows.net/{tenant}/`) and of version 2 are accepted alike.
 //! 3. The client is the first, in the order in which they were added, whose [`Caller`] the token names. A valid token that
 //!    names none identifies nobody.
@@ -82,21 +82,21 @@ use crate::pool::BoxFuture;
 use crate::problems::Problems;
 
 /// The largest token that is looked at, in bytes: 16 KiB. One with two hundred groups has about nine.
-pub const MAX_TOKEN: usize = 16 << 10;
+pub(crate) const MAX_TOKEN: usize = 16 << 10;
 /// Difference that the clocks of Entra and of this machine may have.
-pub const LEEWAY: Duration = Duration::from_secs(60);
+pub(crate) const LEEWAY: Duration = Duration::from_secs(60);
 /// The largest document of signing keys that is read, in bytes: 256 KiB, ten times that of Entra.
-pub const MAX_KEY_SET: usize = 256 << 10;
+pub(crate) const MAX_KEY_SET: usize = 256 << 10;
 /// Time that fetching the signing keys may take.
-pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// From this age on, signing keys are refreshed beside the requests that use them.
-pub const REFRESH_AFTER: Duration = Duration::from_secs(3_600);
+pub(crate) const REFRESH_AFTER: Duration = Duration::from_secs(3_600);
 /// From this age on, as after a quiet night, they are refreshed before they are used; if that fails they are used all the same.
-pub const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
 /// Interval in which keys are fetched at most once because of an id that is not among them, or again after a fetch that failed.
-pub const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 /// The same while there are no keys at all, so that nobody could be let in.
-pub const FIRST_KEYS_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_KEYS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Knows clients by their Entra ID tokens. Cheap to clone. See the [module docs](self).
 #[derive(Clone)]

@@ -1,6 +1,7 @@
-//! The service below a layer that keeps it for longer than one call.
+//! The service below a layer, as the layers see it.
 
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,22 +18,63 @@ use crate::error::{Error, ErrorKind};
 /// Time that a service below has to become ready for a request that is sent again or in several parts.
 pub(crate) const READY_TIME: Duration = Duration::from_secs(10);
 
+/// Service that a layer stands around: its answers have bodies of `Bytes`, and its errors can be boxed.
+///
+/// Every service with these bounds is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand below this layer",
+    note = "below it belongs a `Service<Request<{B}>, Response = Response<A>>` with an error that is `Into<BoxError>` and a body `A` of `Bytes` that is `Send + 'static`"
+)]
+pub trait Inner<B>:
+    Service<Request<B>, Response = Response<<Self as Inner<B>>::Answer>, Error: Into<BoxError>>
+{
+    /// Body of its answers.
+    type Answer: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+}
+
+impl<S, B, A> Inner<B> for S
+where
+    S: Service<Request<B>, Response = Response<A>, Error: Into<BoxError>>,
+    A: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Answer = A;
+}
+
+/// Future of a service that a layer stands around.
+///
+/// Every future with these bounds is one.
+pub trait Answering:
+    Future<Output = Result<Response<<Self as Answering>::Answer>, <Self as Answering>::Error>>
+{
+    /// Body of the answer.
+    type Answer: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+    /// Error instead of an answer.
+    type Error: Into<BoxError>;
+
+    /// Polls for the answer, in the forms that layers speak.
+    fn poll_answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Response<Body>, BoxError>> {
+        self.poll(cx).map(|answered| Ok(answered.map_err(Into::into)?.map(Body::new)))
+    }
+}
+
+impl<F, A, E> Answering for F
+where
+    F: Future<Output = Result<Response<A>, E>>,
+    A: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    type Answer = A;
+    type Error = E;
+}
+
 /// Service that a layer takes along to wherever it works on a request: sends more than one there, or waits before it sends.
 ///
 /// Every service with these bounds is one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand below this layer",
-    note = "below it belongs a `Service<Request<Body>, Response = Response<B>>` that is `Clone + Send + 'static`, with an error that is `Into<BoxError>`, a future that is `Send`, and a body `B` of `Bytes` that is `Send + 'static`"
+    note = "below it belongs a `Service<Request<Body>, Response = Response<A>>` that is `Clone + Send + 'static`, with an error that is `Into<BoxError>`, a future that is `Send`, and a body `A` of `Bytes` that is `Send + 'static`"
 )]
-pub trait Below:
-    Service<Request<Body>, Response = Response<<Self as Below>::Answer>, Error: Into<BoxError>, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
-    /// Body of its answers.
-    type Answer: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
-
+pub trait Below: Inner<Body, Future: Send> + Clone + Send + 'static {
     /// Takes the service that was polled ready. The clone that is left for other requests was not.
     fn take_ready(&mut self) -> Self {
         let clone = self.clone();
@@ -66,13 +108,7 @@ pub trait Below:
     }
 }
 
-impl<S, B> Below for S
-where
-    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
-    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    type Answer = B;
-}
+impl<S: Inner<Body, Future: Send> + Clone + Send + 'static> Below for S {}
 
 /// Waits for readiness, with a timer only where it is not there at once.
 async fn ready<S: Below>(service: &mut S, patience: Duration) -> Result<(), BoxError> {

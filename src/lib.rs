@@ -31,6 +31,10 @@
 //! Layers never know one another. They meet in typed extensions of requests and answers ([`context`]) and in the shared
 //! [`pool`], and behave sensibly when an extension is absent.
 //!
+//! In the bounds of a layer, `Inner` is a `Service<Request<_>>` whose answers have bodies of `Bytes` and whose errors can be boxed;
+//! `Below` is one that is `Clone + Send + 'static` too, with a future that is `Send`, for layers that send more than once or later.
+//! Every service that fits is one; there is nothing to implement.
+//!
 //! # Two backends, one endpoint
 //!
 //! ```

@@ -42,16 +42,15 @@
 use std::collections::BTreeSet;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response};
-use http_body::Body as HttpBody;
 use serde::Serialize;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::azure::operation::{Operation, Surface};
+use crate::below::Inner;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Route, Terms};
@@ -88,11 +87,7 @@ pub struct ListModels<S> {
     pool: Pool,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ListModels<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<S: Inner<ReqBody>, ReqBody> Service<Request<ReqBody>> for ListModels<S> {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future>;

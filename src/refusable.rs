@@ -3,16 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
+use crate::below::Answering;
 use crate::body::Body;
-use crate::error::{Error, polled_again};
+use crate::error::polled_again;
 use crate::pool::BoxFuture;
 
 pin_project! {
@@ -30,13 +29,13 @@ pin_project! {
     #[project = StateProjection]
     enum State<F> {
         Called { #[pin] future: F },
-        Refused { error: Option<Error> },
+        Refused { error: Option<BoxError> },
     }
 }
 
 impl<F> ResponseFuture<F> {
     /// Waits for what `call` began, unless the request was refused before.
-    pub(crate) fn new(called: Result<F, Error>) -> Self {
+    pub(crate) fn new(called: Result<F, impl Into<BoxError>>) -> Self {
         match called {
             Ok(future) => Self::called(future),
             Err(error) => Self::refused(error),
@@ -47,8 +46,8 @@ impl<F> ResponseFuture<F> {
         Self { state: State::Called { future } }
     }
 
-    pub(crate) const fn refused(error: Error) -> Self {
-        Self { state: State::Refused { error: Some(error) } }
+    pub(crate) fn refused(error: impl Into<BoxError>) -> Self {
+        Self { state: State::Refused { error: Some(error.into()) } }
     }
 }
 
@@ -62,7 +61,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProjection::Called { future } => future.poll(cx).map_err(Into::into),
-            StateProjection::Refused { error } => Poll::Ready(Err(error.take().map_or_else(polled_again, Into::into))),
+            StateProjection::Refused { error } => Poll::Ready(Err(error.take().unwrap_or_else(polled_again))),
         }
     }
 }
@@ -103,21 +102,13 @@ impl<F> WorkingFuture<F> {
     }
 }
 
-impl<F, ResBody, E> Future for WorkingFuture<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<F: Answering> Future for WorkingFuture<F> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             WorkingProjection::Answered { answer } => Poll::Ready(answer.take().unwrap_or_else(|| Err(polled_again()))),
-            WorkingProjection::Passing { future } => {
-                let answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                Poll::Ready(Ok(answer.map(Body::new)))
-            }
+            WorkingProjection::Passing { future } => future.poll_answer(cx),
             WorkingProjection::Working { future } => future.as_mut().poll(cx),
         }
     }

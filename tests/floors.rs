@@ -13,11 +13,12 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
 /// From the ground up.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["account", "azure", "body", "date", "headers", "idle_clock", "problems", "single_flight"],
     &["pool"],
     &["error"],
-    &["below", "refusable"],
+    &["below"],
+    &["refusable"],
     &["context"],
     &["announced", "answer", "attempt", "client", "directory"],
     LAYERS,

@@ -3,14 +3,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::{ResponseBody, Running};
 use crate::azure::Outcome;
+use crate::below::Answering;
 use crate::body::Body;
 use crate::context::{AttemptFailed, of_body, of_head};
 use crate::error::polled_again;
@@ -41,12 +40,7 @@ impl<F> Watched<F> {
     }
 }
 
-impl<F, ResBody, E> Future for Watched<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<F: Answering> Future for Watched<F> {
     type Output = Result<Response<ResponseBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -54,15 +48,12 @@ where
         let Some(running) = this.running.as_ref() else { return Poll::Ready(Err(polled_again())) };
         let read = loop {
             match this.state.as_mut().project() {
-                StateProjected::Called { future } => match ready!(future.poll(cx)) {
-                    Ok(answer) => {
-                        let answer = answer.map(Body::new);
-                        match of_head(&answer) {
-                            Some(outcome) => break Ok((answer, outcome)),
-                            None => this.state.set(State::Reading { future: Box::pin(of_body(answer)) }),
-                        }
-                    }
-                    Err(error) => break Err(running.failed(error.into())),
+                StateProjected::Called { future } => match ready!(future.poll_answer(cx)) {
+                    Ok(answer) => match of_head(&answer) {
+                        Some(outcome) => break Ok((answer, outcome)),
+                        None => this.state.set(State::Reading { future: Box::pin(of_body(answer)) }),
+                    },
+                    Err(error) => break Err(running.failed(error)),
                 },
                 StateProjected::Reading { future } => break ready!(future.as_mut().poll(cx)),
             }

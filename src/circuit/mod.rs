@@ -61,9 +61,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -71,6 +69,7 @@ use tower_service::Service;
 use crate::attempt::{Admitted, Running};
 #[cfg(doc)]
 use crate::azure::Outcome;
+use crate::below::Inner;
 use crate::context::order;
 use crate::context::{ClassifyError, DefaultClassify, Route};
 use crate::error::Error;
@@ -135,11 +134,7 @@ impl<S> CircuitBreaker<S> {
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for CircuitBreaker<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<S: Inner<ReqBody>, ReqBody> Service<Request<ReqBody>> for CircuitBreaker<S> {
     type Response = Response<ResponseBody>;
     type Error = BoxError;
     type Future = ResponseFuture<Watched<S::Future>>;

@@ -8,26 +8,18 @@ use tower::BoxError;
 
 use super::locations;
 use crate::context::BasePath;
-use crate::error::polled_again;
 use crate::headers;
 use crate::pool::Target;
+use crate::refusable;
 
 pin_project! {
-    /// The future of [`Forward`](super::Forward).
+    /// Response future of [`Forward`](super::Forward).
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {
         #[pin]
-        state: State<F>,
-    }
-}
-
-pin_project! {
-    #[derive(Debug)]
-    #[project = StateProjected]
-    enum State<F> {
-        Refused { error: Option<BoxError> },
-        Sent { #[pin] future: F, way: Option<Way> },
+        future: refusable::ResponseFuture<F>,
+        way: Option<Way>,
     }
 }
 
@@ -48,12 +40,12 @@ impl Way {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn refused(error: BoxError) -> Self {
-        Self { state: State::Refused { error: Some(error) } }
+    pub(super) fn refused(error: BoxError) -> Self {
+        Self { future: refusable::ResponseFuture::refused(error), way: None }
     }
 
     pub(super) const fn sent(future: F, way: Option<Way>) -> Self {
-        Self { state: State::Sent { future, way } }
+        Self { future: refusable::ResponseFuture::called(future), way }
     }
 }
 
@@ -65,15 +57,11 @@ where
     type Output = Result<Response<ResBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProjected::Refused { error } => Poll::Ready(Err(error.take().unwrap_or_else(polled_again))),
-            StateProjected::Sent { future, way } => {
-                let mut answer = ready!(future.poll(cx)).map_err(Into::into)?;
-                if let Some(way) = way.take() {
-                    way.clean(&mut answer);
-                }
-                Poll::Ready(Ok(answer))
-            }
+        let this = self.project();
+        let mut answer = ready!(this.future.poll(cx))?;
+        if let Some(way) = this.way.take() {
+            way.clean(&mut answer);
         }
+        Poll::Ready(Ok(answer))
     }
 }

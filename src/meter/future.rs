@@ -3,14 +3,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::account::Account;
 use super::body::ResponseBody;
+use crate::below::Answering;
 use crate::body::Body;
 use crate::error::Error;
 use crate::refusable;
@@ -30,17 +29,12 @@ impl<F> ResponseFuture<F> {
         Self { future: refusable::ResponseFuture::called(future), account }
     }
 
-    pub(super) const fn refused(error: Error) -> Self {
+    pub(super) fn refused(error: Error) -> Self {
         Self { future: refusable::ResponseFuture::refused(error), account: None }
     }
 }
 
-impl<F, ResBody, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<F: Answering> Future for ResponseFuture<F> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

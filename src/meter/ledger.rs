@@ -144,6 +144,20 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// Returns all but the seconds, in the order in which they stand in tables.
+    pub(crate) const fn counts(&self) -> [u64; 8] {
+        [
+            self.requests,
+            self.input_tokens,
+            self.output_tokens,
+            self.input_cached_tokens,
+            self.input_audio_tokens,
+            self.output_reasoning_tokens,
+            self.output_audio_tokens,
+            self.estimated_tokens,
+        ]
+    }
+
     fn add(&mut self, usage: &Usage, source: UsageSource) {
         let details = usage.details;
         let sum = |sum: &mut u64, more| *sum = sum.saturating_add(more);
@@ -330,19 +344,8 @@ impl Report {
                 csv.push(',');
                 csv += &field(name);
             }
-            let sums = &row.sums;
-            let counts = [
-                sums.requests,
-                sums.input_tokens,
-                sums.output_tokens,
-                sums.input_cached_tokens,
-                sums.input_audio_tokens,
-                sums.output_reasoning_tokens,
-                sums.output_audio_tokens,
-                sums.estimated_tokens,
-            ];
-            counts.iter().for_each(|count| csv += &format!(",{count}"));
-            csv += &format!(",{}\r\n", sums.audio_seconds);
+            row.sums.counts().iter().for_each(|count| csv += &format!(",{count}"));
+            csv += &format!(",{}\r\n", row.sums.audio_seconds);
         }
         csv
     }

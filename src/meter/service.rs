@@ -2,9 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_service::Service;
 
@@ -13,6 +11,7 @@ use super::asking;
 use super::future::ResponseFuture;
 use super::layer::{OnUsage, SilentStreams, State};
 use super::plan::Plan;
+use crate::below::Inner;
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Spending};
@@ -42,11 +41,7 @@ impl<S> MeterUsage<S> {
     }
 }
 
-impl<S, ResBody> Service<Request<Body>> for MeterUsage<S>
-where
-    S: Service<Request<Body>, Response = Response<ResBody>, Error: Into<BoxError>>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<S: Inner<Body>> Service<Request<Body>> for MeterUsage<S> {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future>;

@@ -48,9 +48,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_layer::Layer;
@@ -58,6 +56,7 @@ use tower_service::Service;
 
 pub use self::drain::DrainLayer;
 use crate::answer;
+use crate::below::{Answering, Inner};
 use crate::body::Body;
 use crate::context::order::{self, LayerName};
 use crate::refusable::WorkingFuture;
@@ -90,11 +89,7 @@ pub struct Respond<S> {
     not_ready: Option<BoxError>,
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Respond<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<S: Inner<ReqBody>, ReqBody> Service<Request<ReqBody>> for Respond<S> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = ResponseFuture<S::Future>;
@@ -143,12 +138,7 @@ pin_project! {
     }
 }
 
-impl<F, ResBody, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<F: Answering> Future for ResponseFuture<F> {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -2,15 +2,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::Response;
-use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::ResponseBody;
 use super::trace::Trace;
 use crate::attempt::Watched;
+use crate::below::Answering;
 use crate::context::{Attempt, Route, Terms, wait};
 use crate::pool::{Pool, Target};
 
@@ -51,12 +50,7 @@ impl Chosen {
     }
 }
 
-impl<F, ResBody, E> Future for Sent<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<F: Answering> Future for Sent<F> {
     type Output = Result<Response<ResponseBody>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -131,6 +131,7 @@ pub use self::slow_start::SlowStart;
 use self::trace::Trace;
 pub use self::weighted::Weighted;
 use crate::attempt::Watched;
+use crate::below::Inner;
 use crate::body::Body;
 use crate::context::{ClassifyError, DefaultClassify, Terms};
 use crate::headers;
@@ -198,12 +199,11 @@ pub struct SelectBackend<S, P = RoundRobin> {
     classify: Arc<dyn ClassifyError>,
 }
 
-impl<S, P, ReqBody, ResBody> Service<Request<ReqBody>> for SelectBackend<S, P>
+impl<S, P, ReqBody> Service<Request<ReqBody>> for SelectBackend<S, P>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>, Error: Into<BoxError>>,
+    S: Inner<Body>,
     P: Policy,
     ReqBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<ResponseBody>;
     type Error = BoxError;

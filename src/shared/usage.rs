@@ -113,18 +113,8 @@ fn fields(names: &Names, sums: &Sums) -> impl Iterator<Item = (String, u64)> {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds of a day's audio")]
-fn figures(sums: &Sums) -> [u64; SUMS.len()] {
-    [
-        sums.requests,
-        sums.input_tokens,
-        sums.output_tokens,
-        sums.input_cached_tokens,
-        sums.input_audio_tokens,
-        sums.output_reasoning_tokens,
-        sums.output_audio_tokens,
-        sums.estimated_tokens,
-        (sums.audio_seconds * 1e6).round() as u64,
-    ]
+fn figures(sums: &Sums) -> impl Iterator<Item = u64> {
+    sums.counts().into_iter().chain([(sums.audio_seconds * 1e6).round() as u64])
 }
 
 fn rows(said: HashMap<String, u64>) -> HashMap<Names, Sums> {

@@ -20,6 +20,7 @@ use super::preamble::{Preamble, Verdict};
 use crate::azure::Outcome;
 use crate::azure::sse;
 use crate::azure::stream_event::{HeadHint, StreamError};
+use crate::below::Answering;
 use crate::body::Body;
 use crate::context::{Attempt, AttemptFailed, ClassifyError, DefaultClassify};
 use crate::error::polled_again;
@@ -50,12 +51,7 @@ impl<F> ResponseFuture<F> {
     }
 }
 
-impl<F, ResBody, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<F: Answering> Future for ResponseFuture<F> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -63,7 +59,7 @@ where
         loop {
             match state.as_mut().project() {
                 StateProjected::Called { future, plan } => {
-                    let answer = ready!(future.poll(cx)).map_err(Into::into)?.map(Body::new);
+                    let answer = ready!(future.poll_answer(cx))?;
                     if !is_stream(&answer) {
                         return Poll::Ready(Ok(answer));
                     }

@@ -78,9 +78,7 @@ mod preamble;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body::Body as HttpBody;
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -89,6 +87,7 @@ pub use self::future::ResponseFuture;
 #[cfg(doc)]
 use crate::azure::Outcome;
 use crate::azure::stream_event;
+use crate::below::Inner;
 use crate::body::Body;
 use crate::context::Route;
 use crate::context::order::{self, LayerName};
@@ -202,11 +201,7 @@ impl<S> StreamCommit<S> {
     }
 }
 
-impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for StreamCommit<S>
-where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<S: Inner<ReqBody>, ReqBody> Service<Request<ReqBody>> for StreamCommit<S> {
     type Response = Response<Body>;
     type Error = BoxError;
     type Future = ResponseFuture<S::Future>;

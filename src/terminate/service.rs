@@ -133,7 +133,7 @@ impl<Q, F, W> State<Q, F, W> {
         Self::Called { future: refusable::ResponseFuture::called(future) }
     }
 
-    const fn refused(error: Error) -> Self {
+    fn refused(error: Error) -> Self {
         Self::Called { future: refusable::ResponseFuture::refused(error) }
     }
 }

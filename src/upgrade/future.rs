@@ -4,14 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body::Body as HttpBody;
 use hyper::upgrade::OnUpgrade;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 
 use super::guard::Guard;
+use crate::below::Answering;
 use crate::body::Body;
 use crate::error::{Error, ErrorKind};
 use crate::headers;
@@ -69,12 +68,7 @@ impl<F> ResponseFuture<F> {
     }
 }
 
-impl<F, ResBody, E> Future for ResponseFuture<F>
-where
-    F: Future<Output = Result<Response<ResBody>, E>>,
-    E: Into<BoxError>,
-    ResBody: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+impl<F: Answering> Future for ResponseFuture<F> {
     type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

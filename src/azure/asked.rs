@@ -1,4 +1,6 @@
 //! Tokens that a request may cost at most, as far as it says so.
+//!
+//! Sources: quotas count the prompt by estimate and `max_tokens` (<https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota>).
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,6 @@
 //! The requests of a batch, one in each line of a file that is uploaded as a form with `purpose=batch`.
+//!
+//! Sources: <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch>, <https://platform.openai.com/docs/api-reference/batch/request-input>.
 
 use std::ops::Range;
 

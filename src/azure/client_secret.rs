@@ -1,4 +1,6 @@
 //! The key of one realtime session, as the answer that issues it tells.
+//!
+//! Sources: <https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime-client-secret>.
 
 use std::fmt;
 

@@ -1,4 +1,7 @@
 //! Reading and writing error bodies.
+//!
+//! Sources: the error objects of <https://learn.microsoft.com/azure/ai-foundry/openai/reference> and <https://platform.openai.com/docs/guides/error-codes>, content filters as in
+//! <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter>.
 
 use bytes::Bytes;
 use serde::Serialize;

@@ -6,6 +6,8 @@
 //!
 //! What is no text counts nothing: media in base64 and `data:` URLs, encrypted content, padding against eavesdroppers.
 //! Numbers count one each, because prompts may be given as arrays of tokens.
+//!
+//! Sources: <https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-them>.
 
 use std::ops::{Add, AddAssign};
 

@@ -1,4 +1,6 @@
 //! Deployments that a JSON body names beside the one that answers it.
+//!
+//! Sources: `data_sources` as in <https://learn.microsoft.com/azure/ai-foundry/openai/references/on-your-data>, `tools[].model` as in <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses>.
 
 use smallvec::SmallVec;
 

@@ -5,6 +5,9 @@
 //!
 //! Nothing is capped. A hint can be a day, which Azure does send, or as long as [`Duration::MAX`]: cap it, or use checked
 //! arithmetic, before adding it to a moment.
+//!
+//! Sources: `Retry-After` as in RFC 9110 §10.2.3 (<https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3>), `retry-after-ms` and the
+//! `x-ratelimit-…` headers as in <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota> and <https://platform.openai.com/docs/guides/rate-limits>.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,6 @@
 //! A JSON string that is read as it arrives, of which no more is kept than anybody reads; and words that a body may have as one.
+//!
+//! Sources: RFC 8259 §7 (<https://www.rfc-editor.org/rfc/rfc8259#section-7>).
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

@@ -1,4 +1,6 @@
 //! Kind of a body, by its `Content-Type` (RFC 9110 §8.3.1). Read here and nowhere else, so that no two layers differ on it.
+//!
+//! Sources: <https://www.rfc-editor.org/rfc/rfc9110#section-8.3.1>; boundaries as in RFC 2046 §5.1.1 (<https://www.rfc-editor.org/rfc/rfc2046#section-5.1.1>).
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};

@@ -12,6 +12,8 @@
 //! assert_eq!(named, [(Family::Response, "resp_1")]);
 //! # Ok::<_, tower_azure_openai::azure::object_id::Unreadable>(())
 //! ```
+//!
+//! Sources: <https://github.com/openai/openai-openapi>; which calls need their resource: <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses>.
 
 use super::operation::Surface;
 

@@ -10,6 +10,8 @@
 //! assert_eq!(call.repeat(), Repeat::Safe);
 //! # Ok::<_, operation::ParsePathError>(())
 //! ```
+//!
+//! Sources: <https://learn.microsoft.com/azure/ai-foundry/openai/reference>, <https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle> for the v1 API.
 
 use std::borrow::Cow;
 use std::ops::Range;

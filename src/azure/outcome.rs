@@ -2,6 +2,9 @@
 //!
 //! Most answers are known by status and headers ([`Outcome::of_head`]); for a few the error body decides
 //! ([`Outcome::of_answer`]). What a transport error means is for its client to say.
+//!
+//! Sources: statuses as in <https://learn.microsoft.com/azure/ai-foundry/openai/reference> and <https://platform.openai.com/docs/guides/error-codes>; a 429 of a provisioned deployment as in
+//! <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/provisioned-throughput>.
 
 use std::time::{Duration, SystemTime};
 

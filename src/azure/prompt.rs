@@ -3,6 +3,8 @@
 //! Azure OpenAI caches the beginnings of prompts of 1,024 tokens and more, and sends requests that begin alike, or that name the
 //! same `prompt_cache_key`, to the same machine. Requests that would find the same cache must reach the same deployment to
 //! begin with: [`CacheKey::of_body`] says which ones those are.
+//!
+//! Sources: <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/prompt-caching>, <https://platform.openai.com/docs/guides/prompt-caching>.
 
 use std::borrow::Cow;
 

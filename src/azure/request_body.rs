@@ -1,4 +1,6 @@
 //! Fields of a request body that the gateway needs to know, read where they stand and without building a tree.
+//!
+//! Sources: RFC 8259 (<https://www.rfc-editor.org/rfc/rfc8259>) and RFC 7578 (<https://www.rfc-editor.org/rfc/rfc7578>).
 
 use std::fmt;
 use std::ops::Range;

@@ -2,6 +2,9 @@
 //!
 //! Figures of one moment, sent with successful answers. They are good for choosing among backends that would all do, and never
 //! for refusing a request: a backend that has no room says so by itself, with a 429.
+//!
+//! Sources: `x-ratelimit-remaining-…` as in <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/quota>, `azure-openai-deployment-utilization` as in
+//! <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/provisioned-get-started>.
 
 use http::{HeaderMap, HeaderName};
 

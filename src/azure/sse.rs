@@ -4,6 +4,8 @@
 //! themselves. It is given every chunk once and tells which events end in it, in the framing of the HTML standard: lines end in
 //! `\n`, `\r\n` or `\r`, an empty line ends an event, lines that begin with a colon are comments, and a byte order mark may come
 //! first. How the bytes are cut into chunks changes nothing. An event that lies within one chunk is not copied.
+//!
+//! Sources: <https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -24,6 +24,9 @@
 //! | responses | `response.completed`, `.incomplete`, `.failed`, `.cancelled` |
 //! | runs | `thread.run.completed`, `.incomplete`, `.failed`, `.cancelled`, `.expired`, `.requires_action` |
 //! | all | `[DONE]`, an error |
+//!
+//! Sources: <https://platform.openai.com/docs/api-reference/chat-streaming>, <https://platform.openai.com/docs/api-reference/responses-streaming>,
+//! <https://platform.openai.com/docs/api-reference/assistants-streaming/events>; the filter's first event as in <https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-streaming>.
 
 mod error;
 mod reader;

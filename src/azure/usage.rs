@@ -12,6 +12,9 @@
 //! number up to [`Usage::MOST`] makes the whole usage count nothing: a backend that is wrong about one is wrong about all.
 //!
 //! Sources: the `usage` objects of Azure's and OpenAI's API specifications, and of Anthropic's Messages API.
+//!
+//! Sources: <https://platform.openai.com/docs/api-reference/responses/object>, <https://github.com/Azure/azure-rest-api-specs>,
+//! <https://docs.anthropic.com/en/api/messages>.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -34,12 +34,12 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         future: WorkingFuture<F>,
-        socket: Socket,
+        socket: Switching,
     }
 }
 
 /// Connection that an answer 101 would be about.
-enum Socket {
+enum Switching {
     Asked(Carry),
     /// Granted here, or carried by a layer above.
     Settled,
@@ -48,23 +48,23 @@ enum Socket {
 
 impl<F> ResponseFuture<F> {
     pub(super) const fn accepted(answer: Response<Body>) -> Self {
-        Self { future: WorkingFuture::answered(answer), socket: Socket::Settled }
+        Self { future: WorkingFuture::answered(answer), socket: Switching::Settled }
     }
 
     pub(super) const fn asked(future: F, carry: Carry) -> Self {
-        Self { future: WorkingFuture::passing(future), socket: Socket::Asked(carry) }
+        Self { future: WorkingFuture::passing(future), socket: Switching::Asked(carry) }
     }
 
     pub(super) const fn carried_above(future: F) -> Self {
-        Self { future: WorkingFuture::passing(future), socket: Socket::Settled }
+        Self { future: WorkingFuture::passing(future), socket: Switching::Settled }
     }
 
     pub(super) fn refused(error: Error) -> Self {
-        Self { future: WorkingFuture::refused(error), socket: Socket::Settled }
+        Self { future: WorkingFuture::refused(error), socket: Switching::Settled }
     }
 
     pub(super) const fn unasked(future: F) -> Self {
-        Self { future: WorkingFuture::passing(future), socket: Socket::Unasked }
+        Self { future: WorkingFuture::passing(future), socket: Switching::Unasked }
     }
 }
 
@@ -77,10 +77,10 @@ impl<F: Answering> Future for ResponseFuture<F> {
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Poll::Ready(Ok(answer));
         }
-        Poll::Ready(Ok(match std::mem::replace(this.socket, Socket::Settled) {
-            Socket::Asked(carry) => switch(answer, carry)?,
-            Socket::Settled => answer,
-            Socket::Unasked => return Poll::Ready(Err(no_such_protocol().into())),
+        Poll::Ready(Ok(match std::mem::replace(this.socket, Switching::Settled) {
+            Switching::Asked(carry) => switch(answer, carry)?,
+            Switching::Settled => answer,
+            Switching::Unasked => return Poll::Ready(Err(no_such_protocol().into())),
         }))
     }
 }

@@ -12,6 +12,8 @@
 //!
 //! Swept from `OpenAI`'s specification and Azure's inference reference. Not among them: `model` of a fine-tuning job, which is a
 //! base model and no deployment; `source.model` of an evaluation's run, which only filters what is stored.
+//!
+//! Sources: <https://github.com/openai/openai-openapi>, <https://github.com/Azure/azure-rest-api-specs>.
 
 use super::Operation;
 use super::Step::{self, Deep, Each, EachOfType, In};

@@ -1,4 +1,6 @@
 //! The ids that an answer tells.
+//!
+//! Sources: the answers of <https://github.com/openai/openai-openapi>, and the events of <https://platform.openai.com/docs/api-reference/responses-streaming>.
 
 use std::collections::HashSet;
 

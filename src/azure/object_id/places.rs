@@ -4,6 +4,8 @@
 //! Azure OpenAI (`azure-rest-api-specs`, the Assistants of both versions). The fields of a form are places like the members of JSON.
 //! What is not listed is the client's own: `metadata`,
 //! `client_metadata`, the arguments and parameters of functions, the items of an evaluation, fields that nobody knows.
+//!
+//! Sources: the request bodies of <https://github.com/openai/openai-openapi>, <https://github.com/Azure/azure-rest-api-specs>.
 
 use std::sync::LazyLock;
 

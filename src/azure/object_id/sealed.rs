@@ -1,4 +1,6 @@
 //! Content that only the resource reads that made it.
+//!
+//! Sources: `encrypted_content` as in <https://platform.openai.com/docs/guides/reasoning> and <https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses>.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! Answers that are objects.
+//!
+//! Sources: `object` and `id` of each object in <https://github.com/openai/openai-openapi>.
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Deserializer;

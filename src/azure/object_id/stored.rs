@@ -1,4 +1,6 @@
 //! Evaluations of what is stored, which name no object and read everybody's.
+//!
+//! Sources: <https://platform.openai.com/docs/api-reference/evals>.
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess};
 use serde_json::Deserializer;

@@ -1,6 +1,9 @@
 //! Every call of the API, as the specifications of `OpenAI` and Microsoft list them: what is a word of the API, and what an id.
 //!
 //! Below `/openai/`, `/openai/v1/` and `/openai/deployments/{name}/` stands [`OPENAI`]; beside them, [`FOUNDRY`].
+//!
+//! Sources: <https://github.com/openai/openai-openapi>, <https://github.com/Azure/azure-rest-api-specs/tree/main/specification/ai/data-plane/OpenAI.v1>,
+//! <https://github.com/Azure/azure-rest-api-specs/tree/main/specification/cognitiveservices/data-plane/AzureOpenAI>.
 
 use super::ModelPlace::{Body, DefaultBody, Elsewhere, Nowhere, Object, OptionalBody, Query, Session};
 use super::Operation as O;

@@ -1,6 +1,8 @@
 //! Fields of a `multipart/form-data` body (RFC 7578), found where they stand, as the body arrives.
 //!
 //! It is strict: a body that a more tolerant reader could take for another one is refused.
+//!
+//! Sources: <https://www.rfc-editor.org/rfc/rfc7578>.
 
 mod head;
 mod reader;

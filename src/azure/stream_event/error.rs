@@ -1,4 +1,6 @@
 //! An error inside a stream, as the answer that it stands for.
+//!
+//! Sources: <https://platform.openai.com/docs/api-reference/responses-streaming/error>.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,6 @@
 //! Name of a field, in the head of its part.
+//!
+//! Sources: RFC 7578 §4.2 (<https://www.rfc-editor.org/rfc/rfc7578#section-4.2>).
 
 use crate::azure::request_body::ReadBodyError;
 

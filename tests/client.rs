@@ -386,7 +386,7 @@ async fn talks_over_http2(acceptor: TlsAcceptor, heads: usize) -> (SocketAddr, t
 #[tokio::test]
 async fn heads_that_do_not_count_have_an_end_over_http2_too() {
     const MANY: usize = 5_000_000;
-    for heads in [0, 1, INTERIM_HEADS as usize, MANY] {
+    for heads in [0, 1, 1000, MANY] {
         let (acceptor, ca_pem) = tls();
         let (address, sent) = talks_over_http2(acceptor, heads).await;
         let destination = Destination::new("https://contoso.example").address(address.to_string()).ca_pem(ca_pem);

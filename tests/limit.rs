@@ -290,14 +290,21 @@ impl LimitStore for Gone {
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_long_for_a_store_that_is_out_of_reach() {
     for hangs in [false, true] {
-        let backend = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(json(200, "{}")));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = asked.clone();
+        let backend = service_fn(move |_: Request<Body>| {
+            counter.fetch_add(1, SeqCst);
+            async { Ok::<_, BoxError>(json(200, "{}")) }
+        });
         let layer = ClientLimitLayer::new(Gone { hangs });
         let start = Instant::now();
-        let admitted = ServiceBuilder::new().layer(layer.clone()).service(backend).oneshot(chat(A_MINUTE_OF_100)).await;
+        let admitted =
+            ServiceBuilder::new().layer(layer.clone()).service(backend.clone()).oneshot(chat(A_MINUTE_OF_100)).await;
         assert!(admitted.is_ok(), "it is admitted uncounted");
         let refused = layer.when_unavailable(Unavailable::Refuse);
         let refused = ServiceBuilder::new().layer(refused).service(backend).oneshot(chat(A_MINUTE_OF_100)).await;
         assert_eq!(Error::find(refused.unwrap_err().as_ref()).unwrap().kind(), ErrorKind::Overloaded);
+        assert_eq!(asked.load(SeqCst), 1, "what is refused reaches nothing below");
         assert!(start.elapsed() <= 2 * Duration::from_millis(51), "{:?}", start.elapsed());
     }
 }

@@ -70,8 +70,14 @@ async fn serve<S: Below>(
     });
     let decision = match timeout(STORE_TIME, settings.store.reserve(&client, limits, tokens)).await {
         Ok(Ok(decision)) => decision,
-        Ok(Err(error)) => return go_on(&settings, Some(&error), inner.send(request)).await,
-        Err(_) => return go_on(&settings, None, inner.send(request)).await,
+        Ok(Err(error)) => {
+            settings.go_on(Some(&error))?;
+            return inner.send(request).await;
+        }
+        Err(_) => {
+            settings.go_on(None)?;
+            return inner.send(request).await;
+        }
     };
     let (reservation, balance) = match decision {
         Decision::Admitted { reservation, balance } => (reservation, balance),
@@ -93,11 +99,7 @@ async fn serve<S: Below>(
     let (mut parts, body) = answer.into_parts();
     headers::replace(&mut parts.headers, limits, balance);
     let body = match parts.status {
-        StatusCode::TOO_MANY_REQUESTS => {
-            account.give_back().await;
-            body
-        }
-        status if status.is_server_error() => {
+        status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
             account.give_back().await;
             body
         }
@@ -110,18 +112,18 @@ async fn serve<S: Below>(
     Ok(Response::from_parts(parts, body))
 }
 
-/// Serves, or refuses, while nobody can count.
-async fn go_on(
-    settings: &Settings,
-    error: Option<&BoxError>,
-    called: impl Future<Output = Result<Response<Body>, BoxError>>,
-) -> Result<Response<Body>, BoxError> {
-    let cause = error.map_or_else(|| "no answer in time".to_owned(), |error| Chain(&**error).to_string());
-    tracing::warn!(%cause, "the store of limits is out of reach");
-    if settings.when_unavailable == Unavailable::Refuse {
-        return Err(Error::new(ErrorKind::Overloaded, "Requests of this client cannot be counted right now.").into());
+impl Settings {
+    /// Lets a request pass, or refuses it, while nobody can count.
+    fn go_on(&self, error: Option<&BoxError>) -> Result<(), Error> {
+        let cause = error.map_or_else(|| "no answer in time".to_owned(), |error| Chain(&**error).to_string());
+        tracing::warn!(%cause, "the store of limits is out of reach");
+        match self.when_unavailable {
+            Unavailable::Admit => Ok(()),
+            Unavailable::Refuse => {
+                Err(Error::new(ErrorKind::Overloaded, "Requests of this client cannot be counted right now."))
+            }
+        }
     }
-    called.await
 }
 
 /// Tells whether a call may be billed by tokens: whatever reads or deletes is not, nor what uses no model.

@@ -22,7 +22,7 @@ const ROUNDING: f64 = 1e-6;
 pub struct ShedLayer {
     /// 0 is unlimited.
     in_flight: usize,
-    /// [`CLIENT_SHARE`] unless said.
+    /// Half unless said.
     of_one_client: Option<usize>,
     watched: Option<Arc<dyn Fn() -> f64 + Send + Sync>>,
     counts: Arc<Counts>,
@@ -47,7 +47,7 @@ impl ShedLayer {
         self
     }
 
-    /// So many of them may be one client's, where it is known who asks. Default: one part in [`CLIENT_SHARE`].
+    /// So many of them may be one client's, where it is known who asks. Default: half.
     pub fn of_one_client(mut self, requests: usize) -> Self {
         self.of_one_client = Some(requests);
         self

@@ -95,6 +95,21 @@ pub trait Below: Inner<Body, Future: Send> + Clone + Send + 'static {
         async { Ok(called.await.map_err(Into::into)?.map(Body::new)) }
     }
 
+    /// Sends the only request that this clone is for, once it is ready, which it has `patience` to become.
+    fn send_once(
+        mut self,
+        patience: Duration,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, BoxError>> + Send {
+        async move {
+            ready(&mut self, patience).await?;
+            let sent = self.send(request);
+            // Whatever it shares with others need not wait for the answer.
+            drop(self);
+            sent.await
+        }
+    }
+
     /// Sends a request once the service is ready, which it has `patience` to become.
     fn send_within(
         &mut self,

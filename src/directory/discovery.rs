@@ -203,9 +203,9 @@ fn ask<S: Below>(question: &Question<'_>, service: &S) -> impl Future<Output = F
     async move {
         let mut asked = JoinSet::new();
         for (backend, request) in requests {
-            let (mut service, id) = (service.clone(), id.clone());
+            let (service, id) = (service.clone(), id.clone());
             asked.spawn(async move {
-                let answer = match service.send_within(DISCOVERY_TIME, request).await {
+                let answer = match service.send_once(DISCOVERY_TIME, request).await {
                     Ok(answer) => Reply::of_answer(answer, &id).await,
                     Err(error) => Reply::of_error(&error),
                 };

@@ -86,7 +86,7 @@ impl<S: Below> Calls<S> {
     }
 
     pub(super) async fn call(&self, request: Request<Body>) -> Result<Granted, End> {
-        match self.service.clone().send_within(READY_TIME, request).await {
+        match self.service.clone().send_once(READY_TIME, request).await {
             Ok(answer) => granted(answer).await,
             Err(error) => Err(End::Refused(Box::new(answer::to_error(&error)))),
         }

@@ -111,12 +111,12 @@ fn trustworthy(url: &str) -> Result<Uri, &'static str> {
     if uri.scheme() == Some(&Scheme::HTTPS) || is_local { Ok(uri) } else { Err("must be https") }
 }
 
-async fn fetch<S: Below>(mut http: S, uri: Uri) -> Result<Keys, Failure> {
+async fn fetch<S: Below>(http: S, uri: Uri) -> Result<Keys, Failure> {
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = uri;
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
     // The errors themselves may name hosts.
-    let answer = http.send_within(FETCH_TIMEOUT, request).await.map_err(|_| "the endpoint cannot be reached")?;
+    let answer = http.send_once(FETCH_TIMEOUT, request).await.map_err(|_| "the endpoint cannot be reached")?;
     if answer.status() != StatusCode::OK {
         return Err(format!("the endpoint answered {}", answer.status().as_u16()).into());
     }

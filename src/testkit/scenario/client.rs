@@ -54,9 +54,9 @@ enum Said {
     Status(StatusCode, HeaderMap),
 }
 
-async fn ask<S: Below>(mut service: S, azure: &Azure, job: &Job, alias: &str) -> Said {
+async fn ask<S: Below>(service: S, azure: &Azure, job: &Job, alias: &str) -> Said {
     let Ok(request) = request(job, alias) else { return Said::Nothing };
-    let Ok(answer) = service.send_within(READY_TIME, request).await else { return Said::Nothing };
+    let Ok(answer) = service.send_once(READY_TIME, request).await else { return Said::Nothing };
     if answer.status() != StatusCode::OK {
         let (head, _) = answer.into_parts();
         return Said::Status(head.status, head.headers);

@@ -38,23 +38,14 @@
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod service;
+mod stack;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body as HttpBody;
-use tower::util::{BoxCloneSyncService, Either};
-use tower::{BoxError, ServiceExt};
-use tower_layer::{Identity, Layer};
-use tower_service::Service;
+use tower_layer::Identity;
 
+pub use self::service::{Gateway, ResponseFuture};
 use crate::api_version::ApiVersionLayer;
 use crate::authorize::AuthorizeLayer;
-use crate::body::Body;
 use crate::capture::CaptureLayer;
 use crate::failover::FailoverLayer;
 use crate::forward::ForwardLayer;
@@ -63,11 +54,9 @@ use crate::inspect::InspectLayer;
 use crate::limit::{ClientLimitLayer, MemoryLimits};
 use crate::meter::MeterUsageLayer;
 use crate::models::ListModelsLayer;
-use crate::observe::{self, ObserveLayer};
+use crate::observe::ObserveLayer;
 use crate::ownership::OwnershipLayer;
-use crate::pool::{BoxFuture, Pool};
-use crate::reissue::ReissueCredentialsLayer;
-use crate::respond::{DrainLayer, RespondLayer};
+use crate::pool::Pool;
 use crate::select::{RoundRobin, SelectBackendLayer};
 use crate::session::StickySessionLayer;
 use crate::shed::ShedLayer;
@@ -279,136 +268,5 @@ impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
     pub fn forward(mut self, layer: ForwardLayer) -> Self {
         self.usual.forward = layer;
         self
-    }
-}
-
-type Optional<L> = Either<L, Identity>;
-type Front<R, B> = (ObserveLayer, DrainLayer, R, RespondLayer, Optional<FrontDoorLayer>, B, DefaultUpgrade);
-type Admission<T, A> = (
-    T,
-    CaptureLayer,
-    ShedLayer,
-    InspectLayer,
-    A,
-    Optional<ApiVersionLayer>,
-    AuthorizeLayer,
-    ClientLimitLayer,
-    MeterUsageLayer,
-    ListModelsLayer,
-);
-type Attempts<P, N> = (
-    Optional<OwnershipLayer>,
-    Optional<StickySessionLayer>,
-    FailoverLayer,
-    SelectBackendLayer<P>,
-    StreamCommitLayer,
-    ForwardLayer,
-    N,
-    ReissueCredentialsLayer,
-);
-type Stack<T, P, R, B, A, N> = (Front<R, B>, Admission<T, A>, Attempts<P, N>);
-
-impl<T, P, R, B, A, N> Builder<T, P, R, B, A, N> {
-    /// Stacks the layers around an HTTP client.
-    pub fn build<H>(self, client: H) -> Gateway
-    where
-        Stack<T, P, R, B, A, N>: Layer<H>,
-        <Stack<T, P, R, B, A, N> as Layer<H>>::Service: Service<
-                Request<Body>,
-                Response = Response<observe::ResponseBody<Body>>,
-                Error = Infallible,
-                Future: Send + 'static,
-            > + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        let usual = self.usual;
-        #[cfg(feature = "client")]
-        let upgrade = usual.upgrade.account(usual.inspect.account());
-        #[cfg(not(feature = "client"))]
-        let upgrade = usual.upgrade;
-        let front = (
-            usual.observe,
-            DrainLayer::new(),
-            self.around_answers,
-            RespondLayer::new(),
-            optional(usual.front_door),
-            self.before_clients,
-            upgrade,
-        );
-        let admission = (
-            self.terminate,
-            usual.capture,
-            usual.shed,
-            usual.inspect,
-            self.after_inspection,
-            optional(usual.api_version),
-            usual.authorize.objects_decide(usual.session.is_some()),
-            usual.limits,
-            usual.meter,
-            usual.models,
-        );
-        let attempts = (
-            optional(usual.ownership),
-            optional(usual.session),
-            usual.failover,
-            self.select,
-            usual.stream_commit,
-            usual.forward,
-            self.before_backends,
-            ReissueCredentialsLayer::new(),
-        );
-        let stack = (front, admission, attempts).layer(client);
-        Gateway(BoxCloneSyncService::new(stack.map_response(|answer| answer.map(Body::new))))
-    }
-}
-
-fn optional<L>(layer: Option<L>) -> Optional<L> {
-    layer.map_or_else(|| Either::Right(Identity::new()), Either::Left)
-}
-
-/// The whole stack as one service: cheap to clone, for any request body, and without errors.
-#[derive(Clone)]
-pub struct Gateway(BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>);
-
-impl<B> Service<Request<B>> for Gateway
-where
-    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        ResponseFuture(self.0.call(request.map(Body::new)))
-    }
-}
-
-impl fmt::Debug for Gateway {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").finish_non_exhaustive()
-    }
-}
-
-/// The future of [`Gateway`].
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture(BoxFuture<Result<Response<Body>, Infallible>>);
-
-impl Future for ResponseFuture {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for ResponseFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Door {
     listener: TcpListener,
     places: Arc<Semaphore>,
     open: Arc<Open>,
-    /// Who has come and has no place yet.
+    /// Connection that has come and has no place yet.
     arrived: Option<Arrived>,
     /// Descriptors that are given up for connections when there are no others.
     spare: Vec<File>,

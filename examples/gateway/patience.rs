@@ -214,7 +214,7 @@ impl Vigil {
     }
 }
 
-/// What is taken from a connection that has to close while nothing runs on it.
+/// Worth of a connection, taken from it when it has to close while nothing runs on it.
 ///
 /// Whoever shows no key can open any number and leave them, so that those go first; among equals the one that was left the longest ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

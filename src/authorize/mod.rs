@@ -168,7 +168,7 @@ fn check_known<B>(request: &Request<B>) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Unauthenticated, "It is not known who sends this request."))
 }
 
-/// What becomes of a request that is not refused.
+/// Verdict on a request that is not refused.
 #[derive(Clone, Copy, PartialEq)]
 enum Verdict {
     Allowed,

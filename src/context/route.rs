@@ -31,7 +31,7 @@ struct Inner {
 /// Name of the model in body or query.
 #[derive(Clone, Debug)]
 struct Named {
-    /// What stands at the place: the alias, unless the path names one.
+    /// Text that stands at the place: the alias, unless the path names one.
     written: Option<String>,
     place: NamePlace,
 }

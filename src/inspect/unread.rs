@@ -24,7 +24,7 @@ pub(super) enum Scan {
 
 pub(super) struct Json {
     names: NameScan,
-    /// How many names were found in that part.
+    /// Number of names that were found in that part.
     known: usize,
     /// Place where an agent may be named that answers.
     agent: Option<BodyScan>,

@@ -10,7 +10,7 @@ use super::{Family, Id, Usage, is_step, text, written};
 /// Names of members, in their quotes.
 type Names = &'static [(&'static [u8], Member)];
 
-/// What is picked of an object that may tell a usage.
+/// Members that are picked of an object that may tell a usage.
 const OF_OBJECT: Names = &[
     (b"\"background\"", Member::Background),
     (b"\"id\"", Member::Id),
@@ -21,7 +21,7 @@ const OF_OBJECT: Names = &[
     (b"\"usage\"", Member::Usage),
 ];
 
-/// What is picked of a request for a stream.
+/// Members that are picked of a request for a stream.
 const OF_REQUEST: Names = &[(b"\"stream_options\"", Member::Carried)];
 
 /// No name that is picked has more bytes, its quotes included.
@@ -51,9 +51,9 @@ pub(super) struct Members {
     place: Place,
     string: Option<Within>,
     name: SmallVec<[u8; LONGEST_NAME]>,
-    /// Which value passes now, if it is one that is picked.
+    /// Member whose value passes now, if it is one that is picked.
     picking: Option<Member>,
-    /// What earlier chunks had of it.
+    /// Part of it that earlier chunks had.
     begun: Vec<u8>,
     picked: Picked,
     /// Place where in the last bytes the object stands that is carried, if all of it does.
@@ -78,7 +78,7 @@ enum Within {
     Escape,
 }
 
-/// What a byte does to the value that passes.
+/// Effect of a byte on the value that passes.
 enum Step {
     Begins,
     Ends,

@@ -5,15 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::Body as HttpBody;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use tokio::time::timeout;
 use tower::BoxError;
-use tower::util::Oneshot;
-use tower_service::Service;
 
 use super::{PATIENCE, proto};
+use crate::below::Below;
 use crate::body::Body;
 use crate::pool::BoxFuture;
 
@@ -45,14 +43,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new<S, B>(http: S, headers: HeaderMap) -> Self
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + std::marker::Send + Sync + 'static,
-        S::Future: std::marker::Send,
-        S::Error: Into<BoxError>,
-        B: HttpBody<Data = Bytes> + std::marker::Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub(super) fn new<S: Below + Sync>(http: S, headers: HeaderMap) -> Self {
         Self { send: Box::new(move |request| Box::pin(exchange(http.clone(), request))), headers }
     }
 
@@ -82,14 +73,8 @@ impl From<Said> for Sent {
     }
 }
 
-async fn exchange<S, B>(http: S, request: Request<Body>) -> Result<Said, BoxError>
-where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
-    B: HttpBody<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let (head, body) = Oneshot::new(http, request).await.map_err(Into::into)?.into_parts();
+async fn exchange<S: Below>(http: S, request: Request<Body>) -> Result<Said, BoxError> {
+    let (head, body) = http.send_once(PATIENCE, request).await?.into_parts();
     let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| wait(value, SystemTime::now()));
     // Read to its end, so that the connection can be used again. What is too long says nothing that is of use here.
     let body = Limited::new(body, LARGEST_ANSWER).collect().await.map(|body| body.to_bytes()).unwrap_or_default();

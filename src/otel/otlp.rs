@@ -2,14 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
-use http_body::Body as HttpBody;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tower::BoxError;
-use tower_service::Service;
 
 use super::clock::{self, Clock};
 use super::collector::Collector;
@@ -20,7 +16,7 @@ use super::queue::Queue;
 use super::resource::Resource;
 use super::told::Call;
 use super::{INTERVAL, METRIC_INTERVAL, Sampler, spans};
-use crate::body::Body;
+use crate::below::Below;
 use crate::capture::{Captured, Sink};
 use crate::context::{Record, Recorder, TraceContext};
 use crate::meter::Metered;
@@ -220,14 +216,7 @@ impl OtlpBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn start<S, B>(self, http: S) -> Otlp
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    pub fn start<S: Below + Sync>(self, http: S) -> Otlp {
         let collector = Arc::new(Collector::new(http, self.headers));
         let resource = Arc::new(Resource::new(self.attributes));
         let (ending, is_ending) = watch::channel(false);

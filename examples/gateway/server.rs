@@ -129,7 +129,14 @@ pub(crate) async fn serve(
         front.accept(waiting, &dealer, stopping.clone());
     }
     drop((door, stopping));
-    let (current, stopped) = (front.current.load_full(), Instant::now());
+    let grace = front.current.load().shutdown_grace;
+    finish(&wired, grace, stop).await;
+    Ok(())
+}
+
+/// Lets what runs end within the grace, and then what was noted leave the process.
+async fn finish(wired: &Wired, grace: Duration, stop: watch::Sender<()>) {
+    let stopped = Instant::now();
     tracing::info!("stopping: running requests are finished");
     let sockets = wired.kept.upgrade().connections();
     let finished = async {
@@ -138,22 +145,21 @@ pub(crate) async fn serve(
         sockets.closed().await;
     };
     let parting = async {
-        sleep(current.shutdown_grace / 2).await;
+        sleep(grace / 2).await;
         sockets.close("The gateway is being stopped. Connect again.");
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = finished => {}
         () = parting => {}
-        () = sleep(current.shutdown_grace) => tracing::warn!("shutdown_grace is over: what still runs is cut off"),
+        () = sleep(grace) => tracing::warn!("shutdown_grace is over: what still runs is cut off"),
     }
     if let Some(collector) = wired.kept.collector() {
-        collector.finish(PARTING.min(current.shutdown_grace.saturating_sub(stopped.elapsed()))).await;
+        collector.finish(PARTING.min(grace.saturating_sub(stopped.elapsed()))).await;
     }
     if let Some(captures) = wired.kept.captures() {
         captures.finish(PARTING);
     }
-    Ok(())
 }
 
 /// Takes the file as it was read; an invalid one is reported and changes nothing.

@@ -137,7 +137,7 @@ impl Shared {
     }
 
     /// Returns how often Redis answered too late to be of use, or not at all: requests went on without. An answer about an id is of use
-    /// for a fifth of [`PATIENCE`].
+    /// for a fifth of the time that requests wait.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.0.late()

@@ -57,7 +57,7 @@
 //! refused with [`Misordered`](crate::ErrorKind::Misordered).
 //!
 //! # Errors
-//! [`Overloaded`](crate::ErrorKind::Overloaded) with a [second](WAIT) to wait; [`InvalidConstraint`](crate::ErrorKind::InvalidConstraint)
+//! [`Overloaded`](crate::ErrorKind::Overloaded) with a second to wait; [`InvalidConstraint`](crate::ErrorKind::InvalidConstraint)
 //! for a header that cannot be understood; those of the service below.
 //!
 //! # Cancellation

@@ -214,6 +214,8 @@ async fn what_was_ordered_holds_through_a_reload() {
     let west_is = ["weight", "override", "configured_weight"].map(|field| backend(&status, "west")[field].clone());
     assert_eq!(west_is, [json!(3), json!(3), json!(1)]);
     assert_eq!(get(format!("{admin}/readyz")).await.status, 503);
+    // The log is written a little later than what it tells.
+    gateway.stderr.count(&["was reloaded"], 1).await;
     assert_eq!(gateway.stderr.lines(&["was reloaded"]).len(), 1);
     let chat = Request::post(format!("{}{CHAT}", gateway.url)).header("api-key", KEY);
     let chat = chat.header("content-type", "application/json").body(Body::from(HELLO)).unwrap();

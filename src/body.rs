@@ -209,7 +209,7 @@ impl HttpBody for Body {
             Kind::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Prefixed(parts) if parts.0.is_empty() => Pin::new(&mut parts.1).poll_frame(cx),
             Kind::Prefixed(parts) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut parts.0))))),
-            Kind::Stream(stream) => stream.body().poll_frame(cx),
+            Kind::Stream(stream) => stream.poll_frame(cx),
         }
     }
 
@@ -217,7 +217,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Bytes(bytes) => bytes.is_empty(),
             Kind::Prefixed(parts) => parts.0.is_empty() && parts.1.is_end_stream(),
-            Kind::Stream(stream) => stream.lock().is_end_stream(),
+            Kind::Stream(stream) => stream.has_ended,
         }
     }
 
@@ -310,19 +310,28 @@ impl Stream for DataStream {
 type Boxed = Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>;
 
 /// A body that need not be `Sync`: a lock makes it so, which reading it through `&mut` never takes.
-struct Exclusive(Mutex<Boxed>);
+struct Exclusive {
+    body: Mutex<Boxed>,
+    /// Asked whenever something has been read. Every layer asks after each frame: were each of them to ask all those below it, and
+    /// take their locks, that would cost more than what they do.
+    has_ended: bool,
+}
 
 impl Exclusive {
     fn new(body: impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static) -> Self {
-        Self(Mutex::new(Box::pin(body)))
+        let has_ended = body.is_end_stream();
+        Self { body: Mutex::new(Box::pin(body)), has_ended }
     }
 
-    fn body(&mut self) -> Pin<&mut (dyn HttpBody<Data = Bytes, Error = BoxError> + Send)> {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let frame = ready!(body.as_mut().poll_frame(cx));
+        self.has_ended = body.is_end_stream();
+        Poll::Ready(frame)
     }
 
     fn lock(&self) -> MutexGuard<'_, Boxed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

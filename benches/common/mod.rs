@@ -8,10 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, stream};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::Full;
+use http_body::{Body as _, Frame};
+use http_body_util::{Full, StreamBody};
 use tower::{BoxError, Service, ServiceExt};
 use tower_azure_openai::azure::operation::Surface;
 use tower_azure_openai::body::Body;
@@ -95,6 +95,15 @@ pub(crate) fn request(surface: Surface) -> Result<Inbound, BoxError> {
     Ok(request.body(Full::from(body))?)
 }
 
+/// One that asks for a stream.
+pub(crate) fn streamed_request() -> Result<Inbound, BoxError> {
+    let body = r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"Count."}]}"#;
+    let mut request = request(Surface::V1)?;
+    request.headers_mut().insert("content-length", body.len().into());
+    *request.body_mut() = Full::from(body);
+    Ok(request)
+}
+
 /// Answers 200 at once, without looking.
 #[derive(Clone, Debug)]
 pub(crate) struct NoOp;
@@ -113,6 +122,33 @@ impl<B> Service<Request<B>> for NoOp {
     fn call(&mut self, _: Request<B>) -> Self::Future {
         let mut answer = Response::new(Body::from(ANSWER));
         answer.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+        ready(Ok(answer))
+    }
+}
+
+/// Answers with a word in each chunk.
+#[derive(Clone, Debug)]
+pub(crate) struct Streaming {
+    pub(crate) chunks: usize,
+}
+
+const CHUNK: &[u8] = b"data: {\"id\":\"chatcmpl-AaBbCcDdEeFf\",\"object\":\"chat.completion.chunk\",\"created\":1730000000,\"model\":\"gpt-4o-2024-08-06\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n";
+const LAST: &[u8] = b"data: {\"id\":\"chatcmpl-AaBbCcDdEeFf\",\"object\":\"chat.completion.chunk\",\"created\":1730000000,\"model\":\"gpt-4o-2024-08-06\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+
+impl<B> Service<Request<B>> for Streaming {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        let chunks = std::iter::repeat_n(CHUNK, self.chunks).chain([LAST]);
+        let frames = chunks.map(|chunk| Ok::<_, BoxError>(Frame::data(Bytes::from_static(chunk))));
+        let mut answer = Response::new(Body::new(StreamBody::new(stream::iter(frames))));
+        answer.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
         ready(Ok(answer))
     }
 }

@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::clock::Clock;
 use crate::config::Problems;
 use crate::config::behaviour::{LogFormat, Telemetry};
+use crate::fields::Fields;
 use crate::output;
 
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
@@ -25,7 +26,7 @@ pub(crate) fn start(telemetry: &Telemetry) -> Result<(), BoxError> {
         .log_internal_errors(false);
     match telemetry.log_format {
         LogFormat::Json => log.json().init(),
-        LogFormat::Text => log.init(),
+        LogFormat::Text => log.fmt_fields(Fields).init(),
     }
     let _ = FORMAT.set(telemetry.log_format);
     Ok(())

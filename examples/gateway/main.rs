@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod cors;
 mod demo;
+mod fields;
 mod identities;
 mod kept;
 mod live;

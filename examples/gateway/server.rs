@@ -301,7 +301,7 @@ impl Front {
     }
 
     fn accept(&self, accepted: Accepted, dealer: &Dealer, stopping: watch::Receiver<()>) {
-        let (front, home) = (self.clone(), dealer.home());
+        let (front, home) = (Arc::new(self.clone()), dealer.home());
         let terms = self.current.load().terms(stopping, home.clone());
         let accepted = Accepted { place: accepted.place.at(&home), ..accepted };
         let own = home.clone();
@@ -310,14 +310,14 @@ impl Front {
                 // A request of HTTP/2 is counted by what runs it.
                 let seat = if request.version() == Version::HTTP_2 { None } else { own.request() };
                 let running = vigil.request(seat);
-                front.clone().answer(request, running, Arc::clone(&vigil))
+                Arc::clone(&front).answer(request, running, Arc::clone(&vigil))
             })
         };
         home.spawn(connection::serve(accepted, terms, service));
     }
 
     async fn answer(
-        self,
+        self: Arc<Self>,
         mut request: Request<Incoming>,
         running: Running,
         vigil: Arc<Vigil>,

@@ -22,27 +22,36 @@ pub(crate) const ASCII_PER_TOKEN: u64 = 4;
 const LONGEST_WORD: usize = 512;
 
 /// Members whose strings are no prompt.
-const NO_TEXT: [&[u8]; 7] =
-    [b"b64_json", b"data", b"encrypted_content", b"file_data", b"file_id", b"image_url", b"obfuscation"];
+const fn is_no_text(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"file_id" | b"image_url" | b"obfuscation"
+    )
+}
 
 /// Members that may be arrays of tokens.
-const TOKENS: [&[u8]; 2] = [b"input", b"prompt"];
+const fn may_be_tokens(name: &[u8]) -> bool {
+    matches!(name, b"input" | b"prompt")
+}
 
 /// Members that carry what is new of an answer.
-const NEWS: [&[u8]; 12] = [
-    b"arguments",
-    b"content",
-    b"delta",
-    b"input",
-    b"partial_json",
-    b"reasoning",
-    b"reasoning_content",
-    b"refusal",
-    b"text",
-    b"thinking",
-    b"transcript",
-    b"value",
-];
+const fn carries_news(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"arguments"
+            | b"content"
+            | b"delta"
+            | b"input"
+            | b"partial_json"
+            | b"reasoning"
+            | b"reasoning_content"
+            | b"refusal"
+            | b"text"
+            | b"thinking"
+            | b"transcript"
+            | b"value"
+    )
+}
 
 /// Characters by script.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +69,7 @@ impl Text {
     /// Reads each byte once and never fails: of what is not JSON, as much as looks like it.
     #[must_use]
     pub(crate) fn of_prompt(body: &[u8]) -> Self {
-        Self::of_members(body, |name| !NO_TEXT.contains(&name), |name| TOKENS.contains(&name))
+        Self::of_members(body, |name| !is_no_text(name), may_be_tokens)
     }
 
     /// Returns what an event adds to the answer. Events that only sum up what others said before add nothing.
@@ -68,7 +77,7 @@ impl Text {
     pub(crate) fn of_event(event: &sse::Event<'_>) -> Self {
         let is_news = event.name().is_none_or(|name| name.ends_with(b"delta") || name == b"message");
         let data = event.data().filter(|_| is_news).unwrap_or_default();
-        Self::of_members(&data, |name| NEWS.contains(&name), |_| false)
+        Self::of_members(&data, carries_news, |_| false)
     }
 
     fn of_members(json: &[u8], is_text: impl Fn(&[u8]) -> bool, is_tokens: impl Fn(&[u8]) -> bool) -> Self {

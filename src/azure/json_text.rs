@@ -68,14 +68,12 @@ pub(super) fn not_json() -> ReadBodyError {
 /// request argument"), while the readers of Go and .NET, in which servers of its kind are written, take it for the same.
 /// Most bodies have none, which is much quicker to see than to parse.
 pub(crate) fn may_have_word(body: &[u8], words: &[&str]) -> bool {
-    let begins = |at: usize, word: &str| {
-        let end = at + 1 + word.len();
-        body.get(end) == Some(&b'"') && body[at + 1..end].eq_ignore_ascii_case(word.as_bytes())
-    };
+    let is_one = |text: &[u8]| words.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
+    // Whatever stands between two quotes that follow one another, be it a string or what is between two.
+    let mut from = body.len();
+    let mut quoted = memchr_iter(b'"', body).filter_map(|at| body.get(std::mem::replace(&mut from, at + 1)..at));
     // A letter may be written as an escape, and a zero stands in texts of other encodings, which some readers see through.
-    memchr_iter(b'"', body).any(|at| words.iter().any(|word| begins(at, word)))
-        || memchr(0, body).is_some()
-        || ESCAPE.find(body).is_some()
+    quoted.any(is_one) || memchr(0, body).is_some() || ESCAPE.find(body).is_some()
 }
 
 static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));

@@ -159,8 +159,10 @@ fn closes(event: &sse::Event<'_>) -> bool {
         Some(b"done") => data().trim_ascii() == DONE,
         Some(name) => name == b"error" || str::from_utf8(name).is_ok_and(|name| CLOSING.contains(&name)),
         None => {
-            names_a_finish(event.as_bytes())
-                || speaks_of_end(event.as_bytes()) && (data().trim_ascii() == DONE || is_closing_frame(&data()))
+            let bytes = event.as_bytes();
+            names_a_finish(bytes)
+                || speaks_of_end(bytes, speaks_of_objects(bytes))
+                    && (data().trim_ascii() == DONE || is_closing_frame(&data()))
         }
     }
 }
@@ -237,11 +239,20 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn speaks_of_end(bytes: &[u8]) -> bool {
-    ENDS.iter().any(|word| word.find(bytes).is_some())
+/// Tells whether responses or runs are spoken of, as chunks of chat do not: most words need be looked for only there.
+fn speaks_of_objects(bytes: &[u8]) -> bool {
+    OBJECTS.iter().any(|word| word.find(bytes).is_some())
 }
 
-static ENDS: LazyLock<[Finder<'static>; 6]> = LazyLock::new(|| {
-    [DONE, b"complete", b"cancelled", b"expired", b"failed", b"requires_action"].map(|word: &[u8]| Finder::new(word))
+/// `of_objects`: whether [`speaks_of_objects`].
+fn speaks_of_end(bytes: &[u8], of_objects: bool) -> bool {
+    MARK.find(bytes).is_some() || of_objects && ENDS.iter().any(|word| word.find(bytes).is_some())
+}
+
+static OBJECTS: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| [b"response.".as_slice(), b"thread.run."].map(|word| Finder::new(word)));
+static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(DONE));
+static ENDS: LazyLock<[Finder<'static>; 5]> = LazyLock::new(|| {
+    [b"complete".as_slice(), b"cancelled", b"expired", b"failed", b"requires_action"].map(|word| Finder::new(word))
 });
 static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::{StreamError, StreamEvent, closes, may_fail, name, names_a_finish, speaks_of_end};
+use super::{StreamError, StreamEvent, closes, may_fail, name, names_a_finish, speaks_of_end, speaks_of_objects};
 use crate::azure::sse;
 
 /// Reads the events of a passing stream.
@@ -38,7 +38,7 @@ impl Reader {
     /// The next event that ends in `chunk`, as [`sse::Reader::next_event`].
     pub(crate) fn next_event(&mut self, chunk: &mut &[u8]) -> Option<StreamEvent> {
         let needs_reading = !self.failures_only || self.failed;
-        let may_say_something = needs_reading || speaks_of_failure(chunk) || !self.complete && may_close(chunk);
+        let may_say_something = needs_reading || may_say_something(chunk, self.complete);
         if !may_say_something && self.events.skip(chunk) {
             *chunk = &[];
             return None;
@@ -90,14 +90,12 @@ fn could_fail(event: &sse::Event<'_>) -> bool {
     }
 }
 
-/// One of these stands in every failure, and seldom elsewhere.
-fn speaks_of_failure(chunk: &[u8]) -> bool {
-    ERROR.find(chunk).is_some() || FAILED.find(chunk).is_some()
-}
-
-/// Nothing that closes a stream is without one of these, and little else has them.
-fn may_close(chunk: &[u8]) -> bool {
-    names_a_finish(chunk) || speaks_of_end(chunk)
+/// One of these words stands in every failure, and in everything that closes a stream, and little else has them.
+fn may_say_something(chunk: &[u8], is_complete: bool) -> bool {
+    let of_objects = speaks_of_objects(chunk);
+    ERROR.find(chunk).is_some()
+        || of_objects && FAILED.find(chunk).is_some()
+        || !is_complete && (names_a_finish(chunk) || speaks_of_end(chunk, of_objects))
 }
 
 static ERROR_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));

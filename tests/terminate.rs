@@ -424,3 +424,66 @@ async fn whoever_cannot_be_looked_up_is_not_unknown() {
         assert_eq!(who(pass(&paired, asked()).await), by_two.map(str::to_owned), "{query} {key}, two are asked");
     }
 }
+
+// ===== who is known at once =====
+
+/// Answers, and counts how often it was cloned.
+struct Counted(Arc<Mutex<usize>>);
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        *self.0.lock().unwrap() += 1;
+        Self(self.0.clone())
+    }
+}
+
+impl Service<Request<()>> for Counted {
+    type Response = Response<Option<String>>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), BoxError>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        std::future::ready(Ok(Response::new(id(&request).map(str::to_owned))))
+    }
+}
+
+async fn clones_for(
+    layer: TerminateCredentialsLayer<impl Authenticate>,
+    headers: &[(&str, &str)],
+) -> (Option<String>, usize) {
+    let clones = Arc::new(Mutex::new(0));
+    let mut service = layer.layer(Counted(clones.clone()));
+    let answer = service.ready().await.unwrap().call(request("", headers)).await;
+    let count = *clones.lock().unwrap();
+    (answer.ok().and_then(Response::into_body), count)
+}
+
+#[tokio::test]
+async fn a_service_is_cloned_only_for_what_has_to_be_waited_for() {
+    let looks_up = || {
+        from_fn(|presented: &Presented| {
+            let is_c = presented.secret() == b"key-c";
+            async move { Ok(is_c.then(|| Client::new("c"))) }
+        })
+    };
+    let known = [("api-key", "key-a1")];
+    assert_eq!(clones_for(layer(), &known).await, (Some("a".to_owned()), 0));
+    assert_eq!(
+        clones_for(TerminateCredentialsLayer::new((registry(), looks_up())), &known).await.1,
+        0,
+        "the first knows"
+    );
+    let second = [("api-key", "nobody's"), ("authorization", "Bearer key-b")];
+    assert_eq!(clones_for(layer(), &second).await, (Some("b".to_owned()), 0));
+    let later = [("api-key", "key-c")];
+    let asked = clones_for(TerminateCredentialsLayer::new((registry(), Some(looks_up()))), &later).await;
+    assert_eq!(asked, (Some("c".to_owned()), 1));
+    assert_eq!(
+        clones_for(TerminateCredentialsLayer::new((registry(), None::<ClientRegistry>)), &later).await,
+        (None, 0)
+    );
+}

@@ -250,9 +250,9 @@ fn speaks_of_end(bytes: &[u8], of_objects: bool) -> bool {
 }
 
 static OBJECTS: LazyLock<[Finder<'static>; 2]> =
-    LazyLock::new(|| [b"response.".as_slice(), b"thread.run."].map(|word| Finder::new(word)));
+    LazyLock::new(|| [b"response.".as_slice(), b"thread.run."].map(Finder::new));
 static MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(DONE));
 static ENDS: LazyLock<[Finder<'static>; 5]> = LazyLock::new(|| {
-    [b"complete".as_slice(), b"cancelled", b"expired", b"failed", b"requires_action"].map(|word| Finder::new(word))
+    [b"complete".as_slice(), b"cancelled", b"expired", b"failed", b"requires_action"].map(Finder::new)
 });
 static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));

@@ -11,7 +11,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::Authenticate;
-use super::presented::{self, Credentials};
+use super::presented::{self, Credentials, Presented};
 use crate::context::order::{self, LayerName};
 use crate::context::{Client, Cookies, EphemeralKey, EphemeralKeys, Observation, opens_session};
 use crate::error::{Chain, Error, ErrorKind, polled_again};
@@ -55,11 +55,22 @@ where
             return ResponseFuture { state: State::called(self.inner.call(request)) };
         };
         let state = match credentials {
-            Ok(credentials) => {
+            Ok(mut credentials) => {
                 strip(&mut request);
-                let clone = self.inner.clone();
-                let service = std::mem::replace(&mut self.inner, clone);
-                Waiting { authenticator, ephemeral, credentials, has_failed: false, service, request }.ask_next()
+                match first_known(&*authenticator, ephemeral.as_ref(), &mut credentials) {
+                    Known::Client(client, key) => {
+                        introduce(&mut request, client, key);
+                        State::called(self.inner.call(request))
+                    }
+                    Known::Later(presented) => {
+                        let clone = self.inner.clone();
+                        let service = std::mem::replace(&mut self.inner, clone);
+                        let waiting =
+                            Waiting { authenticator, ephemeral, credentials, has_failed: false, service, request };
+                        waiting.ask(&presented)
+                    }
+                    Known::Nobody => State::refused(unauthenticated()),
+                }
             }
             Err(error) => State::refused(error),
         };
@@ -73,6 +84,46 @@ impl<A, S> TerminateCredentials<A, S> {
         let layer = if self.authenticator.is_some() { LayerName::Terminate } else { LayerName::Strip };
         order::enter(layer, request.extensions_mut())
     }
+}
+
+/// Result of looking at the credentials of a request without waiting.
+enum Known {
+    Client(Client, Option<EphemeralKey>),
+    /// It has to be found out whose this is; those before it are nobody's.
+    Later(Presented),
+    Nobody,
+}
+
+fn first_known(
+    authenticator: &impl Authenticate,
+    ephemeral: Option<&EphemeralKeys>,
+    credentials: &mut Credentials,
+) -> Known {
+    for presented in credentials {
+        if let Some((client, key)) = issued(&presented, ephemeral) {
+            return Known::Client(client, Some(key));
+        }
+        match authenticator.at_once(&presented) {
+            Some(Some(client)) => return Known::Client(client, None),
+            Some(None) => {}
+            None => return Known::Later(presented),
+        }
+    }
+    Known::Nobody
+}
+
+/// The ephemeral key that a credential is, with the client that it was issued for.
+fn issued(presented: &Presented, ephemeral: Option<&EphemeralKeys>) -> Option<(Client, EphemeralKey)> {
+    let key = presented.ephemeral(ephemeral?)?;
+    Some((key.client().cloned()?, key))
+}
+
+fn introduce<B>(request: &mut Request<B>, client: Client, key: Option<EphemeralKey>) {
+    if let Some(key) = key {
+        request.extensions_mut().insert(key);
+    }
+    request.extensions_mut().insert(client);
+    Observation::note_client(request.extensions());
 }
 
 fn strip<B>(request: &mut Request<B>) {
@@ -159,21 +210,18 @@ where
         let Some(presented) = self.credentials.next() else {
             return State::refused(if self.has_failed { undecided() } else { unauthenticated() });
         };
-        let key = self.ephemeral.as_ref().and_then(|keys| presented.ephemeral(keys));
-        match key.and_then(|key| Some((key.client().cloned()?, key))) {
-            Some((client, key)) => State::called(self.call_with(key, client)),
-            None => State::Asking { asked: self.authenticator.authenticate(&presented), waiting: Some(self) },
+        match issued(&presented, self.ephemeral.as_ref()) {
+            Some((client, key)) => State::called(self.call(client, Some(key))),
+            None => self.ask(&presented),
         }
     }
 
-    fn call_with(mut self, key: EphemeralKey, client: Client) -> S::Future {
-        self.request.extensions_mut().insert(key);
-        self.call(client)
+    fn ask(self, presented: &Presented) -> State<A::Future, S::Future, Self> {
+        State::Asking { asked: self.authenticator.authenticate(presented), waiting: Some(self) }
     }
 
-    fn call(mut self, client: Client) -> S::Future {
-        self.request.extensions_mut().insert(client);
-        Observation::note_client(self.request.extensions());
+    fn call(mut self, client: Client, key: Option<EphemeralKey>) -> S::Future {
+        introduce(&mut self.request, client, key);
         self.service.call(self.request)
     }
 }
@@ -193,7 +241,7 @@ where
                     let client = ready!(asked.poll(cx));
                     let Some(mut waiting) = waiting.take() else { return Poll::Ready(Err(polled_again())) };
                     match client {
-                        Ok(Some(client)) => State::called(waiting.call(client)),
+                        Ok(Some(client)) => State::called(waiting.call(client, None)),
                         Ok(None) => waiting.ask_next(),
                         Err(error) => {
                             tracing::warn!(error = %Chain(error.as_ref()), "who calls cannot be found out");

@@ -238,6 +238,8 @@ async fn a_head_that_must_not_go_further() {
         (post().header("host", ":80"), 400, "ambiguous_request", false),
         (post().header("host", "a@b"), 400, "ambiguous_request", false),
         (post().header("host", "a/b"), 400, "ambiguous_request", false),
+        (Request::post("http://a@b/openai/v1/responses"), 400, "ambiguous_request", false),
+        (Request::post("http://a:b@c:80/openai/v1/responses").header("host", "c:80"), 400, "ambiguous_request", false),
         (post().header("host", "a").header("host", ""), 400, "ambiguous_request", false),
     ] {
         let described = format!("{request:?}");
@@ -253,6 +255,7 @@ async fn a_head_that_must_not_go_further() {
         post().header("host", "gateway"),
         post().header("host", "127.0.0.1:80"),
         post().header("host", "[::1]:80"),
+        Request::post("https://[::1]:80/openai/v1/responses"),
         Request::options("/openai/v1/responses"),
     ] {
         assert_eq!(sent(request).await.0, 1);

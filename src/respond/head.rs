@@ -24,7 +24,9 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
         return Some(answer);
     }
     let hosts = request.headers().get_all(HOST);
-    if !hosts.iter().all(is_host) {
+    // HTTP/2 has it in the URI.
+    let is_authority_clear = request.uri().authority().is_none_or(is_clear);
+    if !is_authority_clear || !hosts.iter().all(is_host) {
         return Some(to_cause(&Error::new(
             ErrorKind::AmbiguousRequest,
             "`Host` must name a host, with a port or without.",
@@ -40,9 +42,11 @@ fn is_framed_by_chunks_at_most(headers: &HeaderMap) -> bool {
 }
 
 fn is_host(value: &HeaderValue) -> bool {
-    is_plain(value.as_bytes())
-        || Authority::try_from(value.as_bytes())
-            .is_ok_and(|host| !host.as_str().contains('@') && !host.host().is_empty())
+    is_plain(value.as_bytes()) || Authority::try_from(value.as_bytes()).is_ok_and(|host| is_clear(&host))
+}
+
+fn is_clear(authority: &Authority) -> bool {
+    !authority.as_str().contains('@') && !authority.host().is_empty()
 }
 
 /// Tells whether a name, or an IPv4 address, stands there with or without a port, as nearly always: to parse one makes a copy of it.

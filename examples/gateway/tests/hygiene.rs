@@ -77,10 +77,41 @@ async fn chunks_that_are_unclear_are_refused() {
         "fffffffffffffffff\r\n{}",
         "2 2\r\n{}",
         "\r\n{}",
+        "2\r{}",
+        "2;\n{}",
+        "2;a=\n{}",
+        "2;a=\"\n\"\r\n{}",
+        "2;a\rb\r\n{}",
+        " 2\r\n{}",
+        "2_\r\n{}",
+        "2\r\n{}\n0",
     ];
     let requests =
         requests.map(|chunk| format!("{}\r\ntransfer-encoding: chunked\r\n\r\n{chunk}\r\n0\r\n\r\n", chat_head(KEY)));
     refuses(&east, &mut gateway, 400, "", &requests).await;
+}
+
+/// Some servers end a line there, and some only pass it over: what goes on is written anew.
+#[tokio::test]
+async fn line_feeds_alone_hide_no_request() {
+    let (east, server) = serve("east").await;
+    let mut gateway = gateway_before(&server, "").await;
+    let whole = with_length(&chat_head(KEY));
+    let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+    for (number, request) in [
+        format!("{}\n\n{body}", head.replace("\r\n", "\n")),
+        format!("{head}\n\n{body}"),
+        whole.replacen("\r\n", "\n", 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = raw(&gateway.url, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.matches("HTTP/1.").count() == 1, "{answer}");
+        assert_eq!(east.request_count(), number + 1);
+        assert_eq!(east.requests().pop().unwrap().body, HELLO);
+    }
+    gateway.is_well().await;
 }
 
 #[tokio::test]
@@ -191,6 +222,9 @@ async fn targets_that_are_unclear_are_refused() {
         "/openai/deployments/./gpt-4o/chat/completions",
         "/openai//deployments/gpt-4o/chat/completions",
         "/openai/deployments/gpt-4o/chat/completions//",
+        "/openai/deployments/gpt-4o/%252e%252e/x/chat/completions",
+        "/openai/deployments/gpt-4o/..;/x/chat/completions",
+        "/openai/deployments/gpt-4o%252fx/chat/completions",
         "/openai/deployments/gpt-4o%00/chat/completions",
         "/openai/deployments/gpt-4o%0d%0ax/chat/completions",
         "/openai/deployments/gpt-4o%7f/chat/completions",

@@ -50,9 +50,14 @@ pub(super) fn decode(raw: &str) -> Result<Cow<'_, str>, Fault> {
     let segment = if plain { Cow::Borrowed(raw) } else { decode_odd(raw)? };
     match &*segment {
         "" => Err(Fault::Empty),
-        "." | ".." => Err(Fault::Dots),
+        segment if is_dots(segment) => Err(Fault::Dots),
         _ => Ok(segment),
     }
+}
+
+/// Some servers take what stands behind a `;` for parameters of the segment.
+fn is_dots(segment: &str) -> bool {
+    segment.starts_with('.') && matches!(segment.split(';').next(), Some("." | ".."))
 }
 
 fn decode_odd(raw: &str) -> Result<Cow<'_, str>, Fault> {
@@ -60,12 +65,21 @@ fn decode_odd(raw: &str) -> Result<Cow<'_, str>, Fault> {
         return Err(Fault::Encoding);
     }
     let segment = percent_decode_str(raw).decode_utf8().map_err(|_| Fault::NotUtf8)?;
-    let fault = segment.chars().find_map(|c| match c {
+    // Whoever decodes twice must not find another path.
+    let again = percent_decode_str(&segment).decode_utf8_lossy();
+    match fault_in(&segment).or_else(|| fault_in(&again)) {
+        None if is_dots(&again) => Err(Fault::Dots),
+        None => Ok(segment),
+        Some(fault) => Err(fault),
+    }
+}
+
+fn fault_in(segment: &str) -> Option<Fault> {
+    segment.chars().find_map(|c| match c {
         '/' => Some(Fault::Slash),
         '\\' => Some(Fault::Backslash),
         c => c.is_control().then_some(Fault::Control),
-    });
-    fault.map_or(Ok(segment), Err)
+    })
 }
 
 fn has_malformed_escape(raw: &str) -> bool {

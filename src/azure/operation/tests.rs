@@ -386,6 +386,13 @@ fn ambiguous_paths_are_refused() {
         ("/openai/x/../models", "the path holds a dot segment"),
         ("/openai/deployments/%2e%2E/embeddings", "the path holds a dot segment"),
         ("/openai/deployments/.%2e", "the path holds a dot segment"),
+        ("/openai/deployments/a/..;/b/embeddings", "the path holds a dot segment"),
+        ("/openai/deployments/a/.;x=1/b/embeddings", "the path holds a dot segment"),
+        ("/openai/deployments/a/%252e%252E/b/embeddings", "the path holds a dot segment"),
+        ("/openai/deployments/a/.%252e%3bx/b/embeddings", "the path holds a dot segment"),
+        ("/openai/deployments/a%252fb/embeddings", "the path holds an encoded slash"),
+        ("/openai/deployments/a%255Cb/embeddings", "the path holds a backslash"),
+        ("/openai/deployments/a%2500b/embeddings", "the path holds a control character"),
         ("/openai/deployments/a%2Fb/embeddings", "the path holds an encoded slash"),
         ("/openai/deployments/a%2fb/embeddings", "the path holds an encoded slash"),
         ("/openai/deployments/a%5Cb/embeddings", "the path holds a backslash"),
@@ -411,7 +418,21 @@ fn ambiguous_paths_are_refused() {
 }
 
 fn name() -> impl Strategy<Value = String> {
-    "[^/\\\\\\p{Cc}]{1,20}".prop_filter("a dot segment", |name| name != "." && name != "..")
+    let is_plain = |name: &String| {
+        let again = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        let is_segment = !again.contains(['/', '\\']) && !again.contains(char::is_control);
+        is_segment && [name, &*again].iter().all(|name| !matches!(name.split(';').next(), Some("." | "..")))
+    };
+    "[^/\\\\\\p{Cc}]{1,20}".prop_filter("no plain segment", is_plain)
+}
+
+#[test]
+fn a_name_may_hold_what_looks_like_an_escape() {
+    for (path, name) in
+        [("/openai/deployments/100%25/embeddings", "100%"), ("/openai/deployments/a%2541;b/x", "a%41;b")]
+    {
+        assert_eq!(call(&Method::POST, path).deployment(), Some(name), "{path}");
+    }
 }
 
 #[test]

@@ -419,7 +419,7 @@ fn ambiguous_paths_are_refused() {
 
 fn name() -> impl Strategy<Value = String> {
     let is_plain = |name: &String| {
-        let again = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        let again = percent_decode_str(name).decode_utf8_lossy();
         let is_segment = !again.contains(['/', '\\']) && !again.contains(char::is_control);
         is_segment && [name, &*again].iter().all(|name| !matches!(name.split(';').next(), Some("." | "..")))
     };

@@ -73,3 +73,47 @@ impl Rate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_bounded_in_every_second() {
+        let mut rate = Rate::new(10.0, Instant::now());
+        assert!((0..3).all(|_| rate.take(3.0, Instant::now()).is_ok()));
+        assert_eq!(rate.take(3.0, Instant::now()), Err(Duration::from_millis(200)));
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert_eq!(rate.take(3.0, Instant::now()), Ok(()));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(rate.take(40.0, Instant::now()), Ok(()), "a pool may be larger than a second's worth");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(rate.take(1.0, Instant::now()).is_err(), "and pays for it afterwards");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_leaves_half_of_the_calls_to_others() {
+        let (mut rates, now) = (Rates::new(20.0, Instant::now()), Instant::now());
+        let [a, b, nobody] = ["a", "b", ""].map(Arc::from);
+        assert_eq!((0..9).filter(|_| rates.take(&a, 3.0, now).is_ok()).count(), 3);
+        assert_eq!(rates.take(&a, 3.0, now), Err(Duration::from_millis(200)));
+        assert!((0..3).all(|_| rates.take(&b, 3.0, now).is_ok()));
+        assert_eq!(rates.take(&nobody, 2.0, now), Ok(()), "who is not known shares what is left");
+        assert!(rates.take(&nobody, 1.0, now).is_err());
+        let before = rates.clients[&b].left;
+        assert!(rates.take(&b, 1.0, now).is_err());
+        assert!((rates.clients[&b].left - before).abs() < 1e-9, "what is refused costs nothing");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(rates.take(&a, 3.0, Instant::now()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_who_ask_for_nothing_are_forgotten() {
+        let mut rates = Rates::new(1e6, Instant::now());
+        for i in 0..3 * MANY_CLIENTS {
+            rates.take(&format!("c{i}").into(), 1.0, Instant::now()).unwrap();
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert!(rates.clients.len() <= MANY_CLIENTS + 1, "{}", rates.clients.len());
+    }
+}

@@ -76,3 +76,18 @@ fn wait(headers: &HeaderMap) -> Duration {
     let ms = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.parse().ok());
     ms.map_or(Duration::from_secs(1), Duration::from_millis)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_path_is_no_unknown_object() {
+        assert!(is_routing_error(br#"{"error":{"code":"404","message":"Resource not found"}}"#));
+        assert!(!is_routing_error(br#"{"error":{"code":"404","message":"No thread found with id 'thread_1'."}}"#));
+        assert!(!is_routing_error(
+            br#"{"error":{"message":"No thread found","type":"invalid_request_error","code":null}}"#
+        ));
+        assert!(!is_routing_error(b""));
+    }
+}

@@ -265,7 +265,7 @@ fn meter(shared: Option<&Shared>) -> MeterUsageLayer {
     }
 }
 
-/// What the environment says beside the endpoint is the standard's.
+/// Starts to tell a collector. Everything beside its endpoint stands in the environment, as the standard has it.
 fn collector(endpoint: &str, proxy: Option<&Proxy>) -> Result<Otlp, BoxError> {
     let client = HttpClient::builder();
     let client = match proxy {

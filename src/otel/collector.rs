@@ -20,14 +20,14 @@ const LARGEST_ANSWER: usize = 64 << 10;
 
 type Send = Box<dyn Fn(Request<Body>) -> BoxFuture<Result<Said, BoxError>> + std::marker::Send + Sync>;
 
-/// What a collector said.
+/// Answer of a collector.
 struct Said {
     status: StatusCode,
     retry_after: Option<Duration>,
     body: Bytes,
 }
 
-/// What became of one attempt to send.
+/// Outcome of one attempt to send.
 pub(super) enum Sent {
     /// All but so many items were accepted.
     Accepted { rejected: u64 },

@@ -31,7 +31,7 @@ pub(super) const TOKENS: &[f64] = &[
 /// One more than the longest list of bounds.
 const MOST: usize = TO_FIRST.len() + 1;
 
-/// How often there was what, since the start.
+/// Counts by value, since the start.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram {
     bounds: &'static [f64],

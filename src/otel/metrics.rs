@@ -92,7 +92,7 @@ impl Metrics {
         }
     }
 
-    /// How soon a stream began, and how fast it went on.
+    /// Notes the time until a stream began, and for each token after that.
     fn time(&self, record: &Record, call: Call) {
         let Some(first) = record.first_content else { return };
         let output = record.spent.map_or(0, |spent| spent.usage.output);

@@ -71,9 +71,9 @@ pub use self::sampler::Sampler;
 pub const QUEUE: usize = 4 << 20;
 /// Sets of attributes that a metric tells apart: 4,096.
 pub const SERIES: usize = 4_096;
-/// How often spans and logs are sent: every 5 s, and when half of the queue is full.
+/// Pause between two times that spans and logs are sent: 5 s, or until half of the queue is full.
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// How often metrics are sent: every 60 s.
+/// Pause between two times that metrics are sent: 60 s.
 pub const METRIC_INTERVAL: Duration = Duration::from_secs(60);
 /// Time that a collector may take for an answer: 10 s.
 pub const PATIENCE: Duration = Duration::from_secs(10);

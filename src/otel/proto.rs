@@ -74,7 +74,7 @@ impl Message {
         values.for_each(|value| self.0.extend_from_slice(&value.to_le_bytes()));
     }
 
-    /// What was written before, field by field.
+    /// Adds fields that were written before.
     pub(super) fn written(&mut self, fields: &[u8]) {
         self.0.extend_from_slice(fields);
     }
@@ -127,7 +127,7 @@ impl Message {
     }
 }
 
-/// How many of what was sent were not accepted: `partial_success` of an answer, whose first field is the same for all signals.
+/// Reads the number of items that were not accepted: `partial_success` of an answer, whose first field is the same for all signals.
 pub(super) fn rejected(answer: &[u8]) -> Option<u64> {
     let partial = fields(answer)?.find_map(|(field, value)| match value {
         Field::Bytes(bytes) if field == 1 => Some(bytes),

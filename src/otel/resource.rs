@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::SCHEMA;
 use super::proto::{Message, Value};
 
-/// Who tells it all, as it stands around everything that is sent.
+/// The one who tells it all, as it stands around everything that is sent.
 #[derive(Debug)]
 pub(super) struct Resource {
     resource: Vec<u8>,

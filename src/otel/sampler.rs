@@ -1,6 +1,6 @@
 use crate::context::TraceContext;
 
-/// Which requests are traced.
+/// Choice of the requests that are traced.
 ///
 /// As the standard has it: by a share of all trace ids, so that every service of a trace decides alike; and by what the caller decided,
 /// where it is [based on that](Self::parent_based). Default: what the caller traces, and everything of callers without a trace.

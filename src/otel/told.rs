@@ -1,4 +1,4 @@
-//! What is said of a request: names from the configuration and from the conventions, nothing that a client wrote.
+//! Names by which a request is told of: from the configuration and from the conventions, nothing that a client wrote.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::pool::Target;
 /// The name that the conventions have for Azure OpenAI.
 pub(super) const PROVIDER: &str = "azure.ai.openai";
 
-/// Whose call it was, of what, and who served it.
+/// One call: its client, what was asked for, and who served it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Call {
     /// As the conventions name it, else by its own name.
@@ -50,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// Whether it is the server's failure: what a client does wrong is none of its span.
+    /// Tells the server's failures from those of a client, which are none of its span.
     pub(super) fn is_of_server(self) -> bool {
         match self {
             Self::Status(status) => status >= 500,

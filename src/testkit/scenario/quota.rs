@@ -53,7 +53,7 @@ impl Quota {
         Some(bucket.drained as f64 / (bucket.per_minute * now.max(1)) as f64)
     }
 
-    /// What a provisioned deployment says of itself: how full it is, as a share.
+    /// Returns what a provisioned deployment says of itself: how full it is, as a share.
     pub(super) fn told(&self, now: u64) -> Option<f64> {
         let Self::Provisioned(bucket) = self else { return None };
         let level = bucket.level.saturating_sub(bucket.per_minute * (now - bucket.at));

@@ -210,6 +210,8 @@ pub mod testkit;
 #[doc(alias("websocket", "realtime"))]
 #[cfg(feature = "client")]
 pub mod upgrade;
+#[cfg(feature = "client")]
+mod writes_through;
 
 pub use self::error::{Error, ErrorKind};
 

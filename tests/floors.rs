@@ -14,7 +14,7 @@ use syn::{Attribute, Item, UseTree};
 
 /// From the ground up.
 const FLOORS: [&[&str]; 10] = [
-    &["account", "azure", "body", "date", "headers", "idle_clock", "problems", "single_flight"],
+    &["account", "azure", "body", "date", "headers", "idle_clock", "problems", "single_flight", "writes_through"],
     &["pool"],
     &["error"],
     &["below"],

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::INTERIM_HEADS;
 use crate::context::Reason;
+use crate::writes_through::writes_through;
 
 /// A connection whose heads are counted where it speaks HTTP/2.
 #[derive(Debug)]
@@ -41,31 +42,7 @@ impl<I: hyper::rt::Read + Unpin> AsyncRead for Counted<I> {
     }
 }
 
-impl<I: hyper::rt::Write + Unpin> AsyncWrite for Counted<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-}
+writes_through!([I: hyper::rt::Write + Unpin] AsyncWrite for Counted<I> => io);
 
 /// Length of what every frame begins with (RFC 9113 §4.1).
 const FRAME_HEAD: usize = 9;

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::coop::poll_proceed;
 
 use super::TURN;
+use crate::writes_through::writes_through;
 
 /// Parts of tokio's budget for one turn of a task.
 const BUDGET: usize = 128;
@@ -50,31 +51,7 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-    }
-}
+writes_through!([] AsyncWrite for Paced => 0);
 
 #[cfg(test)]
 mod tests {

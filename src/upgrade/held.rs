@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::error::Error as SocketError;
 use super::socket::{BUFFER, LONGEST_ANSWER};
 use crate::account::{Account, Reservation};
 use crate::context::{Client, Observation};
+use crate::writes_through::writes_through;
 
 /// The client that pays for the sockets of one handshake. Without an [`Observation`] nobody is known, and all such are one client.
 #[derive(Clone, Debug)]
@@ -122,31 +123,7 @@ impl AsyncRead for Charged {
     }
 }
 
-impl AsyncWrite for Charged {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
-    }
-}
+writes_through!([] AsyncWrite for Charged => io);
 
 #[cfg(test)]
 mod tests {

@@ -177,6 +177,21 @@ async fn the_query_of_a_realtime_session_is_rewritten() {
 }
 
 #[tokio::test]
+async fn what_a_foundry_resource_has_beside_the_api_is_rewritten_too() {
+    let seen = send(post("/models/images/generations?api-version=1", JSON, r#"{"prompt":"x","model":"gpt-4o"}"#)).await;
+    let seen = seen.unwrap();
+    assert_eq!(seen.uri, "https://east.example/prefix/models/images/generations?api-version=1");
+    assert_eq!(seen.body, r#"{"prompt":"x","model":"prod 4o\""}"#);
+    let seen =
+        send(Request::get("/models/info?model=gpt-4o&api-version=1").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(seen.uri, "https://east.example/prefix/models/info?model=prod%204o%22&api-version=1");
+    let inner = service_fn(async |_: Request<Body>| Ok::<_, BoxError>(Response::new(Body::from("a backend's"))));
+    let request = Request::get("/models/info?model=gpt-4o").body(Body::empty()).unwrap();
+    let answer = ListModelsLayer::new(pool()).layer(inner).oneshot(request).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "a backend's", "it is no list of models");
+}
+
+#[tokio::test]
 async fn an_image_before_the_model_is_passed_on_without_a_copy() {
     let image = "A".repeat(20 << 20);
     let body = Bytes::from(format!(r#"{{"input":"{image}","model":"gpt-4o"}}"#));

@@ -79,8 +79,10 @@ impl Client {
     }
 
     /// Calls that it may make although nobody can see which models they use, when it is held to a list of aliases, each by its own
-    /// operation: batches, fine-tuning, evals, realtime calls, what goes on with a video, deleting a model, runs with an assistant's
-    /// own model ([`Threads`](Operation::Threads)), agents ([`Responses`](Operation::Responses)).
+    /// operation: batches, fine-tuning, evals, realtime calls, ingestion jobs, deleting a model, agents
+    /// ([`Responses`](Operation::Responses)); and what goes on with a video, or runs ([`Threads`](Operation::Threads)) or changes an
+    /// assistant without naming its model, where it is not known that one of the client's aliases made it
+    /// ([`AuthorizeLayer::objects_decide`](crate::authorize::AuthorizeLayer::objects_decide)).
     /// [`Other`](Operation::Other) opens unknown paths and all of these but batches, fine-tuning and evals. Default: none.
     pub fn operations(self, operations: impl IntoIterator<Item = Operation>) -> Self {
         self.with(|inner| inner.operations = operations.into_iter().collect())

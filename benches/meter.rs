@@ -51,6 +51,11 @@ fn main() -> Result<(), BoxError> {
     let silent = r#"{"messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
     row(&mut criterion, "event, bare", stream.clone(), told);
     row(&mut criterion, "event, told at the end", meter().layer(stream.clone()), told);
+    // Azure says so in every event of a stream whose client asks.
+    let word = WORD.replace("}\n\n", r#","usage":null}"#) + "\n\n";
+    let with_null = Backend { frame: Bytes::from(word), ..stream.clone() };
+    row(&mut criterion, "event with usage:null, bare", with_null.clone(), told);
+    row(&mut criterion, "event with usage:null, told at the end", meter().layer(with_null), told);
     row(&mut criterion, "event, estimated", meter().layer(stream), silent);
     criterion.final_summary();
     Ok(())

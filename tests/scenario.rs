@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tower::ServiceBuilder;
+use tower_azure_openai::context::Limits;
 use tower_azure_openai::failover::FailoverLayer;
 use tower_azure_openai::forward::ForwardLayer;
 use tower_azure_openai::pool::{CircuitConfig, Priority, Thresholds};
@@ -41,6 +42,33 @@ fn holds_its_own(scenario: &Scenario) {
         let report = default(&scenario.clone().seed(seed));
         report.assert_share_of_all_knowing_at_least(0.99).assert_hints_obeyed();
     }
+}
+
+#[test]
+fn nobody_gets_more_than_agreed() {
+    let report = Scenario::new("four clients, of which one may use less")
+        .lasting(Duration::from_secs(60))
+        .backend(Backend::unlimited("east"))
+        .traffic(Traffic::poisson(4.0).clients(4))
+        .limits(Limits::new().tokens_per_minute(1_000_000))
+        .limits_of("client-3", Limits::new().requests_per_minute(10))
+        .run(RoundRobin::default());
+    assert_eq!(report.clients.len(), 4);
+    let (free, held) = (report.client("client-0"), report.client("client-3"));
+    assert!(free.requests.refused == 0 && free.tokens > 0, "{report}");
+    // What is waited for is repeated up to some fifteen seconds after the last request was made.
+    assert!((10..=23).contains(&held.requests.served), "a whole allowance, and what flows in: {report}");
+    assert!(held.requests.refused > 0 && report.to_string().contains("client-3"), "{report}");
+
+    let few_tokens = Scenario::new("tokens run out")
+        .lasting(Duration::from_secs(60))
+        .backend(Backend::unlimited("east"))
+        .traffic(Traffic::steady(1.0).clients(1).prompt(900).answer(100))
+        .limits(Limits::new().tokens_per_minute(5_000))
+        .run(RoundRobin::default());
+    let held = few_tokens.client("client-0");
+    // As long as it is repeated it flows in, and a request more is admitted while one token is left.
+    assert!((5_000..=14_000).contains(&held.tokens), "what it really used is held against it: {few_tokens}");
 }
 
 #[test]

@@ -72,6 +72,13 @@ async fn refuse_settings_that_name_a_deployment_which_is_not_there() {
         assert_eq!(told, ["error", "DeploymentNotFound", "e1"], "{said}");
     }
     is_echoed(&mut socket, r#"{"type":"response.create","session":{"model":"other"}}"#).await;
+    let done = next(&mut socket).await.unwrap().unwrap().into_text().unwrap();
+    let done: serde_json::Value = serde_json::from_str(&done).unwrap();
+    assert_eq!(
+        (&done["type"], &done["response"]["usage"]["input_tokens"]),
+        (&"response.done".into(), &14.into()),
+        "{done}"
+    );
     close(socket).await;
     for path in ["/openai/v1/realtime?intent=transcription&model=gpt-4o", "/openai/v1/realtime?intent=x"] {
         let status = send(handshake(&format!("{}{path}", server.url()), KEY)).await.status;

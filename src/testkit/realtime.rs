@@ -136,6 +136,10 @@ async fn echo(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), names: &[Strin
             let said = refusal(&text, names).unwrap_or(text);
             Head { length: said.len() as u64, ..head }.write(socket).await?;
             socket.write_all(&said).await?;
+            if let Some(done) = response_to(&said) {
+                Head { first: WHOLE_TEXT, length: done.len() as u64, mask: [0; 4] }.write(socket).await?;
+                socket.write_all(&done).await?;
+            }
             socket.flush().await?;
             continue;
         }
@@ -159,6 +163,29 @@ async fn echo(socket: &mut (impl AsyncRead + AsyncWrite + Unpin), names: &[Strin
             return socket.shutdown().await;
         }
     }
+}
+
+/// What ends the response that an event asks for, and tells what it used: a token for four characters of the event, and one of answer.
+fn response_to(event: &[u8]) -> Option<Vec<u8>> {
+    let asked: Value = serde_json::from_slice(event).ok()?;
+    if asked["type"] != "response.create" {
+        return None;
+    }
+    let input = (event.len() as u64).div_ceil(4);
+    let usage = json!({
+        "input_tokens": input,
+        "output_tokens": 1,
+        "total_tokens": input + 1,
+        "input_token_details": { "text_tokens": input, "audio_tokens": 0, "cached_tokens": 0 },
+        "output_token_details": { "text_tokens": 1, "audio_tokens": 0 },
+    });
+    let response =
+        json!({ "id": "resp_of_the_backend", "object": "realtime.response", "status": "completed", "usage": usage });
+    Some(
+        json!({ "type": "response.done", "event_id": "event_of_the_backend", "response": response })
+            .to_string()
+            .into_bytes(),
+    )
 }
 
 /// The error event for settings that name a deployment which is not there.

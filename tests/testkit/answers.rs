@@ -120,6 +120,48 @@ async fn images_are_made() {
     }
 }
 
+/// The usage that a stream tells in its event of this name.
+fn told_by(stream: &str, name: &str) -> Value {
+    let events = stream.lines().filter_map(|line| line.strip_prefix("data: "));
+    let mut events = events.filter_map(|event| serde_json::from_str::<Value>(event).ok());
+    let mut event = events.find(|event| event["type"] == name).unwrap_or_else(|| panic!("no {name} in {stream}"));
+    event["usage"].take()
+}
+
+#[tokio::test]
+async fn every_family_tells_what_it_used() {
+    let backend = open();
+    let image = r#"{"model":"gpt-4o","prompt":"Hi there","stream":true}"#;
+    let images = text(send(&backend, post("/openai/v1/images/generations", image)).await).await;
+    assert_eq!(told_by(&images, "image_generation.completed")["input_tokens"], 2);
+
+    let message = |streams: &str| {
+        format!(r#"{{"model":"gpt-4o","max_tokens":9,"messages":[{{"role":"user","content":"Hi there"}}]{streams}}}"#)
+    };
+    let whole = json(send(&backend, post("/anthropic/v1/messages", &message(""))).await).await;
+    assert_eq!((&whole["usage"]["input_tokens"], &whole["usage"]["output_tokens"]), (&json!(2), &json!(5)), "{whole}");
+    let streamed = text(send(&backend, post("/anthropic/v1/messages", &message(r#","stream":true"#))).await).await;
+    assert_eq!(told_by(&streamed, "message_delta")["output_tokens"], 5);
+
+    let part =
+        |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{value}\r\n");
+    let audio = "a".repeat(70_000);
+    let parts = [part("model", "gpt-4o"), part("stream", "true"), part("file; filename=\"a.wav\"", &audio)];
+    let form = parts.concat() + "--b--\r\n";
+    let mut transcription = post("/openai/v1/audio/transcriptions", &form);
+    transcription.headers_mut().insert("content-type", "multipart/form-data; boundary=b".parse().unwrap());
+    let transcript = text(send(&backend, transcription).await).await;
+    assert_eq!(told_by(&transcript, "transcript.text.done"), json!({ "type": "duration", "seconds": 3 }));
+
+    let file = json(send(&backend, post("/openai/v1/files", r#"{"purpose":"batch","bytes":400}"#)).await).await;
+    let batch = json!({ "input_file_id": file["id"] }).to_string();
+    let batch = json(send(&backend, post("/openai/v1/batches", &batch)).await).await;
+    assert_eq!(batch["status"], "validating");
+    let uri = format!("/openai/v1/batches/{}", batch["id"].as_str().unwrap());
+    let read = json(send(&backend, Request::get(uri).body(Body::empty()).unwrap()).await).await;
+    assert_eq!((&read["status"], &read["usage"]["total_tokens"]), (&json!("completed"), &json!(200)), "{read}");
+}
+
 #[tokio::test]
 async fn lists_its_models() {
     for uri in ["/openai/models?api-version=2024-10-21", "/openai/v1/models"] {

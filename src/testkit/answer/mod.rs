@@ -4,6 +4,7 @@ mod completions;
 mod embeddings;
 mod error;
 mod media;
+mod messages;
 mod responses;
 mod run;
 mod stream;
@@ -158,11 +159,15 @@ impl<'a> Reply<'a> {
         let whole = |body: &Value| Answer::json(StatusCode::OK, body);
         let mut answer: Answer = match (self.inference.operation, self.inference.streams()) {
             (Operation::AudioSpeech, _) => self.speech(),
+            (Operation::AudioTranscriptions, true) => self.transcript_events().into(),
             (Operation::AudioTranscriptions | Operation::AudioTranslations, _) => self.transcript(),
             (Operation::ChatCompletions | Operation::Completions, false) => whole(&self.completion()),
             (Operation::ChatCompletions | Operation::Completions, true) => self.completion_events().into(),
             (Operation::Embeddings, _) => whole(&self.embeddings()),
-            (Operation::ImagesEdits | Operation::ImagesGenerations, _) => whole(&self.images()),
+            (Operation::ImagesEdits | Operation::ImagesGenerations, false) => whole(&self.images()),
+            (Operation::ImagesEdits | Operation::ImagesGenerations, true) => self.image_events().into(),
+            (Operation::Messages, false) => whole(&self.message()),
+            (Operation::Messages, true) => self.message_events().into(),
             (Operation::Responses, false) => whole(&self.response()),
             (Operation::Responses, true) => self.response_events().into(),
             (Operation::Runs, false) => whole(&self.run("queued")),

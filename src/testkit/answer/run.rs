@@ -36,7 +36,7 @@ impl Reply<'_> {
         let parts = [
             Made::new(Family::Run, self.run("completed")).within(&*thread),
             Made::new(Family::Step, self.step("completed")).within(run),
-            Made::new(Family::Message, self.message("completed", &self.said())).within(thread),
+            Made::new(Family::Message, self.thread_message("completed", &self.said())).within(thread),
         ];
         own.into_iter().chain(parts).collect()
     }
@@ -58,7 +58,7 @@ impl Reply<'_> {
             events.push(event(&format!("thread.run.step.{name}"), &self.step("in_progress")));
         }
         for name in ["created", "in_progress"] {
-            events.push(event(&format!("thread.message.{name}"), &self.message("in_progress", &json!([]))));
+            events.push(event(&format!("thread.message.{name}"), &self.thread_message("in_progress", &json!([]))));
         }
         let preamble = events.len();
         events.extend(self.words().map(|word| {
@@ -67,7 +67,7 @@ impl Reply<'_> {
                 json!({ "id": self.id("msg_"), "object": "thread.message.delta", "delta": { "content": content } });
             event("thread.message.delta", &delta)
         }));
-        events.push(event("thread.message.completed", &self.message("completed", &self.said())));
+        events.push(event("thread.message.completed", &self.thread_message("completed", &self.said())));
         events.push(event("thread.run.step.completed", &self.step("completed")));
         events.push(event("thread.run.completed", &self.run("completed")));
         events.push(done());
@@ -95,7 +95,7 @@ impl Reply<'_> {
         })
     }
 
-    fn message(&self, status: &str, content: &Value) -> Value {
+    fn thread_message(&self, status: &str, content: &Value) -> Value {
         json!({
             "id": self.id("msg_"),
             "object": "thread.message",

@@ -30,6 +30,7 @@ pub(in super::super) enum Operation {
     Embeddings,
     ImagesEdits,
     ImagesGenerations,
+    Messages,
     Responses,
     Runs,
 }
@@ -46,6 +47,7 @@ impl Operation {
             ["embeddings"] => Self::Embeddings,
             ["images", "edits"] => Self::ImagesEdits,
             ["images", "generations"] => Self::ImagesGenerations,
+            ["messages"] => Self::Messages,
             ["responses"] => Self::Responses,
             ["threads", "runs"] | ["threads", _, "runs"] => Self::Runs,
             _ => return None,
@@ -59,7 +61,7 @@ impl Operation {
 
     /// Tells whether its classic path names a deployment.
     pub(super) const fn belongs_to_a_deployment(self) -> bool {
-        !matches!(self, Self::Responses | Self::Runs)
+        !matches!(self, Self::Messages | Self::Responses | Self::Runs)
     }
 
     pub(in super::super) const fn takes_a_form(self) -> bool {
@@ -68,12 +70,19 @@ impl Operation {
 
     /// Tells whether the answer is what the assistant says.
     const fn writes(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Runs)
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Messages | Self::Responses | Self::Runs)
+    }
+
+    /// Tells whether the answer may be a stream of events.
+    const fn may_stream(self) -> bool {
+        let makes_events = matches!(self, Self::AudioTranscriptions | Self::ImagesEdits | Self::ImagesGenerations);
+        self.writes() || makes_events
     }
 
     pub(in super::super) const fn id_prefix(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chatcmpl-",
+            Self::Messages => "msg_",
             Self::Responses => "resp_",
             Self::Runs => "run_",
             _ => "cmpl-",
@@ -91,6 +100,7 @@ impl Operation {
             Self::Embeddings => "Embeddings_Create",
             Self::ImagesEdits => "ImageEdits_Create",
             Self::ImagesGenerations => "ImageGenerations_Create",
+            Self::Messages => "Messages_Create",
             Self::Responses => "Responses_Create",
             Self::Runs => "Runs_Create",
         }
@@ -101,7 +111,7 @@ impl Operation {
         match self {
             Self::AudioSpeech | Self::Embeddings | Self::Responses => "input",
             Self::AudioTranscriptions | Self::AudioTranslations => "file",
-            Self::ChatCompletions => "messages",
+            Self::ChatCompletions | Self::Messages => "messages",
             Self::Completions | Self::ImagesEdits | Self::ImagesGenerations => "prompt",
             Self::Runs => "assistant_id",
         }
@@ -151,7 +161,10 @@ impl Inference {
     }
 
     pub(in super::super) fn streams(&self) -> bool {
-        self.operation.writes() && self.payload.flag("stream") == Some(true)
+        // A form has it as a text.
+        let in_form = self.payload.is_form() && self.payload.text("stream") == Some("true");
+        let asks = self.payload.flag("stream") == Some(true) || in_form;
+        self.operation.may_stream() && asks
     }
 
     pub(in super::super) fn wants_usage(&self) -> bool {

@@ -40,6 +40,8 @@ enum Surface {
     Classic { api_version: String },
     /// In the path.
     Deployment { api_version: String, name: String },
+    /// In the body, in the form of Anthropic's API.
+    Anthropic,
     /// In the body.
     V1,
 }
@@ -52,7 +54,7 @@ impl Call {
         if let Some((operation, thread)) = Operation::read(&request.method, &segments) {
             return surface.infer(operation, thread, payload()).map(Self::Infer);
         }
-        if matches!(surface, Surface::Deployment { .. }) {
+        if matches!(surface, Surface::Anthropic | Surface::Deployment { .. }) {
             return None;
         }
         match (request.method.as_str(), &*segments) {
@@ -81,6 +83,9 @@ impl Call {
 impl Surface {
     /// The surface, and the path below it.
     fn read(request: &ReceivedRequest) -> Option<(Self, &str)> {
+        if let Some(path) = request.uri.path().strip_prefix("/anthropic/v1/") {
+            return Some((Self::Anthropic, path));
+        }
         let path = request.uri.path().strip_prefix("/openai/")?;
         if let Some(path) = path.strip_prefix("v1/") {
             return Some((Self::V1, path));
@@ -97,8 +102,11 @@ impl Surface {
     /// On classic paths an operation stands either below a deployment or not, and not the other way round.
     fn infer(self, operation: Operation, thread: Option<String>, payload: Payload) -> Option<Inference> {
         let named = payload.text("model").map(str::to_owned);
+        if matches!(self, Self::Anthropic) != (operation == Operation::Messages) {
+            return None;
+        }
         let (api_version, deployment) = match self {
-            Self::V1 => (inference::V1.to_owned(), named),
+            Self::Anthropic | Self::V1 => (inference::V1.to_owned(), named),
             Self::Classic { api_version } if !operation.belongs_to_a_deployment() => (api_version, named),
             Self::Deployment { api_version, name } if operation.belongs_to_a_deployment() => (api_version, Some(name)),
             Self::Classic { .. } | Self::Deployment { .. } => return None,

@@ -109,6 +109,7 @@ impl Objects {
                 self.lock().retain(|kept, _| *kept != key && kept.2 != key.1);
                 answer::deleted(&key.1, &key.0.deleted())
             }
+            (Verb::Read, Some((key, object))) if key.0 == Family::Batch => self.finish_batch(&key, object),
             (Verb::Read, Some((_, object))) => answer::object(&object),
             (Verb::Update, Some((key, object))) => self.update(&key, object, payload),
         }
@@ -186,6 +187,23 @@ impl Objects {
             Action::List => answer::list(&[], false),
             Action::Proceed => answer::object(&object),
         }
+    }
+
+    /// A batch is done when it is looked at, and tells what it used: a token of input and one of output for four bytes of its file.
+    fn finish_batch(&self, key: &Key, mut batch: Value) -> Answer {
+        if batch["status"] == "validating" {
+            let file = batch["input_file_id"].as_str().and_then(|file| self.find(Family::File, file));
+            let tokens = file.and_then(|file| file["bytes"].as_u64()).unwrap_or_default().div_ceil(4);
+            let usage = json!({
+                "input_tokens": tokens,
+                "input_tokens_details": { "cached_tokens": 0 },
+                "output_tokens": tokens,
+                "output_tokens_details": { "reasoning_tokens": 0 },
+                "total_tokens": 2 * tokens,
+            });
+            amend(&mut batch, Some(&json!({ "status": "completed", "usage": usage })));
+        }
+        self.replace(key, batch)
     }
 
     fn replace(&self, key: &Key, object: Value) -> Answer {

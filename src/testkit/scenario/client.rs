@@ -19,8 +19,8 @@ use crate::context::Client;
 const BACKOFF: u64 = 7;
 
 /// Makes one request and sees it through, as its library would.
-pub(super) async fn run<S: Below>(service: S, azure: Azure, job: Job, alias: String, seed: u64) {
-    let calls = call(service, &azure, job, &alias, seed);
+pub(super) async fn run<S: Below>(service: S, azure: Azure, job: Job, (alias, client): (String, Client), seed: u64) {
+    let calls = call(service, &azure, job, (&alias, &client), seed);
     let end = match job.leaves {
         Some(after) => timeout(Duration::from_millis(after), calls).await.unwrap_or_default(),
         None => calls.await,
@@ -31,11 +31,11 @@ pub(super) async fn run<S: Below>(service: S, azure: Azure, job: Job, alias: Str
     azure.state().records[job.id].end = end;
 }
 
-async fn call<S: Below>(service: S, azure: &Azure, mut job: Job, alias: &str, seed: u64) -> End {
+async fn call<S: Below>(service: S, azure: &Azure, mut job: Job, (alias, client): (&str, &Client), seed: u64) -> End {
     let mut dice = Dice::of(seed, &[BACKOFF, job.id as u64]);
     loop {
         azure.demand(alias, &job);
-        let wait = match ask(service.clone(), azure, &job, alias).await {
+        let wait = match ask(service.clone(), azure, &job, (alias, client)).await {
             Said::Answer(end) => return end,
             Said::Status(status, headers) => job.sdk.wait(job.tried, Some((status, &headers)), &mut dice),
             Said::Nothing => job.sdk.wait(job.tried, None, &mut dice),
@@ -54,8 +54,8 @@ enum Said {
     Status(StatusCode, HeaderMap),
 }
 
-async fn ask<S: Below>(service: S, azure: &Azure, job: &Job, alias: &str) -> Said {
-    let Ok(request) = request(job, alias) else { return Said::Nothing };
+async fn ask<S: Below>(service: S, azure: &Azure, job: &Job, (alias, client): (&str, &Client)) -> Said {
+    let Ok(request) = request(job, alias, client) else { return Said::Nothing };
     let Ok(answer) = service.send_once(READY_TIME, request).await else { return Said::Nothing };
     if answer.status() != StatusCode::OK {
         let (head, _) = answer.into_parts();
@@ -80,7 +80,7 @@ async fn next(mut body: Pin<&mut Body>) -> Option<Result<bytes::Bytes, BoxError>
 }
 
 /// Small, whatever the job is said to cost: the backends know that from the job.
-fn request(job: &Job, alias: &str) -> http::Result<Request<Body>> {
+fn request(job: &Job, alias: &str, client: &Client) -> http::Result<Request<Body>> {
     let body = format!(
         r#"{{"messages":[{{"role":"user","content":"Hello"}}],"max_tokens":{},"stream":{},"user":"{}"}}"#,
         job.max_tokens,
@@ -90,6 +90,6 @@ fn request(job: &Job, alias: &str) -> http::Result<Request<Body>> {
     Request::post(format!("/openai/deployments/{alias}/chat/completions?api-version=2024-10-21"))
         .header(CONTENT_TYPE, "application/json")
         .extension(*job)
-        .extension(Client::new(job.name()).priority(job.priority))
+        .extension(client.clone())
         .body(Body::from(body))
 }

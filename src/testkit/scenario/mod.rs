@@ -109,6 +109,7 @@ mod watch;
 mod weather;
 mod world;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
@@ -117,7 +118,8 @@ pub use self::backend::{Backend, Deployment, Latency};
 pub use self::recorded::Happened;
 pub use self::releases::{ReleasePhase, ReleaseReport, ReleasesReport};
 pub use self::report::{
-    AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, Spell, TargetReport, Tier,
+    AllKnowing, Attempts, CircuitShares, ClientReport, Moment, Percentiles, Report, Requests, ReturnReport, Spell,
+    TargetReport, Tier,
 };
 pub use self::router::Baseline;
 pub use self::sdk::Sdk;
@@ -131,9 +133,11 @@ use self::router::Router;
 use self::run::Run;
 use self::site::Site;
 use self::tape::Tape;
+use self::traffic::Job;
 use self::weather::millis;
 use self::world::State;
 use crate::below::Below;
+use crate::context::{Client, Limits};
 use crate::gateway;
 use crate::pool::{CircuitConfig, Pool, PoolBuilder, Release, Thresholds};
 use crate::select::{Policy, SelectBackendLayer};
@@ -163,6 +167,8 @@ pub struct Scenario {
     circuit: CircuitConfig,
     thresholds: Thresholds,
     tapes: Tapes,
+    limits: Limits,
+    limits_of: BTreeMap<String, Limits>,
 }
 
 impl Scenario {
@@ -180,6 +186,8 @@ impl Scenario {
             circuit: CircuitConfig::default(),
             thresholds: Thresholds::OFF,
             tapes: Tapes::default(),
+            limits: Limits::NONE,
+            limits_of: BTreeMap::new(),
         }
     }
 
@@ -302,6 +310,18 @@ impl Scenario {
         self
     }
 
+    /// Limits each client to so much. The report then tells of [each limited client](Report::clients).
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Limits one client, by its [id](Traffic::clients), to so much.
+    pub fn limits_of(mut self, client: impl Into<String>, limits: Limits) -> Self {
+        self.limits_of.insert(client.into(), limits);
+        self
+    }
+
     /// Runs the usual stack of [`gateway::builder`] with this policy.
     #[must_use]
     pub fn run<P: Policy>(&self, policy: P) -> Report {
@@ -384,7 +404,8 @@ impl Scenario {
             changes.until(job.at, &pool, &azure).await;
             tokio::time::sleep_until(azure.at(job.at)).await;
             let alias = self.traffic[job.traffic].alias_or(ALIAS).to_owned();
-            clients.spawn(client::run(service.clone(), azure.clone(), *job, alias, self.seed));
+            let client = Client::new(job.name()).priority(job.priority).limits(self.limits_on(job));
+            clients.spawn(client::run(service.clone(), azure.clone(), *job, (alias, client), self.seed));
             while let Some(ended) = clients.try_join_next() {
                 went_well(ended);
             }
@@ -402,7 +423,12 @@ impl Scenario {
         };
         let State { sites, records, arrivals, .. } = azure.take();
         let (releases, phases) = (self.releases.clone(), changes.into_phases());
-        Run { jobs, records, releases, phases, arrivals, sites, usages, moments, moment, horizon }
+        let limited = jobs.iter().filter(|job| !self.limits_on(job).is_none()).map(|job| job.client).collect();
+        Run { limited, jobs, records, releases, phases, arrivals, sites, usages, moments, moment, horizon }
+    }
+
+    fn limits_on(&self, job: &Job) -> Limits {
+        self.limits_of.get(&job.name()).copied().unwrap_or(self.limits)
     }
 
     fn tape_of(&self, site: &Site) -> Option<Tape> {

@@ -44,6 +44,9 @@ pub struct Report {
     /// Clients and their releases; `None` where an alias has but one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub releases: Option<ReleasesReport>,
+    /// Clients with [limits](super::Scenario::limits), in the order of their numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientReport>,
     /// Result of a router that [knows everything](super#the-all-knowing-router) made of the same scenario.
     pub all_knowing: AllKnowing,
     /// Course of events, in stretches of equal length.
@@ -110,6 +113,18 @@ pub struct Attempts {
     pub per_request: f64,
     /// For one request, repeats of the library included.
     pub most: u64,
+}
+
+/// Figures of one client that has limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ClientReport {
+    /// Its id.
+    pub client: String,
+    /// Ends of its requests. What its limits refuse, and its library does not repeat with success, is refused.
+    pub requests: Requests,
+    /// Tokens that were worked on for it.
+    pub tokens: u64,
 }
 
 /// The targets of one priority.
@@ -257,6 +272,17 @@ impl Report {
         let found = self.targets.iter().find(|target| target.backend == backend);
         found.unwrap_or_else(|| panic!("the scenario has no backend `{backend}`\n{self}"))
     }
+
+    /// One client that has limits, by its id.
+    ///
+    /// # Panics
+    /// No such client asked for anything, or it has no limits.
+    #[must_use]
+    #[track_caller]
+    pub fn client(&self, client: &str) -> &ClientReport {
+        let found = self.clients.iter().find(|report| report.client == client);
+        found.unwrap_or_else(|| panic!("the scenario has no limited client `{client}`\n{self}"))
+    }
 }
 
 /// Assertions that show the report when they fail.
@@ -354,7 +380,9 @@ impl Report {
 }
 
 impl Requests {
-    pub(super) fn goodput(&self) -> f64 {
+    /// Returns the share of those that were served, of those whose clients stayed; 1 without requests.
+    #[must_use]
+    pub fn goodput(&self) -> f64 {
         let stayed = self.offered - self.abandoned;
         if stayed > 0 { self.served as f64 / stayed as f64 } else { 1.0 }
     }

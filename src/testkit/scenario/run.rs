@@ -1,8 +1,11 @@
 //! From what was seen in a run to its report.
 
+use std::collections::BTreeSet;
+
 use super::releases::{Arrival, Phase};
 use super::report::{
-    AllKnowing, Attempts, CircuitShares, Moment, Percentiles, Report, Requests, ReturnReport, TargetReport, Tier,
+    AllKnowing, Attempts, CircuitShares, ClientReport, Moment, Percentiles, Report, Requests, ReturnReport,
+    TargetReport, Tier,
 };
 use super::site::{Returns, Site};
 use super::traffic::Job;
@@ -12,6 +15,8 @@ use crate::pool::Release;
 
 /// All that was seen in a run.
 pub(super) struct Run {
+    /// The clients that have limits.
+    pub(super) limited: BTreeSet<u32>,
     pub(super) jobs: Vec<Job>,
     pub(super) records: Vec<Record>,
     pub(super) releases: Vec<Release>,
@@ -62,6 +67,7 @@ impl Run {
             tiers: self.tiers(),
             targets: self.targets(),
             releases: self.releases(),
+            clients: self.limited.iter().map(|client| self.client(*client)).collect(),
             all_knowing,
             timeline: self.timeline(),
             weather: Vec::new(),
@@ -87,6 +93,15 @@ impl Run {
         let mut traffic = vec![Requests::default(); kinds];
         self.pairs().for_each(|(job, record)| traffic[job.traffic].add(record.end));
         traffic
+    }
+
+    fn client(&self, client: u32) -> ClientReport {
+        let mut report = ClientReport { client: format!("client-{client}"), requests: Requests::default(), tokens: 0 };
+        for (_, record) in self.pairs().filter(|(job, _)| job.client == client) {
+            report.requests.add(record.end);
+            report.tokens += record.tokens;
+        }
+        report
     }
 
     fn taped(&self) -> Option<f64> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{Attempts, Percentiles, Report, Requests, ReturnReport, Spell, TargetReport, Tier};
+use super::report::{Attempts, ClientReport, Percentiles, Report, Requests, ReturnReport, Spell, TargetReport, Tier};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,6 +32,14 @@ impl fmt::Display for Report {
             writeln!(f, "  tier {priority:<10}{served} served, {tokens} tokens")?;
         }
         self.fmt_targets(f)?;
+        for ClientReport { client, requests: Requests { served, refused, broken, abandoned, .. }, tokens } in
+            &self.clients
+        {
+            writeln!(
+                f,
+                "  {client:<15}{served} served, {refused} refused, {broken} broken, {abandoned} abandoned, {tokens} tokens"
+            )?;
+        }
         for Spell { backend, weather, from_ms, until_ms } in &self.weather {
             let [from, until] = [from_ms, until_ms].map(|ms| *ms as f64 / 1_000.0);
             writeln!(f, "  weather        {backend}: {weather}, {from} s to {until} s")?;

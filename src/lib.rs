@@ -165,6 +165,9 @@ pub mod failover;
 #[doc(alias("reverse proxy", "rewrite"))]
 pub mod forward;
 pub mod front_door;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 mod headers;
 pub mod health;
@@ -203,6 +206,7 @@ pub mod shed;
 mod single_flight;
 #[doc(alias("server-sent events", "sse", "streaming"))]
 pub mod stream_commit;
+mod sync;
 #[doc(alias("authentication", "api key", "authenticate"))]
 pub mod terminate;
 #[cfg(feature = "testkit")]

@@ -13,7 +13,8 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
 /// From the ground up.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
+    &["sync"],
     &["account", "azure", "body", "date", "headers", "idle_clock", "problems", "single_flight", "writes_through"],
     &["pool"],
     &["error"],
@@ -23,7 +24,7 @@ const FLOORS: [&[&str]; 10] = [
     &["announced", "answer", "attempt", "client", "directory"],
     LAYERS,
     &["gateway", "health", "otel", "shared"],
-    &["testkit"],
+    &["fuzzing", "testkit"],
 ];
 
 /// Everything that has no other floor.

@@ -69,5 +69,17 @@ pub(crate) const fn scan(operation: Operation) -> Option<NameScan> {
     if may_name(operation) { Some(NameScan::new(ways::of(operation))) } else { None }
 }
 
+/// The ways of an operation as texts, for whoever looks for names without [`NameScan`].
+#[cfg(any(fuzzing, test))]
+pub(crate) fn ways(operation: Operation) -> Vec<String> {
+    ways::of(operation).iter().map(Way::to_text).collect()
+}
+
+/// The same for a line of a batch file.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn line_ways() -> Vec<String> {
+    LINE.iter().map(Way::to_text).collect()
+}
+
 #[cfg(test)]
 mod tests;

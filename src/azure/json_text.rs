@@ -76,11 +76,59 @@ pub(crate) fn may_have_word(body: &[u8], words: &[&str]) -> bool {
     quoted.any(is_one) || memchr(0, body).is_some() || ESCAPE.find(body).is_some()
 }
 
+/// The same text with every half of a pair of surrogates that stands alone replaced; `None` where none does.
+///
+/// JSON allows such an escape, `JSON.stringify` writes one where a client has cut a text in two, and the readers of others take it. A
+/// Rust string cannot hold it.
+pub(super) fn with_whole_pairs(text: &[u8]) -> Option<Vec<u8>> {
+    let mut whole: Option<Vec<u8>> = None;
+    let (mut at, mut copied) = (0, 0);
+    while let Some(found) = text.get(at..).and_then(|rest| memchr(b'\\', rest)) {
+        at += found;
+        let (length, is_alone) = match unit(text, at) {
+            Some(0xd800..=0xdbff) if matches!(unit(text, at + 6), Some(0xdc00..=0xdfff)) => (12, false),
+            Some(0xd800..=0xdfff) => (6, true),
+            _ => (2, false),
+        };
+        if is_alone {
+            let whole = whole.get_or_insert_with(|| Vec::with_capacity(text.len()));
+            whole.extend_from_slice(&text[copied..at]);
+            whole.extend_from_slice(b"\\ufffd");
+            copied = at + length;
+        }
+        at += length;
+    }
+    if let Some(whole) = &mut whole {
+        whole.extend_from_slice(text.get(copied..).unwrap_or_default());
+    }
+    whole
+}
+
+/// Reads the escape by number that stands there.
+fn unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..)?.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)? as u16))
+}
+
 static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u00"));
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_half_that_stands_alone_is_replaced() {
+        let replaced = |text: &str| with_whole_pairs(text.as_bytes()).map(|text| String::from_utf8(text).unwrap());
+        for text in ["", r"\", r"\ud83d", r"\ud83d\ude00", r"\\ud83d", r"\u00e9\n", r"\ud83"] {
+            let is_alone = text == r"\ud83d";
+            assert_eq!(replaced(text).is_some(), is_alone, "{text}");
+        }
+        assert_eq!(
+            replaced(r#"a\uD83Db\n\\ud83d\ud83d\ud83d\ude00"#).unwrap(),
+            r#"a\ufffdb\n\\ud83d\ufffd\ud83d\ude00"#
+        );
+        assert_eq!(replaced(r"\ude00\ud83d").unwrap(), r"\ufffd\ufffd");
+    }
 
     #[test]
     fn a_word_is_seen_in_any_case_and_spelling() {

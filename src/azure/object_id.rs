@@ -30,6 +30,8 @@ mod stored;
 pub use self::answer::Answered;
 pub(crate) use self::answer::{AnswerScan, EventScan};
 pub use self::family::Family;
+#[cfg(any(fuzzing, test))]
+pub(crate) use self::look_alike::is_look_alike;
 pub(crate) use self::look_alike::{LookAlikes, is_json};
 pub(crate) use self::request::MAX_REFERENCES;
 pub use self::request::{References, Unreadable};
@@ -84,6 +86,12 @@ impl ObjectId {
 pub fn is_plain(text: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     !text.is_empty() && text.bytes().all(unreserved) && !text.bytes().all(|byte| byte == b'.')
+}
+
+/// Every place of a kind of call, and what it holds, for whoever looks there without these readers.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn rows_of(operation: super::operation::Operation) -> Vec<(String, String)> {
+    places::rows(operation).into_iter().map(|(path, holds)| (path, format!("{holds:?}"))).collect()
 }
 
 #[cfg(test)]

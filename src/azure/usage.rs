@@ -193,7 +193,7 @@ impl Reported {
     }
 
     /// Reads a text frame of a realtime session, or of Responses over WebSocket. Each frame tells of another answer.
-    #[cfg(test)]
+    #[cfg(any(fuzzing, test))]
     #[must_use]
     pub(crate) fn of_frame(frame: &[u8]) -> Option<Self> {
         mentions_usage(frame).then(|| Self::of_message(None, frame))?

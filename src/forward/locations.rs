@@ -8,7 +8,7 @@ use crate::headers::holds_url;
 use crate::pool::{BackendKind, Target};
 
 /// Makes what names the backend relative to the gateway, and drops what names anybody else.
-pub(super) fn make_relative(headers: &mut HeaderMap, target: &Target, base_path: Option<&BasePath>) {
+pub(crate) fn make_relative(headers: &mut HeaderMap, target: &Target, base_path: Option<&BasePath>) {
     let names: Vec<_> = headers.keys().filter(|name| holds_url(name) || **name == LINK).cloned().collect();
     let base_path = base_path.map_or("", BasePath::as_str);
     for name in names {

@@ -81,6 +81,8 @@ use tower_service::Service;
 
 pub use self::future::ResponseFuture;
 use self::future::Way;
+#[cfg(any(fuzzing, test))]
+pub(crate) use self::locations::make_relative;
 pub use self::passed::InvalidHeaderPattern;
 use self::passed::Passed;
 use self::trailers::Trimmed;

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::ready;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -10,9 +10,10 @@ use super::bucket::Bucket;
 use super::day::{Day, TimeOfDay};
 use super::store::{Balance, Decision, Left, Limit, LimitFuture, LimitStore, Reservation};
 use crate::context::{Client, Limits};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 
 /// Number of accounts that there may be before those are given up that have their whole allowance, like new ones: 10,000.
-const TIDY_AT: usize = 10_000;
+const TIDY_AT: usize = if cfg!(loom) { 1 } else { 10_000 };
 
 /// Accounts in the memory of this process. Clones share them.
 ///

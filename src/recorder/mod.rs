@@ -59,3 +59,11 @@ pub use self::event::{Action, Attempted, CircuitChange, Event, Requested};
 pub use self::file::ReadRecordingError;
 pub use self::flight::FlightRecorder;
 pub use self::recording::{RecordedTarget, Recording};
+
+/// Writes what is read of a slot, and reads it again.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn check_slot(slot: &[u8; slot::SLOT]) {
+    if let Some(event) = Event::from_slot(slot) {
+        assert_eq!(Event::from_slot(&event.to_slot()), Some(event));
+    }
+}

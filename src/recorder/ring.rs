@@ -1,9 +1,10 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::slot::SLOT;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Events that are copied under one lock: 256 KiB, which takes some 10 µs.
-const PIECE: u64 = 4096;
+const PIECE: u64 = if cfg!(loom) { 2 } else { 4096 };
 
 /// The last events, in as much memory as they were given.
 #[derive(Debug)]

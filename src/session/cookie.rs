@@ -107,7 +107,7 @@ impl SessionCookie {
     }
 
     /// A `Cookie` header without ours, and `None` when nothing else is in it.
-    pub(super) fn removed_from(&self, header: &HeaderValue) -> Option<HeaderValue> {
+    pub(crate) fn removed_from(&self, header: &HeaderValue) -> Option<HeaderValue> {
         let Ok(text) = header.to_str() else { return Some(header.clone()) };
         let ours = |pair: &&str| pair.split('=').next().is_some_and(|name| name.trim() == &*self.name);
         let others: Vec<_> = text.split(';').map(str::trim).filter(|pair| !pair.is_empty() && !ours(pair)).collect();
@@ -115,7 +115,7 @@ impl SessionCookie {
     }
 
     /// The backend that the one cookie of ours names, and for how much longer.
-    pub(super) fn read<'a>(
+    pub(crate) fn read<'a>(
         &self,
         headers: impl IntoIterator<Item = &'a HeaderValue>,
         backends: &[Arc<str>],
@@ -128,7 +128,7 @@ impl SessionCookie {
     }
 
     /// A `Set-Cookie` for a backend.
-    pub(super) fn write(&self, backend: &str, https: bool, now: SystemTime) -> Option<HeaderValue> {
+    pub(crate) fn write(&self, backend: &str, https: bool, now: SystemTime) -> Option<HeaderValue> {
         let expires = now.duration_since(UNIX_EPOCH).ok()? + COOKIE_LIFETIME;
         let value = self.seal(self.keys.first()?, backend, expires.as_secs());
         let cookie = Cookie::build((&*self.name, value))

@@ -94,4 +94,16 @@ impl Way {
         });
         names.max_by_key(|word| word.len()).unwrap_or("model")
     }
+
+    /// Its steps, with slashes between them.
+    #[cfg(any(fuzzing, test))]
+    pub(super) fn to_text(&self) -> String {
+        let steps = self.0.iter().map(|step| match step {
+            Deep(name) => format!("**{name}"),
+            Each => "[]".to_owned(),
+            EachOfType(kind) => format!("[{kind}]"),
+            In(name) => (*name).to_owned(),
+        });
+        steps.collect::<Vec<_>>().join("/")
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::Deserializer;
 use super::json::{Key, Value, Walk};
 use super::request::Unreadable;
 use super::{MAX_LEN, is_plain};
+use crate::azure::json_text::with_whole_pairs;
 use crate::azure::request_body;
 
 /// Number of different texts of one request that are kept.
@@ -52,6 +53,13 @@ impl LookAlikes {
 
     /// Takes every text of a JSON document, key or value.
     pub(crate) fn json(&mut self, document: &[u8]) -> Result<(), Unreadable> {
+        self.json_strictly(document).or_else(|unreadable| {
+            let whole = with_whole_pairs(document).ok_or(unreadable)?;
+            self.json_strictly(&whole)
+        })
+    }
+
+    fn json_strictly(&mut self, document: &[u8]) -> Result<(), Unreadable> {
         let mut json = Deserializer::from_slice(document);
         Value(Everywhere(self)).deserialize(&mut json).map_err(|_| Unreadable)?;
         json.end().map_err(|_| Unreadable)

@@ -169,7 +169,7 @@ pub(super) fn places(operation: Operation) -> Option<&'static Node> {
 }
 
 /// Every place of a kind of call, with the parts put in.
-#[cfg(test)]
+#[cfg(any(fuzzing, test))]
 pub(super) fn rows(operation: Operation) -> Vec<(String, Holds)> {
     fn put(rows: Rows, before: &str, all: &mut Vec<(String, Holds)>) {
         for (path, holds) in rows {

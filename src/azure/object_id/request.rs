@@ -7,8 +7,11 @@ use serde_json::Deserializer;
 use serde_json::de::SliceRead;
 
 use super::json::{Key, Read, Value, Walk, skip};
+use super::look_alike::is_json;
 use super::places::{Holds, Node, places};
 use super::{Family, MAX_LEN, ObjectId, Sealed};
+
+use crate::azure::json_text::with_whole_pairs;
 use crate::azure::operation::Operation;
 use crate::azure::request_body::each_field;
 
@@ -56,6 +59,13 @@ impl References {
     /// # Errors
     /// [`Unreadable`].
     pub fn read(operation: Operation, body: &[u8]) -> Result<Self, Unreadable> {
+        Self::read_strictly(operation, body).or_else(|unreadable| {
+            let whole = with_whole_pairs(body).ok_or(unreadable)?;
+            Self::read_strictly(operation, &whole)
+        })
+    }
+
+    fn read_strictly(operation: Operation, body: &[u8]) -> Result<Self, Unreadable> {
         let mut found = Self::default();
         let mut json = Deserializer::from_slice(body);
         found.walk(operation, &mut json).map_err(|_| Unreadable)?;
@@ -66,8 +76,9 @@ impl References {
     /// Reads the beginning of such a body: what stands in it before the place at which it was cut counts.
     #[must_use]
     pub fn read_start(operation: Operation, start: &[u8]) -> Self {
+        let whole = with_whole_pairs(start);
         let mut found = Self::default();
-        let _cut = found.walk(operation, &mut Deserializer::from_slice(start));
+        let _cut = found.walk(operation, &mut Deserializer::from_slice(whole.as_deref().unwrap_or(start)));
         found
     }
 
@@ -129,6 +140,12 @@ impl References {
         self.truncated
     }
 
+    /// Number of times that an id was read, the same one again included.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) const fn times_read(&self) -> usize {
+        self.read
+    }
+
     /// Returns what the request says of keeping its answer.
     #[must_use]
     pub const fn store(&self) -> Option<bool> {
@@ -151,10 +168,14 @@ impl References {
         if !self.wants(node.holds) {
             return;
         }
-        let walker = Walker { found: &mut *self, node };
         // A file that stands there instead is no JSON, and is not read beyond its first bytes.
-        if node.leads_on() && Value(walker).deserialize(&mut Deserializer::from_slice(value)).is_ok() {
-            return;
+        if node.leads_on() {
+            let whole = if is_json(value) { with_whole_pairs(value) } else { None };
+            let walker = Walker { found: &mut *self, node };
+            let mut json = Deserializer::from_slice(whole.as_deref().unwrap_or(value));
+            if Value(walker).deserialize(&mut json).is_ok() {
+                return;
+            }
         }
         if let Ok(text) = std::str::from_utf8(value.trim_ascii()) {
             Walker { found: self, node: node.elements.as_deref().unwrap_or(node) }.text(text);

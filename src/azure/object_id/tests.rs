@@ -218,6 +218,22 @@ fn a_body_that_cannot_be_searched_says_so() {
     }
 }
 
+/// What a client writes that has cut a text between the halves of a pair.
+#[test]
+fn half_of_a_pair_hides_no_id() {
+    let body = r#"{"input":"a cut text \ud83d","previous_response_id":"resp_1"}"#;
+    assert_eq!(refers(Operation::Responses, body), one(Family::Response, "resp_1"));
+    let cut = References::read_start(Operation::Responses, &body.as_bytes()[..body.len() - 1]);
+    assert_eq!(named(cut.ids()), one(Family::Response, "resp_1"));
+    let mut texts = LookAlikes::default();
+    texts.json(r#"{"x":["\udc00",{"\ud83d":"thread_1"}]}"#.as_bytes()).unwrap();
+    assert!(texts.into_texts().unwrap().contains("thread_1"));
+    let answer = r#"{"metadata":{"a":"\ud83d"},"\u0069d":"resp\u005f1"}"#;
+    assert_eq!(learns(answer, None), one(Family::Response, "resp_1"), "in any text before it");
+    assert_eq!(learns(r#"{"id":"resp_\ud83d\u0031"}"#, None), one(Family::Response, "resp_\u{fffd}1"));
+    assert_eq!(learns(r#"{"id":"resp_\ud83d\ude00"}"#, None), one(Family::Response, "resp_😀"));
+}
+
 #[test]
 fn reading_ends_with_a_number_of_ids() {
     let many: Vec<_> = (0..=MAX_REFERENCES).map(|i| format!("file-{i}")).collect();

@@ -73,7 +73,7 @@ impl JsonScan {
         Ok(())
     }
 
-    #[cfg(test)]
+    #[cfg(any(fuzzing, test))]
     pub(super) fn finish(self) -> Result<Fields, ReadBodyError> {
         if self.expected == Expected::Nothing { Ok(self.fields) } else { Err(not_json()) }
     }

@@ -62,7 +62,7 @@ impl BodyScan {
     ///
     /// # Errors
     /// The body ended before it was complete.
-    #[cfg(test)]
+    #[cfg(any(fuzzing, test))]
     pub(crate) fn finish(self) -> Result<Fields, ReadBodyError> {
         match self.0 {
             Kind::Form(form) => form.finish(),

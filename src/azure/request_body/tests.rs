@@ -157,6 +157,8 @@ fn forms_that_could_be_read_differently_are_refused() {
         format!("{}--b--", part("name=\" model\"", "m")),
         format!("{}--b--", part("name=\"model \"", "m")),
         format!("{}--b--", part("name='model'", "m")),
+        format!("{}--b--", part("filename*=utf\0''x; name=\"file\"", "x")),
+        format!("{}--b--", part("name=\"file\"\nX-Y: \x7f", "x")),
         "--b\nContent-Type: text/plain\n\nm\n--b--".to_owned(),
         "--b \nContent-Disposition: form-data; name=\"model\"\n\nm\n--b--".to_owned(),
         String::new(),

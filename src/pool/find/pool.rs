@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::Table;
 use crate::pool::live::{Live, Neighbours, Spread, Target};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The backends, their targets and their live state. See the [module docs](crate::pool).
 #[derive(Clone)]

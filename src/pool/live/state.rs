@@ -2,8 +2,8 @@
 //!
 //! Live state outlives the description of its target: replacing the backends of a pool keeps it for every target that stays.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use super::recent::Recent;
 use super::transition::Transition;
 use crate::azure::signals::Signals;
 use crate::pool::describe::CircuitConfig;
+use crate::sync::{AtomicU32, Gate, Mutex, MutexGuard};
 
 /// Time for which a target that refused the gateway's token is not tried again while others serve; as long as a token that was
 /// fetched for it is not fetched anew.
@@ -42,7 +43,7 @@ pub(in crate::pool) struct Live {
 #[repr(align(64))]
 struct Glance {
     /// Time at which the circuit admits, in nanoseconds since `epoch`; 0 while it is closed.
-    gate: AtomicU64,
+    gate: Gate,
     /// Time at which the circuit last closed after failures, likewise; 0 for never.
     recovered: AtomicU64,
     /// Seconds and ranks of the latencies, as the bits of floating-point numbers.

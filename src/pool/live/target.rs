@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::load::LATENCY_DECAY;
 use super::{CircuitState, Live, RouteKind, Trouble};
 use crate::pool::describe::{BackendKind, Credential, Endpoint, Override, Place, Release};
+use crate::sync::AtomicU32;
 
 /// Less than any part of a place that is meant.
 const ROUNDING: f64 = 1e-6;

@@ -54,6 +54,8 @@ pub(super) struct Scan<P> {
     expects_key: bool,
     string: Option<Text<P>>,
     escape: Escape,
+    /// The first half of a pair of surrogates, whose second half may follow.
+    half: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,7 @@ impl<P: Copy> Scan<P> {
             expects_key: false,
             string: None,
             escape: Escape::default(),
+            half: None,
         }
     }
 
@@ -124,23 +127,55 @@ impl<P: Copy> Scan<P> {
     fn read_string<'c>(&mut self, rest: &'c [u8], places: &mut impl Places<Place = P>) -> &'c [u8] {
         if self.escape.is_open() {
             let (&byte, after) = rest.split_first().unwrap_or((&b'"', rest));
-            let mut utf8 = [0; 4];
-            if let Some(c) = self.escape.push(byte) {
-                self.push(c.encode_utf8(&mut utf8).as_bytes());
+            if let Some(unit) = self.escape.push(byte) {
+                self.push_unit(unit);
             }
             return after;
         }
         let Some(end) = memchr2(b'"', b'\\', rest) else {
-            self.push(rest);
+            self.push_plain(rest);
             return &[];
         };
-        self.push(&rest[..end]);
+        self.push_plain(&rest[..end]);
         if rest[end] == b'\\' {
             self.escape.open();
         } else {
+            self.end_half();
             self.end_text(places);
         }
         &rest[end + 1..]
+    }
+
+    fn push_plain(&mut self, part: &[u8]) {
+        if !part.is_empty() {
+            self.end_half();
+            self.push(part);
+        }
+    }
+
+    /// One unit of UTF-16, as escapes have them.
+    fn push_unit(&mut self, unit: u16) {
+        if let (Some(high), 0xdc00..=0xdfff) = (self.half, unit) {
+            self.half = None;
+            char::decode_utf16([high, unit]).flatten().for_each(|c| self.push_char(c));
+            return;
+        }
+        self.end_half();
+        match unit {
+            0xd800..=0xdbff => self.half = Some(unit),
+            unit => self.push_char(char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER)),
+        }
+    }
+
+    /// A half that stays alone, as clients write where they cut a text, is a character that nobody knows.
+    fn end_half(&mut self) {
+        if self.half.take().is_some() {
+            self.push_char(char::REPLACEMENT_CHARACTER);
+        }
+    }
+
+    fn push_char(&mut self, c: char) {
+        self.push(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
 
     fn push(&mut self, part: &[u8]) {
@@ -212,8 +247,6 @@ struct Escape {
     /// Number of hexadecimal digits that are still to come.
     digits: u8,
     unit: u16,
-    /// The first half of a pair.
-    high: Option<u16>,
 }
 
 impl Escape {
@@ -225,8 +258,8 @@ impl Escape {
         self.is_open = true;
     }
 
-    /// The next byte of it, and the character that ends with it.
-    fn push(&mut self, byte: u8) -> Option<char> {
+    /// The next byte of it, and the unit that ends with it.
+    fn push(&mut self, byte: u8) -> Option<u16> {
         if self.digits == 0 {
             if byte == b'u' {
                 (self.digits, self.unit) = (4, 0);
@@ -234,12 +267,12 @@ impl Escape {
             }
             self.is_open = false;
             return Some(match byte {
-                b'b' => '\u{8}',
-                b'f' => '\u{c}',
-                b'n' => '\n',
-                b'r' => '\r',
-                b't' => '\t',
-                other => char::from(other),
+                b'b' => 0x08,
+                b'f' => 0x0c,
+                b'n' => 0x0a,
+                b'r' => 0x0d,
+                b't' => 0x09,
+                other => other.into(),
             });
         }
         let digit = char::from(byte).to_digit(16).unwrap_or_default();
@@ -249,13 +282,6 @@ impl Escape {
             return None;
         }
         self.is_open = false;
-        match (self.high.take(), self.unit) {
-            (None, high @ 0xd800..=0xdbff) => {
-                self.high = Some(high);
-                None
-            }
-            (Some(high), low) => char::decode_utf16([high, low]).next().and_then(Result::ok),
-            (None, unit) => char::from_u32(u32::from(unit)),
-        }
+        Some(self.unit)
     }
 }

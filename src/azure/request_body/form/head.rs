@@ -11,10 +11,10 @@ pub(super) fn name(head: &[u8]) -> Result<String, ReadBodyError> {
     let mut names = Vec::new();
     for line in head.split("\r\n") {
         let (header, value) = line.split_once(':').ok_or_else(malformed)?;
-        // A folded line, or a line break that only some readers see, would hide a header.
+        // A folded line would hide a header, and so would a line break or a zero that only some readers take for an end.
         if header.is_empty()
             || !header.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            || value.contains(['\r', '\n'])
+            || value.contains(|c: char| c.is_ascii_control() && c != '\t')
         {
             return Err(malformed());
         }

@@ -122,7 +122,7 @@ impl Door {
             }
             _ => connections,
         };
-        Self::new("listen", listener, places.min(Semaphore::MAX_PERMITS), 0)
+        Self::new("listen", listener, places.min(Semaphore::MAX_PERMITS), 1)
     }
 
     pub(crate) fn for_admin(listener: TcpListener) -> Self {
@@ -174,21 +174,27 @@ impl Door {
                 Ok(stream) => return Arrived { stream, is_last: false },
                 Err(error) => self.tell(&error),
             }
-            if let Some(stream) = self.by_spare() {
-                return Arrived { stream, is_last: true };
+            match self.by_spare() {
+                Some(Ok(stream)) => return Arrived { stream, is_last: true },
+                // Nobody waits: without a descriptor, the kernel does not look.
+                Some(Err(_)) => sleep(PAUSE).await,
+                None => {
+                    let has_made_room = self.open.make_room();
+                    sleep(if has_made_room { PAUSE / 10 } else { PAUSE }).await;
+                }
             }
-            let has_made_room = self.open.make_room();
-            sleep(if has_made_room { PAUSE / 10 } else { PAUSE }).await;
         }
     }
 
     /// Gives descriptors up until one of them is the connection's: what connects to backends may be faster than this.
-    fn by_spare(&mut self) -> Option<net::TcpStream> {
+    ///
+    /// An error is that nobody waits; `None`, that all are gone.
+    fn by_spare(&mut self) -> Option<io::Result<net::TcpStream>> {
         while let Some(file) = self.spare.pop() {
             drop(file);
             match self.waiting_in_queue() {
-                Ok(stream) => return Some(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Ok(stream) => return Some(Ok(stream)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(Err(error)),
                 Err(_) => {}
             }
         }

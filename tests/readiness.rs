@@ -248,7 +248,7 @@ fn cases() -> Vec<Case> {
             .answer(others_only),
         Case::new("ReissueCredentialsLayer", |below| ReissueCredentialsLayer::new().layer(below)),
         Case::new("RespondLayer", |below| RespondLayer::new().layer(below)).answers_errors(),
-        Case::new("SelectBackendLayer", |below| attempts(below)),
+        Case::new("SelectBackendLayer", attempts),
         Case::new("ShedLayer", |below| ShedLayer::new().in_flight(10).layer(below)),
         Case::new("StickySessionLayer", |below| StickySessionLayer::new(pool()).layer(below)).request(in_a_session),
         Case::new("StreamCommitLayer", |below| StreamCommitLayer::new().layer(below)),

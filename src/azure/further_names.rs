@@ -72,13 +72,13 @@ pub(crate) const fn scan(operation: Operation) -> Option<NameScan> {
 /// The ways of an operation as texts, for whoever looks for names without [`NameScan`].
 #[cfg(any(fuzzing, test))]
 pub(crate) fn ways(operation: Operation) -> Vec<String> {
-    ways::of(operation).iter().map(Way::to_text).collect()
+    ways::of(operation).iter().map(Way::text).collect()
 }
 
 /// The same for a line of a batch file.
 #[cfg(any(fuzzing, test))]
 pub(crate) fn line_ways() -> Vec<String> {
-    LINE.iter().map(Way::to_text).collect()
+    LINE.iter().map(Way::text).collect()
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ fn named(ids: &[ObjectId]) -> BTreeSet<(String, String)> {
 
 fn against_tree(tree: &Tree, family: Option<Family>, read: &Answered) {
     let mut told = Told::default();
-    told.answer(tree, family, 0);
+    told.answer(tree, family);
     assert_eq!(read.is_not_stored(), told.not_stored);
     if told.ids.len().max(told.spoken.len()) < MAX_REFERENCES {
         let ids = if told.not_stored { BTreeSet::new() } else { told.ids };
@@ -66,9 +66,9 @@ struct Told {
 }
 
 impl Told {
-    fn answer(&mut self, tree: &Tree, family: Option<Family>, depth: usize) {
+    fn answer(&mut self, tree: &Tree, family: Option<Family>) {
         for element in tree.elements() {
-            self.answer(element, family, depth + 1);
+            self.answer(element, family);
         }
         for (key, member) in tree.members() {
             match (key.as_str(), member) {
@@ -77,7 +77,7 @@ impl Told {
                         self.learn(&format!("{family:?}"), id);
                     }
                 }
-                ("data" | "response", _) => self.answer(member, family, depth),
+                ("data" | "response", _) => self.answer(member, family),
                 ("choices", _) => self.choice(member),
                 ("item" | "output", _) => self.output(member),
                 ("store", Tree::Bool(flag)) => self.not_stored |= !flag,

@@ -25,8 +25,11 @@ mod usage;
 
 use self::tree::Tree;
 
+/// Takes any bytes, and panics where it finds something.
+pub type Check = fn(&[u8]);
+
 /// Every check, by the name of its fuzzer.
-pub const CHECKS: [(&str, fn(&[u8])); 15] = [
+pub const CHECKS: [(&str, Check); 15] = [
     ("answers", answers::check),
     ("batches", batches::check),
     ("bodies", bodies::check),

@@ -97,7 +97,7 @@ impl Way {
 
     /// Its steps, with slashes between them.
     #[cfg(any(fuzzing, test))]
-    pub(super) fn to_text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let steps = self.0.iter().map(|step| match step {
             Deep(name) => format!("**{name}"),
             Each => "[]".to_owned(),

@@ -37,6 +37,10 @@
 //! [`Error`](crate::Error), or with an answer. A tuple is a layer too, the first outermost.
 //!
 //! This module contains no mechanism: what it builds can be written with a `ServiceBuilder` in as many lines.
+//!
+//! [`Infallible`]: std::convert::Infallible
+//! [`ReissueCredentialsLayer`]: crate::reissue::ReissueCredentialsLayer
+//! [`RespondLayer`]: crate::respond::RespondLayer
 
 mod service;
 mod stack;

@@ -5,7 +5,7 @@
 //!    not known. A route says the same wherever the alias stood: path, body, form or query.
 //! 3. A call whose models stand where nobody looks needs its operation allowed by [`Client::operations`], whatever alias it
 //!    names: batches, fine-tuning, evals, what goes on with a video, deleting a model, unknown paths; all but the first three are
-//!    opened by [`Operation::Other`](crate::azure::operation::Operation::Other) too. A batch in an upload of several parts, imported
+//!    opened by [`Operation::Other`] too. A batch in an upload of several parts, imported
 //!    from an address, or read from a blob is refused even so: nobody could see what it uses, where a file's lines are read.
 //!    What goes on with a video needs none [where objects decide](AuthorizeLayer::objects_decide).
 //! 4. An alias that the client may not use is refused, whether or not a backend serves it.

@@ -6,7 +6,7 @@
 //!    admits, who was not tried for this request, and who is below its `max_in_flight`; with a [`Pin`], only
 //!    the backends that it names, in their order. One whose token is not at hand, or that refused it, is passed over while
 //!    anybody else is eligible; one that is shown the client's own token serves only clients that have one. Where the request
-//!    names [further aliases](Route::further_aliases), its backend must serve them too; a name that no backend of the pool serves,
+//!    names [further aliases](crate::context::Route::further_aliases), its backend must serve them too; a name that no backend of the pool serves,
 //!    such as that of a model, demands nothing and passes as it is.
 //! 3. The lowest priority number goes first; the next group only when this one has nobody eligible. Inside a group, targets of
 //!    the [gateway's own region](crate::pool::PoolBuilder::region) form a group before the others.
@@ -95,6 +95,12 @@
 //! errors. An error of the service below becomes an [`AttemptFailed`](crate::context::AttemptFailed) with target and outcome.
 //!
 //! **Cancellation.** Dropping the future or the body gives the permit back without a verdict.
+//!
+//! [`Attempt`]: crate::context::Attempt
+//! [`Error`]: crate::Error
+//! [`Pin`]: crate::pool::Pin
+//! [`Route`]: crate::context::Route
+//! [`Target`]: crate::pool::Target
 
 mod affinity;
 mod choose;

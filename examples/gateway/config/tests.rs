@@ -1332,7 +1332,7 @@ fn features_that_are_not_built_are_typed() {
             "# client",
             "operations = [\"x\"]",
             "clients[0].operations[0]: \"x\" is unknown, must be \"assistants\", \"batches\", \"chatkit\", \"evals\", \"fine_tuning\", \
-             \"models\", \"realtime\", \"responses\", \"threads\", \"videos\" or \"other\"",
+             \"ingestion\", \"models\", \"realtime\", \"responses\", \"threads\", \"videos\" or \"other\"",
         ),
         ("# client", "tokens_per_day = -1", "clients[0].tokens_per_day: must be 0 or more"),
         ("# client", "tokens_per_minute = \"9\"", "clients[0].tokens_per_minute: must be an integer, not a string"),

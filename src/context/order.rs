@@ -175,6 +175,7 @@ pub(crate) fn enter_without_errors(layer: LayerName, extensions: &mut Extensions
 ///
 /// # Errors
 /// One does not.
+#[cfg(feature = "client")]
 pub(crate) fn check(extensions: &Extensions) -> Result<(), Error> {
     match extensions.get::<Passed>().and_then(|passed| passed.misplaced) {
         None => Ok(()),

@@ -301,6 +301,7 @@ impl Target {
     }
 
     /// Tells whether its backend has a bound on requests in flight.
+    #[cfg(feature = "client")]
     pub(crate) fn is_limited(&self) -> bool {
         self.inner.max_in_flight > 0
     }

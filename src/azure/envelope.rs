@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::json_text;
+
 /// Content of an error body. Everything may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ErrorEnvelope {
@@ -92,7 +94,7 @@ impl ErrorEnvelope {
 /// An `error` that is only a text is taken as the message. Members of an unexpected type count as missing.
 #[must_use]
 pub(crate) fn read(body: &[u8]) -> Option<ErrorEnvelope> {
-    let body: Value = serde_json::from_slice(body).ok()?;
+    let body: Value = json_text::read(body).ok()?;
     let body = body.as_object()?;
     let flat = || Some(ErrorEnvelope::of(body)).filter(|flat| flat.code.is_some() || flat.message.is_some());
     body.get("error").and_then(of_value).or_else(flat)
@@ -163,6 +165,12 @@ mod tests {
         let body = br#"{"error":{"code":"429","message":"Rate limit is exceeded. Try again in 40 seconds."}}"#;
         let expected = envelope(Some("429"), Some("Rate limit is exceeded. Try again in 40 seconds."));
         assert_eq!(read(body), Some(expected));
+    }
+
+    #[test]
+    fn half_of_a_pair_that_an_error_quotes_hides_nothing() {
+        let body = br#"{"error":{"code":"invalid_value","message":"no such tool: \ud83d"}}"#;
+        assert_eq!(read(body), Some(envelope(Some("invalid_value"), Some("no such tool: \u{fffd}"))));
     }
 
     #[test]

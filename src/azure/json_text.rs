@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr_iter};
+use serde::de::DeserializeOwned;
 
 use super::request_body::ReadBodyError;
 
@@ -74,6 +75,17 @@ pub(crate) fn may_have_word(body: &[u8], words: &[&str]) -> bool {
     let mut quoted = memchr_iter(b'"', body).filter_map(|at| body.get(std::mem::replace(&mut from, at + 1)..at));
     // A letter may be written as an escape, and a zero stands in texts of other encodings, which some readers see through.
     quoted.any(is_one) || memchr(0, body).is_some() || ESCAPE.find(body).is_some()
+}
+
+/// Reads a text as others do: half of a pair of surrogates in a message or an answer is no reason to see nothing of it.
+///
+/// # Errors
+/// It is no JSON, or not of this shape.
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(text).or_else(|error| match with_whole_pairs(text) {
+        Some(whole) => serde_json::from_slice(&whole),
+        None => Err(error),
+    })
 }
 
 /// The same text with every half of a pair of surrogates that stands alone replaced; `None` where none does.

@@ -43,6 +43,7 @@ use serde_json::{Map, Value};
 pub(crate) use self::error::{HeadHint, StreamError};
 pub(crate) use self::reader::Reader;
 use super::envelope;
+use super::json_text;
 use super::operation::Operation;
 use super::sse;
 
@@ -119,7 +120,7 @@ impl StreamEvent {
     }
 
     fn of_frame(name: Option<&str>, data: &[u8]) -> Self {
-        let Ok(frame) = serde_json::from_slice::<Frame>(data) else { return Self::Content };
+        let Ok(frame) = json_text::read::<Frame>(data) else { return Self::Content };
         let kind = name.or(frame.kind.as_deref());
         if let Some(error) = frame.error.as_ref().filter(|error| !is_empty(error)).and_then(envelope::of_value) {
             return Self::Error(StreamError::new(&error));
@@ -168,7 +169,7 @@ fn closes(event: &sse::Event<'_>) -> bool {
 }
 
 fn is_closing_frame(data: &[u8]) -> bool {
-    let kind = serde_json::from_slice::<Frame>(data).ok().and_then(|frame| frame.kind);
+    let kind = json_text::read::<Frame>(data).ok().and_then(|frame| frame.kind);
     kind.is_some_and(|kind| CLOSING.contains(&kind.as_str()))
 }
 

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::tape::{Kind, Tape, hex};
 use super::{Content, Redact, events, redact};
+use crate::azure::json_text;
 
 /// From this length on, a text of nothing but base64 is a medium and not something that anybody said.
 const SHORTEST_MEDIUM: usize = 512;
@@ -32,7 +33,7 @@ pub(super) fn of(tape: &mut Tape, limit: usize, redacts: Option<&dyn Redact>) ->
         }
         // Nothing can be taken out of a part of it.
         Kind::Json if tape.is_cut => omitted("it is longer than what could be kept"),
-        Kind::Json => match serde_json::from_slice(&tape.joined()) {
+        Kind::Json => match json_text::read(&tape.joined()) {
             Ok(mut said) => {
                 clean(&mut said, redacts);
                 json(said, limit, false)

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::HELD;
+use crate::azure::json_text;
 use crate::azure::sse::{Event, Reader};
 
 /// So many events that add up to nothing are kept.
@@ -40,7 +41,7 @@ struct Said {
 impl Said {
     fn take(&mut self, event: &Event<'_>) {
         let data = event.data().unwrap_or_default();
-        let Ok(Value::Object(mut event)) = serde_json::from_slice(&data) else { return };
+        let Ok(Value::Object(mut event)) = json_text::read(&data) else { return };
         if let Some(Value::Array(choices)) = event.remove("choices") {
             choices.into_iter().for_each(|choice| self.choose(choice));
             let known = self.chunks.get_or_insert_default();
@@ -156,6 +157,16 @@ mod tests {
                 {"index": 1, "message": {"content": "x"}},
             ]})
         );
+    }
+
+    #[test]
+    fn a_piece_that_ends_within_a_pair_is_not_lost() {
+        let said = assemble(&[Bytes::from_static(
+            br#"data: {"choices":[{"index":0,"delta":{"content":"a\ud83d"}}]}
+
+"#,
+        )]);
+        assert_eq!(said["choices"][0]["message"]["content"], "a\u{fffd}");
     }
 
     #[test]

@@ -191,6 +191,7 @@ pub struct Failover<S> {
 
 impl<S: Below> Failover<S> {
     /// Not everybody above has asked whether the service below is ready; where it is not, that is waited for, but not for ever.
+    /// Nobody needs to be woken for the question: the future that waits asks again.
     fn send(&mut self, sending: Sending<S>, request: Request<Body>) -> ResponseFuture<S> {
         match self.inner.poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(())) => ResponseFuture::sent(self.inner.call(request), sending),

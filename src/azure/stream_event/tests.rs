@@ -37,6 +37,14 @@ fn error(event: &StreamEvent) -> (u16, String, String) {
 }
 
 #[test]
+fn half_of_a_pair_that_an_error_quotes_hides_no_failure() {
+    let said = r#"{"error":{"code":"429","message":"\ud83d"}}"#;
+    assert_eq!(error(&one("", said)), (429, "429".to_owned(), "\u{fffd}".to_owned()));
+    let failed = r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"at \udc00"}}}"#;
+    assert_eq!(error(&one("response.failed", failed)).1, "server_error");
+}
+
+#[test]
 fn the_preamble_says_nothing() {
     for data in [
         r#"{"id":"","object":"","created":0,"model":"","choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#,
